@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+# Builds libemlx, the NIF (where Erlang's headers are), the CLI and the tests. GNU make.
+#
+#   make            build everything this machine can
+#   make demo       set up, build, and run the demo
+#   make test       set up, build, and run every test this machine can run
+#   make test-c     the C tests only; SANITIZE=address,undefined or SANITIZE=thread for a checked
+#                   build in its own directory; ONLY=memory runs the tests with that in their path
+#   make bench      build and run the benchmarks
+#   make install    headers, libraries, pkg-config file and CLI, under PREFIX (and DESTDIR)
+#   make lint       layers, formatting, lengths and clang-tidy; make format rewrites the formatting
+#   make clean
+#
+# STRICT=1 turns warnings into errors; V=1 shows the commands.
+
+CC ?= cc
+AR ?= ar
+PREFIX ?= /usr/local
+STRICT ?=
+SANITIZE ?=
+ONLY ?=
+
+# One job per core, unless make was told otherwise.
+ifeq ($(MAKELEVEL),0)
+ifeq ($(filter -j% --jobs%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+endif
+endif
+
+VERSION := $(shell sed -n 's/^.define EMLX_VERSION "\(.*\)"/\1/p' include/emlx.h)
+SOVERSION := 0
+SYSTEM := $(shell uname -s)
+MACHINE := $(shell $(CC) -dumpmachine 2>/dev/null)
+
+ifeq ($(SANITIZE),)
+BUILD ?= build
+else
+BUILD ?= build/$(if $(findstring thread,$(SANITIZE)),tsan,asan)
+endif
+OBJ := $(BUILD)/obj
+V ?=
+# In front of a command: its short form instead of itself.
+short = $(if $(V),,@echo '  $1 $(patsubst $(CURDIR)/%,%,$2)';)
+
+# Sources ----------------------------------------------------------------------------------------
+
+# Every file below directory $1 whose name matches $2.
+find = $(foreach entry,$(wildcard $1/*),$(call find,$(entry),$2) $(filter $(subst *,%,$2),$(entry)))
+
+LIB_SOURCES := $(sort $(call find,src,*.c))
+ifeq ($(findstring x86_64,$(MACHINE)),)
+LIB_SOURCES := $(filter-out %_avx2.c %_avx512.c,$(LIB_SOURCES))
+endif
+CLI_SOURCES := $(sort $(wildcard cli/*.c))
+NIF_SOURCES := $(sort $(wildcard nif/*.c))
+BENCH_SOURCES := $(sort $(wildcard bench/*.c))
+ALL_TESTS := $(sort $(call find,test,*_test.c))
+# Of $1 those whose path contains $(ONLY), if that is given.
+chosen = $(if $(ONLY),$(foreach path,$1,$(if $(findstring $(ONLY),$(path)),$(path))),$1)
+TEST_SOURCES := $(call chosen,$(ALL_TESTS))
+TEST_SCRIPTS := $(call chosen,$(sort $(call find,test,*_test.sh)))
+TEST_HELPERS := $(filter-out %_test.c,$(sort $(call find,test,*.c)))
+
+LIB_OBJECTS := $(LIB_SOURCES:%.c=$(OBJ)/%.o)
+CLI_OBJECTS := $(CLI_SOURCES:%.c=$(OBJ)/%.o)
+NIF_OBJECTS := $(NIF_SOURCES:%.c=$(OBJ)/%.o)
+BENCH_OBJECTS := $(BENCH_SOURCES:%.c=$(OBJ)/%.o)
+TEST_OBJECTS := $(ALL_TESTS:%.c=$(OBJ)/%.o)
+HELPER_OBJECTS := $(TEST_HELPERS:%.c=$(OBJ)/%.o)
+TEST_BINARIES := $(TEST_SOURCES:%.c=$(BUILD)/%)
+BENCH_BINARIES := $(BENCH_SOURCES:%.c=$(BUILD)/%)
+
+# Libraries --------------------------------------------------------------------------------------
+
+PACKAGES := openblas jansson
+# Homebrew keeps OpenBLAS out of the default search path.
+PKG_CONFIG := $(if $(filter Darwin,$(SYSTEM)),PKG_CONFIG_PATH="$$PKG_CONFIG_PATH:$$(brew --prefix openblas)/lib/pkgconfig") pkg-config
+PACKAGE_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
+PACKAGE_LIBS := $(or $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null),-lopenblas -ljansson)
+LIBS := $(PACKAGE_LIBS) -lpthread -lm
+CMOCKA_CFLAGS = $(shell $(PKG_CONFIG) --cflags cmocka 2>/dev/null)
+CMOCKA_LIBS = $(or $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null),-lcmocka)
+
+# Erlang's headers: where Mix says, else beside the `erl` command, else where `erl` itself says.
+ERL := $(shell command -v erl 2>/dev/null)
+ERL_BESIDE := $(if $(ERL),$(abspath $(dir $(realpath $(ERL)))/../usr/include))
+ERL_INCLUDE := $(firstword $(patsubst %/erl_nif.h,%,$(wildcard $(addsuffix /erl_nif.h,$(ERTS_INCLUDE_DIR) $(ERL_BESIDE)))))
+ifeq ($(ERL_INCLUDE),)
+ifneq ($(ERL),)
+ERL_ROOT := $(shell $(ERL) -noshell -eval 'io:put_chars(code:root_dir()), halt().' 2>/dev/null)
+ERL_INCLUDE := $(patsubst %/erl_nif.h,%,$(wildcard $(ERL_ROOT)/usr/include/erl_nif.h))
+endif
+endif
+
+# Flags ------------------------------------------------------------------------------------------
+
+CFLAGS ?= -O2 -g
+WARNINGS := -Wall -Wextra -Wpedantic $(if $(STRICT),-Werror)
+SANITIZE_FLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all)
+# Contraction would make results depend on the compiler; kernels ask for fused operations by name.
+BASE_FLAGS := -std=gnu17 $(CFLAGS) $(WARNINGS) -fPIC -fvisibility=hidden -ffp-contract=off \
+              $(SANITIZE_FLAGS)
+LINK_FLAGS := $(CFLAGS) $(SANITIZE_FLAGS) $(LDFLAGS)
+
+# The tile kernels read no errno and no floating-point exception flags. Never -ffast-math: NaN,
+# infinities and the order of sums mean something.
+KERNEL_FLAGS := -O3 -fno-math-errno -fno-trapping-math
+AVX2_FLAGS := -mavx2 -mfma -mbmi2 -mf16c -mlzcnt -mpopcnt
+AVX512_FLAGS := $(AVX2_FLAGS) -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl \
+                -mprefer-vector-width=512
+
+PART_FLAGS :=
+$(OBJ)/src/%.o: PART_FLAGS = -Isrc $(PACKAGE_CFLAGS)
+$(OBJ)/src/engines/cpu/kernels_%.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS)
+$(OBJ)/src/engines/cpu/kernels_%_avx2.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS) $(AVX2_FLAGS)
+$(OBJ)/src/engines/cpu/kernels_avx2.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS) $(AVX2_FLAGS)
+$(OBJ)/src/engines/cpu/kernels_%_avx512.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS) $(AVX512_FLAGS)
+$(OBJ)/src/engines/cpu/kernels_avx512.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS) $(AVX512_FLAGS)
+$(OBJ)/nif/%.o: PART_FLAGS = -isystem $(ERL_INCLUDE)
+$(OBJ)/test/%.o: PART_FLAGS = -Isrc -Itest $(PACKAGE_CFLAGS) $(CMOCKA_CFLAGS)
+$(OBJ)/bench/%.o: PART_FLAGS = -Isrc $(PACKAGE_CFLAGS)
+
+# Targets ----------------------------------------------------------------------------------------
+
+LIB_STATIC := $(BUILD)/libemlx.a
+ifeq ($(SYSTEM),Darwin)
+LIB_SHARED := $(BUILD)/libemlx.$(SOVERSION).dylib
+LIB_LINK := $(BUILD)/libemlx.dylib
+SHARED_FLAGS := -dynamiclib -install_name $(PREFIX)/lib/libemlx.$(SOVERSION).dylib
+NIF_FLAGS := -bundle -undefined dynamic_lookup -Wl,-exported_symbol,_nif_init
+else
+LIB_SHARED := $(BUILD)/libemlx.so.$(SOVERSION)
+LIB_LINK := $(BUILD)/libemlx.so
+SHARED_FLAGS := -shared -Wl,-soname,libemlx.so.$(SOVERSION) -Wl,--no-undefined
+# Only the NIF's entry point is visible, so that a libemlx.so in the same process is another one.
+NIF_FLAGS := -shared -Wl,--exclude-libs,ALL
+endif
+CLI := $(BUILD)/emlx
+NIF := priv/emlx_nif.so
+
+# A sanitized library cannot be loaded into an ordinary BEAM.
+BUILD_NIF := $(if $(SANITIZE),,$(if $(ERL_INCLUDE),$(NIF_SOURCES)))
+
+.PHONY: all demo test test-c tests bench install format lint clean mix-priv
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+all: $(LIB_STATIC) $(if $(SANITIZE),,$(LIB_LINK)) $(if $(CLI_SOURCES),$(CLI)) \
+     $(if $(BUILD_NIF),$(NIF)) $(if $(BUILD_NIF),$(if $(MIX_APP_PATH),mix-priv))
+
+$(OBJ)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(call short,CC,$<)$(CC) $(BASE_FLAGS) -Iinclude $(PART_FLAGS) $(CPPFLAGS) -MMD -MP -c $< -o $@
+
+# Quick append into a new archive keeps two files of the same name apart.
+$(LIB_STATIC): $(LIB_OBJECTS)
+	@rm -f $@
+	$(call short,AR,$@)$(AR) qcs $@ $(LIB_OBJECTS)
+
+$(LIB_SHARED): $(LIB_OBJECTS)
+	$(call short,LD,$@)$(CC) $(LINK_FLAGS) $(SHARED_FLAGS) -o $@ $(LIB_OBJECTS) $(LIBS)
+
+$(LIB_LINK): $(LIB_SHARED)
+	@ln -sf $(notdir $<) $@
+
+$(CLI): $(CLI_OBJECTS) $(LIB_STATIC)
+	$(call short,LD,$@)$(CC) $(LINK_FLAGS) -o $@ $(CLI_OBJECTS) $(LIB_STATIC) $(LIBS)
+
+# Written beside and renamed, because a running BEAM may have the old one mapped.
+$(NIF): $(NIF_OBJECTS) $(LIB_STATIC)
+	@mkdir -p $(@D)
+	$(call short,LD,$@)$(CC) $(LINK_FLAGS) $(NIF_FLAGS) -o $@.new $(NIF_OBJECTS) $(LIB_STATIC) $(LIBS)
+	@mv -f $@.new $@
+
+# Mix looks in its build directory, whose priv usually is a link to ours.
+mix-priv: $(NIF)
+	@mkdir -p "$(MIX_APP_PATH)/priv"
+	@test $(NIF) -ef "$(MIX_APP_PATH)/$(NIF)" || cp -f $(NIF) "$(MIX_APP_PATH)/$(NIF)"
+
+# Tests ------------------------------------------------------------------------------------------
+
+# An archive, so that a test links only the helpers it uses and what those use.
+HELPERS := $(if $(TEST_HELPERS),$(BUILD)/test/helpers.a)
+
+$(HELPERS): $(HELPER_OBJECTS)
+	@mkdir -p $(@D) && rm -f $@
+	$(call short,AR,$@)$(AR) qcs $@ $(HELPER_OBJECTS)
+
+$(BUILD)/test/%_test: $(OBJ)/test/%_test.o $(HELPERS) $(LIB_STATIC)
+	@mkdir -p $(@D)
+	$(call short,LD,$@)$(CC) $(LINK_FLAGS) -o $@ $< $(HELPERS) $(LIB_STATIC) $(LIBS) $(CMOCKA_LIBS)
+
+TEST_PROGRAMS := $(TEST_BINARIES) $(TEST_SCRIPTS)
+
+# Tests of the command line find it in EMLX_CLI.
+tests: $(TEST_BINARIES) $(if $(findstring test/cli/,$(TEST_PROGRAMS)),$(CLI))
+
+test-c: tests
+	@EMLX_CLI=$(abspath $(CLI)) scripts/test-c $(BUILD)/tally $(TEST_PROGRAMS)
+
+# Set-up can bring what the variables above look for, hence the second make.
+test:
+	@scripts/setup
+	@$(MAKE) --no-print-directory all tests
+	@EMLX_CLI=$(abspath $(CLI)) scripts/test $(BUILD) $(TEST_PROGRAMS)
+
+demo:
+	@scripts/setup
+	@$(MAKE) --no-print-directory all
+	@EMLX_CLI=$(abspath $(CLI)) scripts/demo
+
+# Benchmarks -------------------------------------------------------------------------------------
+
+$(BUILD)/bench/%: $(OBJ)/bench/%.o $(LIB_STATIC)
+	@mkdir -p $(@D)
+	$(call short,LD,$@)$(CC) $(LINK_FLAGS) -o $@ $< $(LIB_STATIC) $(LIBS)
+
+bench: all $(BENCH_BINARIES)
+	@EMLX_CLI=$(abspath $(CLI)) scripts/bench $(BENCH_BINARIES)
+
+# Installation -----------------------------------------------------------------------------------
+
+TARGET := $(DESTDIR)$(PREFIX)
+
+install: all
+	install -d $(TARGET)/include $(TARGET)/lib/pkgconfig $(TARGET)/bin
+	install -m 644 include/emlx.h $(TARGET)/include/
+	install -m 644 $(LIB_STATIC) $(TARGET)/lib/
+	install -m 755 $(LIB_SHARED) $(TARGET)/lib/
+	ln -sf $(notdir $(LIB_SHARED)) $(TARGET)/lib/$(notdir $(LIB_LINK))
+	$(if $(CLI_SOURCES),install -m 755 $(CLI) $(TARGET)/bin/)
+	printf '%s\n' 'prefix=$(PREFIX)' 'Name: emlx' 'Description: numerical programs of Nx, in C' \
+	    'Version: $(VERSION)' 'Requires.private: $(PACKAGES)' 'Cflags: -I$${prefix}/include' \
+	    'Libs: -L$${prefix}/lib -lemlx' 'Libs.private: -lpthread -lm' \
+	    > $(TARGET)/lib/pkgconfig/emlx.pc
+
+# Tools ------------------------------------------------------------------------------------------
+
+# Tables (.def) keep the layout of their rows.
+FORMATTED = $(sort $(foreach part,include src nif cli test bench examples,$(call find,$(part),*.c) \
+              $(call find,$(part),*.h) $(call find,$(part),*.inc)))
+
+format:
+	clang-format -i $(FORMATTED)
+
+lint:
+	@scripts/setup tools
+	@scripts/lint $(FORMATTED)
+
+clean:
+	rm -rf build priv/emlx_nif.so
+
+-include $(LIB_OBJECTS:.o=.d) $(CLI_OBJECTS:.o=.d) $(NIF_OBJECTS:.o=.d) $(TEST_OBJECTS:.o=.d) \
+         $(HELPER_OBJECTS:.o=.d) $(BENCH_OBJECTS:.o=.d)

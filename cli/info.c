@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// info.c - `emlx info`: what this installation can do, or what a program file holds.
+#include <getopt.h>
+#include <inttypes.h>
+
+#include "cli.h"
+
+static int describe_device(const char *name) {
+    emlx_error err;
+    emlx_device *device;
+    if (emlx_device_open(name, &device, &err) != EMLX_OK) return cli_failed(&err);
+    char text[512];
+    emlx_device_describe(device, text, sizeof text);
+    printf("device %s: %s\n", name, text);
+    emlx_device_release(device);
+    return CLI_OK;
+}
+
+static int describe_installation(void) {
+    size_t ops = 0;
+    while (emlx_op_at(ops) != NULL) ops++;
+    printf("emlx %s\n", emlx_version());
+    printf("ops: %zu\n", ops);
+    const char *name;
+    int code = CLI_OK;
+    for (size_t i = 0; (name = emlx_device_available(i)) != NULL && code == CLI_OK; i++)
+        code = describe_device(name);
+    return code;
+}
+
+static void print_port(const char *what, size_t index, const emlx_port *port) {
+    printf("%s %zu %s: ", what, index, port->name);
+    cli_print_signature(stdout, port->type, &port->shape);
+    putchar('\n');
+}
+
+static void describe_program(const emlx_program *program) {
+    for (size_t i = 0; i < emlx_program_input_count(program); i++)
+        print_port("input", i, emlx_program_input(program, i));
+    for (size_t i = 0; i < emlx_program_output_count(program); i++)
+        print_port("output", i, emlx_program_output(program, i));
+    emlx_memory memory;
+    emlx_memory_info(&memory);
+    printf("ops: %zu\n", emlx_program_op_count(program));
+    printf("kernels: %zu\n", emlx_program_kernel_count(program));
+    printf("bytes of data: %" PRIu64 "\n", memory.active);
+}
+
+static int describe_file(const char *path) {
+    emlx_error err;
+    emlx_device *device;
+    emlx_program *program;
+    if (emlx_device_open("cpu", &device, &err) != EMLX_OK) return cli_failed(&err);
+    int code = CLI_OK;
+    if (emlx_program_load(path, device, &program, &err) == EMLX_OK) {
+        describe_program(program);
+        emlx_program_release(program);
+    } else {
+        code = cli_bad_input(&err);
+    }
+    emlx_device_release(device);
+    return code;
+}
+
+int cli_info(int argc, char **argv) {
+    static const struct option options[] = {{0}};
+    opterr = 0;
+    if (getopt_long(argc, argv, ":", options, NULL) != -1) return cli_bad_option(argv);
+    if (argc - optind > 1) return cli_usage("one file expected, got %d", argc - optind);
+    return optind == argc ? describe_installation() : describe_file(argv[optind]);
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+// run.c - `emlx run`: a program file, its inputs from .npy files, its outputs to .npy files or to
+// the terminal.
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+// A NAME=PATH argument.
+typedef struct binding {
+    const char *name;
+    size_t name_length;
+    const char *path;
+} binding;
+
+typedef struct bindings {
+    binding *items;
+    size_t count;
+} bindings;
+
+// What the command line asks for.
+typedef struct request {
+    const char *file;
+    const char *device;
+    bindings inputs, outputs;
+} request;
+
+// What has been opened so far.
+typedef struct session {
+    emlx_device *device;
+    emlx_program *program;
+    emlx_tensor **inputs, **outputs; // one for each of the program's, or NULL
+} session;
+
+// Arguments --------------------------------------------------------------------------------------
+
+static bool parse_binding(const char *text, bindings *to) {
+    const char *equals = strchr(text, '=');
+    if (equals == NULL || equals == text || equals[1] == '\0') return false;
+    to->items[to->count++] = (binding){text, (size_t)(equals - text), equals + 1};
+    return true;
+}
+
+static int parse_options(int argc, char **argv, request *r) {
+    static const struct option options[] = {
+        {"input", required_argument, NULL, 'i'},
+        {"output", required_argument, NULL, 'o'},
+        {"device", required_argument, NULL, 'd'},
+        {0},
+    };
+    opterr = 0;
+    for (int c; (c = getopt_long(argc, argv, ":i:o:d:", options, NULL)) != -1;) {
+        if (c == 'd') {
+            r->device = optarg;
+        } else if (c == 'i' || c == 'o') {
+            if (!parse_binding(optarg, c == 'i' ? &r->inputs : &r->outputs))
+                return cli_usage("\"%s\" is not of the form NAME=FILE.npy", optarg);
+        } else {
+            return cli_bad_option(argv);
+        }
+    }
+    if (argc - optind != 1) return cli_usage("one program file expected, got %d", argc - optind);
+    r->file = argv[optind];
+    return CLI_OK;
+}
+
+// Ports ------------------------------------------------------------------------------------------
+
+typedef const emlx_port *(*port_fn)(const emlx_program *program, size_t index);
+
+static bool has_text(const binding *b, const char *text) {
+    return strlen(text) == b->name_length && strncmp(text, b->name, b->name_length) == 0;
+}
+
+// The port that a name or position means; SIZE_MAX when there is none.
+static size_t find_port(const emlx_program *program, port_fn port, const binding *b) {
+    char position[24];
+    const emlx_port *at;
+    for (size_t i = 0; (at = port(program, i)) != NULL; i++)
+        if (has_text(b, at->name)) return i;
+    for (size_t i = 0; port(program, i) != NULL; i++) {
+        snprintf(position, sizeof position, "%zu", i);
+        if (has_text(b, position)) return i;
+    }
+    return SIZE_MAX;
+}
+
+static int no_port(const emlx_program *program, port_fn port, const char *what, const binding *b) {
+    char names[512] = "";
+    size_t used = 0;
+    const emlx_port *at;
+    for (size_t i = 0; (at = port(program, i)) != NULL && used < sizeof names; i++)
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "",
+                                 at->name);
+    return cli_usage("the program has no %s \"%.*s\"; it has: %s", what, (int)b->name_length,
+                     b->name, used > 0 ? names : "none");
+}
+
+// Inputs -----------------------------------------------------------------------------------------
+
+static bool same_shape(const emlx_shape *a, const emlx_shape *b) {
+    return a->rank == b->rank &&
+           memcmp(a->dims, b->dims, (size_t)a->rank * sizeof *a->dims) == 0;
+}
+
+static int check_input(const emlx_port *port, const char *path, const emlx_tensor *given) {
+    if (emlx_tensor_type(given) == port->type && same_shape(emlx_tensor_shape(given), &port->shape))
+        return CLI_OK;
+    char *text = NULL;
+    size_t size;
+    FILE *to = open_memstream(&text, &size);
+    if (to == NULL) return cli_usage("input %s does not fit", port->name);
+    cli_print_signature(to, emlx_tensor_type(given), emlx_tensor_shape(given));
+    fputs(", but the program expects ", to);
+    cli_print_signature(to, port->type, &port->shape);
+    fclose(to);
+    int code = cli_usage("input %s: %s holds %s", port->name, path, text);
+    free(text);
+    return code;
+}
+
+static int load_input(session *s, const binding *b) {
+    size_t index = find_port(s->program, emlx_program_input, b);
+    if (index == SIZE_MAX) return no_port(s->program, emlx_program_input, "input", b);
+    if (s->inputs[index] != NULL)
+        return cli_usage("input \"%.*s\" is given twice", (int)b->name_length, b->name);
+    emlx_error err;
+    if (emlx_npy_load(b->path, s->device, &s->inputs[index], &err) != EMLX_OK) {
+        s->inputs[index] = NULL;
+        return cli_bad_input(&err);
+    }
+    return check_input(emlx_program_input(s->program, index), b->path, s->inputs[index]);
+}
+
+static int load_inputs(session *s, const request *r) {
+    int code = CLI_OK;
+    for (size_t i = 0; i < r->inputs.count && code == CLI_OK; i++)
+        code = load_input(s, &r->inputs.items[i]);
+    for (size_t i = 0; i < emlx_program_input_count(s->program) && code == CLI_OK; i++)
+        if (s->inputs[i] == NULL)
+            code = cli_usage("input %s is missing: give --input %s=FILE.npy",
+                             emlx_program_input(s->program, i)->name,
+                             emlx_program_input(s->program, i)->name);
+    return code;
+}
+
+// Outputs ----------------------------------------------------------------------------------------
+
+static int check_outputs(const session *s, const request *r) {
+    for (size_t i = 0; i < r->outputs.count; i++)
+        if (find_port(s->program, emlx_program_output, &r->outputs.items[i]) == SIZE_MAX)
+            return no_port(s->program, emlx_program_output, "output", &r->outputs.items[i]);
+    return CLI_OK;
+}
+
+static int print_outputs(const session *s) {
+    emlx_error err;
+    for (size_t i = 0; i < emlx_program_output_count(s->program); i++) {
+        const emlx_port *port = emlx_program_output(s->program, i);
+        printf("%s: ", port->name);
+        cli_print_signature(stdout, port->type, &port->shape);
+        putchar('\n');
+        if (cli_print_tensor(stdout, s->outputs[i], &err) != EMLX_OK) return cli_failed(&err);
+    }
+    return CLI_OK;
+}
+
+static int save_outputs(const session *s, const request *r) {
+    emlx_error err;
+    for (size_t i = 0; i < r->outputs.count; i++) {
+        size_t index = find_port(s->program, emlx_program_output, &r->outputs.items[i]);
+        if (emlx_npy_save(r->outputs.items[i].path, s->outputs[index], &err) != EMLX_OK)
+            return cli_failed(&err);
+    }
+    return CLI_OK;
+}
+
+// The whole --------------------------------------------------------------------------------------
+
+static int run_program(session *s, const request *r) {
+    emlx_error err;
+    if (emlx_program_run(s->program, s->inputs, emlx_program_input_count(s->program), s->outputs,
+                         emlx_program_output_count(s->program), &err) != EMLX_OK)
+        return cli_failed(&err);
+    return r->outputs.count > 0 ? save_outputs(s, r) : print_outputs(s);
+}
+
+static int with_program(session *s, const request *r) {
+    s->inputs = calloc(emlx_program_input_count(s->program) + 1, sizeof *s->inputs);
+    s->outputs = calloc(emlx_program_output_count(s->program) + 1, sizeof *s->outputs);
+    if (s->inputs == NULL || s->outputs == NULL)
+        return cli_failed(&(emlx_error){EMLX_OUT_OF_MEMORY, "out of memory"});
+    int code = check_outputs(s, r);
+    if (code == CLI_OK) code = load_inputs(s, r);
+    if (code == CLI_OK) code = run_program(s, r);
+    for (size_t i = 0; i < emlx_program_input_count(s->program); i++)
+        emlx_tensor_release(s->inputs[i]);
+    for (size_t i = 0; i < emlx_program_output_count(s->program); i++)
+        emlx_tensor_release(s->outputs[i]);
+    return code;
+}
+
+static int execute(const request *r) {
+    emlx_error err;
+    session s = {0};
+    if (emlx_device_open(r->device, &s.device, &err) != EMLX_OK) return cli_bad_input(&err);
+    int code;
+    if (emlx_program_load(r->file, s.device, &s.program, &err) == EMLX_OK) {
+        code = with_program(&s, r);
+        emlx_program_release(s.program);
+    } else {
+        code = cli_bad_input(&err);
+    }
+    free(s.inputs);
+    free(s.outputs);
+    emlx_device_release(s.device);
+    return code;
+}
+
+int cli_run(int argc, char **argv) {
+    request r = {.device = "cpu"};
+    r.inputs.items = calloc((size_t)argc, sizeof(binding));
+    r.outputs.items = calloc((size_t)argc, sizeof(binding));
+    int code = CLI_FAILED;
+    if (r.inputs.items == NULL || r.outputs.items == NULL)
+        cli_failed(&(emlx_error){EMLX_OUT_OF_MEMORY, "out of memory"});
+    else code = parse_options(argc, argv, &r);
+    if (code == CLI_OK) code = execute(&r);
+    free(r.inputs.items);
+    free(r.outputs.items);
+    return code;
+}

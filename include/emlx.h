@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: Apache-2.0
+// emlx.h - the public interface of libemlx: tensors, the op table, programs.
+//
+// Conventions, true of every function unless its comment says otherwise:
+// - A function that can fail returns an emlx_status (0 is success) and takes an emlx_error last,
+//   which may be NULL. Outputs are written only on success.
+// - Arguments are borrowed. An out-parameter gives the caller one reference, which the matching
+//   `_release` ends. Releasing NULL does nothing.
+// - All functions may be called from any thread. Tensors and programs are immutable and may be
+//   shared between threads.
+#ifndef EMLX_H
+#define EMLX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define EMLX_API
+#else
+#define EMLX_API __attribute__((visibility("default")))
+#endif
+
+#define EMLX_VERSION "0.1.0"
+
+// Highest number of axes of a tensor.
+#define EMLX_MAX_RANK 16
+
+// Status codes --------------------------------------------------------------------------------
+
+// XX(NAME, text)
+#define EMLX_STATUS_MAP(XX)                                                                        \
+    XX(OK, "success")                                                                              \
+    XX(INVALID, "invalid argument")                                                                \
+    XX(UNSUPPORTED, "not supported")                                                               \
+    XX(OUT_OF_MEMORY, "out of memory")                                                             \
+    XX(OUT_OF_BOUNDS, "index out of bounds")                                                       \
+    XX(ARITHMETIC, "bad argument in arithmetic")                                                   \
+    XX(IO, "input or output failed")                                                               \
+    XX(FORMAT, "malformed file")                                                                   \
+    XX(CANCELLED, "cancelled")                                                                     \
+    XX(INTERNAL, "internal error")
+
+typedef enum emlx_status {
+#define XX(name, text) EMLX_##name,
+    EMLX_STATUS_MAP(XX)
+#undef XX
+} emlx_status;
+
+// A failure's code and one line of text, which names the op, the values received and what would
+// have been accepted. A fixed buffer, so that running out of memory can be reported as well.
+typedef struct emlx_error {
+    emlx_status code;
+    char message[496];
+} emlx_error;
+
+// The general text of a code; never NULL.
+EMLX_API const char *emlx_status_text(emlx_status status);
+
+// The version of the library that is loaded.
+EMLX_API const char *emlx_version(void);
+
+// Types and shapes ----------------------------------------------------------------------------
+
+// XX(name, NAME, bits, class): every element type of Nx. Sub-byte elements take one byte each in
+// memory. There is no boolean type: predicates are u8 holding 0 or 1.
+#define EMLX_TYPE_MAP(XX)                                                                          \
+    XX(u2, U2, 2, UNSIGNED)                                                                        \
+    XX(u4, U4, 4, UNSIGNED)                                                                        \
+    XX(u8, U8, 8, UNSIGNED)                                                                        \
+    XX(u16, U16, 16, UNSIGNED)                                                                     \
+    XX(u32, U32, 32, UNSIGNED)                                                                     \
+    XX(u64, U64, 64, UNSIGNED)                                                                     \
+    XX(s2, S2, 2, SIGNED)                                                                          \
+    XX(s4, S4, 4, SIGNED)                                                                          \
+    XX(s8, S8, 8, SIGNED)                                                                          \
+    XX(s16, S16, 16, SIGNED)                                                                       \
+    XX(s32, S32, 32, SIGNED)                                                                       \
+    XX(s64, S64, 64, SIGNED)                                                                       \
+    XX(f8, F8, 8, FLOAT)                                                                           \
+    XX(f8_e4m3fn, F8_E4M3FN, 8, FLOAT)                                                             \
+    XX(bf16, BF16, 16, FLOAT)                                                                      \
+    XX(f16, F16, 16, FLOAT)                                                                        \
+    XX(f32, F32, 32, FLOAT)                                                                        \
+    XX(f64, F64, 64, FLOAT)                                                                        \
+    XX(c64, C64, 64, COMPLEX)                                                                      \
+    XX(c128, C128, 128, COMPLEX)
+
+typedef enum emlx_type {
+#define XX(name, NAME, bits, class) EMLX_##NAME,
+    EMLX_TYPE_MAP(XX)
+#undef XX
+    EMLX_TYPE_COUNT,
+    // Asks an op for the type that Nx gives its result.
+    EMLX_TYPE_DEFAULT = EMLX_TYPE_COUNT
+} emlx_type;
+
+// "f32" and so on; "?" for a value that is no type.
+EMLX_API const char *emlx_type_name(emlx_type type);
+// The type of that name. Fails with EMLX_INVALID when there is none.
+EMLX_API emlx_status emlx_type_parse(const char *name, emlx_type *type, emlx_error *err);
+// Bits of an element as Nx counts them (2 for u2), and bytes it takes in memory (1 for u2).
+EMLX_API size_t emlx_type_bits(emlx_type type);
+EMLX_API size_t emlx_type_size(emlx_type type);
+
+// Axis lengths, outermost first. Elements are stored densely in row-major order.
+typedef struct emlx_shape {
+    int32_t rank;
+    int64_t dims[EMLX_MAX_RANK];
+} emlx_shape;
+
+// Makes a shape. Fails on a negative length, more than EMLX_MAX_RANK axes, or when the number of
+// elements times 16 bytes does not fit in 63 bits.
+EMLX_API emlx_status emlx_shape_make(const int64_t *dims, size_t rank, emlx_shape *shape,
+                                     emlx_error *err);
+// Number of elements: 1 for rank 0.
+EMLX_API int64_t emlx_shape_count(const emlx_shape *shape);
+
+// One number of any class, as the value of a constant.
+typedef enum emlx_number_kind {
+    EMLX_NUMBER_SIGNED,
+    EMLX_NUMBER_UNSIGNED,
+    EMLX_NUMBER_REAL,
+    EMLX_NUMBER_COMPLEX
+} emlx_number_kind;
+
+typedef struct emlx_number {
+    emlx_number_kind kind;
+    union {
+        int64_t s;
+        uint64_t u;
+        double f[2]; // real and imaginary part
+    } as;
+} emlx_number;
+
+// Devices and memory --------------------------------------------------------------------------
+
+// A device runs plans and owns the memory of the tensors placed on it.
+typedef struct emlx_device emlx_device;
+
+// Opens a device by name: "cpu". Opening it again gives the same device; it is open until as many
+// releases. Its tensors and programs must be released before the last one. Fails with
+// EMLX_UNSUPPORTED for one that this build or machine has not got, naming those it has.
+EMLX_API emlx_status emlx_device_open(const char *name, emlx_device **device, emlx_error *err);
+EMLX_API void emlx_device_release(emlx_device *device);
+EMLX_API const char *emlx_device_name(const emlx_device *device);
+// One line on what the device is and how it computes: kernel level, threads, libraries.
+EMLX_API void emlx_device_describe(const emlx_device *device, char *text, size_t size);
+// Names of the devices that can be opened here; NULL past the last.
+EMLX_API const char *emlx_device_available(size_t index);
+
+// Bytes held by tensors, the highest that was ever, bytes kept for reuse, and the limit on the
+// first two together (0: none).
+typedef struct emlx_memory {
+    uint64_t active;
+    uint64_t peak;
+    uint64_t cached;
+    uint64_t limit;
+} emlx_memory;
+
+EMLX_API void emlx_memory_info(emlx_memory *info);
+// Returns the previous limit. An allocation past the limit fails with EMLX_OUT_OF_MEMORY.
+EMLX_API uint64_t emlx_memory_set_limit(uint64_t bytes);
+// Upper bound of the bytes kept for reuse; returns the previous bound.
+EMLX_API uint64_t emlx_memory_set_cache_limit(uint64_t bytes);
+EMLX_API void emlx_memory_clear_cache(void);
+EMLX_API void emlx_memory_reset_peak(void);
+
+// Tensors -------------------------------------------------------------------------------------
+
+// An immutable array: type, shape, device, and either its data or the pending computation of it.
+typedef struct emlx_tensor emlx_tensor;
+
+// Copies `size` bytes of dense row-major data, which must be exactly the shape's.
+EMLX_API emlx_status emlx_tensor_from_data(emlx_device *device, emlx_type type,
+                                           const emlx_shape *shape, const void *data, size_t size,
+                                           emlx_tensor **out, emlx_error *err);
+// As above, without a copy where the device can read that memory and it is aligned to its
+// element: then `release(context)` is called when the last use ends, on any thread. In every other
+// case, failure included, it is called before this returns.
+EMLX_API emlx_status emlx_tensor_from_memory(emlx_device *device, emlx_type type,
+                                             const emlx_shape *shape, const void *data, size_t size,
+                                             void (*release)(void *context), void *context,
+                                             emlx_tensor **out, emlx_error *err);
+EMLX_API emlx_tensor *emlx_tensor_retain(emlx_tensor *tensor);
+EMLX_API void emlx_tensor_release(emlx_tensor *tensor);
+EMLX_API emlx_type emlx_tensor_type(const emlx_tensor *tensor);
+EMLX_API const emlx_shape *emlx_tensor_shape(const emlx_tensor *tensor);
+EMLX_API emlx_device *emlx_tensor_device(const emlx_tensor *tensor);
+// Bytes of its dense data.
+EMLX_API size_t emlx_tensor_bytes(const emlx_tensor *tensor);
+// Whether the data is there, so that reading it does not wait.
+EMLX_API bool emlx_tensor_ready(const emlx_tensor *tensor);
+// Number of pending computations on the longest path below: 0 when ready or being computed.
+EMLX_API uint32_t emlx_tensor_depth(const emlx_tensor *tensor);
+
+// Computes tensors together and waits for them. On failure none of their handles is lost; the
+// error names the op that caused it.
+EMLX_API emlx_status emlx_eval(emlx_tensor *const *tensors, size_t count, emlx_error *err);
+// Called once, on one of the library's threads; `err` is valid during the call only.
+typedef void (*emlx_done)(void *context, emlx_status status, const emlx_error *err);
+// Queues the same work and returns. If it fails, `done` (may be NULL) is never called.
+EMLX_API emlx_status emlx_eval_async(emlx_tensor *const *tensors, size_t count, emlx_done done,
+                                     void *context, emlx_error *err);
+// Evaluates and copies `size` bytes from byte `offset` of the dense data.
+EMLX_API emlx_status emlx_tensor_read(emlx_tensor *tensor, size_t offset, void *data, size_t size,
+                                      emlx_error *err);
+// Evaluates and gives the address of the data, valid while the tensor is held. Fails with
+// EMLX_UNSUPPORTED on a device whose memory the host cannot read.
+EMLX_API emlx_status emlx_tensor_data(emlx_tensor *tensor, const void **data, emlx_error *err);
+
+// The op table --------------------------------------------------------------------------------
+
+typedef struct emlx_op emlx_op;
+
+typedef enum emlx_attr_kind {
+    EMLX_ATTR_INT,    // value.s
+    EMLX_ATTR_INTS,   // a list of integers
+    EMLX_ATTR_BOOL,   // value.s is 0 or 1
+    EMLX_ATTR_NUMBER, // value
+    EMLX_ATTR_TEXT    // one of a few names
+} emlx_attr_kind;
+
+// A named attribute of an op call. Only the fields of its kind are read.
+typedef struct emlx_attr {
+    const char *name;
+    emlx_attr_kind kind;
+    emlx_number value;
+    const int64_t *ints;
+    size_t count;
+    const char *text;
+} emlx_attr;
+
+// The ops in the table's order; NULL past the last.
+EMLX_API const emlx_op *emlx_op_at(size_t index);
+// NULL when there is no such op.
+EMLX_API const emlx_op *emlx_op_find(const char *name);
+EMLX_API const char *emlx_op_name(const emlx_op *op);
+// Fewest and most operands; `most` is SIZE_MAX for any number.
+EMLX_API void emlx_op_operands(const emlx_op *op, size_t *fewest, size_t *most);
+// The op's attributes in order; false past the last.
+EMLX_API bool emlx_op_attr(const emlx_op *op, size_t index, const char **name, emlx_attr_kind *kind,
+                           bool *required);
+
+// Applies an op to tensors: checks them and appends to the graph, computing nothing.
+// `device` is used when there are no operands; otherwise all must live on one device. `type` is
+// the result's type or EMLX_TYPE_DEFAULT.
+EMLX_API emlx_status emlx_apply(const emlx_op *op, emlx_device *device,
+                                emlx_tensor *const *operands, size_t operand_count,
+                                const emlx_attr *attrs, size_t attr_count, emlx_type type,
+                                emlx_tensor **out, emlx_error *err);
+
+// Programs ------------------------------------------------------------------------------------
+
+// A block is a program under construction: inputs, op calls in order, control flow, outputs. Its
+// values are numbered from 0 in the order they are made. A block sees its own values only;
+// the blocks of `cond` and `while` get what they need as inputs. Not thread-safe.
+typedef struct emlx_block emlx_block;
+
+EMLX_API emlx_status emlx_block_new(emlx_block **out, emlx_error *err);
+EMLX_API void emlx_block_release(emlx_block *block);
+// `name` may be NULL: then the input is called by its position.
+EMLX_API emlx_status emlx_block_input(emlx_block *block, const char *name, emlx_type type,
+                                      const emlx_shape *shape, uint32_t *value, emlx_error *err);
+// A value known now; the tensor is evaluated when the program is compiled.
+EMLX_API emlx_status emlx_block_tensor(emlx_block *block, emlx_tensor *tensor, uint32_t *value,
+                                       emlx_error *err);
+EMLX_API emlx_status emlx_block_apply(emlx_block *block, const emlx_op *op,
+                                      const uint32_t *operands, size_t operand_count,
+                                      const emlx_attr *attrs, size_t attr_count, emlx_type type,
+                                      uint32_t *value, emlx_error *err);
+// Runs the first branch whose predicate (a scalar of any type) is not zero, else the last.
+// `branch_count` is `predicate_count` + 1. A predicate is the only output of its block, which runs
+// when it is reached. Every block takes all `operands` as its inputs; all branches have the same
+// outputs, which become the values from `*first` on. Takes the blocks over on success.
+EMLX_API emlx_status emlx_block_cond(emlx_block *block, emlx_block *const *predicates,
+                                     size_t predicate_count, emlx_block *const *branches,
+                                     size_t branch_count, const uint32_t *operands,
+                                     size_t operand_count, uint32_t *first, emlx_error *err);
+// Repeats `body` while `condition` gives a scalar that is not zero. Both take the state; `body`
+// gives the next one, of the same types and shapes. The last state becomes the values from
+// `*first` on. Takes the blocks over on success.
+EMLX_API emlx_status emlx_block_while(emlx_block *block, emlx_block *condition, emlx_block *body,
+                                      const uint32_t *state, size_t state_count, uint32_t *first,
+                                      emlx_error *err);
+EMLX_API emlx_status emlx_block_output(emlx_block *block, const char *name, uint32_t value,
+                                       emlx_error *err);
+// Type and shape of a value; NULL when there is no such value.
+EMLX_API const emlx_shape *emlx_block_shape(const emlx_block *block, uint32_t value,
+                                            emlx_type *type);
+
+typedef struct emlx_program emlx_program;
+
+// Plans a block for a device. Takes the block over, on failure too.
+EMLX_API emlx_status emlx_program_compile(emlx_block *block, emlx_device *device,
+                                          emlx_program **out, emlx_error *err);
+EMLX_API emlx_program *emlx_program_retain(emlx_program *program);
+EMLX_API void emlx_program_release(emlx_program *program);
+
+typedef struct emlx_port {
+    const char *name;
+    emlx_type type;
+    emlx_shape shape;
+} emlx_port;
+
+EMLX_API size_t emlx_program_input_count(const emlx_program *program);
+EMLX_API size_t emlx_program_output_count(const emlx_program *program);
+EMLX_API const emlx_port *emlx_program_input(const emlx_program *program, size_t index);
+EMLX_API const emlx_port *emlx_program_output(const emlx_program *program, size_t index);
+// Kernels in all plans of the program, and the ops it was made of.
+EMLX_API size_t emlx_program_kernel_count(const emlx_program *program);
+EMLX_API size_t emlx_program_op_count(const emlx_program *program);
+
+// Runs a program and waits. `inputs` are matched by position and must have the inputs' types and
+// shapes. Fills `outputs`, each a reference of the caller's.
+EMLX_API emlx_status emlx_program_run(emlx_program *program, emlx_tensor *const *inputs,
+                                      size_t input_count, emlx_tensor **outputs,
+                                      size_t output_count, emlx_error *err);
+// Called once, on one of the library's threads. The outputs are the callee's references.
+typedef void (*emlx_program_done)(void *context, emlx_status status, emlx_tensor **outputs,
+                                  size_t output_count, const emlx_error *err);
+// Queues the run and returns. If it fails, `done` is never called.
+EMLX_API emlx_status emlx_program_run_async(emlx_program *program, emlx_tensor *const *inputs,
+                                            size_t input_count, emlx_program_done done,
+                                            void *context, emlx_error *err);
+
+// Writes a block as a program file (docs/program-format.md). The block is unchanged.
+EMLX_API emlx_status emlx_block_save(const emlx_block *block, const char *path, emlx_error *err);
+// Reads a program file into a block, or straight into a compiled program. Every part of the file
+// is checked; a wrong one fails with EMLX_FORMAT, naming it.
+EMLX_API emlx_status emlx_block_load(const char *path, emlx_device *device, emlx_block **out,
+                                     emlx_error *err);
+EMLX_API emlx_status emlx_program_load(const char *path, emlx_device *device, emlx_program **out,
+                                       emlx_error *err);
+
+// Array files ---------------------------------------------------------------------------------
+
+// Reads and writes NumPy's .npy format (versions 1 to 3, C order, both byte orders read). Types
+// NumPy lacks are written as their bits: bf16 as '<V2' with a note in docs/program-format.md.
+EMLX_API emlx_status emlx_npy_load(const char *path, emlx_device *device, emlx_tensor **out,
+                                   emlx_error *err);
+EMLX_API emlx_status emlx_npy_save(const char *path, emlx_tensor *tensor, emlx_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+defmodule EMLX do
+  @moduledoc """
+  Runs Nx programs natively.
+
+  EMLX is a backend and a compiler for Nx:
+
+      Nx.default_backend(EMLX.Backend)
+      Nx.Defn.default_options(compiler: EMLX)
+
+  `EMLX.Backend` computes eager operations, lazily and fused. As a compiler for
+  `defn`, this module turns a whole function into one native program, control
+  flow included, compiled once for each combination of argument types and shapes.
+
+  A function can also be saved as a file with `export/4` and run with no Elixir
+  on the machine, by the `emlx` command or from C.
+
+  ## Compiler options
+
+    * `:device` - where to run: `:cpu` or `:gpu`. Defaults to `default_device/0`.
+
+    * `:max_concurrency` - the number of partitions of an `Nx.Serving` with
+      `partitions: true`. Defaults to 1.
+
+  Options that EMLX does not know are ignored, as `Nx.Serving` passes its own.
+
+  ## Configuration
+
+    * `config :emlx, default_device: :cpu` - see `default_device/0`
+
+    * `config :emlx, add_backend_on_inspect: true` - whether printing a tensor
+      shows a line with its backend and reference
+
+    * `config :emlx, compile_cache_max_items: 512` - how many compiled functions
+      are kept
+  """
+
+  @behaviour Nx.Defn.Compiler
+
+  alias EMLX.{Backend, Compiler, Native, NIF, Program}
+
+  @doc """
+  The device that is used where none is given, `:cpu` unless configured.
+  """
+  @spec default_device() :: atom
+  def default_device, do: Application.get_env(:emlx, :default_device, :cpu)
+
+  ## Compiler
+
+  @impl true
+  def __jit__(key, vars, fun, args_list, options),
+    do: Compiler.jit(key, vars, fun, args_list, options)
+
+  @impl true
+  def __compile__(_key, vars, fun, options),
+    do: Compiler.compile_to_function(vars, fun, options)
+
+  @impl true
+  def __to_backend__(options), do: {Backend, device: Compiler.device(options)}
+
+  @impl true
+  def __partitions_options__(options),
+    do: List.duplicate(options, Keyword.get(options, :max_concurrency, 1))
+
+  ## Programs as files
+
+  @doc """
+  Writes a function as a program file.
+
+  `arguments` are tensors, templates or containers of them, as for
+  `Nx.Defn.compile/3`. Given as a keyword list, its keys name the inputs: a tensor
+  is called by its key, a tensor in a container by its path, such as
+  `"params.dense.kernel"`. Without names they are `"arg0"`, `"arg1"` and so on.
+  Outputs are named in the same way; a single tensor is called `"output"`.
+
+  The function itself must be given, not what `Nx.Defn.jit/2` made of it.
+
+  ## Examples
+
+      iex> path = Path.join(System.tmp_dir!(), "emlx_export_doctest.safetensors")
+      iex> EMLX.export(&Nx.add/2, [a: Nx.template({2}, :f32), b: Nx.template({}, :f32)], path)
+      :ok
+      iex> program = EMLX.load(path)
+      iex> EMLX.run(program, %{a: Nx.tensor([1.0, 2.0]), b: 10.0})["output"] |> Nx.to_list()
+      [11.0, 12.0]
+
+  """
+  @spec export(function, list | keyword, Path.t(), keyword) :: :ok
+  def export(fun, arguments, path, options \\ []) when is_function(fun) and is_list(arguments) do
+    options = Keyword.validate!(options, hooks: %{})
+    {names, arguments} = argument_names(arguments)
+    options = [compiler: Compiler, path: to_string(path), names: names] ++ options
+    _compiled = Nx.Defn.compile(fun, arguments, options)
+    :ok
+  end
+
+  defp argument_names(arguments) do
+    {names, values} =
+      if Keyword.keyword?(arguments) do
+        Enum.unzip(arguments)
+      else
+        {Enum.map(0..(length(arguments) - 1)//1, &"arg#{&1}"), arguments}
+      end
+
+    # Nx bakes lists and functions into the function: they are no inputs.
+    named =
+      for {name, value} <- Enum.zip(names, values),
+          not (is_list(value) or is_function(value)),
+          do: to_string(name)
+
+    {named, values}
+  end
+
+  @doc """
+  Reads a program file.
+
+  See `EMLX.Program` for what can be asked of it, and `run/2`.
+
+  ## Options
+
+    * `:device` - where the program will run. Defaults to `default_device/0`.
+  """
+  @spec load(Path.t(), keyword) :: Program.t()
+  def load(path, options \\ []) do
+    options = Keyword.validate!(options, [:device])
+    Program.load(to_string(path), Compiler.device(options))
+  end
+
+  @doc """
+  Runs a loaded program.
+
+  Inputs given as a map are matched by name, and the result is a map of the
+  outputs by name. Inputs given as a list are matched by position, and the result
+  is a list.
+  """
+  @spec run(Program.t(), list) :: [Nx.Tensor.t()]
+  @spec run(Program.t(), map) :: %{String.t() => Nx.Tensor.t()}
+  def run(%Program{} = program, inputs), do: Program.run(program, inputs)
+
+  ## Evaluation and memory
+
+  @doc """
+  Computes the tensors of a container now, and returns it.
+
+  Reading a tensor does so anyway; this is for timing, and to decide when the
+  work is done.
+
+  ## Examples
+
+      iex> t = Nx.add(Nx.tensor([1, 2], backend: EMLX.Backend), 1)
+      iex> EMLX.eval(t) |> Nx.to_list()
+      [2, 3]
+
+  """
+  @spec eval(container) :: container when container: Nx.Container.t()
+  def eval(container) do
+    refs =
+      for %Nx.Tensor{data: %Backend{ref: {_device, ref}}} <-
+            Nx.Defn.Composite.flatten_list([container]),
+          do: ref
+
+    Native.eval(refs)
+    container
+  end
+
+  @doc """
+  Bytes held by tensors (`:active_memory`), the highest number so far
+  (`:peak_memory`), bytes kept for reuse (`:cache_memory`) and the limit on both
+  (`:memory_limit`, 0 for none).
+
+  ## Examples
+
+      iex> EMLX.memory_info() |> Map.keys() |> Enum.sort()
+      [:active_memory, :cache_memory, :memory_limit, :peak_memory]
+
+  """
+  @spec memory_info() :: %{atom => non_neg_integer}
+  def memory_info do
+    {active, peak, cached, limit} = NIF.memory_info()
+    %{active_memory: active, peak_memory: peak, cache_memory: cached, memory_limit: limit}
+  end
+
+  @doc """
+  Limits the bytes held by tensors and kept for reuse; 0 for no limit. Returns the
+  previous limit.
+  """
+  @spec set_memory_limit(non_neg_integer) :: non_neg_integer
+  def set_memory_limit(bytes), do: Native.set_memory_limit(bytes)
+
+  @doc """
+  Limits the bytes kept for reuse. Returns the previous limit.
+  """
+  @spec set_cache_limit(non_neg_integer) :: non_neg_integer
+  def set_cache_limit(bytes), do: Native.set_cache_limit(bytes)
+
+  @doc """
+  Gives the bytes kept for reuse back to the system.
+  """
+  @spec clear_cache() :: :ok
+  def clear_cache, do: NIF.memory_clear_cache()
+
+  @doc """
+  Starts measuring the peak of memory anew.
+  """
+  @spec reset_peak_memory() :: :ok
+  def reset_peak_memory, do: NIF.memory_reset_peak()
+end

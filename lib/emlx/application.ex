@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+defmodule EMLX.Application do
+  @moduledoc false
+  use Application
+
+  @impl true
+  def start(_type, _arguments) do
+    Supervisor.start_link([EMLX.Cache], strategy: :one_for_one, name: EMLX.Supervisor)
+  end
+end

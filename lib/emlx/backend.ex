@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+defmodule EMLX.Backend do
+  @moduledoc """
+  An `Nx.Backend` whose tensors live in the native library.
+
+      Nx.default_backend(EMLX.Backend)
+      Nx.default_backend({EMLX.Backend, device: :gpu})
+
+  Operations are lazy: they check their operands, are recorded, and return in
+  microseconds. What a tensor needs is computed together, fused, when the tensor
+  is read, for example by `Nx.to_binary/1` or by printing it. Reading waits in
+  the calling process only; no scheduler of the VM is ever blocked.
+
+  Operands that live on `Nx.BinaryBackend` are copied to the device of the other
+  operands.
+
+  ## Options
+
+    * `:device` - `:cpu`, or `:gpu` for the GPU that this build can use. Defaults
+      to `EMLX.default_device/0`.
+
+  ## Errors
+
+  An index out of bounds, an integer division by zero and a negative shift depend
+  on values. They are raised by the call when the operand is known, as a literal
+  is, and otherwise by the read that needs the result.
+  """
+
+  @behaviour Nx.Backend
+
+  @enforce_keys [:ref, :shape, :type]
+  defstruct [:ref, :shape, :type, :data]
+
+  @typedoc "A tensor's device and its native reference."
+  @type ref :: {atom, reference}
+  @type t :: %__MODULE__{ref: ref, shape: tuple, type: Nx.Type.t(), data: nil}
+
+  alias EMLX.{Call, Native, Ops, Types}
+  alias __MODULE__, as: B
+  alias Nx.Tensor, as: T
+
+  ## Creation
+
+  @impl true
+  def init(options), do: [device: options |> Keyword.validate!([:device]) |> device()]
+
+  @impl true
+  def constant(out, number, options), do: create(:constant, out, [number], options)
+
+  @impl true
+  def iota(out, axis, options), do: create(:iota, out, [axis], options)
+
+  @impl true
+  def eye(out, options), do: create(:eye, out, [], options)
+
+  @impl true
+  def from_binary(%T{type: type, shape: shape} = out, binary, options) do
+    device = device(options)
+    binary = Types.unpack(binary, type)
+
+    put(
+      out,
+      device,
+      Native.from_binary(Native.device(device), Types.to_native(type), shape, binary)
+    )
+  end
+
+  defp device(options), do: options[:device] || EMLX.default_device()
+
+  ## Reading and moving
+
+  @impl true
+  def to_binary(%T{type: type, data: %B{ref: {_device, ref}}}, limit) do
+    ref |> Native.to_binary(Types.bytes(type, limit)) |> Types.pack(type)
+  end
+
+  @impl true
+  def backend_copy(%T{} = tensor, module, options) do
+    tensor = Nx.devectorize(tensor)
+    module.from_binary(tensor, to_binary(tensor, Nx.size(tensor)), options)
+  end
+
+  @impl true
+  def backend_transfer(%T{data: %B{ref: {device, _ref}}} = tensor, module, options) do
+    if module == __MODULE__ and device(options) == device do
+      tensor
+    else
+      copy = backend_copy(tensor, module, options)
+      backend_deallocate(tensor)
+      copy
+    end
+  end
+
+  @impl true
+  def backend_deallocate(%T{data: %B{ref: {_device, ref}}}), do: Native.deallocate(ref)
+
+  @impl true
+  def to_batched(%T{} = out, %T{} = tensor, options) do
+    batch = elem(out.shape, 0)
+    total = elem(tensor.shape, 0)
+    full = for start <- 0..(div(total, batch) - 1)//1, do: rows(out, tensor, start * batch, batch)
+
+    case {rem(total, batch), Keyword.get(options, :leftover, :repeat)} do
+      {0, _leftover} -> full
+      {rest, :repeat} -> full ++ [repeat(out, tensor, total, rest, batch)]
+      {_rest, _discard} -> full
+    end
+  end
+
+  defp rows(out, %T{shape: shape} = tensor, start, count) do
+    rank = tuple_size(shape)
+    starts = [start | List.duplicate(0, rank - 1)]
+    lengths = [count | tl(Tuple.to_list(shape))]
+    out = %{out | shape: put_elem(shape, 0, count)}
+    run(:slice, out, [tensor, starts, lengths, List.duplicate(1, rank)])
+  end
+
+  # The last batch is completed with the first rows, again and again if need be.
+  defp repeat(out, tensor, total, rest, batch) do
+    parts =
+      [rows(out, tensor, total - rest, rest)] ++
+        Enum.map(chunks(batch - rest, total), &rows(out, tensor, 0, &1))
+
+    run(:concatenate, out, [parts, 0])
+  end
+
+  defp chunks(0, _total), do: []
+  defp chunks(count, total), do: [min(count, total) | chunks(max(count - total, 0), total)]
+
+  @impl true
+  def inspect(%T{} = tensor, inspect_options) do
+    limit = inspect_options.limit
+    size = Nx.size(tensor)
+    count = if limit == :infinity, do: size, else: min(size, limit + 1)
+
+    tensor
+    |> Nx.Backend.inspect(to_binary(tensor, count), inspect_options)
+    |> add_header(tensor)
+  end
+
+  defp add_header(document, %T{data: %B{ref: {device, ref}}}) do
+    if Application.get_env(:emlx, :add_backend_on_inspect, true) do
+      "#Ref<" <> rest = Kernel.inspect(ref)
+
+      Inspect.Algebra.concat([
+        "EMLX.Backend<#{device}, #{rest}",
+        Inspect.Algebra.line(),
+        document
+      ])
+    else
+      document
+    end
+  end
+
+  ## Blocks
+
+  @impl true
+  def block(struct, out, arguments, default) do
+    case Call.block(struct) do
+      {op, attributes} -> run_op(op, out, Enum.filter(arguments, &is_struct(&1, T)), attributes)
+      nil -> apply(default, [struct | arguments])
+    end
+  end
+
+  ## All other operations, from the op table
+
+  callbacks = Nx.Backend.behaviour_info(:callbacks)
+
+  for {name, arity} <- callbacks, not Module.defines?(__MODULE__, {name, arity}) do
+    [out | arguments] = Macro.generate_arguments(arity, __MODULE__)
+
+    @impl true
+    if Ops.member?(name) do
+      def unquote(name)(unquote(out), unquote_splicing(arguments)),
+        do: run(unquote(name), unquote(out), unquote(arguments))
+    else
+      def unquote(name)(unquote(out), unquote_splicing(arguments)) do
+        _ = unquote([out | arguments])
+        Call.missing(unquote(name))
+      end
+    end
+  end
+
+  defp create(op, out, arguments, options) do
+    device = device(options)
+    {[], attributes} = Call.new(op, out, arguments)
+    apply_native(op, out, device, Native.device(device), [], attributes)
+  end
+
+  defp run(op, out, arguments) do
+    {operands, attributes} = Call.new(op, out, arguments)
+    run_op(op, out, operands, attributes)
+  end
+
+  defp run_op(op, out, operands, attributes) do
+    device = device_of(operands)
+    apply_native(op, out, device, nil, native_operands(operands, device), attributes)
+  end
+
+  defp apply_native(op, %T{type: type} = out, device, native_device, operands, attributes) do
+    put(out, device, Native.apply(op, native_device, operands, attributes, Types.to_native(type)))
+  end
+
+  defp native_operands([operand | rest], device),
+    do: [native(operand, device) | native_operands(rest, device)]
+
+  defp native_operands([], _device), do: []
+
+  defp device_of([%T{data: %B{ref: {device, _ref}}} | _rest]), do: device
+  defp device_of([_operand | rest]), do: device_of(rest)
+  defp device_of([]), do: EMLX.default_device()
+
+  ## For the compiler and for users of references
+
+  @doc false
+  @spec put(T.t(), atom, reference) :: T.t()
+  def put(%T{} = out, device, ref),
+    do: %{out | data: %B{ref: {device, ref}, shape: out.shape, type: out.type}}
+
+  @doc false
+  # The native reference of a tensor on a device; other tensors are copied there.
+  @spec native(T.t(), atom) :: reference
+  def native(%T{data: %B{ref: {device, ref}}}, device), do: ref
+
+  def native(%T{data: %Nx.Defn.Expr{}} = tensor, _device) do
+    raise ArgumentError,
+          "cannot pass a tensor expression as argument to defn, got: #{Kernel.inspect(tensor)}"
+  end
+
+  def native(%T{data: %module{}} = tensor, device) do
+    %{data: %B{ref: {_device, ref}}} =
+      tensor
+      |> Nx.devectorize()
+      |> from_binary(module.to_binary(tensor, flat_size(tensor)), device: device)
+
+    ref
+  end
+
+  defp flat_size(tensor), do: tensor |> Nx.devectorize() |> Nx.size()
+
+  @doc """
+  The device and native reference of a tensor on this backend.
+  """
+  @spec from_nx(T.t()) :: ref
+  def from_nx(%T{data: %B{ref: ref}}), do: ref
+  def from_nx(%T{} = tensor), do: tensor |> Nx.backend_copy(EMLX.Backend) |> from_nx()
+
+  @doc """
+  A tensor from a device and native reference.
+
+  ## Examples
+
+      iex> t = Nx.tensor([1, 2], backend: EMLX.Backend)
+      iex> t |> EMLX.Backend.from_nx() |> EMLX.Backend.to_nx() |> Nx.to_list()
+      [1, 2]
+
+  """
+  @spec to_nx(ref) :: T.t()
+  def to_nx({device, ref}) do
+    {type, dims, _ready, _depth} = Native.tensor_info(ref)
+
+    put(
+      %T{
+        type: Types.from_native(type),
+        shape: List.to_tuple(dims),
+        names: List.duplicate(nil, length(dims)),
+        data: nil
+      },
+      device,
+      ref
+    )
+  end
+end

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+defmodule EMLX.Call do
+  @moduledoc false
+  # How the arguments of an Nx operation become the operands and attributes of
+  # the op of that name. The backend and the compiler both go through here.
+  #
+  # Most clauses are generated: Nx's backend callbacks say how many arguments an
+  # operation takes, the op table how many of them are operands and what the
+  # attributes are called.
+
+  alias EMLX.Ops
+  alias Nx.Tensor, as: T
+
+  # Operations whose arguments do not map one to one are written out below.
+  by_hand = [
+    :constant,
+    :iota,
+    :eye,
+    :dot,
+    :slice,
+    :put_slice,
+    :gather,
+    :indexed_add,
+    :indexed_put
+  ]
+
+  callbacks = Nx.Backend.behaviour_info(:callbacks)
+
+  generated =
+    for %{name: name} = op <- Ops.all(),
+        name not in by_hand,
+        {^name, arity} <- callbacks,
+        do: {op, arity - 1}
+
+  @doc """
+  Operands and attributes of the operation `name` with the output template `out`.
+
+  `arguments` are those of the backend callback after `out`, and without the
+  options of the backend.
+  """
+  @spec new(atom, T.t(), list) :: {[T.t()], keyword}
+  def new(name, out, arguments)
+
+  for {%{name: name, most: :any, attributes: attributes}, arity} <- generated do
+    positional = for %{name: attribute} <- attributes, do: {attribute, Macro.var(attribute, nil)}
+    ^arity = 1 + length(positional)
+
+    def new(unquote(name), _out, [operands | unquote(Keyword.values(positional))]),
+      do: {operands, unquote(positional)}
+  end
+
+  for {%{name: name, most: count, attributes: attributes}, arity} <- generated,
+      is_integer(count) do
+    operands = Macro.generate_arguments(count, __MODULE__)
+    names = for attribute <- attributes, do: attribute.name
+    required? = Enum.all?(attributes, & &1.required)
+
+    cond do
+      # Only operands: a shape is that of the output.
+      arity == count and names in [[], [:shape]] ->
+        if names == [] do
+          def new(unquote(name), _out, unquote(operands)), do: {unquote(operands), []}
+        else
+          def new(unquote(name), out, unquote(operands)),
+            do: {unquote(operands), [shape: out.shape]}
+        end
+
+      # Every attribute is an argument of its own.
+      arity == count + length(names) and required? ->
+        positional = for name <- names, do: {name, Macro.var(name, nil)}
+
+        def new(unquote(name), _out, unquote(operands ++ Keyword.values(positional))),
+          do: {unquote(operands), unquote(positional)}
+
+      # The attributes are options; others that Nx passes mean nothing here.
+      arity == count + 1 ->
+        def new(unquote(name), _out, unquote(operands) ++ [options]),
+          do: {unquote(operands), Keyword.take(options, unquote(names))}
+
+      true ->
+        raise "EMLX.Call has no rule for the arguments of #{name}"
+    end
+  end
+
+  def new(:constant, out, [number]),
+    do: {[], shape: out.shape, value: number(number, out.type)}
+
+  def new(:iota, out, [axis]), do: {[], shape: out.shape, axis: axis}
+  def new(:eye, out, []), do: {[], shape: out.shape}
+
+  def new(:dot, _out, [left, contract_left, batch_left, right, contract_right, batch_right]) do
+    {[left, right],
+     contract_left: contract_left,
+     batch_left: batch_left,
+     contract_right: contract_right,
+     batch_right: batch_right}
+  end
+
+  # Starts are all integers or all scalar tensors.
+  def new(:slice, _out, [tensor, starts, lengths, strides]) do
+    if Enum.all?(starts, &is_integer/1),
+      do: {[tensor], starts: starts, lengths: lengths, strides: strides},
+      else: {[tensor | starts], lengths: lengths, strides: strides}
+  end
+
+  def new(:put_slice, _out, [tensor, starts, slice]) do
+    if Enum.all?(starts, &is_integer/1),
+      do: {[tensor, slice], starts: starts},
+      else: {[tensor, slice | starts], []}
+  end
+
+  def new(:gather, _out, [tensor, indices, options]),
+    do: {[tensor, indices], Keyword.take(options, [:axes])}
+
+  def new(name, _out, [target, indices, updates, options])
+      when name in [:indexed_add, :indexed_put],
+      do: {[target, indices, updates], Keyword.take(options, [:axes])}
+
+  def new(name, _out, _arguments), do: missing(name)
+
+  @doc """
+  The op that computes a block such as `Nx.Block.LogicalNot` natively, with its
+  attributes, or nil.
+  """
+  @spec block(struct) :: {atom, keyword} | nil
+  def block(struct)
+
+  for %{name: name, attributes: attributes} <- Ops.all(),
+      module = Module.concat(Nx.Block, Macro.camelize(Atom.to_string(name))),
+      Code.ensure_loaded?(module) do
+    names = for attribute <- attributes, do: attribute.name
+
+    def block(%unquote(module){} = struct),
+      do: {unquote(name), struct |> Map.take(unquote(names)) |> Map.to_list()}
+  end
+
+  def block(_struct), do: nil
+
+  @doc "Raises that this version has no such operation."
+  @spec missing(atom) :: no_return
+  def missing(name) do
+    raise ArgumentError,
+          "EMLX #{unquote(Mix.Project.config()[:version])} has no operation #{name}; " <>
+            "transfer its operands to Nx.BinaryBackend with Nx.backend_transfer/1 to compute it there"
+  end
+
+  # Integers are brought into the range of 64 bits, as only those are kept.
+  defp number(%Complex{re: re, im: im}, _type), do: {real(re), real(im)}
+  defp number(number, {kind, _}) when is_integer(number) and kind in [:u, :s], do: wrap(number)
+  defp number(number, _type), do: real(number)
+
+  defp wrap(number) when number in -0x8000000000000000..0xFFFFFFFFFFFFFFFF, do: number
+  defp wrap(number), do: Bitwise.band(number, 0xFFFFFFFFFFFFFFFF)
+
+  defp real(number) when is_integer(number) do
+    if number in -0x8000000000000000..0x7FFFFFFFFFFFFFFF, do: number, else: to_float(number)
+  end
+
+  defp real(number), do: number
+
+  defp to_float(integer) do
+    integer * 1.0
+  rescue
+    ArithmeticError -> if integer > 0, do: :infinity, else: :neg_infinity
+  end
+end

@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+defmodule EMLX.Expr do
+  @moduledoc false
+  # Flattens an Nx.Defn.Expr into the plain term from which the native library
+  # builds a program: {inputs, instructions, outputs}, with blocks inside for
+  # `cond` and `while`. One pass; a node is visited once in each scope.
+  #
+  # A scope becomes a block. Within it, value -1 - i is its i-th input and value
+  # n its n-th result; closing the scope, when all inputs are known, turns them
+  # into the native numbering, inputs first.
+  #
+  # `while` scopes are closed: their inputs are the state. The branches of a
+  # `cond` are open: a node that also belongs to a scope around them is computed
+  # there, once, and becomes an input of every block of that `cond`. A node that
+  # only one branch uses stays inside it and runs when the branch is taken.
+
+  alias EMLX.{Backend, Call, Ops, Types}
+  alias Nx.Defn.{Composite, Expr, Tree}
+  alias Nx.Tensor, as: T
+
+  defmodule Scope do
+    @moduledoc false
+    # params: :inputs (a closed scope), a tuple of values (the default of a block
+    # is being inlined) or :outer (an open scope). ids: what belongs to this scope
+    # or one around it. outer: what belongs to one around it.
+    @enforce_keys [:params, :ids]
+    defstruct [:params, :ids, :env, outer: %{}, memo: %{}, code: [], next: 0, captures: %{}]
+  end
+
+  @type block :: {list, list, list}
+
+  @doc """
+  Flattens a composite of expressions.
+
+  Returns the block, and the indices of the parameters that became its inputs:
+  those that are used, or `0..(parameters - 1)` when `:keep` says how many there
+  are. Options: `:device`, where literals are placed; `:hooks`, by name;
+  `:input_names` and `:output_names`.
+  """
+  @spec flatten(Nx.Container.t(), keyword) :: {block, [non_neg_integer]}
+  def flatten(expr, options) do
+    outputs = Composite.flatten_list([expr])
+    env = %{device: options[:device], hooks: options[:hooks] || %{}}
+    root = %Scope{params: :inputs, ids: Tree.scope_ids(outputs_tuple(outputs)), env: env}
+    {values, [root]} = emit_all(outputs, [root])
+
+    used = root.captures |> Enum.sort() |> keep(options[:keep])
+    indices = Enum.map(used, &elem(&1, 0))
+    position = indices |> Enum.with_index() |> Map.new()
+    names = options[:input_names]
+
+    inputs = for {i, spec} <- used, do: put_elem(spec, 0, names && Enum.at(names, i))
+    block = close(root, inputs, values, options[:output_names], &Map.fetch!(position, &1))
+    {block, indices}
+  end
+
+  # A composite that the tree functions can walk; they know no lists.
+  defp outputs_tuple(outputs), do: List.to_tuple(outputs)
+
+  defp keep(used, nil), do: used
+
+  defp keep(used, specs) do
+    used = Map.new(used)
+    for {spec, i} <- Enum.with_index(specs), do: {i, Map.get(used, i, spec)}
+  end
+
+  @doc "Name (none), type and shape of an input that stands for a tensor."
+  def spec(%T{type: type} = tensor), do: {nil, Types.to_native(type), shape(tensor)}
+
+  defp shape(%T{vectorized_axes: [], shape: shape}), do: shape
+  defp shape(%T{} = tensor), do: Nx.devectorize(tensor).shape
+
+  ## Values
+
+  defp emit_all(tensors, scopes), do: Enum.map_reduce(tensors, scopes, &emit/2)
+
+  # A node of several results has a tuple of values, which only :elem looks into.
+  defp emit(%T{data: %Expr{id: id}} = tensor, [scope | _] = scopes) do
+    case scope.memo do
+      %{^id => value} ->
+        {value, scopes}
+
+      %{} ->
+        {value, scopes} =
+          if outside?(tensor, scope), do: capture(tensor, scopes), else: build(tensor, scopes)
+
+        {value, remember(scopes, id, value)}
+    end
+  end
+
+  defp remember([scope | outer], id, value),
+    do: [%{scope | memo: Map.put(scope.memo, id, value)} | outer]
+
+  defp outside?(%T{data: %Expr{op: :parameter}}, scope), do: scope.params == :outer
+
+  defp outside?(
+         %T{data: %Expr{op: :elem, id: id, args: [%T{data: %Expr{id: tuple}}, _i]}},
+         scope
+       ),
+       do: is_map_key(scope.outer, id) or is_map_key(scope.outer, tuple)
+
+  defp outside?(%T{data: %Expr{id: id}}, scope), do: is_map_key(scope.outer, id)
+
+  # Captures are shared by the blocks of one cond: value in the outer scope to
+  # position and spec.
+  defp capture(tensor, [scope | outer]) do
+    {value, outer} = emit(tensor, outer)
+    {position, scope} = add_capture(scope, value, spec(tensor))
+    {-1 - position, [scope | outer]}
+  end
+
+  defp add_capture(scope, value, spec) do
+    case scope.captures do
+      %{^value => {position, _spec}} ->
+        {position, scope}
+
+      captures ->
+        position = map_size(captures)
+        {position, %{scope | captures: Map.put(captures, value, {position, spec})}}
+    end
+  end
+
+  defp push([scope | outer], instruction, count \\ 1) do
+    scope = %{scope | code: [instruction | scope.code], next: scope.next + count}
+    [scope | outer]
+  end
+
+  defp add(instruction, [%Scope{next: next} | _] = scopes), do: {next, push(scopes, instruction)}
+
+  # One value, or a tuple of them where the node is a tuple.
+  defp add_many(instruction, tensor, count, [%Scope{next: next} | _] = scopes) do
+    {results(tensor, Enum.to_list(next..(next + count - 1)//1)), push(scopes, instruction, count)}
+  end
+
+  defp results(%T{type: {:tuple, _}}, values), do: List.to_tuple(values)
+  defp results(%T{}, [value]), do: value
+
+  ## Nodes
+
+  defp build(%T{data: %Expr{op: :parameter, args: [i]}} = tensor, [scope | outer]) do
+    case scope.params do
+      :inputs -> {-1 - i, [%{scope | captures: Map.put(scope.captures, i, spec(tensor))} | outer]}
+      values -> {elem(values, i), [scope | outer]}
+    end
+  end
+
+  defp build(%T{data: %Expr{op: :tensor, args: [literal]}}, [scope | _] = scopes),
+    do: add({:tensor, Backend.native(literal, scope.env.device)}, scopes)
+
+  defp build(%T{data: %Expr{op: :metadata, args: [expr, _metadata]}} = tensor, scopes) do
+    {values, scopes} = emit_all(Composite.flatten_list([expr]), scopes)
+    {results(tensor, values), scopes}
+  end
+
+  defp build(%T{data: %Expr{op: :elem, args: [tuple, i]}}, scopes) do
+    {values, scopes} = emit(tuple, scopes)
+    {elem(values, i), scopes}
+  end
+
+  defp build(%T{data: %Expr{op: :cond, args: [clauses, last]}} = tensor, scopes),
+    do: build_cond(tensor, clauses, last, scopes)
+
+  defp build(%T{data: %Expr{op: :while, args: [initial, arg, condition, body]}} = tensor, scopes) do
+    {state, [scope | _] = scopes} = emit_all(Composite.flatten_list([initial]), scopes)
+    specs = [arg] |> Composite.flatten_list() |> Enum.map(&spec/1)
+    condition = closed_block([condition], specs, scope.env)
+    body = closed_block(Composite.flatten_list([body]), specs, scope.env)
+    add_many({:while, condition, body, state}, tensor, length(state), scopes)
+  end
+
+  defp build(%T{data: %Expr{op: :block, args: [struct, args, default, _]}} = tensor, scopes) do
+    operands = Enum.take_while(args, &is_struct(&1, T))
+    {values, scopes} = emit_all(operands, scopes)
+
+    case Call.block(struct) do
+      {op, attributes} -> add({op, values, attributes, Types.to_native(tensor.type)}, scopes)
+      nil -> inline(tensor, default, values, scopes)
+    end
+  end
+
+  # Nx 0.13 calls the node `hook`, the 1.0 line `io_call`.
+  defp build(%T{data: %Expr{op: op, args: [expr, callback, _template, _]}} = tensor, scopes)
+       when op in [:hook, :io_call] do
+    if called?(callback, hd(scopes).env.hooks), do: missing("hooks (as print_value/1 uses)")
+    {values, scopes} = emit_all(Composite.flatten_list([expr]), scopes)
+    {results(tensor, values), scopes}
+  end
+
+  defp build(%T{data: %Expr{op: :runtime_call}}, _scopes), do: missing("Nx.runtime_call")
+
+  defp build(%T{data: %Expr{op: op, args: args}} = tensor, scopes) do
+    unless Ops.member?(op), do: Call.missing(op)
+    {operands, attributes} = Call.new(op, %{tensor | shape: shape(tensor)}, static(op, args))
+    {values, scopes} = emit_all(operands, scopes)
+    add({op, values, attributes, Types.to_native(tensor.type)}, scopes)
+  end
+
+  # Constant starts make a slice a view.
+  defp static(op, [tensor, starts | rest]) when op in [:slice, :put_slice] do
+    numbers = Enum.map(starts, &constant/1)
+    [tensor, if(Enum.all?(numbers), do: numbers, else: starts) | rest]
+  end
+
+  defp static(_op, args), do: args
+
+  defp constant(%T{data: %Expr{op: :constant, args: [number]}}) when is_integer(number),
+    do: number
+
+  defp constant(number) when is_integer(number), do: number
+  defp constant(_expr), do: nil
+
+  defp called?({:named, name, function}, hooks), do: hooks[name] != nil or function != nil
+  defp called?(_callback, _hooks), do: true
+
+  defp missing(what) do
+    raise ArgumentError,
+          "EMLX does not run #{what} inside defn yet; " <>
+            "use compiler: Nx.Defn.Evaluator for this function"
+  end
+
+  ## Blocks' defaults
+
+  # The default of a block is a closed scope of expressions, but needs no native
+  # block of its own: its parameters are values of the current one.
+  defp inline(tensor, default, values, [scope | outer]) do
+    outputs = Composite.flatten_list([default])
+    frame = %{scope | params: List.to_tuple(values), ids: Tree.scope_ids(outputs_tuple(outputs))}
+    {results, [frame | outer]} = emit_all(outputs, [frame | outer])
+    scopes = [%{frame | params: scope.params, ids: scope.ids} | outer]
+    finish_inline(tensor, outputs, results, scopes)
+  end
+
+  # A default may give another type than the block declares.
+  defp finish_inline(%T{type: {:tuple, _}}, _outputs, results, scopes),
+    do: {List.to_tuple(results), scopes}
+
+  defp finish_inline(%T{type: type}, [%T{type: type}], [value], scopes), do: {value, scopes}
+
+  defp finish_inline(%T{type: type}, [_output], [value], scopes),
+    do: add({:as_type, [value], [], Types.to_native(type)}, scopes)
+
+  ## Control flow
+
+  # The first predicate is computed by the scope around the cond, as it is always
+  # needed; its block only hands it on.
+  defp build_cond(tensor, [{predicate, body} | clauses], last, scopes) do
+    {first, [scope | _] = scopes} = emit(predicate, scopes)
+    captures = %{first => {0, spec(predicate)}}
+
+    parts = [
+      {:body, body} | Enum.flat_map(clauses, fn {p, b} -> [{:predicate, p}, {:body, b}] end)
+    ]
+
+    {branches, {captures, scopes}} =
+      Enum.map_reduce(parts ++ [{:body, last}], {captures, scopes}, fn {kind, part}, acc ->
+        {branch, acc} = open_branch(part, acc)
+        {{kind, branch}, acc}
+      end)
+
+    operands = Enum.sort_by(captures, fn {_value, {position, _spec}} -> position end)
+    inputs = for {_value, {_position, spec}} <- operands, do: spec
+    handed_on = {%Scope{params: :outer, ids: scope.ids}, [-1]}
+
+    close = fn {scope, values} -> close(scope, inputs, values, nil, & &1) end
+    predicates = for {:predicate, branch} <- branches, do: close.(branch)
+    bodies = for {:body, branch} <- branches, do: close.(branch)
+    values = for {value, _} <- operands, do: value
+
+    count = [last] |> Composite.flatten_list() |> length()
+    add_many({:cond, [close.(handed_on) | predicates], bodies, values}, tensor, count, scopes)
+  end
+
+  defp open_branch(expr, {captures, [outer | _] = scopes}) do
+    outputs = Composite.flatten_list([expr])
+
+    branch = %Scope{
+      params: :outer,
+      ids: Tree.scope_ids(outputs_tuple(outputs), outer.ids),
+      outer: outer.ids,
+      captures: captures,
+      env: outer.env
+    }
+
+    {values, [branch | scopes]} = emit_all(outputs, [branch | scopes])
+    {{branch, values}, {branch.captures, scopes}}
+  end
+
+  defp closed_block(outputs, specs, env) do
+    scope = %Scope{params: :inputs, ids: Tree.scope_ids(outputs_tuple(outputs)), env: env}
+    {values, [scope]} = emit_all(outputs, [scope])
+    close(scope, specs, values, nil, & &1)
+  end
+
+  ## Native numbering
+
+  defp close(scope, inputs, outputs, names, position) do
+    count = length(inputs)
+    number = fn value -> if value < 0, do: position.(-1 - value), else: value + count end
+
+    code =
+      Enum.reduce(scope.code, [], fn
+        {:tensor, _} = literal, code ->
+          [literal | code]
+
+        {op, operands, attributes, type}, code when op not in [:cond, :while] ->
+          [{op, Enum.map(operands, number), attributes, type} | code]
+
+        {op, first, second, operands}, code ->
+          [{op, first, second, Enum.map(operands, number)} | code]
+      end)
+
+    {inputs, code, name_outputs(Enum.map(outputs, number), names)}
+  end
+
+  defp name_outputs(values, nil), do: Enum.map(values, &{nil, &1})
+  defp name_outputs(values, names), do: Enum.zip(names, values)
+end

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+defmodule EMLX.Native do
+  @moduledoc false
+  # The native functions as the rest of EMLX wants them: they raise instead of
+  # returning errors, and they wait for the message when one is to come.
+
+  alias EMLX.{Error, NIF}
+
+  # The reference is made where it is received, so that the receive skips all
+  # older messages.
+  defmacrop await(reference, call) do
+    quote do
+      unquote(reference) = make_ref()
+
+      case unquote(call) do
+        :wait ->
+          receive do
+            {^unquote(reference), result} -> result
+          end
+
+        result ->
+          result
+      end
+    end
+  end
+
+  ## Devices
+
+  def device(name) when is_atom(name) do
+    case :persistent_term.get({__MODULE__, name}, nil) do
+      nil -> open_device(name)
+      device -> device
+    end
+  end
+
+  def device(other) do
+    raise ArgumentError, "a device must be :cpu, :gpu or another atom, got: #{inspect(other)}"
+  end
+
+  defp open_device(name) do
+    native_name = native_device_name(name)
+    device = unwrap(await(reference, NIF.device_open(native_name, reference)))
+    :persistent_term.put({__MODULE__, name}, device)
+    device
+  end
+
+  # What a GPU is called depends on its maker; Nx programs just say :gpu.
+  defp native_device_name(:gpu) do
+    case NIF.devices() -- ["cpu"] do
+      [name | _] ->
+        name
+
+      [] ->
+        raise ArgumentError,
+              "there is no GPU that this build of EMLX can use, only :cpu; pass device: :cpu"
+    end
+  end
+
+  defp native_device_name(name), do: Atom.to_string(name)
+
+  ## Tensors
+
+  def from_binary(device, type, shape, binary),
+    do: unwrap(NIF.from_binary(device, type, shape, binary))
+
+  def to_binary(tensor, bytes) do
+    case NIF.to_binary(tensor, bytes) do
+      :pending ->
+        eval([tensor])
+        unwrap(NIF.to_binary(tensor, bytes))
+
+      result ->
+        unwrap(result)
+    end
+  end
+
+  def tensor_info(tensor), do: unwrap(NIF.tensor_info(tensor))
+  def deallocate(tensor), do: unwrap(NIF.deallocate(tensor))
+
+  def apply(op, device, operands, attributes, type) do
+    case NIF.apply(op, device, operands, attributes, type) do
+      {:ok, tensor} ->
+        tensor
+
+      # More is being computed than can be started; a failure shows when the
+      # tensor is read.
+      {:busy, tensor} ->
+        _ = try_eval([tensor])
+        tensor
+
+      {:error, kind, message} ->
+        Error.raise_as(kind, message)
+    end
+  end
+
+  def eval(tensors), do: unwrap(with_memory(fn -> try_eval(tensors) end))
+
+  defp try_eval(tensors), do: await(reference, NIF.eval(tensors, reference))
+
+  ## Programs
+
+  def compile(device, block) do
+    unwrap(with_memory(fn -> await(ref, NIF.program_compile(device, block, ref)) end))
+  end
+
+  def save(block, path), do: unwrap(await(ref, NIF.program_save(block, path, ref)))
+  def load(device, path), do: unwrap(await(ref, NIF.program_load(device, path, ref)))
+  def program_info(program), do: unwrap(NIF.program_info(program))
+
+  def run(program, inputs) do
+    unwrap(with_memory(fn -> await(ref, NIF.program_run(program, inputs, ref)) end))
+  end
+
+  ## Memory
+
+  def set_memory_limit(bytes), do: unwrap(NIF.memory_set_limit(bytes))
+  def set_cache_limit(bytes), do: unwrap(NIF.memory_set_cache_limit(bytes))
+
+  ## Results
+
+  # Memory that only dead handles of this process hold is given back before an
+  # allocation is reported as failed.
+
+  defp with_memory(fun) do
+    with {:error, :out_of_memory, _message} <- fun.() do
+      :erlang.garbage_collect()
+      fun.()
+    end
+  end
+
+  defp unwrap({:ok, value}), do: value
+  defp unwrap(:ok), do: :ok
+  defp unwrap(:already_deallocated), do: :already_deallocated
+  defp unwrap({:error, kind, message}), do: Error.raise_as(kind, message)
+end

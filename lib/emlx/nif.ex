@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+defmodule EMLX.NIF do
+  @moduledoc false
+  # The native functions, one clause each. They return `{:ok, value}`, or
+  # `{:error, kind, message}`. Those that take a reference last may return
+  # `:wait`: then the result comes as the message `{reference, result}`.
+  # Nothing here needs Nx.
+
+  @on_load :load
+
+  functions = [
+    version: 0,
+    ops: 0,
+    devices: 0,
+    device_open: 2,
+    device_describe: 1,
+    memory_info: 0,
+    memory_set_limit: 1,
+    memory_set_cache_limit: 1,
+    memory_clear_cache: 0,
+    memory_reset_peak: 0,
+    from_binary: 4,
+    to_binary: 2,
+    deallocate: 1,
+    tensor_info: 1,
+    apply: 5,
+    eval: 2,
+    program_compile: 3,
+    program_save: 3,
+    program_load: 3,
+    program_info: 1,
+    program_run: 3
+  ]
+
+  for {name, arity} <- functions do
+    arguments = Macro.generate_arguments(arity, __MODULE__)
+
+    def unquote(name)(unquote_splicing(arguments)) do
+      _ = unquote(arguments)
+      :erlang.nif_error(not_loaded())
+    end
+  end
+
+  @doc false
+  def load do
+    path = path()
+
+    case :erlang.load_nif(String.to_charlist(path), path <> ".so") do
+      :ok -> :ok
+      # Loading the module must not fail: its functions then say what to do.
+      {:error, {_reason, text}} -> :persistent_term.put(__MODULE__, List.to_string(text))
+    end
+  end
+
+  defp path do
+    case :code.priv_dir(:emlx) do
+      {:error, :bad_name} -> Path.expand("priv/emlx_nif")
+      directory -> Path.join(List.to_string(directory), "emlx_nif")
+    end
+  end
+
+  defp not_loaded do
+    reason = :persistent_term.get(__MODULE__, "not attempted")
+
+    %EMLX.Error{
+      kind: :not_loaded,
+      message:
+        "the native library of EMLX could not be loaded (#{reason}); " <>
+          "run `mix compile`, or `make` in the directory of EMLX, to build it"
+    }
+  end
+end

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+defmodule EMLX.MixProject do
+  use Mix.Project
+
+  @version "0.1.0"
+
+  def project do
+    [
+      app: :emlx,
+      version: @version,
+      elixir: "~> 1.17",
+      compilers: [:elixir_make] ++ Mix.compilers(),
+      make_env: %{"EMLX_VERSION" => @version},
+      start_permanent: Mix.env() == :prod,
+      test_paths: ["test/elixir"],
+      elixirc_paths: elixirc_paths(Mix.env()),
+      deps: Enum.reject(needed(), &installed?(elem(&1, 0))),
+      description: "Runs Nx programs natively: backend, defn compiler, program files",
+      package: package(),
+      docs: [main: "EMLX"]
+    ]
+  end
+
+  def application do
+    installed = for dep <- needed(), elem(dep, 0) != :elixir_make, do: elem(dep, 0)
+
+    [
+      mod: {EMLX.Application, []},
+      extra_applications: [:logger | Enum.filter(installed, &installed?/1)],
+      env: []
+    ]
+  end
+
+  defp elixirc_paths(:test), do: ["lib", "test/elixir/support"]
+  defp elixirc_paths(_env), do: ["lib"]
+
+  defp needed do
+    [
+      {:nx, "~> 0.13 or ~> 1.0"},
+      {:telemetry, "~> 1.0"},
+      {:elixir_make, "~> 0.8", runtime: false}
+    ]
+  end
+
+  # A library that lies in Erlang's own library path is taken from there, so that
+  # a machine without Hex can build and test.
+  defp installed?(app) do
+    case :code.lib_dir(app) do
+      {:error, :bad_name} -> false
+      path -> String.starts_with?(List.to_string(path), List.to_string(:code.lib_dir()))
+    end
+  end
+
+  defp package do
+    [
+      licenses: ["Apache-2.0"],
+      files: ~w(lib nif src include cli Makefile mix.exs .formatter.exs README.md LICENSE)
+    ]
+  end
+end

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+// block.c - reads a program block from plain terms:
+//   {inputs, instructions, outputs}
+//   input        {name or nil, type, shape}
+//   instruction  {op, operands, attributes, type or nil} | {:tensor, tensor}
+//                | {:cond, [block], [block], operands} | {:while, block, block, state}
+//   output       {name or nil, value}
+// Values are numbered in the order they are made, inputs first.
+#include "nif.h"
+
+enum {
+    // Blocks within blocks; reading them recurses on the thread's stack.
+    MAX_NESTING = 200,
+    MAX_NAME = 512
+};
+
+typedef struct reader {
+    ErlNifEnv *env;
+    emlx_block *block;
+    int nesting;
+} reader;
+
+static emlx_status read_block(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_block **out,
+                              emlx_error *err);
+
+static emlx_status expected(emlx_error *err, const char *what) {
+    return nif_fail(err, EMLX_INVALID, "a program %s", what);
+}
+
+static emlx_status no_memory(emlx_error *err) {
+    return nif_fail(err, EMLX_OUT_OF_MEMORY, "no memory to read a program");
+}
+
+// Calls `read` for each element of a list.
+static emlx_status read_each(reader *to, ERL_NIF_TERM list,
+                             emlx_status (*read)(reader *to, ERL_NIF_TERM item, emlx_error *err),
+                             emlx_error *err) {
+    ERL_NIF_TERM head;
+    while (enif_get_list_cell(to->env, list, &head, &list)) TRY(read(to, head, err));
+    return enif_is_empty_list(to->env, list)
+               ? EMLX_OK
+               : expected(err, "has inputs, instructions and outputs that are lists");
+}
+
+// NULL in `*name` for nil.
+static emlx_status read_port_name(ErlNifEnv *env, ERL_NIF_TERM term, char *text, const char **name,
+                                  emlx_error *err) {
+    *name = NULL;
+    if (term == atoms.nil) return EMLX_OK;
+    TRY(read_text(env, term, "the name of an input or output", text, MAX_NAME, err));
+    *name = text;
+    return EMLX_OK;
+}
+
+static emlx_status read_input(reader *to, ERL_NIF_TERM term, emlx_error *err) {
+    int arity;
+    const ERL_NIF_TERM *parts;
+    char text[MAX_NAME];
+    const char *name;
+    emlx_type type;
+    emlx_shape shape;
+    uint32_t value;
+    if (!enif_get_tuple(to->env, term, &arity, &parts) || arity != 3)
+        return expected(err, "input must be {name, type, shape}");
+    TRY(read_port_name(to->env, parts[0], text, &name, err));
+    TRY(read_type(to->env, parts[1], &type, err));
+    TRY(read_shape(to->env, parts[2], &shape, err));
+    return emlx_block_input(to->block, name, type, &shape, &value, err);
+}
+
+static emlx_status read_output(reader *to, ERL_NIF_TERM term, emlx_error *err) {
+    int arity;
+    const ERL_NIF_TERM *parts;
+    char text[MAX_NAME];
+    const char *name;
+    unsigned value;
+    if (!enif_get_tuple(to->env, term, &arity, &parts) || arity != 2 ||
+        !enif_get_uint(to->env, parts[1], &value))
+        return expected(err, "output must be {name, value}");
+    TRY(read_port_name(to->env, parts[0], text, &name, err));
+    return emlx_block_output(to->block, name, value, err);
+}
+
+// Value numbers -------------------------------------------------------------------------------
+
+typedef struct value_list {
+    uint32_t *items;
+    size_t count;
+    uint32_t few[8];
+} value_list;
+
+static void value_list_free(value_list *list) {
+    if (list->items != list->few) enif_free(list->items);
+}
+
+static emlx_status read_values(ErlNifEnv *env, ERL_NIF_TERM term, value_list *list,
+                               emlx_error *err) {
+    unsigned length;
+    list->items = list->few;
+    list->count = 0;
+    if (!enif_get_list_length(env, term, &length))
+        return expected(err, "instruction must have a list of operands");
+    if (length > sizeof list->few / sizeof *list->few)
+        list->items = enif_alloc(length * sizeof *list->items);
+    if (list->items == NULL) {
+        list->items = list->few;
+        return no_memory(err);
+    }
+    ERL_NIF_TERM head;
+    for (unsigned value; enif_get_list_cell(env, term, &head, &term);) {
+        if (!enif_get_uint(env, head, &value))
+            return expected(err, "operand must be the number of a value");
+        list->items[list->count++] = value;
+    }
+    return EMLX_OK;
+}
+
+// Instructions --------------------------------------------------------------------------------
+
+static emlx_status read_op(reader *to, const ERL_NIF_TERM *parts, emlx_error *err) {
+    const nif_op *op;
+    attr_list attrs;
+    emlx_type type;
+    value_list operands;
+    uint32_t value;
+    TRY(op_get(to->env, parts[0], &op, err));
+    TRY(read_attrs(to->env, op, parts[2], &attrs, err));
+    TRY(read_result_type(to->env, parts[3], &type, err));
+    emlx_status status = read_values(to->env, parts[1], &operands, err);
+    if (status == EMLX_OK)
+        status = emlx_block_apply(to->block, op_core(op), operands.items, operands.count,
+                                  attrs.items, attrs.count, type, &value, err);
+    value_list_free(&operands);
+    return status;
+}
+
+static emlx_status read_tensor(reader *to, ERL_NIF_TERM term, emlx_error *err) {
+    emlx_tensor *tensor;
+    uint32_t value;
+    TRY(tensor_get(to->env, term, &tensor, err));
+    emlx_status status = emlx_block_tensor(to->block, tensor, &value, err);
+    emlx_tensor_release(tensor);
+    return status;
+}
+
+typedef struct block_list {
+    emlx_block **items;
+    size_t count;
+} block_list;
+
+static void block_list_free(block_list *list, bool taken) {
+    for (size_t i = 0; !taken && i < list->count; i++) emlx_block_release(list->items[i]);
+    if (list->items != NULL) enif_free(list->items);
+}
+
+static emlx_status read_blocks(reader *to, ERL_NIF_TERM term, block_list *list, emlx_error *err) {
+    unsigned length;
+    if (!enif_get_list_length(to->env, term, &length))
+        return expected(err, "cond must have lists of blocks");
+    list->items = enif_alloc((length + 1) * sizeof *list->items);
+    if (list->items == NULL) return no_memory(err);
+    ERL_NIF_TERM head;
+    while (enif_get_list_cell(to->env, term, &head, &term)) {
+        TRY(read_block(to->env, head, to->nesting + 1, &list->items[list->count], err));
+        list->count++;
+    }
+    return EMLX_OK;
+}
+
+static emlx_status read_cond(reader *to, const ERL_NIF_TERM *parts, emlx_error *err) {
+    block_list predicates = {0}, branches = {0};
+    value_list operands;
+    uint32_t first;
+    emlx_status status = read_values(to->env, parts[3], &operands, err);
+    if (status == EMLX_OK) status = read_blocks(to, parts[1], &predicates, err);
+    if (status == EMLX_OK) status = read_blocks(to, parts[2], &branches, err);
+    if (status == EMLX_OK)
+        status = emlx_block_cond(to->block, predicates.items, predicates.count, branches.items,
+                                 branches.count, operands.items, operands.count, &first, err);
+    value_list_free(&operands);
+    block_list_free(&predicates, status == EMLX_OK);
+    block_list_free(&branches, status == EMLX_OK);
+    return status;
+}
+
+static emlx_status read_while(reader *to, const ERL_NIF_TERM *parts, emlx_error *err) {
+    emlx_block *condition = NULL, *body = NULL;
+    value_list state;
+    uint32_t first;
+    emlx_status status = read_values(to->env, parts[3], &state, err);
+    if (status == EMLX_OK) status = read_block(to->env, parts[1], to->nesting + 1, &condition, err);
+    if (status == EMLX_OK) status = read_block(to->env, parts[2], to->nesting + 1, &body, err);
+    if (status == EMLX_OK)
+        status =
+            emlx_block_while(to->block, condition, body, state.items, state.count, &first, err);
+    value_list_free(&state);
+    if (status == EMLX_OK) return EMLX_OK;
+    emlx_block_release(condition);
+    emlx_block_release(body);
+    return status;
+}
+
+static emlx_status read_instruction(reader *to, ERL_NIF_TERM term, emlx_error *err) {
+    int arity;
+    const ERL_NIF_TERM *parts;
+    if (!enif_get_tuple(to->env, term, &arity, &parts))
+        return expected(err, "instruction must be a tuple");
+    if (arity == 2 && parts[0] == atoms.tensor) return read_tensor(to, parts[1], err);
+    if (arity != 4) return expected(err, "instruction must have four parts");
+    if (parts[0] == atoms.cond) return read_cond(to, parts, err);
+    if (parts[0] == atoms.loop) return read_while(to, parts, err);
+    return read_op(to, parts, err);
+}
+
+// Blocks --------------------------------------------------------------------------------------
+
+static emlx_status fill_block(reader *to, ERL_NIF_TERM term, emlx_error *err) {
+    int arity;
+    const ERL_NIF_TERM *parts;
+    if (!enif_get_tuple(to->env, term, &arity, &parts) || arity != 3)
+        return expected(err, "block must be {inputs, instructions, outputs}");
+    if (to->nesting > MAX_NESTING)
+        return nif_fail(err, EMLX_INVALID, "a program nests more than %d blocks", MAX_NESTING);
+    TRY(read_each(to, parts[0], read_input, err));
+    TRY(read_each(to, parts[1], read_instruction, err));
+    return read_each(to, parts[2], read_output, err);
+}
+
+static emlx_status read_block(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_block **out,
+                              emlx_error *err) {
+    reader to = {env, NULL, nesting};
+    TRY(emlx_block_new(&to.block, err));
+    emlx_status status = fill_block(&to, term, err);
+    if (status == EMLX_OK)
+        *out = to.block;
+    else
+        emlx_block_release(to.block);
+    return status;
+}
+
+emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, emlx_block **out, emlx_error *err) {
+    return read_block(env, term, 0, out, err);
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// nif.c - loading, upgrading, and the functions on devices and memory.
+#include "nif.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+emlx_status nif_fail(emlx_error *err, emlx_status code, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    err->code = code;
+    vsnprintf(err->message, sizeof err->message, format, arguments);
+    va_end(arguments);
+    return code;
+}
+
+ERL_NIF_TERM nif_version(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc, (void)argv;
+    return make_text(env, emlx_version());
+}
+
+ERL_NIF_TERM nif_ops(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc, (void)argv;
+    return make_ops(env);
+}
+
+// Devices -------------------------------------------------------------------------------------
+
+ERL_NIF_TERM nif_devices(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc, (void)argv;
+    size_t count = 0;
+    while (emlx_device_available(count) != NULL) count++;
+    ERL_NIF_TERM list = enif_make_list(env, 0);
+    while (count-- > 0)
+        list = enif_make_list_cell(env, make_text(env, emlx_device_available(count)), list);
+    return list;
+}
+
+static ERL_NIF_TERM run_device_open(task *task) {
+    ErlNifEnv *env = task->to->env;
+    emlx_error err;
+    emlx_device *device;
+    ERL_NIF_TERM term;
+    emlx_status status = emlx_device_open(task->path, &device, &err);
+    if (status == EMLX_OK) status = make_device(env, device, &term, &err);
+    return status == EMLX_OK ? make_ok(env, term) : make_error(env, status, &err);
+}
+
+// device_open(name, reference): a device may take long to start, so the answer is a message.
+ERL_NIF_TERM nif_device_open(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    char name[64];
+    emlx_error err;
+    task *task = NULL;
+    emlx_status status = read_text(env, argv[0], "a device name", name, sizeof name, &err);
+    if (status == EMLX_OK) status = task_new(env, argv[1], NULL, atoms.nil, name, &task, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    task->run = run_device_open;
+    task_start(task);
+    return atoms.wait;
+}
+
+ERL_NIF_TERM nif_device_describe(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    device_res *res;
+    emlx_error err;
+    emlx_status status = device_get(env, argv[0], &res, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    char text[512] = "";
+    emlx_device_describe(res->device, text, sizeof text);
+    return make_ok(env, enif_make_tuple2(env, make_text(env, emlx_device_name(res->device)),
+                                         make_text(env, text)));
+}
+
+// Memory --------------------------------------------------------------------------------------
+
+// {active, peak, cached, limit}
+ERL_NIF_TERM nif_memory_info(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc, (void)argv;
+    emlx_memory info;
+    emlx_memory_info(&info);
+    return enif_make_tuple4(env, enif_make_uint64(env, info.active),
+                            enif_make_uint64(env, info.peak), enif_make_uint64(env, info.cached),
+                            enif_make_uint64(env, info.limit));
+}
+
+static ERL_NIF_TERM set_bytes(ErlNifEnv *env, ERL_NIF_TERM term, uint64_t (*set)(uint64_t bytes)) {
+    ErlNifUInt64 bytes;
+    if (enif_get_uint64(env, term, &bytes)) return make_ok(env, enif_make_uint64(env, set(bytes)));
+    emlx_error err;
+    emlx_status status =
+        nif_fail(&err, EMLX_INVALID, "a number of bytes must be a non-negative 64-bit integer");
+    return make_error(env, status, &err);
+}
+
+ERL_NIF_TERM nif_memory_set_limit(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    return set_bytes(env, argv[0], emlx_memory_set_limit);
+}
+
+ERL_NIF_TERM nif_memory_set_cache_limit(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    return set_bytes(env, argv[0], emlx_memory_set_cache_limit);
+}
+
+ERL_NIF_TERM nif_memory_clear_cache(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)env, (void)argc, (void)argv;
+    emlx_memory_clear_cache();
+    return atoms.ok;
+}
+
+ERL_NIF_TERM nif_memory_reset_peak(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)env, (void)argc, (void)argv;
+    emlx_memory_reset_peak();
+    return atoms.ok;
+}
+
+// Loading -------------------------------------------------------------------------------------
+
+// The library's threads outlive any one module version, so it must never be unmapped: opening it
+// once more, without ever closing it, sees to that. `info` is the path given to load_nif.
+static void stay_mapped(ErlNifEnv *env, ERL_NIF_TERM info) {
+    char path[4096];
+    emlx_error err;
+    if (read_text(env, info, "a path", path, sizeof path, &err) == EMLX_OK)
+        enif_dlopen(path, NULL, NULL);
+}
+
+static int start(ErlNifEnv *env, ErlNifResourceFlags flags, ERL_NIF_TERM info) {
+    atoms_load(env);
+    if (!resources_open(env, flags)) return 1;
+    if (!ops_load(env)) return 2;
+    if (!queue_load()) return 3;
+    stay_mapped(env, info);
+    return 0;
+}
+
+static int load(ErlNifEnv *env, void **data, ERL_NIF_TERM info) {
+    (void)data;
+    return start(env, ERL_NIF_RT_CREATE, info);
+}
+
+static int upgrade(ErlNifEnv *env, void **data, void **old_data, ERL_NIF_TERM info) {
+    (void)data, (void)old_data;
+    return start(env, ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER, info);
+}
+
+// Nothing to undo: everything that is shared lives as long as the mapped library.
+static void unload(ErlNifEnv *env, void *data) { (void)env, (void)data; }
+
+static ErlNifFunc functions[] = {
+#define XX(name, arity) {#name, arity, nif_##name, 0},
+    NIF_FUNCTION_MAP(XX)
+#undef XX
+};
+
+ERL_NIF_INIT(Elixir.EMLX.NIF, functions, load, NULL, upgrade, unload)

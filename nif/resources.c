@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+// resources.c - devices, tensors and programs as resources. A destructor only drops a reference.
+#include "nif.h"
+
+#include <string.h>
+
+#define DEALLOCATED 0x80000000u
+
+static ErlNifResourceType *device_type, *tensor_type, *program_type;
+
+static void device_destroy(ErlNifEnv *env, void *object) {
+    (void)env;
+    emlx_device_release(((device_res *)object)->device);
+}
+
+static void tensor_destroy(ErlNifEnv *env, void *object) {
+    (void)env;
+    tensor_res *res = object;
+    if (!(atomic_load(&res->users) & DEALLOCATED)) emlx_tensor_release(res->tensor);
+}
+
+static void program_destroy(ErlNifEnv *env, void *object) {
+    (void)env;
+    emlx_program_release(((program_res *)object)->program);
+}
+
+static ErlNifResourceType *open_type(ErlNifEnv *env, const char *name, ErlNifResourceDtor *destroy,
+                                     ErlNifResourceFlags flags) {
+    ErlNifResourceTypeInit init = {.dtor = destroy};
+    return enif_open_resource_type_x(env, name, &init, flags, NULL);
+}
+
+bool resources_open(ErlNifEnv *env, ErlNifResourceFlags flags) {
+    device_type = open_type(env, "device", device_destroy, flags);
+    tensor_type = open_type(env, "tensor", tensor_destroy, flags);
+    program_type = open_type(env, "program", program_destroy, flags);
+    return device_type != NULL && tensor_type != NULL && program_type != NULL;
+}
+
+// Reading -------------------------------------------------------------------------------------
+
+emlx_status device_get(ErlNifEnv *env, ERL_NIF_TERM term, device_res **device, emlx_error *err) {
+    void *object;
+    if (!enif_get_resource(env, term, device_type, &object))
+        return nif_fail(err, EMLX_INVALID, "a device reference was expected");
+    *device = object;
+    return EMLX_OK;
+}
+
+emlx_status program_get(ErlNifEnv *env, ERL_NIF_TERM term, emlx_program **program,
+                        emlx_error *err) {
+    void *object;
+    if (!enif_get_resource(env, term, program_type, &object))
+        return nif_fail(err, EMLX_INVALID, "a program reference was expected");
+    *program = ((program_res *)object)->program;
+    return EMLX_OK;
+}
+
+// Between borrow and give_back the tensor cannot go away, even if another process deallocates it.
+static bool borrow(tensor_res *res) {
+    uint32_t users = atomic_load(&res->users);
+    do {
+        if (users & DEALLOCATED) return false;
+    } while (!atomic_compare_exchange_weak(&res->users, &users, users + 1));
+    return true;
+}
+
+static void give_back(tensor_res *res) {
+    if (atomic_fetch_sub(&res->users, 1) == DEALLOCATED + 1) emlx_tensor_release(res->tensor);
+}
+
+static emlx_status tensor_res_get(ErlNifEnv *env, ERL_NIF_TERM term, tensor_res **res,
+                                  emlx_error *err) {
+    void *object;
+    if (!enif_get_resource(env, term, tensor_type, &object))
+        return nif_fail(err, EMLX_INVALID, "a tensor reference was expected");
+    *res = object;
+    return EMLX_OK;
+}
+
+emlx_status tensor_get(ErlNifEnv *env, ERL_NIF_TERM term, emlx_tensor **tensor, emlx_error *err) {
+    tensor_res *res = NULL;
+    TRY(tensor_res_get(env, term, &res, err));
+    if (!borrow(res)) return nif_fail(err, EMLX_INVALID, "the tensor has been deallocated");
+    *tensor = emlx_tensor_retain(res->tensor);
+    give_back(res);
+    return EMLX_OK;
+}
+
+emlx_status tensor_deallocate(ErlNifEnv *env, ERL_NIF_TERM term, bool *first, emlx_error *err) {
+    tensor_res *res = NULL;
+    TRY(tensor_res_get(env, term, &res, err));
+    uint32_t before = atomic_fetch_or(&res->users, DEALLOCATED);
+    *first = !(before & DEALLOCATED);
+    if (before == 0) emlx_tensor_release(res->tensor);
+    return EMLX_OK;
+}
+
+emlx_status tensor_list_get(ErlNifEnv *env, ERL_NIF_TERM term, tensor_list *list, emlx_error *err) {
+    unsigned length;
+    if (!enif_get_list_length(env, term, &length))
+        return nif_fail(err, EMLX_INVALID, "a list of tensor references was expected");
+    list->count = 0;
+    list->items = list->few;
+    if (length > sizeof list->few / sizeof *list->few)
+        list->items = enif_alloc(length * sizeof *list->items);
+    if (list->items == NULL) return nif_fail(err, EMLX_OUT_OF_MEMORY, "out of memory");
+    ERL_NIF_TERM head;
+    while (enif_get_list_cell(env, term, &head, &term)) {
+        emlx_status status = tensor_get(env, head, &list->items[list->count], err);
+        if (status == EMLX_OK) {
+            list->count++;
+            continue;
+        }
+        tensor_list_release(list);
+        return status;
+    }
+    return EMLX_OK;
+}
+
+void tensor_list_release(tensor_list *list) {
+    for (size_t i = 0; i < list->count; i++) emlx_tensor_release(list->items[i]);
+    if (list->items != list->few) enif_free(list->items);
+    list->count = 0;
+    list->items = list->few;
+}
+
+// Making --------------------------------------------------------------------------------------
+
+static emlx_status no_memory(emlx_error *err) {
+    return nif_fail(err, EMLX_OUT_OF_MEMORY, "no memory for a reference");
+}
+
+static ERL_NIF_TERM hand_over(ErlNifEnv *env, void *object) {
+    ERL_NIF_TERM term = enif_make_resource(env, object);
+    enif_release_resource(object);
+    return term;
+}
+
+emlx_status make_device(ErlNifEnv *env, emlx_device *device, ERL_NIF_TERM *term, emlx_error *err) {
+    device_res *res = enif_alloc_resource(device_type, sizeof *res);
+    if (res == NULL) {
+        emlx_device_release(device);
+        return no_memory(err);
+    }
+    res->device = device;
+    *term = hand_over(env, res);
+    return EMLX_OK;
+}
+
+static tensor_res *tensor_res_new(emlx_tensor *tensor, emlx_error *err) {
+    tensor_res *res = enif_alloc_resource(tensor_type, sizeof *res);
+    if (res == NULL) {
+        emlx_tensor_release(tensor);
+        no_memory(err);
+        return NULL;
+    }
+    atomic_init(&res->users, 0);
+    res->tensor = tensor;
+    return res;
+}
+
+emlx_status make_tensor(ErlNifEnv *env, emlx_tensor *tensor, ERL_NIF_TERM *term, emlx_error *err) {
+    tensor_res *res = tensor_res_new(tensor, err);
+    if (res == NULL) return EMLX_OUT_OF_MEMORY;
+    *term = hand_over(env, res);
+    return EMLX_OK;
+}
+
+emlx_status make_program(ErlNifEnv *env, emlx_program *program, ERL_NIF_TERM *term,
+                         emlx_error *err) {
+    program_res *res = enif_alloc_resource(program_type, sizeof *res);
+    if (res == NULL) {
+        emlx_program_release(program);
+        return no_memory(err);
+    }
+    res->program = program;
+    *term = hand_over(env, res);
+    return EMLX_OK;
+}
+
+emlx_status make_alias(ErlNifEnv *env, emlx_tensor *tensor, const void *data, size_t size,
+                       ERL_NIF_TERM *term, emlx_error *err) {
+    tensor_res *res = tensor_res_new(emlx_tensor_retain(tensor), err);
+    if (res == NULL) return EMLX_OUT_OF_MEMORY;
+    *term = enif_make_resource_binary(env, res, data, size);
+    enif_release_resource(res);
+    return EMLX_OK;
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+// tensor.c - the functions on tensors: binaries in and out, applying ops, evaluating.
+#include "nif.h"
+
+#include <string.h>
+
+enum {
+    // Binaries up to this size are copied: keeping one alive costs more than its bytes.
+    SMALL_BINARY = 256,
+    // An un-read chain longer than this is computed in the background, so that it stays bounded.
+    FLUSH_DEPTH = 128,
+    // Chains computing in the background, over all processes, before callers are asked to wait.
+    MAX_FLUSHES = 4
+};
+
+static _Atomic int flushes;
+
+// In ------------------------------------------------------------------------------------------
+
+static void release_binary(void *context) { enif_free_env(context); }
+
+// Keeps the caller's binary alive in an environment of its own, for as long as the tensor lives.
+static emlx_status alias_binary(emlx_device *device, emlx_type type, const emlx_shape *shape,
+                                ERL_NIF_TERM term, emlx_tensor **out, emlx_error *err) {
+    ErlNifEnv *keeper = enif_alloc_env();
+    ErlNifBinary binary;
+    if (keeper == NULL) return nif_fail(err, EMLX_OUT_OF_MEMORY, "no memory for an environment");
+    if (!enif_inspect_binary(keeper, enif_make_copy(keeper, term), &binary)) {
+        enif_free_env(keeper);
+        return nif_fail(err, EMLX_OUT_OF_MEMORY, "no memory for a binary");
+    }
+    return emlx_tensor_from_memory(device, type, shape, binary.data, binary.size, release_binary,
+                                   keeper, out, err);
+}
+
+static emlx_status from_binary(ErlNifEnv *env, const ERL_NIF_TERM argv[], ERL_NIF_TERM *term,
+                               emlx_error *err) {
+    device_res *device;
+    emlx_type type;
+    emlx_shape shape;
+    ErlNifBinary binary;
+    emlx_tensor *tensor;
+    TRY(device_get(env, argv[0], &device, err));
+    TRY(read_type(env, argv[1], &type, err));
+    TRY(read_shape(env, argv[2], &shape, err));
+    if (!enif_inspect_binary(env, argv[3], &binary))
+        return nif_fail(err, EMLX_INVALID, "from_binary: the data must be a binary");
+    if (binary.size <= SMALL_BINARY)
+        TRY(emlx_tensor_from_data(device->device, type, &shape, binary.data, binary.size, &tensor,
+                                  err));
+    else
+        TRY(alias_binary(device->device, type, &shape, argv[3], &tensor, err));
+    return make_tensor(env, tensor, term, err);
+}
+
+// from_binary(device, type, shape, binary)
+ERL_NIF_TERM nif_from_binary(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    emlx_error err;
+    ERL_NIF_TERM term;
+    emlx_status status = from_binary(env, argv, &term, &err);
+    return status == EMLX_OK ? make_ok(env, term) : make_error(env, status, &err);
+}
+
+// Out -----------------------------------------------------------------------------------------
+
+static emlx_status to_binary(ErlNifEnv *env, emlx_tensor *tensor, size_t size, ERL_NIF_TERM *term,
+                             emlx_error *err) {
+    const void *data;
+    TRY(emlx_tensor_data(tensor, &data, err));
+    if (size > SMALL_BINARY) return make_alias(env, tensor, data, size, term, err);
+    unsigned char *bytes = enif_make_new_binary(env, size, term);
+    if (size > 0) memcpy(bytes, data, size);
+    return EMLX_OK;
+}
+
+// to_binary(tensor, bytes): the first bytes, or all there are; :pending before it is evaluated.
+ERL_NIF_TERM nif_to_binary(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    emlx_error err;
+    emlx_tensor *tensor;
+    ErlNifUInt64 limit;
+    ERL_NIF_TERM term;
+    emlx_status status = tensor_get(env, argv[0], &tensor, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    size_t bytes = emlx_tensor_bytes(tensor);
+    if (!enif_get_uint64(env, argv[1], &limit))
+        term = enif_make_badarg(env);
+    else if (!emlx_tensor_ready(tensor))
+        term = atoms.pending;
+    else if ((status = to_binary(env, tensor, limit < bytes ? limit : bytes, &term, &err)) ==
+             EMLX_OK)
+        term = make_ok(env, term);
+    else
+        term = make_error(env, status, &err);
+    emlx_tensor_release(tensor);
+    return term;
+}
+
+ERL_NIF_TERM nif_deallocate(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    emlx_error err;
+    bool first;
+    emlx_status status = tensor_deallocate(env, argv[0], &first, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    return first ? atoms.ok : atoms.already_deallocated;
+}
+
+// {type, dims, ready?, depth}
+ERL_NIF_TERM nif_tensor_info(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    emlx_error err;
+    emlx_tensor *tensor;
+    emlx_status status = tensor_get(env, argv[0], &tensor, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    ERL_NIF_TERM info = enif_make_tuple4(env, atoms.types[emlx_tensor_type(tensor)],
+                                         make_dims(env, emlx_tensor_shape(tensor)),
+                                         emlx_tensor_ready(tensor) ? atoms.yes : atoms.no,
+                                         enif_make_uint(env, emlx_tensor_depth(tensor)));
+    emlx_tensor_release(tensor);
+    return make_ok(env, info);
+}
+
+// Applying ops --------------------------------------------------------------------------------
+
+static void flush_done(void *context, emlx_status status, const emlx_error *err) {
+    // A failure is kept by the library and reported when somebody reads the tensor.
+    (void)context, (void)status, (void)err;
+    atomic_fetch_sub(&flushes, 1);
+}
+
+// Starts computing a chain that has become long. False when the caller should wait for it, as
+// ops are appended faster than they are computed.
+static bool bound_chain(emlx_tensor *tensor) {
+    if (emlx_tensor_depth(tensor) <= FLUSH_DEPTH) return true;
+    bool start = atomic_fetch_add(&flushes, 1) < MAX_FLUSHES;
+    if (start && emlx_eval_async(&tensor, 1, flush_done, NULL, NULL) == EMLX_OK) return true;
+    atomic_fetch_sub(&flushes, 1);
+    return start;
+}
+
+static emlx_status apply(ErlNifEnv *env, const ERL_NIF_TERM argv[], const tensor_list *operands,
+                         emlx_tensor **out, emlx_error *err) {
+    const nif_op *op;
+    device_res *device = NULL;
+    attr_list attrs;
+    emlx_type type;
+    TRY(op_get(env, argv[0], &op, err));
+    if (argv[1] != atoms.nil) TRY(device_get(env, argv[1], &device, err));
+    TRY(read_attrs(env, op, argv[3], &attrs, err));
+    TRY(read_result_type(env, argv[4], &type, err));
+    return emlx_apply(op_core(op), device == NULL ? NULL : device->device, operands->items,
+                      operands->count, attrs.items, attrs.count, type, out, err);
+}
+
+// apply(op, device or nil, operands, attributes, type or nil): {:ok, tensor}, or {:busy, tensor}
+// when the caller should wait for it before going on.
+ERL_NIF_TERM nif_apply(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    emlx_error err;
+    tensor_list operands;
+    emlx_tensor *out;
+    ERL_NIF_TERM term;
+    emlx_status status = tensor_list_get(env, argv[2], &operands, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    status = apply(env, argv, &operands, &out, &err);
+    tensor_list_release(&operands);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    bool bounded = bound_chain(out);
+    status = make_tensor(env, out, &term, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    return enif_make_tuple2(env, bounded ? atoms.ok : atoms.busy, term);
+}
+
+// Evaluating ----------------------------------------------------------------------------------
+
+static bool all_ready(const tensor_list *list) {
+    for (size_t i = 0; i < list->count; i++)
+        if (!emlx_tensor_ready(list->items[i])) return false;
+    return true;
+}
+
+static void eval_done(void *context, emlx_status status, const emlx_error *err) {
+    answer *to = context;
+    answer_send(to, status == EMLX_OK ? atoms.ok : make_error(to->env, status, err));
+}
+
+static emlx_status eval(ErlNifEnv *env, const tensor_list *list, ERL_NIF_TERM reference,
+                        emlx_error *err) {
+    answer *to;
+    TRY(answer_new(env, reference, &to, err));
+    emlx_status status = emlx_eval_async(list->items, list->count, eval_done, to, err);
+    if (status != EMLX_OK) answer_free(to);
+    return status;
+}
+
+// eval(tensors, reference): :ok when they are ready, else :wait and a message.
+ERL_NIF_TERM nif_eval(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    emlx_error err;
+    tensor_list list;
+    emlx_status status = tensor_list_get(env, argv[0], &list, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    bool ready = all_ready(&list);
+    if (!ready) status = eval(env, &list, argv[1], &err);
+    tensor_list_release(&list);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    return ready ? atoms.ok : atoms.wait;
+}

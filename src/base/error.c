@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// error.c - status texts and filling in an emlx_error.
+#include "base/error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const status_texts[] = {
+#define XX(name, text) [EMLX_##name] = text,
+    EMLX_STATUS_MAP(XX)
+#undef XX
+};
+
+const char *emlx_status_text(emlx_status status) {
+    size_t count = sizeof status_texts / sizeof *status_texts;
+    return (size_t)status < count ? status_texts[status] : "unknown status";
+}
+
+const char *emlx_version(void) { return EMLX_VERSION; }
+
+emlx_status error_set(emlx_error *err, emlx_status code, const char *format, ...) {
+    if (err == NULL) return code;
+    err->code = code;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(err->message, sizeof err->message, format, args);
+    va_end(args);
+    return code;
+}
+
+emlx_status error_prefix(emlx_error *err, emlx_status code, const char *format, ...) {
+    if (err == NULL) return code;
+    char prefix[128], message[sizeof err->message];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(prefix, sizeof prefix, format, args);
+    va_end(args);
+    memcpy(message, err->message, sizeof message);
+    message[sizeof message - 1] = '\0';
+    size_t used = strlen(prefix);
+    snprintf(err->message, sizeof err->message, "%s: %.*s", prefix,
+             (int)(sizeof message - used - 3), message);
+    return code;
+}

@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: Apache-2.0
+// pool.c - worker threads that run queued jobs and help with parallel loops.
+//
+// One lock guards the queue, the list of running loops and who sleeps. A loop's record lives on
+// its caller's stack: a helper may touch it only between joining it, under the lock, and leaving
+// it, under the lock, and the caller returns only when nobody is between the two.
+//
+// Memory comes from calloc here, because this part lies below src/memory.
+#if defined(__linux__) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE // sched_getaffinity
+#endif
+#include "base/pool.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <unistd.h>
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+#include "base/error.h"
+
+#define MAX_THREADS 1024
+// Kernels and LAPACK keep tiles and small arrays on the stack; some systems' default is 512 KB.
+#define STACK_SIZE ((size_t)8 << 20)
+// Rounds of looking for work before going to sleep: a few microseconds, less than a wake-up costs.
+#define SPINS 100
+
+typedef struct pool_loop {
+    struct pool_loop *next, *previous;
+    pool_body body;
+    void *context;
+    int64_t count;
+    _Atomic int64_t taken; // indices below it are given out
+    int room;              // how many helpers may still join; guarded by the lock
+    atomic_int helpers;    // inside now; changed under the lock
+    pthread_cond_t left;   // signalled when the last helper leaves
+} pool_loop;
+
+struct thread_pool {
+    pthread_mutex_t lock;
+    pthread_cond_t work;
+    atomic_uint news; // changes with every job, loop and stop, so that spinning needs no lock
+    pool_job *first_job, *last_job;
+    pool_loop *first_loop, *last_loop;
+    int sleeping;
+    bool stopping;
+    bool abandoned; // nobody joins the workers: the last one to end frees the pool
+    int running;    // workers that have not ended
+    int references; // guarded by shared_lock
+    int threads;
+    pthread_t ids[];
+};
+
+// Guards `shared` and every pool's count of references.
+static pthread_mutex_t shared_lock = PTHREAD_MUTEX_INITIALIZER;
+static thread_pool *shared;
+// The pool that the running thread works for, or NULL.
+static _Thread_local thread_pool *own_pool;
+
+static void spin_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+// Wakes up to `wanted` sleepers. Under the lock.
+static void wake(thread_pool *pool, int wanted) {
+    atomic_fetch_add_explicit(&pool->news, 1, memory_order_release);
+    for (int i = 0; i < wanted && i < pool->sleeping; i++) pthread_cond_signal(&pool->work);
+}
+
+// Jobs ------------------------------------------------------------------------------------------
+
+static pool_job *job_take(thread_pool *pool) {
+    pool_job *job = pool->first_job;
+    if (job == NULL) return NULL;
+    pool->first_job = job->next;
+    if (pool->first_job == NULL) pool->last_job = NULL;
+    return job;
+}
+
+void pool_submit(thread_pool *pool, pool_job *job) {
+    job->next = NULL;
+    pthread_mutex_lock(&pool->lock);
+    if (pool->last_job == NULL) {
+        pool->first_job = job;
+    } else {
+        pool->last_job->next = job;
+    }
+    pool->last_job = job;
+    wake(pool, 1);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+// Loops -----------------------------------------------------------------------------------------
+
+static void loop_run(pool_loop *loop) {
+    for (;;) {
+        int64_t index = atomic_fetch_add_explicit(&loop->taken, 1, memory_order_relaxed);
+        if (index >= loop->count) return;
+        loop->body(loop->context, index);
+    }
+}
+
+static void loop_link(thread_pool *pool, pool_loop *loop) {
+    loop->previous = pool->last_loop;
+    if (pool->last_loop == NULL) {
+        pool->first_loop = loop;
+    } else {
+        pool->last_loop->next = loop;
+    }
+    pool->last_loop = loop;
+}
+
+static void loop_unlink(thread_pool *pool, pool_loop *loop) {
+    if (loop->previous == NULL) {
+        pool->first_loop = loop->next;
+    } else {
+        loop->previous->next = loop->next;
+    }
+    if (loop->next == NULL) {
+        pool->last_loop = loop->previous;
+    } else {
+        loop->next->previous = loop->previous;
+    }
+}
+
+// Joins the oldest loop that has work left and room. Under the lock.
+static pool_loop *loop_join(thread_pool *pool) {
+    for (pool_loop *loop = pool->first_loop; loop != NULL; loop = loop->next) {
+        int64_t taken = atomic_load_explicit(&loop->taken, memory_order_relaxed);
+        if (loop->room == 0 || taken >= loop->count) continue;
+        loop->room--;
+        atomic_fetch_add_explicit(&loop->helpers, 1, memory_order_relaxed);
+        // Each helper wakes two more, so that many cores start in a few wake-ups' time.
+        int64_t rest = loop->count - taken - 1;
+        wake(pool, rest < 2 || loop->room < 2 ? (rest > 0 && loop->room > 0) : 2);
+        return loop;
+    }
+    return NULL;
+}
+
+// Helps until the loop's indices are given out. Called and left under the lock.
+static void loop_help(thread_pool *pool, pool_loop *loop) {
+    pthread_mutex_unlock(&pool->lock);
+    loop_run(loop);
+    pthread_mutex_lock(&pool->lock);
+    if (atomic_fetch_sub_explicit(&loop->helpers, 1, memory_order_release) == 1) {
+        pthread_cond_signal(&loop->left);
+    }
+}
+
+// Waits until no helper is inside the loop, whose indices are all given out.
+static void loop_finish(thread_pool *pool, pool_loop *loop) {
+    for (int i = 0; i < SPINS; i++) {
+        if (atomic_load_explicit(&loop->helpers, memory_order_relaxed) == 0) break;
+        spin_pause();
+    }
+    pthread_mutex_lock(&pool->lock);
+    loop_unlink(pool, loop);
+    while (atomic_load_explicit(&loop->helpers, memory_order_acquire) != 0) {
+        pthread_cond_wait(&loop->left, &pool->lock);
+    }
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void pool_for(thread_pool *pool, int64_t count, pool_body body, void *context) {
+    if (count < 2 || pool->threads < 2) {
+        for (int64_t i = 0; i < count; i++) body(context, i);
+        return;
+    }
+    int64_t most = pool->threads - 1 < count - 1 ? pool->threads - 1 : count - 1;
+    pool_loop loop = {.body = body, .context = context, .count = count, .room = (int)most};
+    pthread_cond_init(&loop.left, NULL);
+    pthread_mutex_lock(&pool->lock);
+    loop_link(pool, &loop);
+    wake(pool, most < 2 ? (int)most : 2);
+    pthread_mutex_unlock(&pool->lock);
+    loop_run(&loop);
+    loop_finish(pool, &loop);
+    pthread_cond_destroy(&loop.left);
+}
+
+// Workers ---------------------------------------------------------------------------------------
+
+static void pool_destroy(thread_pool *pool) {
+    pthread_cond_destroy(&pool->work);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool);
+}
+
+// Waits for news: spinning a little first, as work often comes right after work.
+// Called and left under the lock.
+static void worker_wait(thread_pool *pool) {
+    unsigned seen = atomic_load_explicit(&pool->news, memory_order_relaxed);
+    pthread_mutex_unlock(&pool->lock);
+    for (int i = 0; i < SPINS; i++) {
+        if (atomic_load_explicit(&pool->news, memory_order_relaxed) != seen) break;
+        spin_pause();
+    }
+    pthread_mutex_lock(&pool->lock);
+    if (atomic_load_explicit(&pool->news, memory_order_relaxed) != seen) return;
+    pool->sleeping++;
+    pthread_cond_wait(&pool->work, &pool->lock);
+    pool->sleeping--;
+}
+
+// Runs jobs and helps with loops until the pool stops and its queue is empty. Under the lock.
+static void worker_loop(thread_pool *pool) {
+    for (;;) {
+        pool_job *job = job_take(pool);
+        if (job != NULL) {
+            pthread_mutex_unlock(&pool->lock);
+            job->run(job);
+            pthread_mutex_lock(&pool->lock);
+            continue;
+        }
+        pool_loop *loop = loop_join(pool);
+        if (loop != NULL) {
+            loop_help(pool, loop);
+        } else if (pool->stopping) {
+            return;
+        } else {
+            worker_wait(pool);
+        }
+    }
+}
+
+static void *worker_main(void *argument) {
+    thread_pool *pool = argument;
+    own_pool = pool;
+    pthread_mutex_lock(&pool->lock);
+    worker_loop(pool);
+    bool last = --pool->running == 0 && pool->abandoned;
+    pthread_mutex_unlock(&pool->lock);
+    if (last) pool_destroy(pool);
+    return NULL;
+}
+
+// Starting and ending ---------------------------------------------------------------------------
+
+// Starts workers until there are `wanted` or the system has no more; returns how many.
+// They take no signals: those are the host program's.
+static int start_workers(thread_pool *pool, int wanted) {
+    pthread_attr_t attributes;
+    sigset_t all, previous;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_SIZE);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &previous);
+    int started = 0;
+    while (started < wanted &&
+           pthread_create(&pool->ids[started], &attributes, worker_main, pool) == 0) {
+        started++;
+    }
+    pthread_sigmask(SIG_SETMASK, &previous, NULL);
+    pthread_attr_destroy(&attributes);
+    return started;
+}
+
+emlx_status pool_new(int threads, thread_pool **out, emlx_error *err) {
+    if (threads < 1 || threads > MAX_THREADS) {
+        return error_set(err, EMLX_INVALID, "thread pool of %d threads, expected 1 to %d", threads,
+                         MAX_THREADS);
+    }
+    thread_pool *pool = calloc(1, sizeof *pool + (size_t)threads * sizeof *pool->ids);
+    if (pool == NULL) {
+        return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a pool of %d threads", threads);
+    }
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->work, NULL);
+    pool->references = 1;
+    // The workers wait for the lock, and so for the counts, before they do anything.
+    pthread_mutex_lock(&pool->lock);
+    pool->threads = pool->running = start_workers(pool, threads);
+    pthread_mutex_unlock(&pool->lock);
+    if (pool->threads == 0) {
+        pool_destroy(pool);
+        return error_set(err, EMLX_OUT_OF_MEMORY, "the system starts no thread, %d were wanted",
+                         threads);
+    }
+    *out = pool;
+    return EMLX_OK;
+}
+
+// Cores that this process may use.
+static int core_count(void) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+#if defined(__linux__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) cores = CPU_COUNT(&set);
+#endif
+    return cores < 1 ? 1 : cores > MAX_THREADS ? MAX_THREADS : (int)cores;
+}
+
+static int wanted_threads(void) {
+    const char *text = getenv("EMLX_NUM_THREADS");
+    char *end = NULL;
+    long wanted = text == NULL ? 0 : strtol(text, &end, 10);
+    bool valid = end != NULL && *end == '\0' && wanted >= 1 && wanted <= MAX_THREADS;
+    return valid ? (int)wanted : core_count();
+}
+
+emlx_status pool_acquire(thread_pool **out, emlx_error *err) {
+    emlx_status status = EMLX_OK;
+    pthread_mutex_lock(&shared_lock);
+    if (shared == NULL) {
+        status = pool_new(wanted_threads(), &shared, err);
+    } else {
+        shared->references++;
+    }
+    if (status == EMLX_OK) *out = shared;
+    pthread_mutex_unlock(&shared_lock);
+    return status;
+}
+
+// Ends the workers once the queue is empty. A worker cannot wait for itself, nor for others that
+// may be waiting for its job: then the threads are left to end alone.
+static void pool_stop(thread_pool *pool) {
+    bool abandon = own_pool == pool;
+    if (abandon) {
+        for (int i = 0; i < pool->threads; i++) pthread_detach(pool->ids[i]);
+    }
+    pthread_mutex_lock(&pool->lock);
+    pool->stopping = true;
+    pool->abandoned = abandon;
+    atomic_fetch_add_explicit(&pool->news, 1, memory_order_release);
+    pthread_cond_broadcast(&pool->work);
+    pthread_mutex_unlock(&pool->lock);
+    if (abandon) return;
+    for (int i = 0; i < pool->threads; i++) pthread_join(pool->ids[i], NULL);
+    pool_destroy(pool);
+}
+
+void pool_release(thread_pool *pool) {
+    if (pool == NULL) return;
+    pthread_mutex_lock(&shared_lock);
+    bool last = --pool->references == 0;
+    if (last && shared == pool) shared = NULL;
+    pthread_mutex_unlock(&shared_lock);
+    if (last) pool_stop(pool);
+}
+
+int pool_threads(const thread_pool *pool) { return pool->threads; }

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// pool.h - the library's threads: queued jobs and parallel loops on one set of workers.
+// A worker first takes queued jobs, in order; idle workers help with running parallel loops.
+#ifndef EMLX_BASE_POOL_H
+#define EMLX_BASE_POOL_H
+
+#include "emlx.h"
+
+typedef struct thread_pool thread_pool;
+
+// One more reference on the process-wide pool, started at first use with a worker per core
+// (EMLX_NUM_THREADS overrides the count).
+emlx_status pool_acquire(thread_pool **out, emlx_error *err);
+void pool_release(thread_pool *pool);
+// A pool of its own, for tests. Released by pool_release.
+emlx_status pool_new(int threads, thread_pool **out, emlx_error *err);
+int pool_threads(const thread_pool *pool);
+
+// A job is embedded in the caller's own structure and must live until `run` is called.
+typedef struct pool_job {
+    struct pool_job *next;
+    void (*run)(struct pool_job *job);
+} pool_job;
+
+// Never fails and never blocks for long.
+void pool_submit(thread_pool *pool, pool_job *job);
+
+// Calls body(context, index) for every index below `count`, on the caller and on idle workers,
+// and returns when all calls have. May be called from a job and from any other thread.
+typedef void (*pool_body)(void *context, int64_t index);
+void pool_for(thread_pool *pool, int64_t count, pool_body body, void *context);
+
+#endif

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+// dot.c - contractions as batches of matrix products: BLAS for f32 and f64, exact loops for
+// integers and for what is too small for BLAS to pay.
+#include <string.h>
+
+#include <cblas.h>
+
+#include "base/error.h"
+#include "base/types.h"
+#include "engines/cpu/run.h"
+
+// Up to this many multiplications, a loop that accumulates in double is as quick as BLAS.
+#define SMALL_WORK 4096
+// Multiplications of one parallel task.
+#define TASK_WORK (1 << 21)
+
+// One side as matrices: element (b, r, c) of batch b, row r, column c.
+typedef struct side {
+    const char *data;
+    emlx_type type;
+    int32_t batch_rank, row_rank, column_rank;
+    int64_t batch_dims[EMLX_MAX_RANK], batch_strides[EMLX_MAX_RANK];
+    int64_t row_dims[EMLX_MAX_RANK], row_strides[EMLX_MAX_RANK];
+    int64_t column_dims[EMLX_MAX_RANK], column_strides[EMLX_MAX_RANK];
+    int64_t rows, columns;
+    int64_t row_step, column_step; // when the matrix is two strides; see find_steps
+    void *packed;
+    size_t packed_size;
+} side;
+
+typedef struct dot_work {
+    const cpu_run *run;
+    emlx_type type; // in which it is computed
+    side left, right;
+    int64_t batches, m, n, k;
+    char *out;
+    int64_t row_block, row_blocks, column_block, column_blocks;
+} dot_work;
+
+// Axes ------------------------------------------------------------------------------------------
+
+static void add_axis(int64_t *dims, int64_t *strides, int32_t *rank, int64_t *count, int64_t dim,
+                     int64_t stride) {
+    *count *= dim;
+    if (dim == 1) return;
+    int32_t last = *rank - 1;
+    if (last >= 0 && strides[last] == stride * dim) {
+        dims[last] *= dim;
+        strides[last] = stride;
+        return;
+    }
+    dims[*rank] = dim;
+    strides[(*rank)++] = stride;
+}
+
+static bool contains(const int32_t *axes, int32_t count, int32_t axis) {
+    for (int32_t i = 0; i < count; i++)
+        if (axes[i] == axis) return true;
+    return false;
+}
+
+// Batch axes lead; contracted axes become columns, the others rows.
+static void find_side(const cpu_run *run, uint32_t operand, const int32_t *contracted, side *s) {
+    const plan_kernel *kernel = run->call->kernel;
+    const dot_params *p = kernel->params;
+    const plan_access *a = &kernel->accesses[operand];
+    const emlx_shape *shape = &kernel->shapes[operand];
+    int64_t batches = 1;
+    *s = (side){.data = operand_data(run, operand), .type = a->type, .rows = 1, .columns = 1};
+    for (int32_t d = 0; d < p->batch; d++)
+        add_axis(s->batch_dims, s->batch_strides, &s->batch_rank, &batches, shape->dims[d],
+                 a->strides[d]);
+    for (int32_t d = p->batch; d < shape->rank; d++)
+        if (!contains(contracted, p->contracted, d))
+            add_axis(s->row_dims, s->row_strides, &s->row_rank, &s->rows, shape->dims[d],
+                     a->strides[d]);
+    for (int32_t i = 0; i < p->contracted; i++)
+        add_axis(s->column_dims, s->column_strides, &s->column_rank, &s->columns,
+                 shape->dims[contracted[i]], a->strides[contracted[i]]);
+}
+
+// Whether BLAS can read the matrix where it is: one step between rows, one between columns, one of
+// them 1 and the other at least as long as what it steps over.
+static bool find_steps(side *s) {
+    if (s->row_rank > 1 || s->column_rank > 1) return false;
+    s->row_step = s->row_rank == 1 ? s->row_strides[0] : s->columns;
+    s->column_step = s->column_rank == 1 ? s->column_strides[0] : 1;
+    if (s->row_rank == 0 && s->column_step != 1) s->row_step = 1;
+    bool by_rows = s->column_step == 1 && s->row_step >= s->columns;
+    bool by_columns = s->row_step == 1 && s->column_step >= s->rows;
+    int64_t longest = s->row_step > s->column_step ? s->row_step : s->column_step;
+    return (by_rows || by_columns) && longest <= INT32_MAX;
+}
+
+// Offset of element number `index` of some axes.
+static int64_t axis_offset(const int64_t *dims, const int64_t *strides, int32_t rank,
+                           int64_t index) {
+    int64_t offset = 0;
+    for (int32_t d = rank - 1; d >= 0; d--) {
+        offset += index % dims[d] * strides[d];
+        index /= dims[d];
+    }
+    return offset;
+}
+
+// Packing ---------------------------------------------------------------------------------------
+
+typedef struct pack_work {
+    const dot_work *dot;
+    const side *from;
+    char *to;
+} pack_work;
+
+static void pack_row(void *context, int64_t index) {
+    const pack_work *w = context;
+    const side *s = w->from;
+    const cpu_kernels *kernels = w->dot->run->kernels;
+    size_t size = type_size(s->type), out_size = type_size(w->dot->type);
+    tile_fn cast = kernels->cast[s->type][w->dot->type];
+    stride_fn gather = kernels->gather[__builtin_ctzl(size)];
+    int64_t offset = axis_offset(s->batch_dims, s->batch_strides, s->batch_rank, index / s->rows) +
+                     axis_offset(s->row_dims, s->row_strides, s->row_rank, index % s->rows);
+    int64_t inner = s->column_rank > 0 ? s->column_dims[s->column_rank - 1] : 1;
+    int64_t stride = s->column_rank > 0 ? s->column_strides[s->column_rank - 1] : 1;
+    char *to = w->to + index * s->columns * (int64_t)out_size, few[2048];
+    int64_t room = (int64_t)(sizeof few / size);
+    for (int64_t c = 0; c < s->columns;) {
+        int64_t left = inner - c % inner;
+        int64_t from = offset + axis_offset(s->column_dims, s->column_strides, s->column_rank, c);
+        if (cast != NULL && left > room) left = room;
+        char *target = to + c * (int64_t)out_size;
+        gather(cast != NULL ? few : target, s->data + from * (int64_t)size, stride, (size_t)left);
+        if (cast != NULL) cast(target, few, NULL, NULL, (size_t)left);
+        c += left;
+    }
+}
+
+// Copies a side into dense [batch, row, column] of the computed type.
+static emlx_status pack(const dot_work *w, side *s, emlx_error *err) {
+    int64_t rows = w->batches * s->rows;
+    s->packed_size = (size_t)(rows * s->columns) * type_size(w->type);
+    TRY(pool_alloc(s->packed_size, &s->packed, err));
+    pack_work work = {w, s, s->packed};
+    if (s->columns > 0) pool_for(w->run->device->pool, rows, pack_row, &work);
+    s->data = s->packed;
+    s->row_step = s->columns;
+    s->column_step = 1;
+    s->batch_rank = 1;
+    s->batch_dims[0] = w->batches;
+    s->batch_strides[0] = s->rows * s->columns;
+    return EMLX_OK;
+}
+
+// Products --------------------------------------------------------------------------------------
+
+// One block of one product: addresses of its first elements.
+typedef struct block {
+    const char *a, *b;
+    char *c;
+    int64_t m, n;
+} block;
+
+static block find_block(const dot_work *w, int64_t index) {
+    int64_t column = index % w->column_blocks * w->column_block;
+    int64_t row = index / w->column_blocks % w->row_blocks * w->row_block;
+    int64_t batch = index / w->column_blocks / w->row_blocks;
+    const side *l = &w->left, *r = &w->right;
+    int64_t size = (int64_t)type_size(w->type);
+    int64_t a = axis_offset(l->batch_dims, l->batch_strides, l->batch_rank, batch);
+    int64_t b = axis_offset(r->batch_dims, r->batch_strides, r->batch_rank, batch);
+    block found = {.a = l->data + (a + row * l->row_step) * size,
+                   .b = r->data + (b + column * r->row_step) * size,
+                   .c = w->out + ((batch * w->m + row) * w->n + column) * size};
+    found.m = w->m - row < w->row_block ? w->m - row : w->row_block;
+    found.n = w->n - column < w->column_block ? w->n - column : w->column_block;
+    return found;
+}
+
+// The right side is held as [n, k], so that BLAS sees its transpose.
+static void blas_block(void *context, int64_t index) {
+    const dot_work *w = context;
+    const side *l = &w->left, *r = &w->right;
+    block x = find_block(w, index);
+    bool l_rows = l->column_step == 1, r_rows = r->column_step == 1;
+    CBLAS_TRANSPOSE ta = l_rows ? CblasNoTrans : CblasTrans;
+    CBLAS_TRANSPOSE tb = r_rows ? CblasTrans : CblasNoTrans;
+    int lda = (int)(l_rows ? l->row_step : l->column_step);
+    int ldb = (int)(r_rows ? r->row_step : r->column_step);
+    int m = (int)x.m, n = (int)x.n, k = (int)w->k, ldc = (int)w->n;
+    if (w->type == EMLX_F32)
+        cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, 1.0f, (const float *)x.a, lda,
+                    (const float *)x.b, ldb, 0.0f, (float *)x.c, ldc);
+    else
+        cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, 1.0, (const double *)x.a, lda,
+                    (const double *)x.b, ldb, 0.0, (double *)x.c, ldc);
+}
+
+#define ELEMENT float
+#define WIDE double
+#define PRODUCT product_f32
+#include "engines/cpu/dot_loop.inc"
+#define ELEMENT double
+#define WIDE double
+#define PRODUCT product_f64
+#include "engines/cpu/dot_loop.inc"
+#define ELEMENT uint8_t
+#define WIDE uint32_t
+#define PRODUCT product_8
+#include "engines/cpu/dot_loop.inc"
+#define ELEMENT uint16_t
+#define WIDE uint32_t
+#define PRODUCT product_16
+#include "engines/cpu/dot_loop.inc"
+#define ELEMENT uint32_t
+#define WIDE uint32_t
+#define PRODUCT product_32
+#include "engines/cpu/dot_loop.inc"
+#define ELEMENT uint64_t
+#define WIDE uint64_t
+#define PRODUCT product_64
+#include "engines/cpu/dot_loop.inc"
+
+// Two's complement products wrap alike for both signs.
+static void (*const products[EMLX_TYPE_COUNT])(const dot_work *, const block *) = {
+    [EMLX_U8] = product_8,   [EMLX_S8] = product_8,   [EMLX_U16] = product_16,
+    [EMLX_S16] = product_16, [EMLX_U32] = product_32, [EMLX_S32] = product_32,
+    [EMLX_U64] = product_64, [EMLX_S64] = product_64, [EMLX_F32] = product_f32,
+    [EMLX_F64] = product_f64,
+};
+
+static void loop_block(void *context, int64_t index) {
+    const dot_work *w = context;
+    block x = find_block(w, index);
+    products[w->type](w, &x);
+}
+
+// Blocks have a size that depends on the product alone, and rows of multiples of 16 for BLAS.
+static void cut(dot_work *w) {
+    double work = (double)w->m * (double)w->n * (double)w->k;
+    double parts = work / TASK_WORK;
+    w->row_block = w->m;
+    w->column_block = w->n;
+    if (parts > 64) parts = 64;
+    if (parts > 1) {
+        int64_t *longer = w->m >= w->n ? &w->row_block : &w->column_block;
+        int64_t length = (int64_t)((double)*longer / parts) / 16 * 16;
+        *longer = length < 16 ? (*longer < 16 ? *longer : 16) : length;
+    }
+    w->row_blocks = (w->m - 1) / w->row_block + 1;
+    w->column_blocks = (w->n - 1) / w->column_block + 1;
+}
+
+static bool fits_blas(const dot_work *w) {
+    return w->m <= INT32_MAX && w->n <= INT32_MAX && w->k <= INT32_MAX;
+}
+
+static emlx_status multiply(dot_work *w, emlx_error *err) {
+    bool is_float = w->type == EMLX_F32 || w->type == EMLX_F64;
+    bool small = (double)w->m * (double)w->n * (double)w->k <= SMALL_WORK;
+    bool blas = is_float && !small && fits_blas(w);
+    side *sides[2] = {&w->left, &w->right};
+    for (int i = 0; i < 2; i++) {
+        bool in_place = sides[i]->type == w->type && find_steps(sides[i]);
+        if (!in_place) TRY(pack(w, sides[i], err));
+    }
+    if (products[w->type] == NULL && !blas)
+        return error_set(err, EMLX_UNSUPPORTED, "cpu has no product of %s",
+                         emlx_type_name(w->type));
+    cut(w);
+    pool_for(w->run->device->pool, w->batches * w->row_blocks * w->column_blocks,
+             blas ? blas_block : loop_block, w);
+    return EMLX_OK;
+}
+
+// Computes in the type that kernels hold values in, then rounds to the result's.
+static emlx_status multiply_and_round(dot_work *w, emlx_error *err) {
+    const plan_value *value = output_value(w->run);
+    int64_t count = emlx_shape_count(&value->shape);
+    w->out = output_data(w->run);
+    if (w->type == value->type) return multiply(w, err);
+    size_t size = (size_t)count * type_size(w->type);
+    void *wide;
+    TRY(pool_alloc(size, &wide, err));
+    w->out = wide;
+    emlx_status status = multiply(w, err);
+    if (status == EMLX_OK)
+        w->run->kernels->cast[w->type][value->type](output_data(w->run), wide, NULL, NULL,
+                                                    (size_t)count);
+    pool_free(wide, size);
+    return status;
+}
+
+emlx_status run_dot(const cpu_run *run, emlx_error *err) {
+    const dot_params *p = run->call->kernel->params;
+    const plan_value *value = output_value(run);
+    dot_work w = {.run = run, .type = type_compute(value->type)};
+    int64_t count = emlx_shape_count(&value->shape);
+    find_side(run, 0, p->left, &w.left);
+    find_side(run, 1, p->right, &w.right);
+    w.m = w.left.rows;
+    w.n = w.right.rows;
+    w.k = w.left.columns;
+    if (count == 0) return EMLX_OK;
+    w.batches = count / (w.m * w.n);
+    if (w.k == 0) {
+        memset(output_data(run), 0, value->bytes);
+        return EMLX_OK;
+    }
+    emlx_status status = multiply_and_round(&w, err);
+    if (w.left.packed != NULL) pool_free(w.left.packed, w.left.packed_size);
+    if (w.right.packed != NULL) pool_free(w.right.packed, w.right.packed_size);
+    return status;
+}

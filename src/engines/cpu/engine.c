@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+// engine.c - the CPU engine: its door, and element-wise kernels.
+#include "engine.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <cblas.h>
+
+#include "base/error.h"
+#include "engines/cpu/run.h"
+
+// Parallel tasks --------------------------------------------------------------------------------
+
+void task_failed(task_errors *errors, const emlx_error *err) {
+    int expected = 0;
+    if (!atomic_compare_exchange_strong(&errors->failed, &expected, 1)) return;
+    errors->error = *err;
+    atomic_store_explicit(&errors->failed, 2, memory_order_release);
+}
+
+// All tasks have ended, so that the one which failed first has written its error.
+emlx_status task_result(task_errors *errors, emlx_error *err) {
+    if (atomic_load_explicit(&errors->failed, memory_order_acquire) == 0) return EMLX_OK;
+    if (err != NULL) *err = errors->error;
+    return errors->error.code;
+}
+
+// Element-wise kernels --------------------------------------------------------------------------
+
+emlx_status prepare_map(kernel_form *form, const emlx_plan *plan, const plan_kernel *kernel,
+                        const cpu_kernels *kernels, arena *memory, emlx_error *err) {
+    return tile_prepare(&form->tile, plan, kernel, kernels, NULL, memory, err);
+}
+
+typedef struct map_work {
+    const cpu_run *run;
+    task_errors errors;
+} map_work;
+
+static void map_task(void *context, int64_t index) {
+    map_work *work = context;
+    const tile_form *form = &work->run->form->tile;
+    _Alignas(64) char stack[TILE_STACK];
+    emlx_error err;
+    tile_run run;
+    if (tile_start(&run, form, work->run->call, stack, &err) != EMLX_OK) {
+        task_failed(&work->errors, &err);
+        return;
+    }
+    int64_t at = index * TASK_ELEMENTS, end = at + TASK_ELEMENTS;
+    if (end > form->count) end = form->count;
+    for (; at < end; at += form->tile)
+        tile_step(&run, at, (size_t)(end - at < form->tile ? end - at : form->tile));
+    if (run.guard != GUARD_NONE) {
+        guard_error((guard_kind)run.guard, &err);
+        task_failed(&work->errors, &err);
+    }
+    tile_end(&run);
+}
+
+emlx_status run_map(const cpu_run *run, emlx_error *err) {
+    int64_t count = run->form->tile.count;
+    map_work work = {.run = run};
+    if (count == 0) return EMLX_OK;
+    pool_for(run->device->pool, (count - 1) / TASK_ELEMENTS + 1, map_task, &work);
+    return task_result(&work.errors, err);
+}
+
+// The door --------------------------------------------------------------------------------------
+
+typedef struct kernel_runner {
+    emlx_status (*prepare)(kernel_form *, const emlx_plan *, const plan_kernel *,
+                           const cpu_kernels *, arena *, emlx_error *);
+    emlx_status (*run)(const cpu_run *, emlx_error *);
+} kernel_runner;
+
+static const kernel_runner runners[KERNEL_COUNT] = {
+    [KERNEL_MAP] = {prepare_map, run_map},    [KERNEL_REDUCE] = {prepare_fold, run_fold},
+    [KERNEL_DOT] = {NULL, run_dot},           [KERNEL_GATHER] = {NULL, run_gather},
+    [KERNEL_SCATTER] = {NULL, run_scatter},   [KERNEL_SORT] = {NULL, run_sort},
+};
+
+// The form of a plan: one of each kernel, in the order of the plan.
+typedef struct plan_form {
+    arena memory;
+    kernel_form *kernels;
+} plan_form;
+
+static emlx_status cpu_open(emlx_device *device, emlx_error *err) {
+    (void)err;
+    // The pool divides the work: a BLAS with threads of its own would compete with it.
+    openblas_set_num_threads(1);
+    device->state = (void *)cpu_kernels_select();
+    return EMLX_OK;
+}
+
+static void cpu_describe(const emlx_device *device, char *text, size_t size) {
+    const cpu_kernels *kernels = device->state;
+    snprintf(text, size, "kernels %s, %d threads, %s", kernels->level, pool_threads(device->pool),
+             openblas_get_config());
+}
+
+static emlx_status cpu_allocate(emlx_device *device, size_t size, emlx_buffer **out,
+                                emlx_error *err) {
+    (void)device;
+    return buffer_new(size, out, err);
+}
+
+static bool cpu_can_wrap(const emlx_device *device, const void *data, size_t element) {
+    (void)device;
+    return (uintptr_t)data % element == 0;
+}
+
+static emlx_status cpu_upload(emlx_device *device, emlx_buffer *to, const void *from, size_t size,
+                              emlx_error *err) {
+    (void)device;
+    (void)err;
+    memcpy(to->data, from, size);
+    return EMLX_OK;
+}
+
+static emlx_status cpu_download(emlx_device *device, const emlx_buffer *from, size_t offset,
+                                void *to, size_t size, emlx_error *err) {
+    (void)device;
+    (void)err;
+    memcpy(to, (const char *)from->data + offset, size);
+    return EMLX_OK;
+}
+
+static void cpu_discard(emlx_device *device, void *form) {
+    (void)device;
+    plan_form *p = form;
+    arena_clear(&p->memory);
+    mem_free(p, sizeof *p);
+}
+
+static emlx_status cpu_prepare(emlx_device *device, const emlx_plan *plan, void **form,
+                               emlx_error *err) {
+    plan_form *p = mem_alloc(sizeof *p);
+    if (p == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to prepare a plan");
+    p->kernels = arena_array(&p->memory, plan->kernel_count + 1, sizeof *p->kernels);
+    emlx_status status = EMLX_OK;
+    if (p->kernels == NULL)
+        status = error_set(err, EMLX_OUT_OF_MEMORY, "no memory to prepare a plan");
+    for (uint32_t i = 0; i < plan->kernel_count && status == EMLX_OK; i++) {
+        const plan_kernel *k = &plan->kernels[i];
+        const kernel_runner *r = &runners[k->kind];
+        if (r->prepare == NULL) continue;
+        status = r->prepare(&p->kernels[i], plan, k, device->state, &p->memory, err);
+        if (status != EMLX_OK) error_prefix(err, status, "%s", k->op);
+    }
+    if (status == EMLX_OK) *form = p;
+    else cpu_discard(device, p);
+    return status;
+}
+
+static emlx_status cpu_run_kernel(emlx_device *device, const kernel_call *call, emlx_error *err) {
+    const plan_form *form = call->prepared;
+    cpu_run run = {device, device->state, call,
+                   &form->kernels[call->kernel - call->plan->kernels]};
+    return runners[call->kernel->kind].run(&run, err);
+}
+
+static emlx_status cpu_wait(emlx_device *device, emlx_error *err) {
+    (void)device;
+    (void)err;
+    return EMLX_OK;
+}
+
+const engine_ops cpu_engine = {
+    .name = "cpu",
+    .open = cpu_open,
+    .describe = cpu_describe,
+    .allocate = cpu_allocate,
+    .can_wrap = cpu_can_wrap,
+    .upload = cpu_upload,
+    .download = cpu_download,
+    .prepare = cpu_prepare,
+    .discard = cpu_discard,
+    .run = cpu_run_kernel,
+    .wait = cpu_wait,
+};

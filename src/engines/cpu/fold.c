@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// fold.c - reductions: the expression is evaluated tile by tile and folded as it comes.
+//
+// The index space is walked as [outer, length, inner]: kept axes, folded axes, and where the
+// innermost axis is a kept one, that axis. A result is a cell of [outer, inner]. Long folds are cut
+// into pieces of fixed size whose results are merged in order, so that the same bits come out
+// whatever the number of threads.
+#include <string.h>
+
+#include "base/error.h"
+#include "base/types.h"
+#include "engines/cpu/run.h"
+
+enum { PIECE = TASK_ELEMENTS };
+
+static bool folded(const plan_kernel *k, int32_t d) { return k->axes >> d & 1; }
+
+static void order_axes(fold_form *fold, const plan_kernel *k, int32_t *order) {
+    int32_t n = 0, last = k->rank - 1;
+    fold->columns = k->rank > 0 && k->axes != 0 && !folded(k, last);
+    fold->outer = fold->length = fold->inner = 1;
+    for (int32_t d = 0; d < k->rank; d++) {
+        if (folded(k, d) || (fold->columns && d == last)) continue;
+        order[n++] = d;
+        fold->outer *= k->dims[d];
+    }
+    for (int32_t d = 0; d < k->rank; d++) {
+        if (!folded(k, d)) continue;
+        order[n++] = d;
+        fold->length *= k->dims[d];
+    }
+    if (fold->columns) {
+        order[n] = last;
+        fold->inner = k->dims[last];
+    }
+}
+
+emlx_status prepare_fold(kernel_form *form, const emlx_plan *plan, const plan_kernel *kernel,
+                         const cpu_kernels *kernels, arena *memory, emlx_error *err) {
+    fold_form *fold = &form->fold;
+    int32_t order[EMLX_MAX_RANK] = {0};
+    order_axes(fold, kernel, order);
+    fold->element = (emlx_type)kernel->steps[kernel->reduced].type;
+    fold->fns = kernels->reduce[kernel->reduce][fold->element];
+    fold->found = kernel->reduce >= REDUCE_ARGMAX_LOW ? EMLX_S64 : fold->element;
+    emlx_type type = plan->values[kernel->output].type;
+    if (fold->found != type) fold->convert = kernels->cast[fold->found][type];
+    if (fold->fns.init == NULL || (fold->found != type && fold->convert == NULL))
+        return error_set(err, EMLX_UNSUPPORTED, "cpu has no such reduction of %s",
+                         emlx_type_name(fold->element));
+    return tile_prepare(&form->tile, plan, kernel, kernels, order, memory, err);
+}
+
+typedef struct fold_work {
+    const cpu_run *run;
+    const fold_form *fold;
+    const tile_form *tile;
+    task_errors errors;
+    int64_t block;        // inner cells of a task
+    int64_t blocks;       // of these in `inner`
+    int64_t piece;        // folded elements of a task
+    int64_t pieces;       // of these in `length`
+    int64_t group;        // outer cells of a task
+    int64_t cells;        // outer * inner
+    char *accumulators;   // pieces x cells, or NULL: every task has its own and finishes it
+} fold_work;
+
+static uint32_t folded_step(const tile_form *f) { return f->kernel->reduced; }
+
+// Writes the results of n cells.
+static void finish(const fold_work *w, int64_t cell, const char *acc, size_t n) {
+    const fold_form *fold = w->fold;
+    size_t size = type_size(output_value(w->run)->type), found = type_size(fold->found);
+    char *out = output_data(w->run) + cell * (int64_t)size;
+    if (fold->convert == NULL) {
+        fold->fns.finish(out, acc, n);
+        return;
+    }
+    char few[1024];
+    size_t room = sizeof few / found;
+    for (size_t at = 0; at < n; at += room) {
+        size_t part = n - at < room ? n - at : room;
+        fold->fns.finish(few, acc + at * fold->fns.accumulator, part);
+        fold->convert(out + at * size, few, NULL, NULL, part);
+    }
+}
+
+// Folds elements `from` to `to` of one outer cell.
+static void fold_row(const fold_work *w, tile_run *run, int64_t outer, int64_t from, int64_t to,
+                     char *acc) {
+    int64_t start = outer * w->fold->length;
+    for (int64_t at = from; at < to; at += w->tile->tile) {
+        size_t n = (size_t)(to - at < w->tile->tile ? to - at : w->tile->tile);
+        tile_step(run, start + at, n);
+        w->fold->fns.rows(acc, run->at[folded_step(w->tile)], 1, n, at);
+    }
+}
+
+// Several short rows fit into a tile.
+static void fold_rows(const fold_work *w, tile_run *run, int64_t outer, int64_t end, char *acc) {
+    int64_t length = w->fold->length, most = w->tile->tile / length;
+    while (outer < end) {
+        int64_t rows = end - outer < most ? end - outer : most;
+        tile_step(run, outer * length, (size_t)(rows * length));
+        w->fold->fns.rows(acc, run->at[folded_step(w->tile)], (size_t)rows, (size_t)length, 0);
+        acc += rows * (int64_t)w->fold->fns.accumulator;
+        outer += rows;
+    }
+}
+
+// Folds rows `from` to `to` of one outer cell into `n` columns from `column` on.
+static void fold_columns(const fold_work *w, tile_run *run, int64_t outer, int64_t from,
+                         int64_t to, int64_t column, int64_t n, char *acc) {
+    int64_t inner = w->fold->inner;
+    int64_t most = n < inner ? 1 : w->tile->tile / inner;
+    for (int64_t row = from; row < to; row += most) {
+        int64_t rows = to - row < most ? to - row : most;
+        int64_t first = (outer * w->fold->length + row) * inner + column;
+        tile_step(run, first, (size_t)(rows * n));
+        w->fold->fns.columns(acc, run->at[folded_step(w->tile)], (size_t)rows, (size_t)n, row);
+    }
+}
+
+// One task: some outer cells, one piece of the folded axes, one block of columns.
+static void fold_cells(fold_work *w, tile_run *run, int64_t index, char *own) {
+    const fold_form *fold = w->fold;
+    int64_t block = index % w->blocks, piece = index / w->blocks % w->pieces;
+    int64_t outer = index / w->blocks / w->pieces * w->group;
+    int64_t end = outer + w->group < fold->outer ? outer + w->group : fold->outer;
+    int64_t from = piece * w->piece, column = block * w->block;
+    int64_t to = from + w->piece < fold->length ? from + w->piece : fold->length;
+    int64_t width = fold->inner - column < w->block ? fold->inner - column : w->block;
+    int64_t cell = outer * fold->inner + column, cells = (end - outer) * width;
+    size_t size = fold->fns.accumulator;
+    char *acc = own;
+    if (w->accumulators != NULL)
+        acc = w->accumulators + (piece * w->cells + cell) * (int64_t)size;
+    fold->fns.init(acc, (size_t)cells);
+    if (!fold->columns && fold->length > 0 && fold->length * 2 <= w->tile->tile) {
+        fold_rows(w, run, outer, end, acc);
+    } else {
+        for (int64_t o = outer; o < end; o++) {
+            char *to_acc = acc + (o - outer) * width * (int64_t)size;
+            if (fold->columns) fold_columns(w, run, o, from, to, column, width, to_acc);
+            else fold_row(w, run, o, from, to, to_acc);
+        }
+    }
+    if (w->accumulators == NULL) finish(w, cell, acc, (size_t)cells);
+}
+
+static void fold_task(void *context, int64_t index) {
+    fold_work *w = context;
+    _Alignas(64) char stack[TILE_STACK];
+    emlx_error err;
+    tile_run run;
+    void *own = NULL;
+    size_t size = (size_t)(w->group * w->block) * w->fold->fns.accumulator;
+    emlx_status status = tile_start(&run, w->tile, w->run->call, stack, &err);
+    if (status == EMLX_OK) {
+        if (w->accumulators == NULL) status = pool_alloc(size, &own, &err);
+        if (status == EMLX_OK) fold_cells(w, &run, index, own);
+        if (own != NULL) pool_free(own, size);
+        if (status == EMLX_OK && run.guard != GUARD_NONE)
+            status = guard_error((guard_kind)run.guard, &err);
+        tile_end(&run);
+    }
+    if (status != EMLX_OK) task_failed(&w->errors, &err);
+}
+
+// How the space is cut. A block of columns is at most a tile; with several blocks a task has one
+// outer cell. Tasks have about PIECE elements.
+static void cut(fold_work *w) {
+    const fold_form *fold = w->fold;
+    w->block = fold->inner <= w->tile->tile ? fold->inner : w->tile->tile;
+    if (w->block < 1) w->block = 1;
+    w->blocks = fold->inner > 0 ? (fold->inner - 1) / w->block + 1 : 1;
+    w->piece = PIECE / w->block;
+    if (w->piece >= fold->length) w->piece = fold->length > 0 ? fold->length : 1;
+    w->pieces = fold->length > 0 ? (fold->length - 1) / w->piece + 1 : 1;
+    int64_t cell = w->piece * w->block;
+    w->group = w->blocks > 1 || w->pieces > 1 || cell >= PIECE ? 1 : PIECE / cell;
+    if (w->group > fold->outer) w->group = fold->outer > 0 ? fold->outer : 1;
+    w->cells = fold->outer * fold->inner;
+}
+
+static void merge_pieces(const fold_work *w) {
+    size_t size = w->fold->fns.accumulator;
+    for (int64_t piece = 1; piece < w->pieces; piece++)
+        w->fold->fns.merge(w->accumulators, w->accumulators + piece * w->cells * (int64_t)size,
+                           (size_t)w->cells);
+    finish(w, 0, w->accumulators, (size_t)w->cells);
+}
+
+emlx_status run_fold(const cpu_run *run, emlx_error *err) {
+    fold_work w = {.run = run, .fold = &run->form->fold, .tile = &run->form->tile};
+    cut(&w);
+    if (w.cells == 0) return EMLX_OK;
+    size_t size = (size_t)(w.pieces * w.cells) * w.fold->fns.accumulator;
+    void *memory = NULL;
+    if (w.pieces > 1) TRY(pool_alloc(size, &memory, err));
+    w.accumulators = memory;
+    int64_t groups = (w.fold->outer - 1) / w.group + 1;
+    pool_for(run->device->pool, groups * w.pieces * w.blocks, fold_task, &w);
+    emlx_status status = task_result(&w.errors, err);
+    if (status == EMLX_OK && w.pieces > 1) merge_pieces(&w);
+    if (memory != NULL) pool_free(memory, size);
+    return status;
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// kernels.h - the CPU engine's tile kernels: plain loops over contiguous elements, one table of
+// them per CPU level. A kernel gets pointers and counts that the caller has checked; it cannot
+// fail. Knows types and scalar ops only: nothing of plans or threads.
+#ifndef EMLX_CPU_KERNELS_H
+#define EMLX_CPU_KERNELS_H
+
+#include "graph/graph.h"
+
+// dst[i] = f(a[i], b[i], c[i]) for i < n. Operands that f does not have are ignored. `dst` may be
+// the same array as an operand with elements of the same size, never a shifted one. Pointers are
+// aligned to an element only.
+typedef void (*tile_fn)(void *dst, const void *a, const void *b, const void *c, size_t n);
+
+// Copies n elements of one size whose distance (in elements) is a stride of any sign or zero:
+// dst[i] = src[i * stride], or dst[i * stride] = src[i].
+typedef void (*stride_fn)(void *dst, const void *src, int64_t stride, size_t n);
+
+// dst[i] = start + i * step, computed in 64-bit wrapping integers, then converted to the type.
+typedef void (*iota_fn)(void *dst, int64_t start, int64_t step, size_t n);
+
+// A fold. Accumulators are wider than the elements where that keeps digits: f64 for f32, a pair of
+// f64 (compensated) for the sum of f64; integers wrap in their own type. Arg-reductions hold the
+// best value and its index. The result of a fold does not depend on how often and where `merge`
+// is called, as long as that is the same each time.
+typedef struct reduce_fns {
+    size_t accumulator; // bytes of one
+    // acc[i] = nothing folded yet.
+    void (*init)(void *acc, size_t n);
+    // Folds row r, of `length` contiguous elements, into acc[r]. `index` is that of the first
+    // element of every row in its fold (for arg-reductions).
+    void (*rows)(void *acc, const void *x, size_t rows, size_t length, int64_t index);
+    // Folds element c of row r into acc[c], for all r in order; `index` is that of row 0.
+    void (*columns)(void *acc, const void *x, size_t rows, size_t columns, int64_t index);
+    // Folds other[i], which comes later in order, into acc[i].
+    void (*merge)(void *acc, const void *other, size_t n);
+    // Writes the results in the element type of the table entry (rounded once), or as s64
+    // indices for arg-reductions.
+    void (*finish)(void *dst, const void *acc, size_t n);
+} reduce_fns;
+
+typedef struct cpu_kernels {
+    const char *level;
+    // scalar[function][type it is computed in]; NULL where that makes no sense.
+    const tile_fn (*scalar)[EMLX_TYPE_COUNT];
+    // cast[from][to], by Nx's rules for casts. NULL on the diagonal.
+    const tile_fn (*cast)[EMLX_TYPE_COUNT];
+    // iota[type]
+    const iota_fn *iota;
+    // By log2 of the element's size in bytes (1, 2, 4, 8, 16).
+    const stride_fn *gather;
+    const stride_fn *scatter;
+    // reduce[kind][element type]; `init` is NULL where there is none.
+    const reduce_fns (*reduce)[EMLX_TYPE_COUNT];
+} cpu_kernels;
+
+// The tables that this build has; each is complete.
+extern const cpu_kernels cpu_kernels_baseline;
+#if defined(__x86_64__)
+extern const cpu_kernels cpu_kernels_avx2;
+extern const cpu_kernels cpu_kernels_avx512;
+#endif
+
+// The best table for this CPU; EMLX_CPU_LEVEL (baseline, avx2, avx512) forces a lower one.
+const cpu_kernels *cpu_kernels_select(void);
+
+#endif

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// run.h - the CPU engine's kernels by kind: each is prepared once a plan and run many times.
+#ifndef EMLX_CPU_RUN_H
+#define EMLX_CPU_RUN_H
+
+#include "engines/cpu/tile.h"
+
+// What a fold over axes needs besides the expression. See fold.c.
+typedef struct fold_form {
+    reduce_fns fns;
+    emlx_type element; // of what is folded
+    emlx_type found;   // of what fns.finish writes
+    tile_fn convert;   // from that to the result's type, or NULL
+    bool columns;      // the innermost axis is kept: folds run down columns
+    int64_t outer, length, inner; // index space: kept axes, folded axes, innermost kept axis
+} fold_form;
+
+typedef struct kernel_form {
+    tile_form tile; // of MAP and REDUCE
+    fold_form fold; // of REDUCE
+} kernel_form;
+
+typedef struct cpu_run {
+    emlx_device *device;
+    const cpu_kernels *kernels;
+    const kernel_call *call;
+    const kernel_form *form;
+} cpu_run;
+
+emlx_status prepare_map(kernel_form *form, const emlx_plan *plan, const plan_kernel *kernel,
+                        const cpu_kernels *kernels, arena *memory, emlx_error *err);
+emlx_status prepare_fold(kernel_form *form, const emlx_plan *plan, const plan_kernel *kernel,
+                         const cpu_kernels *kernels, arena *memory, emlx_error *err);
+emlx_status run_map(const cpu_run *run, emlx_error *err);
+emlx_status run_fold(const cpu_run *run, emlx_error *err);
+emlx_status run_dot(const cpu_run *run, emlx_error *err);
+emlx_status run_gather(const cpu_run *run, emlx_error *err);
+emlx_status run_scatter(const cpu_run *run, emlx_error *err);
+emlx_status run_sort(const cpu_run *run, emlx_error *err);
+
+// Elements that one parallel task takes on. Results must not depend on the number of threads, so
+// work is always cut in the same places.
+#define TASK_ELEMENTS 65536
+
+// Address of element 0 of operand i, and of the result.
+static inline char *operand_data(const cpu_run *run, uint32_t i) {
+    const plan_access *a = &run->call->kernel->accesses[i];
+    char *data = run->call->buffers[a->value]->data;
+    return data + a->offset * (int64_t)emlx_type_size(a->type);
+}
+static inline char *output_data(const cpu_run *run) {
+    return run->call->buffers[run->call->kernel->output]->data;
+}
+static inline const plan_value *output_value(const cpu_run *run) {
+    return &run->call->plan->values[run->call->kernel->output];
+}
+
+// Collects the first failure of parallel tasks.
+typedef struct task_errors {
+    atomic_int failed;
+    emlx_error error;
+} task_errors;
+// Remembers `err` if it is the first.
+void task_failed(task_errors *errors, const emlx_error *err);
+emlx_status task_result(task_errors *errors, emlx_error *err);
+
+#endif

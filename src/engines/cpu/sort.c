@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// sort.c - sorting along an axis: a stable radix sort of order-preserving integer keys, one code for
+// all types. Values are then fetched by position, so that their bits stay as they were.
+#include <string.h>
+
+#include "base/error.h"
+#include "base/types.h"
+#include "engines/cpu/run.h"
+
+typedef struct sort_item {
+    uint64_t key;
+    int64_t position;
+} sort_item;
+
+typedef struct sort_work {
+    const cpu_run *run;
+    const sort_params *params;
+    emlx_type type;
+    const char *in;
+    char *out;
+    int64_t length, inner, lines, group;
+    task_errors errors;
+} sort_work;
+
+// Keys ------------------------------------------------------------------------------------------
+
+// A float as an integer of its width ordered as floats are: both zeros alike, every NaN on top.
+static uint64_t float_key(uint64_t bits, unsigned width, unsigned mantissa) {
+    uint64_t sign = 1ull << (width - 1), magnitude = bits & (sign - 1);
+    uint64_t infinity = (sign - 1) >> mantissa << mantissa;
+    if (magnitude > infinity) return sign | (sign - 1);
+    if (magnitude == 0) return sign;
+    return bits & sign ? (sign - 1) - magnitude : sign | magnitude;
+}
+
+static uint64_t load_bits(const char *at, size_t size) {
+    uint64_t bits = 0;
+    memcpy(&bits, at, size); // little endian, as on every supported machine
+    return bits;
+}
+
+static uint64_t find_key(emlx_type type, const char *at) {
+    size_t size = type_size(type);
+    uint64_t bits = load_bits(at, size);
+    unsigned width = (unsigned)size * 8;
+    if (type_class_of(type) == CLASS_UNSIGNED) return bits;
+    if (type_class_of(type) == CLASS_SIGNED) return bits ^ (1ull << (width - 1));
+    // f8_e4m3fn has no infinity: its one NaN is the largest magnitude.
+    if (type == EMLX_F8_E4M3FN) return (bits & 0x7f) == 0x7f ? 0xff : float_key(bits, 8, 0);
+    return float_key(bits, width, (unsigned)type_table[type].digits - 1);
+}
+
+// Sorting ---------------------------------------------------------------------------------------
+
+static void insertion_sort(sort_item *items, int64_t n) {
+    for (int64_t i = 1; i < n; i++) {
+        sort_item item = items[i];
+        int64_t j = i;
+        for (; j > 0 && items[j - 1].key > item.key; j--) items[j] = items[j - 1];
+        items[j] = item;
+    }
+}
+
+// Sorts by one byte of the keys, unless they all have the same. Returns where the items are then.
+static sort_item *radix_pass(sort_item *from, sort_item *to, int64_t n, unsigned shift) {
+    int64_t starts[256] = {0}, sum = 0;
+    for (int64_t i = 0; i < n; i++) starts[from[i].key >> shift & 255]++;
+    if (starts[from[0].key >> shift & 255] == n) return from;
+    for (int b = 0; b < 256; b++) {
+        int64_t count = starts[b];
+        starts[b] = sum;
+        sum += count;
+    }
+    for (int64_t i = 0; i < n; i++) to[starts[from[i].key >> shift & 255]++] = from[i];
+    return to;
+}
+
+static sort_item *sort_items(sort_item *items, sort_item *spare, int64_t n, size_t size) {
+    if (n <= 48) {
+        insertion_sort(items, n);
+        return items;
+    }
+    for (size_t byte = 0; byte < size; byte++) {
+        sort_item *sorted = radix_pass(items, spare, n, (unsigned)byte * 8);
+        if (sorted == items) continue;
+        spare = items;
+        items = sorted;
+    }
+    return items;
+}
+
+static void sort_line(const sort_work *w, int64_t line, sort_item *items) {
+    size_t size = type_size(w->type);
+    int64_t offset = line / w->inner * w->length * w->inner + line % w->inner;
+    for (int64_t i = 0; i < w->length; i++) {
+        uint64_t key = find_key(w->type, w->in + (offset + i * w->inner) * (int64_t)size);
+        items[i] = (sort_item){w->params->descending ? ~key : key, i};
+    }
+    sort_item *sorted = sort_items(items, items + w->length, w->length, size);
+    for (int64_t i = 0; i < w->length; i++) {
+        int64_t to = offset + i * w->inner, from = offset + sorted[i].position * w->inner;
+        if (w->params->indices) memcpy(w->out + to * 8, &sorted[i].position, 8);
+        else memcpy(w->out + to * (int64_t)size, w->in + from * (int64_t)size, size);
+    }
+}
+
+static void sort_task(void *context, int64_t index) {
+    sort_work *w = context;
+    emlx_error err;
+    void *items;
+    size_t size = (size_t)w->length * 2 * sizeof(sort_item);
+    if (pool_alloc(size, &items, &err) != EMLX_OK) {
+        task_failed(&w->errors, &err);
+        return;
+    }
+    int64_t end = (index + 1) * w->group < w->lines ? (index + 1) * w->group : w->lines;
+    for (int64_t line = index * w->group; line < end; line++) sort_line(w, line, items);
+    pool_free(items, size);
+}
+
+emlx_status run_sort(const cpu_run *run, emlx_error *err) {
+    const plan_kernel *k = run->call->kernel;
+    const sort_params *p = k->params;
+    const emlx_shape *shape = &k->shapes[0];
+    sort_work w = {.run = run, .params = p, .type = k->accesses[0].type, .inner = 1};
+    w.in = operand_data(run, 0);
+    w.out = output_data(run);
+    w.length = shape->dims[p->axis];
+    for (int32_t d = p->axis + 1; d < shape->rank; d++) w.inner *= shape->dims[d];
+    int64_t count = emlx_shape_count(shape);
+    if (count == 0) return EMLX_OK;
+    w.lines = count / w.length;
+    w.group = w.length >= TASK_ELEMENTS ? 1 : TASK_ELEMENTS / w.length;
+    pool_for(run->device->pool, (w.lines - 1) / w.group + 1, sort_task, &w);
+    return task_result(&w.errors, err);
+}

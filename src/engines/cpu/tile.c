@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: Apache-2.0
+// tile.c - evaluates a kernel's scalar expression over tiles.
+#include "engines/cpu/tile.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/types.h"
+
+enum { LARGEST_TILE = 1024, SMALLEST_TILE = 64, NO_STEP = UINT16_MAX };
+
+// Preparing -------------------------------------------------------------------------------------
+
+typedef struct preparer {
+    tile_form *form;
+    const emlx_plan *plan;
+    uint32_t *last;   // of each step: the last step that reads it (step_count: a store or the fold)
+    uint32_t *free;   // stack of slots that can be used again
+    uint32_t free_count, slot_count, fixed_count;
+} preparer;
+
+static bool is_uniform_access(const tile_form *f, uint32_t access) {
+    for (int32_t d = 0; d < f->rank; d++)
+        if (f->strides[access][d] != 0) return false;
+    return true;
+}
+
+static bool is_dense_access(const tile_form *f, uint32_t access) {
+    int64_t run = 1;
+    for (int32_t d = f->rank - 1; d >= 0; d--) {
+        if (f->strides[access][d] != run) return false;
+        run *= f->dims[d];
+    }
+    return true;
+}
+
+static void order_axes(tile_form *f, const int32_t *order) {
+    const plan_kernel *k = f->kernel;
+    f->rank = k->rank;
+    f->count = 1;
+    for (int32_t d = 0; d < f->rank; d++) {
+        int32_t from = order != NULL ? order[d] : d;
+        f->dims[d] = k->dims[from];
+        f->count *= f->dims[d];
+        for (uint32_t a = 0; a < k->access_count; a++)
+            f->strides[a][d] = k->accesses[a].strides[from];
+    }
+    if (f->rank == 0) f->dims[f->rank++] = 1; // strides are zero there
+    for (uint32_t a = 0; a < k->access_count; a++) f->dense[a] = is_dense_access(f, a);
+}
+
+static uint32_t step_operands(const expr_step *s) {
+    if (s->kind == EXPR_SCALAR) return scalar_table[s->op].operands;
+    if (s->kind == EXPR_CAST) return 1;
+    return s->kind == EXPR_GUARD ? 2 : 0;
+}
+
+static bool is_alias(const expr_step *s) {
+    return s->kind == EXPR_GUARD || (s->kind == EXPR_SCALAR && s->op == SCALAR_bitcast);
+}
+
+static uint32_t resolve(const tile_form *f, uint32_t step) {
+    while (is_alias(&f->kernel->steps[step])) step = f->kernel->steps[step].args[0];
+    return step;
+}
+
+static void find_last_uses(preparer *p) {
+    const plan_kernel *k = p->form->kernel;
+    for (uint32_t s = 0; s < k->step_count; s++)
+        for (uint32_t i = 0; i < step_operands(&k->steps[s]); i++)
+            p->last[resolve(p->form, k->steps[s].args[i])] = s;
+    for (uint32_t i = 0; i < k->store_count; i++)
+        p->last[resolve(p->form, k->stores[i].step)] = k->step_count;
+    if (k->kind == KERNEL_REDUCE) p->last[resolve(p->form, k->reduced)] = k->step_count;
+}
+
+// Steps whose elements never change during a run are computed once. A guard's alias of one is too.
+static bool is_fixed(const preparer *p, const expr_step *s) {
+    const tile_form *f = p->form;
+    switch (s->kind) {
+    case EXPR_CONST: return true;
+    case EXPR_LOAD: return is_uniform_access(f, s->index);
+    case EXPR_IOTA: return false;
+    default: break;
+    }
+    for (uint32_t i = 0; i < step_operands(s); i++)
+        if (f->steps[resolve(f, s->args[i])].place != PLACE_FIXED) return false;
+    return true;
+}
+
+// Whether the result can be written straight to where it is stored. A buffer taken over from an
+// operand may still be read by later steps and stores, so then only the last of them may.
+static bool stores_directly(const preparer *p, uint32_t step, uint32_t *access) {
+    const plan_kernel *k = p->form->kernel;
+    for (uint32_t i = 0; i < k->store_count; i++) {
+        if (k->stores[i].step != step || !p->form->dense[k->stores[i].access]) continue;
+        *access = k->stores[i].access;
+        bool shared = false;
+        for (uint32_t m = 0; m < k->made_count; m++)
+            shared = shared || (k->made[m] == k->accesses[*access].value &&
+                                k->reuse[m] != UINT32_MAX);
+        return !shared || (step + 1 == k->step_count && k->store_count == 1);
+    }
+    return false;
+}
+
+static uint32_t take_slot(preparer *p) {
+    return p->free_count > 0 ? p->free[--p->free_count] : p->slot_count++;
+}
+
+static emlx_status find_function(const tile_form *f, const expr_step *s, tile_fn *fn,
+                                 emlx_error *err) {
+    *fn = NULL;
+    if (s->kind == EXPR_CAST) *fn = f->kernels->cast[s->compute][s->type];
+    if (s->kind == EXPR_SCALAR && !is_alias(s)) *fn = f->kernels->scalar[s->op][s->compute];
+    bool needed = (s->kind == EXPR_CAST || s->kind == EXPR_SCALAR) && !is_alias(s);
+    if (*fn != NULL || !needed) return EMLX_OK;
+    return error_set(err, EMLX_UNSUPPORTED, "cpu has no %s of %s",
+                     s->kind == EXPR_CAST ? "cast" : scalar_table[s->op].name,
+                     emlx_type_name((emlx_type)s->compute));
+}
+
+static emlx_status place_step(preparer *p, uint32_t n, emlx_error *err) {
+    tile_form *f = p->form;
+    const expr_step *s = &f->kernel->steps[n];
+    step_form *form = &f->steps[n];
+    form->size = (uint8_t)type_size((emlx_type)s->type);
+    form->alias = NO_STEP;
+    TRY(find_function(f, s, &form->fn, err));
+    if (is_alias(s)) {
+        form->place = PLACE_ALIAS;
+        form->alias = (uint16_t)resolve(f, n);
+    } else if (is_fixed(p, s)) {
+        form->place = PLACE_FIXED;
+        form->offset = p->fixed_count++;
+    } else if (s->kind == EXPR_LOAD && f->dense[s->index]) {
+        form->place = PLACE_MEMORY;
+        form->access = s->index;
+    } else if (form->fn != NULL && stores_directly(p, n, &form->access)) {
+        form->place = PLACE_MEMORY;
+    } else {
+        form->place = PLACE_SLOT;
+        form->offset = take_slot(p);
+    }
+    // Only now, as a result must not overwrite an operand of another size.
+    for (uint32_t i = 0; i < step_operands(s); i++) {
+        uint32_t arg = resolve(f, s->args[i]);
+        if (p->last[arg] != n || f->steps[arg].place != PLACE_SLOT) continue;
+        p->free[p->free_count++] = f->steps[arg].offset;
+        p->last[arg] = UINT32_MAX; // once, should it be an operand twice
+    }
+    return EMLX_OK;
+}
+
+// Slots come first, then the fixed ones. The tile shrinks until they fit into the first-level cache.
+static void size_slots(preparer *p) {
+    tile_form *f = p->form;
+    size_t widest = 1;
+    for (uint32_t s = 0; s < f->kernel->step_count; s++)
+        if (f->steps[s].size > widest) widest = f->steps[s].size;
+    size_t slots = p->slot_count + p->fixed_count;
+    f->tile = LARGEST_TILE;
+    while (f->tile > SMALLEST_TILE && slots * f->tile * widest > TILE_STACK - 4096) f->tile /= 2;
+    for (uint32_t s = 0; s < f->kernel->step_count; s++) {
+        uint32_t slot = f->steps[s].offset;
+        if (f->steps[s].place == PLACE_FIXED) slot += p->slot_count;
+        f->steps[s].offset = (uint32_t)(slot * f->tile * widest);
+    }
+    f->scratch = slots * f->tile * widest;
+}
+
+emlx_status tile_prepare(tile_form *form, const emlx_plan *plan, const plan_kernel *kernel,
+                         const cpu_kernels *kernels, const int32_t *order, arena *memory,
+                         emlx_error *err) {
+    preparer p = {.form = form, .plan = plan};
+    uint32_t steps = kernel->step_count, accesses = kernel->access_count;
+    *form = (tile_form){.kernel = kernel, .kernels = kernels};
+    form->strides = arena_array(memory, accesses + 1, sizeof *form->strides);
+    form->dense = arena_array(memory, accesses + 1, sizeof *form->dense);
+    form->steps = arena_array(memory, steps + 1, sizeof *form->steps);
+    p.last = arena_array(memory, steps + 1, sizeof *p.last);
+    p.free = arena_array(memory, steps + 1, sizeof *p.free);
+    if (!form->strides || !form->dense || !form->steps || !p.last || !p.free)
+        return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to prepare a kernel");
+    order_axes(form, order);
+    find_last_uses(&p);
+    for (uint32_t s = 0; s < steps; s++) TRY(place_step(&p, s, err));
+    size_slots(&p);
+    return EMLX_OK;
+}
+
+// Running ---------------------------------------------------------------------------------------
+
+static unsigned log2_size(size_t size) { return (unsigned)__builtin_ctzl(size); }
+
+static int64_t start_offset(const kernel_call *call, const plan_access *a) {
+    int64_t offset = a->offset;
+    for (uint32_t i = 0; i < a->start_count; i++) {
+        const plan_start *start = &a->starts[i];
+        emlx_number n = type_load(call->plan->values[start->value].type,
+                                  call->buffers[start->value]->data);
+        bool huge = n.kind == EMLX_NUMBER_UNSIGNED && n.as.u > INT64_MAX;
+        int64_t at = huge ? start->limit : n.as.s;
+        at = at < 0 ? 0 : at > start->limit ? start->limit : at;
+        offset += at * start->stride;
+    }
+    return offset;
+}
+
+static void splat(tile_run *run, const step_form *form, void *dst, const void *value) {
+    run->form->kernels->gather[log2_size(form->size)](dst, value, 0, run->form->tile);
+}
+
+static void run_function(tile_run *run, uint32_t n, size_t count) {
+    const expr_step *s = &run->form->kernel->steps[n];
+    char *const *at = run->at;
+    run->form->steps[n].fn(at[n], at[s->args[0]], at[s->args[1]], at[s->args[2]], count);
+}
+
+static void check_guard(tile_run *run, const expr_step *s, size_t count) {
+    const char *bad = run->at[s->args[1]];
+    char any = 0;
+    for (size_t i = 0; i < count; i++) any |= bad[i];
+    if (any != 0) run->guard = s->op;
+}
+
+static void make_fixed(tile_run *run) {
+    const tile_form *f = run->form;
+    for (uint32_t n = 0; n < f->kernel->step_count; n++) {
+        const expr_step *s = &f->kernel->steps[n];
+        const step_form *form = &f->steps[n];
+        if (form->place == PLACE_ALIAS) run->at[n] = run->at[form->alias];
+        if (form->place == PLACE_SLOT || form->place == PLACE_FIXED)
+            run->at[n] = run->scratch + form->offset;
+        if (form->place != PLACE_FIXED) continue;
+        if (s->kind == EXPR_CONST) splat(run, form, run->at[n], &run->call->constants[s->index]);
+        else if (s->kind == EXPR_LOAD) splat(run, form, run->at[n], run->bases[s->index]);
+        else run_function(run, n, f->tile);
+    }
+}
+
+emlx_status tile_start(tile_run *run, const tile_form *form, const kernel_call *call, char *stack,
+                       emlx_error *err) {
+    const plan_kernel *k = form->kernel;
+    size_t pointers = (k->access_count + k->step_count) * sizeof(char *);
+    *run = (tile_run){.form = form, .call = call};
+    run->size = form->scratch + pointers;
+    char *memory = stack;
+    if (run->size > TILE_STACK) {
+        TRY(pool_alloc(run->size, &run->memory, err));
+        memory = run->memory;
+    }
+    run->scratch = memory;
+    run->bases = (char **)(memory + form->scratch);
+    run->at = run->bases + k->access_count;
+    for (uint32_t a = 0; a < k->access_count; a++) {
+        const plan_access *access = &k->accesses[a];
+        if (access->value == UINT32_MAX) continue;
+        char *data = call->buffers[access->value]->data;
+        run->bases[a] = data + start_offset(call, access) * (int64_t)type_size(access->type);
+    }
+    if (form->count > 0) make_fixed(run);
+    return EMLX_OK;
+}
+
+void tile_end(tile_run *run) {
+    if (run->memory != NULL) pool_free(run->memory, run->size);
+}
+
+// A position in the index space.
+typedef struct position {
+    int64_t index[EMLX_MAX_RANK];
+} position;
+
+static position find_position(const tile_form *f, int64_t linear) {
+    position p;
+    for (int32_t d = f->rank - 1; d >= 0; d--) {
+        p.index[d] = linear % f->dims[d];
+        linear /= f->dims[d];
+    }
+    return p;
+}
+
+static int64_t offset_at(const tile_form *f, const position *p, const int64_t *strides) {
+    int64_t offset = 0;
+    for (int32_t d = 0; d < f->rank; d++) offset += p->index[d] * strides[d];
+    return offset;
+}
+
+// Moves by a run along the last axis, carrying into the others at its end.
+static void advance(const tile_form *f, position *p, int64_t run) {
+    int32_t d = f->rank - 1;
+    p->index[d] += run;
+    while (d > 0 && p->index[d] == f->dims[d]) {
+        p->index[d] = 0;
+        p->index[--d]++;
+    }
+}
+
+// Calls for every run along the last axis within a tile.
+typedef enum transfer { TRANSFER_LOAD, TRANSFER_STORE, TRANSFER_COUNT_UP } transfer;
+
+static void transfer_runs(const tile_run *run, uint32_t access, position p, transfer what,
+                          char *elements, size_t size, emlx_type type, size_t count) {
+    const tile_form *f = run->form;
+    const int64_t *strides = f->strides[access];
+    int64_t inner = strides[f->rank - 1], length = f->dims[f->rank - 1];
+    const cpu_kernels *k = f->kernels;
+    while (count > 0) {
+        int64_t left = length - p.index[f->rank - 1];
+        size_t n = (size_t)left < count ? (size_t)left : count;
+        int64_t offset = offset_at(f, &p, strides);
+        char *memory = run->bases[access] + offset * (int64_t)size;
+        if (what == TRANSFER_LOAD) k->gather[log2_size(size)](elements, memory, inner, n);
+        else if (what == TRANSFER_STORE) k->scatter[log2_size(size)](memory, elements, inner, n);
+        else k->iota[type](elements, f->kernel->accesses[access].offset + offset, inner, n);
+        elements += n * size;
+        count -= n;
+        advance(f, &p, (int64_t)n);
+    }
+}
+
+static void eval_step(tile_run *run, uint32_t n, int64_t first, const position *p, size_t count) {
+    const tile_form *f = run->form;
+    const expr_step *s = &f->kernel->steps[n];
+    const step_form *form = &f->steps[n];
+    if (form->place == PLACE_FIXED) return;
+    if (s->kind == EXPR_GUARD) check_guard(run, s, count);
+    if (form->place == PLACE_ALIAS) {
+        run->at[n] = run->at[form->alias];
+        return;
+    }
+    if (form->place == PLACE_MEMORY)
+        run->at[n] = run->bases[form->access] + first * form->size;
+    if (form->fn != NULL) run_function(run, n, count);
+    else if (form->place == PLACE_SLOT)
+        transfer_runs(run, s->index, *p, s->kind == EXPR_LOAD ? TRANSFER_LOAD : TRANSFER_COUNT_UP,
+                      run->at[n], form->size, (emlx_type)s->type, count);
+}
+
+static void make_store(tile_run *run, const expr_store *store, int64_t first, const position *p,
+                       size_t count) {
+    const tile_form *f = run->form;
+    const step_form *form = &f->steps[store->step];
+    if (form->fn != NULL && form->place == PLACE_MEMORY && form->access == store->access) return;
+    char *from = run->at[store->step];
+    char *to = run->bases[store->access] + first * form->size;
+    if (f->dense[store->access]) memmove(to, from, count * form->size);
+    else transfer_runs(run, store->access, *p, TRANSFER_STORE, from, form->size, EMLX_U8, count);
+}
+
+void tile_step(tile_run *run, int64_t first, size_t count) {
+    const tile_form *f = run->form;
+    position p = find_position(f, first);
+    for (uint32_t n = 0; n < f->kernel->step_count; n++) eval_step(run, n, first, &p, count);
+    for (uint32_t i = 0; i < f->kernel->store_count; i++)
+        make_store(run, &f->kernel->stores[i], first, &p, count);
+}
+
+emlx_status guard_error(guard_kind guard, emlx_error *err) {
+    switch (guard) {
+    case GUARD_DIVISION: return error_set(err, EMLX_ARITHMETIC, "division by zero");
+    case GUARD_LEFT_SHIFT:
+        return error_set(err, EMLX_INVALID, "cannot left shift by a negative number");
+    case GUARD_RIGHT_SHIFT:
+        return error_set(err, EMLX_INVALID, "cannot right shift by a negative number");
+    case GUARD_NONE: break;
+    }
+    return EMLX_OK;
+}

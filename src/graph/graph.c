@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// graph.c - making and releasing the nodes of the lazy graph.
+#include "graph/graph.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/shape.h"
+#include "base/types.h"
+#include "graph/lock.h"
+
+const scalar_info scalar_table[SCALAR_COUNT] = {
+#define SAME false
+#define BOOL true
+#define SCALAR(name, operands, result) [SCALAR_##name] = {#name, operands, result},
+#include "graph/scalar.def"
+#undef SCALAR
+#undef BOOL
+#undef SAME
+};
+
+static const char *const primitive_names[PRIM_COUNT] = {
+#define XX(name) [PRIM_##name] = #name,
+    PRIMITIVE_MAP(XX)
+#undef XX
+};
+
+const char *primitive_name(primitive p) { return p < PRIM_COUNT ? primitive_names[p] : "?"; }
+
+// The structure, its operand list and its parameters are one allocation.
+static size_t node_size(size_t input_count, size_t params_size) {
+    return sizeof(emlx_tensor) + input_count * sizeof(emlx_tensor *) + params_size;
+}
+
+static uint32_t depth_above(emlx_tensor *const *inputs, size_t count) {
+    uint32_t depth = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t below = emlx_tensor_depth(inputs[i]);
+        if (below > depth) depth = below;
+    }
+    return depth + 1;
+}
+
+emlx_status node_new(const node_spec *spec, emlx_tensor **out, emlx_error *err) {
+    size_t params_size = (spec->params_size + 15) & ~(size_t)15;
+    emlx_tensor *t = mem_alloc(node_size(spec->input_count, params_size));
+    if (t == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a graph node");
+    atomic_init(&t->references, 1);
+    t->type = (uint8_t)spec->type;
+    t->primitive = (uint8_t)spec->primitive;
+    t->input_count = (uint32_t)spec->input_count;
+    t->params_size = (uint32_t)params_size;
+    t->device = spec->device;
+    t->op = spec->op;
+    t->shape = spec->shape;
+    t->inputs = (emlx_tensor **)(t + 1);
+    t->params = t->inputs + spec->input_count;
+    if (spec->params_size > 0) memcpy(t->params, spec->params, spec->params_size);
+    for (size_t i = 0; i < spec->input_count; i++)
+        t->inputs[i] = emlx_tensor_retain(spec->inputs[i]);
+    bool pending = spec->primitive != PRIM_input;
+    atomic_init(&t->depth, pending ? depth_above(spec->inputs, spec->input_count) : 0);
+    *out = t;
+    return EMLX_OK;
+}
+
+emlx_status node_from_buffer(emlx_device *device, emlx_type type, const emlx_shape *shape,
+                             emlx_buffer *buffer, emlx_tensor **out, emlx_error *err) {
+    node_spec spec = {.device = device, .primitive = PRIM_input, .type = type, .shape = *shape};
+    TRY(node_new(&spec, out, err));
+    atomic_store_explicit(&(*out)->buffer, buffer, memory_order_release);
+    return EMLX_OK;
+}
+
+emlx_tensor *emlx_tensor_retain(emlx_tensor *t) {
+    if (t != NULL) atomic_fetch_add_explicit(&t->references, 1, memory_order_relaxed);
+    return t;
+}
+
+static bool node_drop(emlx_tensor *t) {
+    if (atomic_fetch_sub_explicit(&t->references, 1, memory_order_release) != 1) return false;
+    atomic_thread_fence(memory_order_acquire);
+    return true;
+}
+
+// Walks with a list threaded through the dead nodes themselves: a chain may be long, and the
+// stack of a BEAM scheduler is short.
+void emlx_tensor_release(emlx_tensor *t) {
+    if (t == NULL || !node_drop(t)) return;
+    t->job = NULL;
+    for (emlx_tensor *dead = t; dead != NULL;) {
+        emlx_tensor *next = (emlx_tensor *)dead->job;
+        for (uint32_t i = 0; i < dead->input_count; i++) {
+            emlx_tensor *input = dead->inputs[i];
+            if (!node_drop(input)) continue;
+            input->job = (eval_job *)next;
+            next = input;
+        }
+        // An input list that was given up leaves its length behind in the size of the allocation.
+        size_t operands = ((char *)dead->params - (char *)(dead + 1)) / sizeof(emlx_tensor *);
+        buffer_release(node_buffer(dead));
+        mem_free(dead, node_size(operands, dead->params_size));
+        dead = next;
+    }
+}
+
+emlx_type emlx_tensor_type(const emlx_tensor *t) { return (emlx_type)t->type; }
+const emlx_shape *emlx_tensor_shape(const emlx_tensor *t) { return &t->shape; }
+emlx_device *emlx_tensor_device(const emlx_tensor *t) { return t->device; }
+bool emlx_tensor_ready(const emlx_tensor *t) { return node_buffer(t) != NULL; }
+
+size_t emlx_tensor_bytes(const emlx_tensor *t) {
+    return (size_t)emlx_shape_count(&t->shape) * type_size((emlx_type)t->type);
+}
+
+uint32_t emlx_tensor_depth(const emlx_tensor *t) {
+    return atomic_load_explicit(&((emlx_tensor *)t)->depth, memory_order_relaxed);
+}
+
+bool node_is_constant(const emlx_tensor *t, scalar_value *value) {
+    if (t->primitive != PRIM_constant) return false;
+    memcpy(value, t->params, sizeof *value);
+    return true;
+}
+
+void node_publish(emlx_tensor *t, emlx_buffer *buffer, emlx_tensor ***given_up, uint32_t *count) {
+    *given_up = t->inputs;
+    *count = t->input_count;
+    t->input_count = 0;
+    atomic_store_explicit(&t->depth, 0, memory_order_relaxed);
+    atomic_store_explicit(&t->buffer, buffer_retain(buffer), memory_order_release);
+}
+
+// The lock guards the operand lists, claims and evaluation counts of all nodes: walks are short,
+// and nothing is computed while it is held.
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+
+void graph_lock(void) { pthread_mutex_lock(&lock); }
+void graph_unlock(void) { pthread_mutex_unlock(&lock); }
+void graph_wait(void) { pthread_cond_wait(&changed, &lock); }
+void graph_changed(void) { pthread_cond_broadcast(&changed); }

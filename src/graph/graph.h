@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+// graph.h - primitives, and the lazy graph that tensors are nodes of.
+//
+// An emlx_tensor is a node: a primitive with operands, and once it is computed a buffer. Nodes are
+// immutable but for the buffer, which is set once. A node that has its buffer gives up its
+// operands, so that finished parts of the graph go away.
+#ifndef EMLX_GRAPH_GRAPH_H
+#define EMLX_GRAPH_GRAPH_H
+
+#include <stdatomic.h>
+
+#include "emlx.h"
+#include "memory/memory.h"
+
+// The primitives: everything an engine must be able to do.
+#define PRIMITIVE_MAP(XX)                                                                          \
+    XX(input)    /* data given from outside */                                                     \
+    XX(constant) /* one number in every element */                                                 \
+    XX(iota)     /* an affine function of the index */                                             \
+    XX(map)      /* a scalar function of broadcast operands */                                     \
+    XX(view)     /* an affine re-indexing of the first operand */                                  \
+    XX(write)    /* a base with other tensors written into regions of it */                        \
+    XX(reduce)   /* a fold over axes */                                                            \
+    XX(dot)      /* a contraction */                                                               \
+    XX(gather)   /* elements or slices at computed indices */                                      \
+    XX(scatter)  /* slices combined into a target at computed indices */                           \
+    XX(sort)     /* values or their order along an axis */
+
+typedef enum primitive {
+#define XX(name) PRIM_##name,
+    PRIMITIVE_MAP(XX)
+#undef XX
+    PRIM_COUNT
+} primitive;
+
+typedef enum scalar_op {
+#define SCALAR(name, operands, result) SCALAR_##name,
+#include "graph/scalar.def"
+#undef SCALAR
+    SCALAR_COUNT
+} scalar_op;
+
+typedef struct scalar_info {
+    const char *name;
+    uint8_t operands;
+    bool gives_bool;
+} scalar_info;
+
+extern const scalar_info scalar_table[SCALAR_COUNT];
+const char *primitive_name(primitive p);
+
+typedef enum reduce_kind {
+    REDUCE_SUM,
+    REDUCE_PRODUCT,
+    REDUCE_MAX, // NaN wins, as in min
+    REDUCE_MIN,
+    REDUCE_ARGMAX_LOW, // the last NaN wins; among equals the lowest index, or the highest
+    REDUCE_ARGMAX_HIGH,
+    REDUCE_ARGMIN_LOW,
+    REDUCE_ARGMIN_HIGH,
+    REDUCE_COUNT
+} reduce_kind;
+
+typedef enum scatter_kind { SCATTER_ADD, SCATTER_PUT } scatter_kind;
+
+// What a `map` stops the computation with when its second operand has a true element.
+typedef enum guard_kind { GUARD_NONE, GUARD_DIVISION, GUARD_LEFT_SHIFT, GUARD_RIGHT_SHIFT } guard_kind;
+
+// Parameters, by primitive ----------------------------------------------------------------------
+
+// Element number sum(index[d] * strides[d]) + offset.
+typedef struct iota_params {
+    int64_t offset;
+    int64_t strides[EMLX_MAX_RANK];
+} iota_params;
+
+typedef struct map_params {
+    uint8_t op;      // scalar_op
+    uint8_t compute; // the emlx_type that operands are converted to and the function is computed in
+    uint8_t guard;   // guard_kind: when set, `op` is unused; the value is operand 0, and operand 1
+                     // (u8) says where it is bad
+} map_params;
+
+// A start given at run time: adds stride * min(max(value, 0), limit) to the offset.
+typedef struct region_start {
+    int64_t stride;
+    int64_t limit;
+} region_start;
+
+// An affine place inside a dense array: element (i0, i1, ...) is at offset + sum(i * strides).
+typedef struct region {
+    int64_t offset;
+    int64_t strides[EMLX_MAX_RANK];
+    int32_t start_count; // operands that hold run-time starts (integer scalars), in order
+    region_start starts[EMLX_MAX_RANK];
+} region;
+
+// Operand 0 is read through the region; the starts are operands 1 to start_count.
+typedef struct view_params {
+    region region;
+} view_params;
+
+// Operand 0 is the base, of the result's type and shape. Operands 1 to count are the sources, then
+// come all their starts in order. Source i lands at regions[i]; later sources win.
+// Regions never reach outside the base.
+typedef struct write_params {
+    int32_t count;
+    bool covers; // the sources cover the base entirely, so that its elements need not be made
+    region regions[];
+} write_params;
+
+typedef struct reduce_params {
+    uint8_t kind;  // reduce_kind
+    uint8_t accumulate; // the emlx_type elements are converted to before folding
+    uint32_t axes; // bit i: axis i of the operand is folded
+} reduce_params;
+
+// Batch axes are the first `batch` ones of both sides; the contracted axes pair by position.
+typedef struct dot_params {
+    int32_t batch;
+    int32_t contracted;
+    int32_t left[EMLX_MAX_RANK];
+    int32_t right[EMLX_MAX_RANK];
+} dot_params;
+
+// Operands: source, indices (s64, last axis of length `count`). Ascending axes of the source.
+// The result's shape is the indices' without the last axis, then the source's other axes.
+typedef struct gather_params {
+    int32_t count;
+    int32_t axes[EMLX_MAX_RANK];
+} gather_params;
+
+// Operands: target, indices (s64, {n, count}), updates ({n, other axes of the target, each of at
+// most the target's length}), target and updates in the result's type.
+typedef struct scatter_params {
+    uint8_t kind; // scatter_kind
+    int32_t count;
+    int32_t axes[EMLX_MAX_RANK];
+} scatter_params;
+
+// Always stable. NaN is greater than everything.
+typedef struct sort_params {
+    int32_t axis;
+    bool descending;
+    bool indices; // gives positions instead of values
+} sort_params;
+
+// Nodes -----------------------------------------------------------------------------------------
+
+typedef struct eval_job eval_job;
+
+struct emlx_tensor {
+    atomic_int references;
+    uint8_t type;         // emlx_type
+    uint8_t primitive;    // primitive
+    uint8_t evaluations;  // times it was computed inside a kernel without being kept (guarded)
+    uint32_t input_count;
+    uint32_t params_size;
+    atomic_uint depth;    // longest chain of pending nodes from here down, itself included
+    _Atomic(emlx_buffer *) buffer;
+    emlx_device *device;  // referenced
+    eval_job *job;        // who is computing it now; guarded by the graph lock, as is the next
+    uint32_t inner;       // references from nodes that the same evaluation claims
+    const char *op;       // name of the op that made it, for messages
+    void *params;         // inside this allocation
+    emlx_tensor **inputs; // inside this allocation; released once the buffer is there
+    emlx_shape shape;
+};
+
+// A value in memory form, for constants.
+typedef struct scalar_value {
+    _Alignas(16) uint8_t bytes[16];
+} scalar_value;
+
+// Constructors. All give one reference in *out and retain what they are given; `op` is static text
+// kept for messages. Callers have checked types and shapes; only memory can fail.
+typedef struct node_spec {
+    emlx_device *device;
+    const char *op;
+    primitive primitive;
+    emlx_type type;
+    emlx_shape shape;
+    const void *params;
+    size_t params_size;
+    emlx_tensor *const *inputs;
+    size_t input_count;
+} node_spec;
+
+emlx_status node_new(const node_spec *spec, emlx_tensor **out, emlx_error *err);
+// A node that already has its data. Takes the buffer's reference over on success.
+emlx_status node_from_buffer(emlx_device *device, emlx_type type, const emlx_shape *shape,
+                             emlx_buffer *buffer, emlx_tensor **out, emlx_error *err);
+
+// NULL while pending. The result is borrowed from the tensor.
+static inline emlx_buffer *node_buffer(const emlx_tensor *t) {
+    return atomic_load_explicit(&((emlx_tensor *)t)->buffer, memory_order_acquire);
+}
+// Whether every element is one known number; then *value is it, in the tensor's type.
+bool node_is_constant(const emlx_tensor *t, scalar_value *value);
+
+#endif

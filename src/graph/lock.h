@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// lock.h - walking and changing the graph, which several threads share.
+#ifndef EMLX_GRAPH_LOCK_H
+#define EMLX_GRAPH_LOCK_H
+
+#include <pthread.h>
+
+#include "graph/graph.h"
+
+// Held while reading the operands of a pending node that others may be computing, and while
+// changing `job`, `evaluations` or the operand list of any.
+void graph_lock(void);
+void graph_unlock(void);
+// Releases the lock until graph_changed is called.
+void graph_wait(void);
+void graph_changed(void);
+
+// Under the lock: gives a pending node its data (one more reference on the buffer). Its operands
+// are handed to the caller, who releases them once the lock is off.
+void node_publish(emlx_tensor *t, emlx_buffer *buffer, emlx_tensor ***given_up, uint32_t *count);
+
+#endif

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+// blocks.c - the memory that holds elements: aligned blocks, kept for reuse when they are freed.
+//
+// Sizes are rounded up to classes, each with a list of free blocks. Keeping large blocks matters
+// most: fresh pages cost a fault and a clearing each, often more than the kernel that fills them.
+// All figures (active, cached, limits) are of rounded sizes, as that is what the process holds.
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "memory/internal.h"
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
+
+// Under AddressSanitizer free blocks, and the rounding behind used ones, must not be touched.
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#define BLOCK_HIDE(address, size) ASAN_POISON_MEMORY_REGION(address, size)
+#define BLOCK_SHOW(address, size) ASAN_UNPOISON_MEMORY_REGION(address, size)
+#else
+#define BLOCK_HIDE(address, size) ((void)(address), (void)(size))
+#define BLOCK_SHOW(address, size) ((void)(address), (void)(size))
+#endif
+
+// Size classes ----------------------------------------------------------------------------------
+
+// Sizes are counted in units of the alignment. Up to 2 * STEPS units there is a class for each
+// number; above, STEPS classes between a power of two and the next, so rounding adds at most 1/8.
+#define STEP_BITS 3
+#define STEPS (1 << STEP_BITS)
+// More than any machine has; keeps all sums of sizes far from overflow.
+#define MAX_SIZE ((size_t)1 << 48)
+#define CLASS_COUNT 336
+
+typedef struct size_class {
+    void *first;         // free blocks, each pointing to the next; guarded by the class's lock
+    atomic_size_t count; // how many; changed under the lock, read without it to choose a class
+    atomic_uint used;    // the epoch in which it last gave or got a block
+} size_class;
+
+static size_class classes[CLASS_COUNT];
+
+#define LOCK_COUNT 8
+static pthread_mutex_t locks[LOCK_COUNT] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
+                                            PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
+                                            PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
+                                            PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER};
+
+static pthread_mutex_t *class_lock(unsigned index) { return &locks[index % LOCK_COUNT]; }
+
+// The class of a size, which is at most MAX_SIZE, and the bytes of its blocks.
+static unsigned class_of(size_t size, size_t *block) {
+    size_t units = size == 0 ? 1 : (size + BUFFER_ALIGNMENT - 1) / BUFFER_ALIGNMENT;
+    unsigned shift = 0;
+    if (units > 2 * STEPS) {
+        shift = 63 - (unsigned)__builtin_clzll((unsigned long long)(units - 1)) - STEP_BITS;
+    }
+    size_t steps = (units + ((size_t)1 << shift) - 1) >> shift;
+    *block = (steps << shift) * BUFFER_ALIGNMENT;
+    return shift * STEPS + (unsigned)steps - 1;
+}
+
+static size_t class_block(unsigned index) {
+    if (index < 2 * STEPS) return (size_t)(index + 1) * BUFFER_ALIGNMENT;
+    unsigned shift = (index - STEPS) / STEPS;
+    return ((size_t)(index + 1 - shift * STEPS) << shift) * BUFFER_ALIGNMENT;
+}
+
+// Accounts --------------------------------------------------------------------------------------
+
+static _Atomic uint64_t active, peak, cached, limit, cache_limit;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+// Unless told otherwise, at most an eighth of the machine's memory is kept for reuse.
+static void set_defaults(void) {
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    uint64_t memory = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
+    atomic_store(&cache_limit, memory == 0 ? (uint64_t)1 << 30 : memory / 8);
+}
+
+static void raise_peak(void) {
+    uint64_t now = atomic_load_explicit(&active, memory_order_relaxed);
+    uint64_t seen = atomic_load_explicit(&peak, memory_order_relaxed);
+    while (now > seen && !atomic_compare_exchange_weak(&peak, &seen, now)) continue;
+}
+
+// Advances with every block got from the system: the measure of how long a class was idle.
+static atomic_uint epoch;
+
+// System ----------------------------------------------------------------------------------------
+
+static void *system_alloc(size_t size) {
+    void *block = NULL;
+    if (posix_memalign(&block, BUFFER_ALIGNMENT, size) != 0) return NULL;
+    atomic_fetch_add_explicit(&epoch, 1, memory_order_relaxed);
+    return block;
+}
+
+static void system_free(void *block, size_t size) {
+    BLOCK_SHOW(block, size);
+    free(block);
+}
+
+// Free blocks -----------------------------------------------------------------------------------
+
+// Under the class's lock, so that no other change comes between.
+static void class_count(size_class *c, size_t change) {
+    size_t count = atomic_load_explicit(&c->count, memory_order_relaxed);
+    atomic_store_explicit(&c->count, count + change, memory_order_relaxed);
+}
+
+static void class_push(unsigned index, void *block, size_t size) {
+    size_class *c = &classes[index];
+    // All but the link, which the leak checker follows.
+    BLOCK_HIDE((char *)block + sizeof(void *), size - sizeof(void *));
+    pthread_mutex_lock(class_lock(index));
+    *(void **)block = c->first;
+    c->first = block;
+    class_count(c, 1);
+    pthread_mutex_unlock(class_lock(index));
+    atomic_store_explicit(&c->used, atomic_load_explicit(&epoch, memory_order_relaxed),
+                          memory_order_relaxed);
+    atomic_fetch_add(&cached, size);
+}
+
+// A free block of the class, or NULL.
+static void *class_pop(unsigned index, size_t size) {
+    size_class *c = &classes[index];
+    if (atomic_load_explicit(&c->count, memory_order_relaxed) == 0) return NULL;
+    pthread_mutex_lock(class_lock(index));
+    void *block = c->first;
+    if (block != NULL) {
+        BLOCK_SHOW(block, size);
+        c->first = *(void **)block;
+        class_count(c, (size_t)-1);
+    }
+    pthread_mutex_unlock(class_lock(index));
+    if (block != NULL) atomic_fetch_sub(&cached, size);
+    return block;
+}
+
+// The class with free blocks that was idle for longest, or CLASS_COUNT.
+static unsigned class_idle(void) {
+    unsigned now = atomic_load_explicit(&epoch, memory_order_relaxed);
+    unsigned longest = 0, found = CLASS_COUNT;
+    for (unsigned i = 0; i < CLASS_COUNT; i++) {
+        if (atomic_load_explicit(&classes[i].count, memory_order_relaxed) == 0) continue;
+        unsigned idle = now - atomic_load_explicit(&classes[i].used, memory_order_relaxed);
+        if (found != CLASS_COUNT && idle < longest) continue;
+        longest = idle;
+        found = i;
+    }
+    return found;
+}
+
+// Gives free blocks back to the system until at most `keep` bytes of them remain.
+static void shrink_cache(uint64_t keep) {
+    while (atomic_load(&cached) > keep) {
+        unsigned index = class_idle();
+        if (index == CLASS_COUNT) return;
+        size_t size = class_block(index);
+        void *block = class_pop(index, size);
+        if (block != NULL) system_free(block, size);
+    }
+}
+
+static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
+
+// Allocation ------------------------------------------------------------------------------------
+
+static emlx_status out_of_memory(size_t size, emlx_error *err) {
+    uint64_t most = atomic_load(&limit);
+    char text[40] = "none";
+    if (most != 0) (void)snprintf(text, sizeof text, "%" PRIu64 " bytes", most);
+    return error_set(err, EMLX_OUT_OF_MEMORY,
+                     "no memory for %zu bytes: tensors hold %" PRIu64 ", the limit is %s", size,
+                     atomic_load(&active), text);
+}
+
+// Adds `size` to the active bytes. False when that passes the limit even with nothing cached.
+static bool reserve(size_t size) {
+    uint64_t most = atomic_load_explicit(&limit, memory_order_relaxed);
+    uint64_t now = atomic_fetch_add(&active, size) + size;
+    if (most == 0 || now + atomic_load(&cached) <= most) return true;
+    shrink_cache(less(most, now));
+    if (now <= most) return true;
+    atomic_fetch_sub(&active, size);
+    return false;
+}
+
+static void *block_get(unsigned index, size_t size) {
+    void *block = class_pop(index, size);
+    if (!reserve(size)) {
+        if (block != NULL) system_free(block, size);
+        return NULL;
+    }
+    if (block == NULL) block = system_alloc(size);
+    if (block == NULL) {
+        shrink_cache(0);
+        block = system_alloc(size);
+    }
+    if (block == NULL) {
+        atomic_fetch_sub(&active, size);
+    } else {
+        raise_peak();
+    }
+    return block;
+}
+
+emlx_status pool_alloc(size_t size, void **out, emlx_error *err) {
+    pthread_once(&once, set_defaults);
+    if (size > MAX_SIZE || mem_should_fail()) return out_of_memory(size, err);
+    size_t rounded;
+    unsigned index = class_of(size, &rounded);
+    void *block = block_get(index, rounded);
+    if (block == NULL) return out_of_memory(size, err);
+    BLOCK_HIDE((char *)block + size, rounded - size);
+    *out = block;
+    return EMLX_OK;
+}
+
+void pool_free(void *pointer, size_t size) {
+    if (pointer == NULL) return;
+    size_t rounded;
+    unsigned index = class_of(size, &rounded);
+    BLOCK_SHOW(pointer, rounded);
+    atomic_fetch_sub(&active, rounded);
+    uint64_t most = atomic_load_explicit(&cache_limit, memory_order_relaxed);
+    if (rounded > most) {
+        system_free(pointer, rounded);
+        return;
+    }
+    if (atomic_load_explicit(&cached, memory_order_relaxed) > most - rounded) {
+        shrink_cache(most - rounded);
+    }
+    class_push(index, pointer, rounded);
+}
+
+// Public ----------------------------------------------------------------------------------------
+
+void emlx_memory_info(emlx_memory *info) {
+    info->active = atomic_load(&active);
+    info->peak = atomic_load(&peak);
+    info->cached = atomic_load(&cached);
+    info->limit = atomic_load(&limit);
+}
+
+uint64_t emlx_memory_set_limit(uint64_t bytes) {
+    uint64_t previous = atomic_exchange(&limit, bytes);
+    if (bytes != 0) shrink_cache(less(bytes, atomic_load(&active)));
+    return previous;
+}
+
+uint64_t emlx_memory_set_cache_limit(uint64_t bytes) {
+    pthread_once(&once, set_defaults);
+    uint64_t previous = atomic_exchange(&cache_limit, bytes);
+    shrink_cache(bytes);
+    return previous;
+}
+
+void emlx_memory_clear_cache(void) { shrink_cache(0); }
+
+void emlx_memory_reset_peak(void) { atomic_store(&peak, atomic_load(&active)); }

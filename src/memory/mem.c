@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// mem.c - memory for small structures: counted, zeroed, and failing on demand for tests.
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "memory/internal.h"
+
+static atomic_size_t held;
+// Allocations still to succeed, plus one; 0 when none is to fail.
+static atomic_size_t fail_countdown;
+
+bool mem_should_fail(void) {
+    size_t left = atomic_load_explicit(&fail_countdown, memory_order_relaxed);
+    while (left > 1) {
+        if (atomic_compare_exchange_weak(&fail_countdown, &left, left - 1)) return false;
+    }
+    return left == 1;
+}
+
+void mem_fail_from(size_t n) { atomic_store(&fail_countdown, n); }
+
+size_t mem_held(void) {
+    emlx_memory info;
+    emlx_memory_info(&info);
+    return atomic_load(&held) + (size_t)info.active;
+}
+
+void *mem_alloc(size_t size) {
+    if (mem_should_fail()) return NULL;
+    void *pointer = calloc(1, size == 0 ? 1 : size);
+    if (pointer != NULL) atomic_fetch_add_explicit(&held, size, memory_order_relaxed);
+    return pointer;
+}
+
+void mem_free(void *pointer, size_t size) {
+    if (pointer == NULL) return;
+    atomic_fetch_sub_explicit(&held, size, memory_order_relaxed);
+    free(pointer);
+}
+
+void *mem_grow(void *pointer, size_t old_size, size_t new_size) {
+    if (pointer == NULL) return mem_alloc(new_size);
+    if (mem_should_fail()) return NULL;
+    char *grown = realloc(pointer, new_size == 0 ? 1 : new_size);
+    if (grown == NULL) return NULL;
+    memset(grown + old_size, 0, new_size - old_size);
+    atomic_fetch_add_explicit(&held, new_size - old_size, memory_order_relaxed);
+    return grown;
+}

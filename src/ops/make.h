@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// make.h - building the nodes of one lowering. A maker remembers the first failure and owns every
+// node made through it, so that lowerings are written as plain expressions: a call given NULL
+// gives NULL, and make_done sorts out what is kept.
+#ifndef EMLX_OPS_MAKE_H
+#define EMLX_OPS_MAKE_H
+
+#include "ops/ops.h"
+
+#define MAKE_NODES 48
+
+typedef struct maker {
+    emlx_device *device;
+    const char *op;
+    emlx_shape shape; // of the nodes made by make_map and make_number
+    emlx_status status;
+    emlx_error *err;
+    int count;
+    emlx_tensor *made[MAKE_NODES];
+} maker;
+
+void make_start(maker *m, const op_call *call, const emlx_shape *shape, emlx_error *err);
+// Gives the caller a reference on `result` and lets go of everything else.
+emlx_status make_done(maker *m, emlx_tensor *result, emlx_tensor **out);
+// Takes over a node made elsewhere, or the failure to make it.
+emlx_tensor *make_keep(maker *m, emlx_status status, emlx_tensor *t);
+emlx_tensor *make_node(maker *m, const node_spec *spec);
+
+// A scalar function of up to three operands (unused ones NULL), computed in `compute` and given
+// in `type`. Constant operands are converted here and now.
+emlx_tensor *make_map(maker *m, scalar_op op, emlx_type compute, emlx_type type, emlx_tensor *a,
+                      emlx_tensor *b, emlx_tensor *c);
+// `value`, except that the run fails with `guard` where `bad` (u8) is true.
+emlx_tensor *make_guard(maker *m, guard_kind guard, emlx_tensor *value, emlx_tensor *bad);
+// Converted to `type`; the operand itself when it has it.
+emlx_tensor *make_cast(maker *m, emlx_tensor *t, emlx_type type);
+// One number in every element of `shape`.
+emlx_tensor *make_constant(maker *m, emlx_type type, const emlx_shape *shape,
+                           const emlx_number *value);
+emlx_tensor *make_integer(maker *m, emlx_type type, int64_t value);
+
+// The values of a tensor when they are known now: a constant, or data that the host can read, of at
+// most `most` elements. False otherwise. `*count` is 1 for a constant.
+bool known_values(const emlx_tensor *t, size_t most, const void **data, size_t *count,
+                  scalar_value *room);
+// Whether it is a known integer constant, and which.
+bool known_integer(const emlx_tensor *t, int64_t *value);
+
+// Regions: each gives a view of `t` without computing anything, composed with the view that `t`
+// is where it is one. See view.c.
+emlx_tensor *view_reshape(maker *m, emlx_tensor *t, const emlx_shape *shape);
+emlx_tensor *view_transpose(maker *m, emlx_tensor *t, const int64_t *axes);
+// Axis i of `t` becomes axis axes[i] of the result; other axes repeat.
+emlx_tensor *view_broadcast(maker *m, emlx_tensor *t, const emlx_shape *shape, const int64_t *axes);
+// Element i along an axis is element starts + i * steps of `t`; steps may be negative.
+emlx_tensor *view_slice(maker *m, emlx_tensor *t, const int64_t *starts, const int64_t *steps,
+                        const emlx_shape *shape);
+// As above with unit or larger steps, the starts (integer scalars) given at run time and clamped.
+emlx_tensor *view_slice_at(maker *m, emlx_tensor *t, emlx_tensor *const *starts,
+                           const int64_t *steps, const int64_t *lengths, const emlx_shape *shape);
+
+// A source of make_write: where its element (i0, i1, ...) lands.
+typedef struct write_source {
+    emlx_tensor *tensor;
+    int64_t starts[EMLX_MAX_RANK];
+    int64_t steps[EMLX_MAX_RANK];
+    emlx_tensor *const *run_starts; // instead of `starts`, one a axis, or NULL
+} write_source;
+
+// `base` with the sources written over it, all of one type. With `covers`, base is never read.
+emlx_tensor *make_write(maker *m, emlx_tensor *base, const write_source *sources, size_t count,
+                        bool covers);
+
+#endif

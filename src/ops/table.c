@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// table.c - the op table, and applying a row of it to tensors.
+#include "ops/ops.h"
+
+#include <string.h>
+
+#define ANY SIZE_MAX
+
+// Attribute lists, shared by rows.
+#define ATTRS(list, ...) static const attr_spec list[] = {__VA_ARGS__ __VA_OPT__(, ){0}};
+ATTRS(attrs_none)
+ATTRS(attrs_shape, {"shape", EMLX_ATTR_INTS, true})
+ATTRS(attrs_shape_value, {"shape", EMLX_ATTR_INTS, true}, {"value", EMLX_ATTR_NUMBER, true})
+ATTRS(attrs_shape_axis, {"shape", EMLX_ATTR_INTS, true}, {"axis", EMLX_ATTR_INT, false})
+ATTRS(attrs_shape_axes, {"shape", EMLX_ATTR_INTS, true}, {"axes", EMLX_ATTR_INTS, true})
+ATTRS(attrs_axes, {"axes", EMLX_ATTR_INTS, true})
+ATTRS(attrs_axis, {"axis", EMLX_ATTR_INT, true})
+ATTRS(attrs_starts, {"starts", EMLX_ATTR_INTS, false})
+ATTRS(attrs_slice, {"starts", EMLX_ATTR_INTS, false}, {"lengths", EMLX_ATTR_INTS, true},
+      {"strides", EMLX_ATTR_INTS, false})
+ATTRS(attrs_padding, {"padding", EMLX_ATTR_INTS, true})
+ATTRS(attrs_reduce, {"axes", EMLX_ATTR_INTS, false}, {"keep_axes", EMLX_ATTR_BOOL, false})
+ATTRS(attrs_arg_reduce, {"axis", EMLX_ATTR_INT, false}, {"tie_break", EMLX_ATTR_TEXT, false},
+      {"keep_axis", EMLX_ATTR_BOOL, false})
+ATTRS(attrs_dot, {"contract_left", EMLX_ATTR_INTS, true}, {"batch_left", EMLX_ATTR_INTS, true},
+      {"contract_right", EMLX_ATTR_INTS, true}, {"batch_right", EMLX_ATTR_INTS, true})
+ATTRS(attrs_sort, {"axis", EMLX_ATTR_INT, true}, {"direction", EMLX_ATTR_TEXT, false})
+
+static const emlx_op op_table[] = {
+#define OP(name, fewest, most, attrs, check, lower, code)                                          \
+    {#name, fewest, most, attrs_##attrs, check, lower, code},
+#include "ops/ops.def"
+#undef OP
+};
+
+enum { OP_COUNT = sizeof op_table / sizeof *op_table };
+
+const emlx_op *emlx_op_at(size_t index) { return index < OP_COUNT ? &op_table[index] : NULL; }
+
+const emlx_op *emlx_op_find(const char *name) {
+    for (size_t i = 0; i < OP_COUNT; i++)
+        if (strcmp(op_table[i].name, name) == 0) return &op_table[i];
+    return NULL;
+}
+
+const char *emlx_op_name(const emlx_op *op) { return op->name; }
+
+void emlx_op_operands(const emlx_op *op, size_t *fewest, size_t *most) {
+    *fewest = op->fewest;
+    *most = op->most;
+}
+
+bool emlx_op_attr(const emlx_op *op, size_t index, const char **name, emlx_attr_kind *kind,
+                  bool *required) {
+    for (size_t i = 0; i <= index; i++)
+        if (op->attrs[i].name == NULL) return false;
+    *name = op->attrs[index].name;
+    *kind = op->attrs[index].kind;
+    *required = op->attrs[index].required;
+    return true;
+}
+
+const emlx_attr *attr_get(const op_call *call, const char *name) {
+    for (size_t i = 0; i < call->attr_count; i++)
+        if (strcmp(call->attrs[i].name, name) == 0) return &call->attrs[i];
+    return NULL;
+}
+
+int64_t attr_int(const op_call *call, const char *name, int64_t otherwise) {
+    const emlx_attr *attr = attr_get(call, name);
+    return attr == NULL ? otherwise : attr->value.as.s;
+}
+
+const char *attr_text(const op_call *call, const char *name, const char *otherwise) {
+    const emlx_attr *attr = attr_get(call, name);
+    return attr == NULL ? otherwise : attr->text;
+}
+
+// Checks before the op's own ----------------------------------------------------------------
+
+static const char *const kind_names[] = {
+    [EMLX_ATTR_INT] = "an integer",   [EMLX_ATTR_INTS] = "a list of integers",
+    [EMLX_ATTR_BOOL] = "true or false", [EMLX_ATTR_NUMBER] = "a number",
+    [EMLX_ATTR_TEXT] = "a name",
+};
+
+static bool attr_well_formed(const emlx_attr *attr) {
+    switch (attr->kind) {
+    case EMLX_ATTR_INT: return attr->value.kind == EMLX_NUMBER_SIGNED;
+    case EMLX_ATTR_BOOL:
+        return attr->value.kind == EMLX_NUMBER_SIGNED && (uint64_t)attr->value.as.s <= 1;
+    case EMLX_ATTR_INTS: return attr->count <= 4 * EMLX_MAX_RANK && (attr->ints || !attr->count);
+    case EMLX_ATTR_NUMBER: return attr->value.kind <= EMLX_NUMBER_COMPLEX;
+    case EMLX_ATTR_TEXT: return attr->text != NULL;
+    }
+    return false;
+}
+
+static emlx_status check_attr(const op_call *call, const emlx_attr *attr, emlx_error *err) {
+    for (const attr_spec *spec = call->op->attrs; spec->name != NULL; spec++) {
+        if (strcmp(spec->name, attr->name) != 0) continue;
+        if (spec->kind == attr->kind && attr_well_formed(attr)) return EMLX_OK;
+        return error_set(err, EMLX_INVALID, "attribute %s must be %s", spec->name,
+                         kind_names[spec->kind]);
+    }
+    return error_set(err, EMLX_INVALID, "there is no attribute %s", attr->name);
+}
+
+static emlx_status check_call(const op_call *call, emlx_error *err) {
+    const emlx_op *op = call->op;
+    if (call->device == NULL) return error_set(err, EMLX_INVALID, "no device given");
+    if (call->count < op->fewest || call->count > op->most)
+        return error_set(err, EMLX_INVALID, "%zu operands given, %s%zu expected", call->count,
+                         op->most == op->fewest ? "" : "at least ", op->fewest);
+    for (size_t i = 0; i < call->attr_count; i++) TRY(check_attr(call, &call->attrs[i], err));
+    for (const attr_spec *spec = op->attrs; spec->name != NULL; spec++)
+        if (spec->required && attr_get(call, spec->name) == NULL)
+            return error_set(err, EMLX_INVALID, "attribute %s is missing", spec->name);
+    for (size_t i = 0; i < call->count; i++) {
+        if (call->in[i]->device != call->device)
+            return error_set(err, EMLX_INVALID, "the operands are on different devices");
+        if (type_is_complex(operand_type(call, i)))
+            return error_set(err, EMLX_UNSUPPORTED, "this version has no %s operands",
+                             emlx_type_name(operand_type(call, i)));
+    }
+    return EMLX_OK;
+}
+
+static emlx_status choose_type(emlx_type wanted, op_result *result, emlx_error *err) {
+    static const char *const choices[] = {
+        [CHOOSE_FLOAT] = "a float type", [CHOOSE_INTEGER] = "an integer type", [CHOOSE_U8] = "u8"};
+    if (wanted != EMLX_TYPE_DEFAULT) {
+        if (!type_is_valid(wanted)) return error_set(err, EMLX_INVALID, "no such result type");
+        bool fits = result->choice == CHOOSE_ANY ||
+                    (result->choice == CHOOSE_FLOAT && type_class_of(wanted) >= CLASS_FLOAT) ||
+                    (result->choice == CHOOSE_INTEGER && type_is_integer(wanted)) ||
+                    (result->choice == CHOOSE_U8 && wanted == EMLX_U8);
+        if (!fits)
+            return error_set(err, EMLX_INVALID, "the result is %s, not %s",
+                             choices[result->choice], emlx_type_name(wanted));
+        result->type = wanted;
+    }
+    if (type_is_complex(result->type))
+        return error_set(err, EMLX_UNSUPPORTED, "this version has no %s results",
+                         emlx_type_name(result->type));
+    return EMLX_OK;
+}
+
+static emlx_status apply(const op_call *call, emlx_type type, emlx_tensor **out, emlx_error *err) {
+    op_result result = {.choice = CHOOSE_ANY};
+    TRY(check_call(call, err));
+    TRY(call->op->check(call, &result, err));
+    TRY(choose_type(type, &result, err));
+    return call->op->lower(call, &result, out, err);
+}
+
+emlx_status emlx_apply(const emlx_op *op, emlx_device *device, emlx_tensor *const *operands,
+                       size_t operand_count, const emlx_attr *attrs, size_t attr_count,
+                       emlx_type type, emlx_tensor **out, emlx_error *err) {
+    op_call call = {op, device, operands, operand_count, attrs, attr_count};
+    if (operand_count > 0) call.device = operands[0]->device;
+    emlx_status status = apply(&call, type, out, err);
+    return status == EMLX_OK ? EMLX_OK : error_prefix(err, status, "%s", op->name);
+}

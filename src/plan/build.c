@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// build.c - from pending tensors to a plan, by way of a cache of plans by structure.
+#include "plan/build.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "engine.h"
+#include "plan/cache.h"
+#include "plan/emit.h"
+
+emlx_plan *plan_retain(emlx_plan *plan) {
+    atomic_fetch_add_explicit(&plan->references, 1, memory_order_relaxed);
+    return plan;
+}
+
+void plan_release(emlx_plan *plan) {
+    if (plan == NULL || atomic_fetch_sub(&plan->references, 1) != 1) return;
+    void *form = atomic_load(&plan->prepared);
+    if (form != NULL) plan->device->ops->discard(plan->device, form);
+    arena_clear(&plan->memory);
+    mem_free(plan, sizeof *plan);
+}
+
+static emlx_status build(subgraph *g, emlx_device *device, emlx_plan **out, emlx_error *err) {
+    fusion f;
+    emlx_plan *plan = mem_alloc(sizeof *plan);
+    if (plan == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a plan");
+    atomic_init(&plan->references, 1);
+    plan->device = device;
+    emlx_status status = fuse(g, &f, err);
+    if (status == EMLX_OK) status = emit_kernels(&f, plan, &plan->memory, err);
+    if (status == EMLX_OK) status = place_values(plan, &plan->memory, err);
+    if (status == EMLX_OK) *out = plan;
+    else plan_release(plan);
+    return status;
+}
+
+static emlx_status collect_constants(const subgraph *g, planned *out, emlx_error *err) {
+    if (g->constant_count == 0) return EMLX_OK;
+    out->constants = mem_alloc(g->constant_count * sizeof *out->constants);
+    if (out->constants == NULL)
+        return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a plan's constants");
+    out->constant_count = g->constant_count;
+    for (uint32_t n = g->leaf_count; n < g->count; n++)
+        if (g->nodes[n]->primitive == PRIM_constant)
+            node_is_constant(g->nodes[n], &out->constants[g->constant[n]]);
+    return EMLX_OK;
+}
+
+static emlx_status find_or_build(subgraph *g, emlx_device *device, planned *out,
+                                 emlx_error *err) {
+    plan_key key = {.device = device};
+    TRY(collect_constants(g, out, err));
+    TRY(subgraph_key(g, &key.bytes, &key.size, err));
+    out->plan = plan_cache_get(&key);
+    if (out->plan != NULL) return EMLX_OK;
+    TRY(build(g, device, &out->plan, err));
+    plan_cache_put(&key, out->plan);
+    return EMLX_OK;
+}
+
+emlx_status plan_find(const plan_request *request, planned *out, emlx_error *err) {
+    subgraph g;
+    planned found = {0};
+    emlx_status status = subgraph_collect(request, &g, err);
+    if (status == EMLX_OK) status = find_or_build(&g, request->device, &found, err);
+    subgraph_clear(&g);
+    if (status == EMLX_OK) *out = found;
+    else planned_clear(&found);
+    return status;
+}
+
+void planned_clear(planned *p) {
+    plan_release(p->plan);
+    if (p->constants != NULL) mem_free(p->constants, p->constant_count * sizeof *p->constants);
+    *p = (planned){0};
+}

@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: Apache-2.0
+// emit.c - writing out kernels: scalar expressions in SSA form, accesses, values.
+#include "plan/emit.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/shape.h"
+#include "base/types.h"
+
+// Where a node's result stands in the kernel that is being written.
+typedef struct placement {
+    struct placement *next;
+    index_map map;
+    uint32_t step;
+} placement;
+
+typedef struct emitter {
+    const fusion *f;
+    const subgraph *g;
+    emlx_plan *plan;
+    arena *memory;
+    uint32_t *value_of;     // of each node that has one
+    placement **placements; // of each node, in kernel number stamp[node]
+    uint32_t *stamp;
+    // The kernel being written.
+    plan_kernel *kernel;
+    const emlx_shape *space;
+    uint32_t number, step_room, access_room, store_room;
+    bool failed;
+} emitter;
+
+static bool make_room(emitter *e, void *array, uint32_t count, uint32_t *room, size_t size) {
+    if (count < *room) return true;
+    uint32_t more = *room == 0 ? 16 : *room * 2;
+    void *old, *new = arena_array(e->memory, more, size);
+    if (new == NULL) {
+        e->failed = true;
+        return false;
+    }
+    memcpy(&old, array, sizeof old);
+    if (count > 0) memcpy(new, old, count * size);
+    memcpy(array, &new, sizeof new);
+    *room = more;
+    return true;
+}
+
+// Values ---------------------------------------------------------------------------------------
+
+static uint32_t value_of(const emitter *e, uint32_t n) {
+    return e->value_of[value_node(e->g, n)];
+}
+
+static emlx_status make_values(emitter *e, emlx_error *err) {
+    const subgraph *g = e->g;
+    uint32_t count = g->leaf_count;
+    for (uint32_t n = g->leaf_count; n < g->count; n++) count += e->f->kept[n];
+    e->plan->values = arena_array(e->memory, count + 1, sizeof *e->plan->values);
+    if (e->plan->values == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to plan");
+    for (uint32_t n = 0; n < g->count; n++) {
+        if (!is_leaf(g, n) && !e->f->kept[n]) continue;
+        const emlx_tensor *t = g->nodes[n];
+        plan_value *v = &e->plan->values[e->plan->value_count];
+        *v = (plan_value){(emlx_type)t->type, t->shape, emlx_tensor_bytes(t)};
+        e->value_of[n] = e->plan->value_count++;
+    }
+    return EMLX_OK;
+}
+
+// Steps and accesses ---------------------------------------------------------------------------
+
+static uint32_t add_step(emitter *e, expr_step step) {
+    plan_kernel *k = e->kernel;
+    if (!make_room(e, &k->steps, k->step_count, &e->step_room, sizeof *k->steps)) return 0;
+    k->steps[k->step_count] = step;
+    return k->step_count++;
+}
+
+static uint32_t add_access(emitter *e, uint32_t value, emlx_type type, const index_map *map) {
+    plan_kernel *k = e->kernel;
+    if (!make_room(e, &k->accesses, k->access_count, &e->access_room, sizeof *k->accesses))
+        return 0;
+    plan_access *a = &k->accesses[k->access_count];
+    *a = (plan_access){.value = value, .type = type, .offset = map->offset};
+    memcpy(a->strides, map->strides, sizeof a->strides);
+    return k->access_count++;
+}
+
+static void add_store(emitter *e, uint32_t step, uint32_t access) {
+    plan_kernel *k = e->kernel;
+    if (!make_room(e, &k->stores, k->store_count, &e->store_room, sizeof *k->stores)) return;
+    k->stores[k->store_count++] = (expr_store){step, access};
+}
+
+static uint32_t cast_step(emitter *e, uint32_t step, emlx_type type) {
+    emlx_type from = (emlx_type)e->kernel->steps[step].type;
+    if (from == type || e->failed) return step;
+    for (uint32_t i = step + 1; i < e->kernel->step_count; i++) {
+        const expr_step *s = &e->kernel->steps[i];
+        if (s->kind == EXPR_CAST && s->args[0] == step && s->type == type) return i;
+    }
+    return add_step(e, (expr_step){.kind = EXPR_CAST, .type = (uint8_t)type,
+                                   .compute = (uint8_t)from, .args = {(uint16_t)step}});
+}
+
+static uint32_t find_placement(const emitter *e, uint32_t n, const index_map *map) {
+    if (e->stamp[n] != e->number) return NO_INDEX;
+    for (const placement *p = e->placements[n]; p != NULL; p = p->next)
+        if (map_equal(&p->map, map)) return p->step;
+    return NO_INDEX;
+}
+
+static void add_placement(emitter *e, uint32_t n, const index_map *map, uint32_t step) {
+    placement *p = arena_alloc(&e->f->g->memory, sizeof *p);
+    if (p == NULL) {
+        e->failed = true;
+        return;
+    }
+    if (e->stamp[n] != e->number) e->placements[n] = NULL;
+    e->stamp[n] = e->number;
+    *p = (placement){e->placements[n], *map, step};
+    e->placements[n] = p;
+}
+
+// Reading a node -------------------------------------------------------------------------------
+
+static void add_starts(emitter *e, uint32_t access, uint32_t node, uint32_t first,
+                       const region *r) {
+    plan_start *starts = arena_array(e->memory, (size_t)r->start_count, sizeof *starts);
+    if (starts == NULL) {
+        e->failed = true;
+        return;
+    }
+    for (int32_t i = 0; i < r->start_count; i++) {
+        uint32_t start = operand_of(e->g, node, first + (uint32_t)i);
+        starts[i] = (plan_start){value_of(e, start), r->starts[i].stride, r->starts[i].limit};
+    }
+    e->kernel->accesses[access].starts = starts;
+    e->kernel->accesses[access].start_count = (uint32_t)r->start_count;
+}
+
+static uint32_t load_step(emitter *e, uint32_t value, const index_map *map) {
+    emlx_type type = e->plan->values[value].type;
+    uint32_t access = add_access(e, value, type, map);
+    return add_step(e, (expr_step){.kind = EXPR_LOAD, .type = (uint8_t)type, .index = access});
+}
+
+static uint32_t free_step(emitter *e, uint32_t n, const index_map *map) {
+    const emlx_tensor *t = e->g->nodes[n];
+    expr_step step = {.kind = EXPR_CONST, .type = t->type, .index = e->g->constant[n]};
+    if (t->primitive == PRIM_iota) {
+        const iota_params *p = t->params;
+        index_map out;
+        if (!map_compose(e->space, map, &t->shape, p->offset, p->strides, &out))
+            return load_step(e, e->value_of[n], map);
+        step.kind = EXPR_IOTA;
+        step.index = add_access(e, NO_INDEX, (emlx_type)t->type, &out);
+    }
+    return add_step(e, step);
+}
+
+static uint32_t read_view(emitter *e, uint32_t n, const index_map *map);
+
+static uint32_t read_node(emitter *e, uint32_t n, const index_map *map) {
+    uint32_t step = find_placement(e, n, map);
+    if (step != NO_INDEX || e->failed) return step;
+    if (is_primitive(e->g, n, PRIM_view)) return read_view(e, n, map);
+    bool is_free = is_primitive(e->g, n, PRIM_constant) || is_primitive(e->g, n, PRIM_iota);
+    step = is_free ? free_step(e, n, map) : load_step(e, e->value_of[n], map);
+    add_placement(e, n, map, step);
+    return step;
+}
+
+// Views end at something that is no view, since views of views are made as one; where one could not
+// be, the view below is in memory.
+static uint32_t read_view(emitter *e, uint32_t n, const index_map *map) {
+    const emlx_tensor *t = e->g->nodes[n];
+    const region *r = &((const view_params *)t->params)->region;
+    uint32_t base = operand_of(e->g, n, 0), step;
+    index_map through;
+    if (!map_compose(e->space, map, &t->shape, r->offset, r->strides, &through)) {
+        step = load_step(e, e->value_of[n], map);
+    } else if (r->start_count == 0) {
+        return read_node(e, base, &through);
+    } else {
+        step = load_step(e, value_of(e, base), &through);
+        if (!e->failed) add_starts(e, e->kernel->steps[step].index, n, 1, r);
+    }
+    add_placement(e, n, map, step);
+    return step;
+}
+
+// Writing a node -------------------------------------------------------------------------------
+
+static uint32_t map_step(emitter *e, uint32_t n, const index_map *map) {
+    const emlx_tensor *t = e->g->nodes[n];
+    const map_params *p = t->params;
+    uint32_t args[3] = {0}, count = e->g->first[n + 1] - e->g->first[n];
+    for (uint32_t i = 0; i < count && !e->failed; i++) {
+        uint32_t operand = operand_of(e->g, n, i);
+        index_map through;
+        map_operand(e->space, map, &t->shape, &e->g->nodes[operand]->shape, &through);
+        args[i] = read_node(e, operand, &through);
+        bool truth = i == 0 && p->op == SCALAR_select;
+        bool as_is = p->guard != GUARD_NONE || truth || p->op == SCALAR_bitcast;
+        if (!as_is && !e->failed) args[i] = cast_step(e, args[i], (emlx_type)p->compute);
+    }
+    if (e->failed) return 0;
+    expr_step step = {.kind = EXPR_SCALAR, .op = p->op, .type = p->compute, .compute = p->compute};
+    for (uint32_t i = 0; i < 3; i++) step.args[i] = (uint16_t)args[i];
+    if (p->guard != GUARD_NONE) {
+        step.kind = EXPR_GUARD;
+        step.op = p->guard;
+        step.type = e->kernel->steps[args[0]].type;
+    } else if (p->op == SCALAR_identity) {
+        return args[0];
+    } else if (p->op == SCALAR_bitcast) {
+        step.type = t->type;
+    } else if (scalar_table[p->op].gives_bool) {
+        step.type = EMLX_U8;
+    }
+    return cast_step(e, add_step(e, step), (emlx_type)t->type);
+}
+
+static void emit_inlined(emitter *e, const fuse_root *r) {
+    for (const inlined *in = r->list; in != NULL && !e->failed; in = in->next) {
+        uint32_t step = map_step(e, in->node, &in->map);
+        if (e->failed) return;
+        add_placement(e, in->node, &in->map, step);
+        if (!in->stored) continue;
+        emlx_type type = (emlx_type)e->g->nodes[in->node]->type;
+        add_store(e, step, add_access(e, e->value_of[in->node], type, &in->map));
+    }
+}
+
+static void store_region(emitter *e, uint32_t n, uint32_t step, const index_map *map) {
+    emlx_type type = (emlx_type)e->g->nodes[n]->type;
+    add_store(e, step, add_access(e, e->value_of[n], type, map));
+}
+
+static void emit_copy(emitter *e, uint32_t n, uint32_t source) {
+    index_map map;
+    map_dense(e->space, &map);
+    uint32_t step = read_node(e, source, &map);
+    if (!e->failed) store_region(e, n, step, &map);
+    const plan_kernel *k = e->kernel;
+    e->kernel->copies = k->step_count == 1 && k->steps[0].kind == EXPR_LOAD;
+}
+
+static void emit_source(emitter *e, uint32_t n, uint32_t part) {
+    const write_params *p = e->g->nodes[n]->params;
+    const region *r = &p->regions[part - 1];
+    index_map dense, place = {.offset = r->offset};
+    map_dense(e->space, &dense);
+    memcpy(place.strides, r->strides, sizeof place.strides);
+    uint32_t step = read_node(e, operand_of(e->g, n, part), &dense);
+    if (e->failed) return;
+    store_region(e, n, step, &place);
+    uint32_t first = 1 + (uint32_t)p->count;
+    for (uint32_t i = 0; i + 1 < part; i++) first += (uint32_t)p->regions[i].start_count;
+    if (r->start_count > 0 && !e->failed)
+        add_starts(e, e->kernel->stores[e->kernel->store_count - 1].access, n, first, r);
+}
+
+static void emit_view_copy(emitter *e, uint32_t n) {
+    const region *r = &((const view_params *)e->g->nodes[n]->params)->region;
+    index_map dense;
+    map_dense(e->space, &dense);
+    uint32_t base = operand_of(e->g, n, 0), step;
+    index_map map = {.offset = r->offset};
+    memcpy(map.strides, r->strides, sizeof map.strides);
+    for (int32_t d = 0; d < e->space->rank; d++)
+        if (e->space->dims[d] == 1) map.strides[d] = 0;
+    if (r->start_count == 0) {
+        step = read_node(e, base, &map);
+    } else {
+        step = load_step(e, value_of(e, base), &map);
+        if (!e->failed) add_starts(e, e->kernel->steps[step].index, n, 1, r);
+    }
+    if (!e->failed) store_region(e, n, step, &dense);
+}
+
+static void emit_reduce(emitter *e, uint32_t n) {
+    const reduce_params *p = e->g->nodes[n]->params;
+    index_map dense;
+    map_dense(e->space, &dense);
+    uint32_t step = read_node(e, operand_of(e->g, n, 0), &dense);
+    if (e->failed) return;
+    e->kernel->kind = KERNEL_REDUCE;
+    e->kernel->reduced = cast_step(e, step, (emlx_type)p->accumulate);
+    e->kernel->axes = p->axes;
+    e->kernel->reduce = (reduce_kind)p->kind;
+    e->kernel->output = e->value_of[n];
+}
+
+static void operand_access(emitter *e, uint32_t n, bool strided) {
+    const emlx_tensor *t = e->g->nodes[n];
+    index_map map;
+    map_dense(&t->shape, &map);
+    uint32_t value = NO_INDEX;
+    if (strided && is_primitive(e->g, n, PRIM_view)) {
+        const region *r = &((const view_params *)t->params)->region;
+        if (r->start_count == 0) {
+            map.offset = r->offset;
+            memcpy(map.strides, r->strides, sizeof map.strides);
+            value = value_of(e, operand_of(e->g, n, 0));
+        }
+    }
+    if (value == NO_INDEX) value = value_of(e, n);
+    add_access(e, value, (emlx_type)t->type, &map);
+}
+
+static void emit_whole(emitter *e, uint32_t n, kernel_kind kind) {
+    const emlx_tensor *t = e->g->nodes[n];
+    plan_kernel *k = e->kernel;
+    uint32_t count = e->g->first[n + 1] - e->g->first[n];
+    k->kind = kind;
+    k->output = e->value_of[n];
+    k->shapes = arena_array(e->memory, count, sizeof *k->shapes);
+    void *params = arena_alloc(e->memory, t->params_size);
+    if (k->shapes == NULL || params == NULL) {
+        e->failed = true;
+        return;
+    }
+    memcpy(params, t->params, t->params_size);
+    k->params = params;
+    for (uint32_t i = 0; i < count && !e->failed; i++) {
+        uint32_t operand = operand_of(e->g, n, i);
+        k->shapes[i] = e->g->nodes[operand]->shape;
+        operand_access(e, operand, kind == KERNEL_DOT);
+    }
+    // Scatter works on the copy of its target that the kernel before it made.
+    if (kind == KERNEL_SCATTER && !e->failed) k->accesses[0].value = k->output;
+}
+
+static void emit_kernel(emitter *e, const fuse_root *r) {
+    static const kernel_kind whole[PRIM_COUNT] = {[PRIM_dot] = KERNEL_DOT,
+                                                  [PRIM_gather] = KERNEL_GATHER,
+                                                  [PRIM_scatter] = KERNEL_SCATTER,
+                                                  [PRIM_sort] = KERNEL_SORT};
+    uint32_t n = r->node;
+    primitive p = (primitive)e->g->nodes[n]->primitive;
+    *e->kernel = (plan_kernel){.kind = KERNEL_MAP, .op = e->g->nodes[n]->op};
+    e->kernel->output = NO_INDEX;
+    e->kernel->rank = r->space.rank;
+    memcpy(e->kernel->dims, r->space.dims, sizeof e->kernel->dims);
+    e->space = &r->space;
+    e->number++;
+    e->step_room = e->access_room = e->store_room = 0;
+    emit_inlined(e, r);
+    if (e->failed || p == PRIM_map) return;
+    if (p == PRIM_reduce) emit_reduce(e, n);
+    else if (p == PRIM_view) emit_view_copy(e, n);
+    else if (p == PRIM_write && r->part > 0) emit_source(e, n, r->part);
+    else if (p == PRIM_write || (p == PRIM_scatter && r->part == 0))
+        emit_copy(e, n, operand_of(e->g, n, 0));
+    else if (whole[p] != KERNEL_MAP) emit_whole(e, n, whole[p]);
+    else emit_copy(e, n, n);
+}
+
+emlx_status emit_kernels(const fusion *f, emlx_plan *plan, arena *memory, emlx_error *err) {
+    const subgraph *g = f->g;
+    emitter e = {.f = f, .g = g, .plan = plan, .memory = memory};
+    arena *scratch = &f->g->memory;
+    e.value_of = arena_array(scratch, g->count, sizeof *e.value_of);
+    e.placements = arena_array(scratch, g->count, sizeof(placement *));
+    e.stamp = arena_array(scratch, g->count, sizeof *e.stamp);
+    plan->kernels = arena_array(memory, f->root_count, sizeof *plan->kernels);
+    plan->outputs = arena_array(memory, g->root_count, sizeof *plan->outputs);
+    plan->constant_types = arena_array(memory, g->constant_count, 1);
+    e.failed = !e.value_of || !e.placements || !e.stamp || !plan->kernels || !plan->outputs ||
+               !plan->constant_types;
+    if (!e.failed) TRY(make_values(&e, err));
+    for (uint32_t n = g->leaf_count; n < g->count && !e.failed; n++)
+        if (g->nodes[n]->primitive == PRIM_constant)
+            plan->constant_types[g->constant[n]] = g->nodes[n]->type;
+    for (uint32_t i = f->root_count; i-- > 0 && !e.failed;) {
+        e.kernel = &plan->kernels[plan->kernel_count++];
+        emit_kernel(&e, &f->roots[i]);
+        merge_kernel_axes(e.kernel);
+    }
+    if (e.failed) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to plan the computation");
+    for (uint32_t i = 0; i < g->root_count; i++) plan->outputs[i] = value_of(&e, g->roots[i]);
+    plan->input_count = g->leaf_count;
+    plan->constant_count = g->constant_count;
+    plan->output_count = g->root_count;
+    return EMLX_OK;
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// emit.h - from fusion decisions to kernels and values, and from those to buffer lifetimes.
+#ifndef EMLX_PLAN_EMIT_H
+#define EMLX_PLAN_EMIT_H
+
+#include "plan/fuse.h"
+
+// Fills in everything of the plan but the lifetimes, in the plan's own memory.
+emlx_status emit_kernels(const fusion *f, emlx_plan *plan, arena *memory, emlx_error *err);
+
+// Fills in made, reuse and ended of every kernel.
+emlx_status place_values(emlx_plan *plan, arena *memory, emlx_error *err);
+
+// Drops axes of length 1 and merges neighbours that every access steps through as one.
+void merge_kernel_axes(plan_kernel *k);
+
+#endif

@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: Apache-2.0
+// fuse.c - deciding which nodes are computed together.
+#include "plan/fuse.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/shape.h"
+
+enum {
+    CHEAP = 3,         // weight up to which a node is rather computed again than kept
+    KERNEL_NODES = 400 // most nodes in one kernel
+};
+
+#define LAST UINT64_MAX
+
+// A kernel's wish to read a node.
+typedef struct request {
+    struct request *next;
+    uint32_t root;
+    index_map map;
+} request;
+
+typedef struct fuser {
+    subgraph *g;
+    fusion *f;
+    uint32_t root_room;
+    request **requests;
+    uint64_t *first_use; // of each kept node: order of the first kernel that needs it whole
+    uint8_t *weight;
+    bool failed;
+} fuser;
+
+// Views that need no kernel --------------------------------------------------------------------
+
+static const region *view_region(const subgraph *g, uint32_t n) {
+    return &((const view_params *)g->nodes[n]->params)->region;
+}
+
+static bool is_plain_reshape(const subgraph *g, uint32_t n) {
+    if (!is_primitive(g, n, PRIM_view)) return false;
+    const region *r = view_region(g, n);
+    const emlx_shape *shape = &g->nodes[n]->shape;
+    const emlx_shape *base = &g->nodes[operand_of(g, n, 0)]->shape;
+    if (r->start_count > 0 || r->offset != 0) return false;
+    if (emlx_shape_count(shape) != emlx_shape_count(base)) return false;
+    int64_t dense[EMLX_MAX_RANK];
+    shape_strides(shape, dense);
+    for (int32_t d = 0; d < shape->rank; d++)
+        if (shape->dims[d] > 1 && r->strides[d] != dense[d]) return false;
+    return true;
+}
+
+uint32_t value_node(const subgraph *g, uint32_t n) {
+    while (is_plain_reshape(g, n)) n = operand_of(g, n, 0);
+    return n;
+}
+
+// Weights --------------------------------------------------------------------------------------
+
+static uint32_t scalar_weight(const map_params *p) {
+    if (p->guard != GUARD_NONE) return 1;
+    if (p->op >= SCALAR_exp && p->op <= SCALAR_erf_inv) return p->op == SCALAR_sqrt ? 6 : 20;
+    switch (p->op) {
+    case SCALAR_divide:
+    case SCALAR_quotient:
+    case SCALAR_remainder: return 6;
+    case SCALAR_pow:
+    case SCALAR_atan2: return 40;
+    default: return 1;
+    }
+}
+
+// What it costs to compute a node again instead of reading it.
+static void weigh(fuser *u) {
+    subgraph *g = u->g;
+    for (uint32_t n = 0; n < g->count; n++) {
+        if (is_primitive(g, n, PRIM_constant) || is_primitive(g, n, PRIM_iota)) continue;
+        uint32_t weight = 1;
+        if (is_primitive(g, n, PRIM_map)) {
+            weight = scalar_weight(g->nodes[n]->params);
+            for (uint32_t i = g->first[n]; i < g->first[n + 1]; i++)
+                weight += u->weight[g->operands[i]];
+        }
+        u->weight[n] = weight > 255 ? 255 : (uint8_t)weight;
+    }
+}
+
+// Roots and requests ---------------------------------------------------------------------------
+
+// Later nodes run later; the parts of a node in order.
+static uint64_t order_of(const fuser *u, uint32_t root) {
+    const fuse_root *r = &u->f->roots[root];
+    return (uint64_t)r->node << 32 | r->part;
+}
+
+static uint32_t add_root(fuser *u, uint32_t node, uint32_t part, const emlx_shape *space) {
+    fusion *f = u->f;
+    if (f->root_count == u->root_room) {
+        uint32_t room = u->root_room * 2;
+        fuse_root *roots = arena_array(&u->g->memory, room, sizeof *roots);
+        if (roots == NULL) {
+            u->failed = true;
+            return 0;
+        }
+        memcpy(roots, f->roots, f->root_count * sizeof *roots);
+        f->roots = roots;
+        u->root_room = room;
+    }
+    f->roots[f->root_count] = (fuse_root){.node = node, .part = part, .space = *space};
+    return f->root_count++;
+}
+
+static void ask(fuser *u, uint32_t node, uint32_t root, const index_map *map) {
+    if (is_leaf(u->g, node)) return;
+    for (request *r = u->requests[node]; r != NULL; r = r->next)
+        if (r->root == root && map_equal(&r->map, map)) return;
+    request *r = arena_alloc(&u->g->memory, sizeof *r);
+    if (r == NULL) {
+        u->failed = true;
+        return;
+    }
+    r->root = root;
+    r->map = *map;
+    r->next = u->requests[node];
+    u->requests[node] = r;
+}
+
+static void ask_whole(fuser *u, uint32_t node, uint32_t root) {
+    index_map map;
+    map_dense(&u->g->nodes[node]->shape, &map);
+    ask(u, node, root, &map);
+}
+
+// The node's value must be in memory before the kernel of that order.
+static void keep(fuser *u, uint32_t n, uint64_t order) {
+    n = value_node(u->g, n);
+    u->f->kept[n] = true;
+    if (order < u->first_use[n]) u->first_use[n] = order;
+}
+
+// Map nodes ------------------------------------------------------------------------------------
+
+// Makes `n` part of a kernel, if the maps of its operands are affine.
+static bool take_in(fuser *u, uint32_t n, uint32_t root, const index_map *map, bool stored) {
+    subgraph *g = u->g;
+    fuse_root *r = &u->f->roots[root];
+    const emlx_tensor *t = g->nodes[n];
+    index_map maps[3];
+    uint32_t count = g->first[n + 1] - g->first[n];
+    if (r->size >= KERNEL_NODES) return false;
+    for (uint32_t i = 0; i < count; i++) {
+        const emlx_shape *operand = &g->nodes[operand_of(g, n, i)]->shape;
+        if (!map_operand(&r->space, map, &t->shape, operand, &maps[i])) return false;
+    }
+    inlined *in = arena_alloc(&g->memory, sizeof *in);
+    if (in == NULL) {
+        u->failed = true;
+        return true;
+    }
+    *in = (inlined){.next = r->list, .node = n, .stored = stored, .map = *map};
+    r->list = in;
+    r->size++;
+    for (uint32_t i = 0; i < count; i++) ask(u, operand_of(g, n, i), root, &maps[i]);
+    return true;
+}
+
+static bool is_dense(const fuser *u, const request *r, uint32_t n) {
+    const emlx_shape *space = &u->f->roots[r->root].space;
+    index_map dense;
+    map_dense(space, &dense);
+    return emlx_shape_count(space) == emlx_shape_count(&u->g->nodes[n]->shape) &&
+           map_equal(&dense, &r->map);
+}
+
+// A node much smaller than the space it is read in would be computed many times over. A scalar is
+// not: engines compute what does not change once a kernel.
+static bool worth_inlining(const fuser *u, const request *r, uint32_t n) {
+    int64_t count = emlx_shape_count(&u->g->nodes[n]->shape);
+    bool repeats = emlx_shape_count(&u->f->roots[r->root].space) > count;
+    return u->weight[n] <= CHEAP || !repeats || count == 1;
+}
+
+static bool inline_everywhere(fuser *u, uint32_t n) {
+    const request *first = u->requests[n];
+    if (first == NULL) return false;
+    if (first->next != NULL && u->weight[n] > CHEAP) return false;
+    for (const request *r = first; r != NULL; r = r->next)
+        if (!worth_inlining(u, r, n)) return false;
+    for (const request *r = first; r != NULL; r = r->next)
+        if (!take_in(u, n, r->root, &r->map, false)) return false;
+    return true;
+}
+
+// A kernel that is the first to read the node, and reads it one element each, can store it.
+static bool store_on_the_way(fuser *u, uint32_t n) {
+    uint64_t first = u->first_use[n];
+    for (const request *r = u->requests[n]; r != NULL; r = r->next)
+        if (order_of(u, r->root) < first) first = order_of(u, r->root);
+    const request *chosen = NULL;
+    for (const request *r = u->requests[n]; r != NULL; r = r->next) {
+        if (order_of(u, r->root) != first) continue;
+        if (!is_dense(u, r, n)) return false;
+        chosen = r;
+    }
+    return chosen != NULL && take_in(u, n, chosen->root, &chosen->map, true);
+}
+
+static void own_kernel(fuser *u, uint32_t n) {
+    const emlx_shape *shape = &u->g->nodes[n]->shape;
+    uint32_t root = add_root(u, n, 0, shape);
+    index_map map;
+    map_dense(shape, &map);
+    if (!u->failed) take_in(u, n, root, &map, true);
+}
+
+static void visit_map(fuser *u, uint32_t n) {
+    if (!u->f->kept[n] && inline_everywhere(u, n)) return;
+    u->f->kept[n] = true;
+    if (!store_on_the_way(u, n)) own_kernel(u, n);
+}
+
+// The other primitives --------------------------------------------------------------------------
+
+// Requests go on to what the view shows. Where that is not affine, or the view itself is wanted in
+// memory, it is copied.
+static void visit_view(fuser *u, uint32_t n) {
+    subgraph *g = u->g;
+    const region *r = view_region(g, n);
+    const emlx_shape *shape = &g->nodes[n]->shape;
+    uint32_t base = operand_of(g, n, 0);
+    uint64_t first = LAST;
+    for (const request *q = u->requests[n]; q != NULL; q = q->next) {
+        index_map map;
+        const emlx_shape *space = &u->f->roots[q->root].space;
+        if (!map_compose(space, &q->map, shape, r->offset, r->strides, &map)) {
+            u->f->kept[n] = true;
+            continue;
+        }
+        if (order_of(u, q->root) < first) first = order_of(u, q->root);
+        if (r->start_count == 0) ask(u, base, q->root, &map);
+    }
+    if (u->f->kept[n]) {
+        uint32_t root = add_root(u, n, 0, shape);
+        if (u->failed) return;
+        index_map map = {.offset = r->offset};
+        memcpy(map.strides, r->strides, sizeof map.strides);
+        for (int32_t d = 0; d < shape->rank; d++)
+            if (shape->dims[d] == 1) map.strides[d] = 0;
+        if (r->start_count == 0) ask(u, base, root, &map);
+        if (order_of(u, root) < first) first = order_of(u, root);
+    }
+    // Run-time starts index the base in memory.
+    for (uint32_t i = 0; r->start_count > 0 && i <= (uint32_t)r->start_count; i++)
+        keep(u, operand_of(g, n, i), first);
+}
+
+static void visit_constant(fuser *u, uint32_t n) {
+    if (u->f->kept[n]) add_root(u, n, 0, &u->g->nodes[n]->shape);
+}
+
+// Counted on the fly, unless a view steps across its axes in a way that is not affine.
+static void visit_iota(fuser *u, uint32_t n) {
+    const emlx_tensor *t = u->g->nodes[n];
+    const iota_params *p = t->params;
+    for (const request *r = u->requests[n]; r != NULL; r = r->next) {
+        index_map map;
+        const emlx_shape *space = &u->f->roots[r->root].space;
+        if (!map_compose(space, &r->map, &t->shape, p->offset, p->strides, &map))
+            u->f->kept[n] = true;
+    }
+    if (u->f->kept[n]) add_root(u, n, 0, &t->shape);
+}
+
+static void visit_reduce(fuser *u, uint32_t n) {
+    u->f->kept[n] = true;
+    uint32_t operand = operand_of(u->g, n, 0);
+    uint32_t root = add_root(u, n, 0, &u->g->nodes[operand]->shape);
+    ask_whole(u, operand, root);
+}
+
+// Whether every element is the same, so that it costs nothing to read.
+static bool is_uniform(const subgraph *g, uint32_t n) {
+    if (is_primitive(g, n, PRIM_constant)) return true;
+    if (!is_primitive(g, n, PRIM_view)) return false;
+    const region *r = view_region(g, n);
+    for (int32_t d = 0; d < EMLX_MAX_RANK; d++)
+        if (r->strides[d] != 0) return false;
+    return true;
+}
+
+// A source may read the base; computed before, it leaves the base free to be overwritten in place.
+static void visit_write(fuser *u, uint32_t n) {
+    subgraph *g = u->g;
+    const write_params *p = g->nodes[n]->params;
+    uint32_t base = operand_of(g, n, 0);
+    bool ahead = !p->covers && !is_uniform(g, base);
+    u->f->kept[n] = true;
+    uint32_t start = g->first[n] + 1 + (uint32_t)p->count;
+    for (uint32_t i = (uint32_t)p->count; i > 0; i--) {
+        uint32_t source = operand_of(g, n, i);
+        uint32_t root = add_root(u, n, i, &g->nodes[source]->shape);
+        if (u->failed) return;
+        if (ahead) keep(u, source, (uint64_t)n << 32);
+        ask_whole(u, source, root);
+    }
+    for (uint32_t i = start; i < g->first[n + 1]; i++)
+        keep(u, g->operands[i], (uint64_t)n << 32);
+    if (p->covers) return;
+    uint32_t root = add_root(u, n, 0, &g->nodes[n]->shape);
+    if (!u->failed) ask_whole(u, base, root);
+}
+
+static void visit_scatter(fuser *u, uint32_t n) {
+    subgraph *g = u->g;
+    u->f->kept[n] = true;
+    add_root(u, n, 1, &g->nodes[n]->shape);
+    for (uint32_t i = 1; i < 3; i++) keep(u, operand_of(g, n, i), (uint64_t)n << 32);
+    uint32_t root = add_root(u, n, 0, &g->nodes[n]->shape);
+    if (!u->failed) ask_whole(u, operand_of(g, n, 0), root);
+}
+
+// Contractions read through strides; of a view only the base has to be in memory.
+static void visit_dot(fuser *u, uint32_t n) {
+    subgraph *g = u->g;
+    u->f->kept[n] = true;
+    add_root(u, n, 0, &g->nodes[n]->shape);
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t side = operand_of(g, n, i);
+        bool strided = is_primitive(g, side, PRIM_view) && view_region(g, side)->start_count == 0;
+        keep(u, strided ? operand_of(g, side, 0) : side, (uint64_t)n << 32);
+    }
+}
+
+static void visit_whole(fuser *u, uint32_t n) {
+    subgraph *g = u->g;
+    u->f->kept[n] = true;
+    add_root(u, n, 0, &g->nodes[n]->shape);
+    for (uint32_t i = g->first[n]; i < g->first[n + 1]; i++)
+        keep(u, g->operands[i], (uint64_t)n << 32);
+}
+
+static void (*const visitors[PRIM_COUNT])(fuser *, uint32_t) = {
+    [PRIM_constant] = visit_constant, [PRIM_iota] = visit_iota,     [PRIM_map] = visit_map,
+    [PRIM_view] = visit_view,     [PRIM_write] = visit_write,   [PRIM_reduce] = visit_reduce,
+    [PRIM_dot] = visit_dot,       [PRIM_gather] = visit_whole,  [PRIM_scatter] = visit_scatter,
+    [PRIM_sort] = visit_whole,
+};
+
+static bool start(fuser *u) {
+    subgraph *g = u->g;
+    u->root_room = 16;
+    u->f->g = g;
+    u->f->roots = arena_array(&g->memory, u->root_room, sizeof *u->f->roots);
+    u->f->kept = arena_array(&g->memory, g->count, sizeof *u->f->kept);
+    u->requests = arena_array(&g->memory, g->count, sizeof(request *));
+    u->first_use = arena_array(&g->memory, g->count, sizeof *u->first_use);
+    u->weight = arena_array(&g->memory, g->count, 1);
+    return u->f->roots && u->f->kept && u->requests && u->first_use && u->weight;
+}
+
+emlx_status fuse(subgraph *g, fusion *f, emlx_error *err) {
+    fuser u = {.g = g, .f = f};
+    memset(f, 0, sizeof *f);
+    u.failed = !start(&u);
+    if (!u.failed) {
+        memset(u.first_use, 0xff, g->count * sizeof *u.first_use);
+        weigh(&u);
+        for (uint32_t i = 0; i < g->root_count; i++) keep(&u, g->roots[i], LAST);
+    }
+    for (uint32_t n = g->count; n-- > g->leaf_count && !u.failed;) {
+        void (*visit)(fuser *, uint32_t) = visitors[g->nodes[n]->primitive];
+        if (visit == NULL)
+            return error_set(err, EMLX_INTERNAL, "a placeholder is not among the leaves");
+        visit(&u, n);
+    }
+    if (u.failed) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to plan the computation");
+    return EMLX_OK;
+}

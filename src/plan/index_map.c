@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// index_map.c - composing affine index maps.
+#include <string.h>
+
+#include "base/shape.h"
+#include "plan/fuse.h"
+
+void map_dense(const emlx_shape *space, index_map *out) {
+    memset(out, 0, sizeof *out);
+    shape_strides(space, out->strides);
+    for (int32_t d = 0; d < space->rank; d++)
+        if (space->dims[d] == 1) out->strides[d] = 0;
+}
+
+bool map_equal(const index_map *a, const index_map *b) { return memcmp(a, b, sizeof *a) == 0; }
+
+// The axes of an array that an indexing tells apart: neighbours that it steps through as one are
+// merged, axes of length 1 dropped.
+typedef struct merged_axes {
+    int32_t rank;
+    int64_t dims[EMLX_MAX_RANK], strides[EMLX_MAX_RANK], dense[EMLX_MAX_RANK];
+} merged_axes;
+
+static void merge_axes(const emlx_shape *shape, const int64_t *strides, merged_axes *m) {
+    int64_t dense = 1;
+    m->rank = 0;
+    for (int32_t d = shape->rank - 1; d >= 0; d--) {
+        int64_t n = shape->dims[d];
+        if (n == 1) continue;
+        int32_t last = m->rank - 1;
+        if (last >= 0 && strides[d] == m->strides[last] * m->dims[last]) {
+            m->dims[last] *= n;
+        } else {
+            m->dims[m->rank] = n;
+            m->strides[m->rank] = strides[d];
+            m->dense[m->rank++] = dense;
+        }
+        dense *= n;
+    }
+}
+
+// Writes a linear distance as steps along the merged axes (innermost first), of one sign.
+static void split_distance(const merged_axes *m, int64_t distance, int64_t *steps) {
+    for (int32_t d = m->rank - 1; d >= 0; d--) {
+        steps[d] = distance / m->dense[d];
+        distance -= steps[d] * m->dense[d];
+    }
+}
+
+bool map_compose(const emlx_shape *space, const index_map *map, const emlx_shape *shape,
+                 int64_t offset, const int64_t *strides, index_map *out) {
+    merged_axes m;
+    int64_t steps[EMLX_MAX_RANK], low[EMLX_MAX_RANK], high[EMLX_MAX_RANK];
+    memset(out, 0, sizeof *out);
+    if (emlx_shape_count(shape) == 0) return true; // nothing is ever read
+    merge_axes(shape, strides, &m);
+    split_distance(&m, map->offset, low);
+    out->offset = offset;
+    for (int32_t d = 0; d < m.rank; d++) {
+        out->offset += low[d] * m.strides[d];
+        high[d] = low[d];
+    }
+    for (int32_t k = 0; k < space->rank; k++) {
+        if (map->strides[k] == 0 || space->dims[k] <= 1) continue;
+        split_distance(&m, map->strides[k], steps);
+        for (int32_t d = 0; d < m.rank; d++) {
+            out->strides[k] += steps[d] * m.strides[d];
+            int64_t reach = steps[d] * (space->dims[k] - 1);
+            if (reach < 0) low[d] += reach;
+            else high[d] += reach;
+        }
+    }
+    // Within every axis at both ends, no step ever carries into the next axis.
+    for (int32_t d = 0; d < m.rank; d++)
+        if (low[d] < 0 || high[d] >= m.dims[d]) return false;
+    return true;
+}
+
+bool map_operand(const emlx_shape *space, const index_map *map, const emlx_shape *shape,
+                 const emlx_shape *operand, index_map *out) {
+    if (shape_equal(shape, operand)) {
+        *out = *map;
+        return true;
+    }
+    int64_t dense[EMLX_MAX_RANK], strides[EMLX_MAX_RANK] = {0};
+    shape_strides(operand, dense);
+    int32_t shift = shape->rank - operand->rank;
+    for (int32_t d = 0; d < operand->rank; d++)
+        if (operand->dims[d] > 1) strides[d + shift] = dense[d];
+    return map_compose(space, map, shape, 0, strides, out);
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// plan.h - a graph cut into kernels with buffers assigned. Immutable once built; shared by all who
+// run the same structure. Knows primitives; knows neither Nx ops nor any engine.
+#ifndef EMLX_PLAN_PLAN_H
+#define EMLX_PLAN_PLAN_H
+
+#include "graph/graph.h"
+#include "memory/arena.h"
+
+// Values ----------------------------------------------------------------------------------------
+
+// A dense array that is in memory at some time during a run: inputs first, in order.
+typedef struct plan_value {
+    emlx_type type;
+    emlx_shape shape;
+    size_t bytes;
+} plan_value;
+
+// How a kernel reaches an element of a value: at offset + sum(index[d] * strides[d]) over the
+// kernel's axes, in elements, plus the run-time starts.
+typedef struct plan_start {
+    uint32_t value; // an integer scalar
+    int64_t stride;
+    int64_t limit;
+} plan_start;
+
+typedef struct plan_access {
+    uint32_t value;
+    emlx_type type;
+    int64_t offset;
+    int64_t strides[EMLX_MAX_RANK];
+    uint32_t start_count;
+    plan_start *starts;
+} plan_access;
+
+// Expressions -----------------------------------------------------------------------------------
+
+typedef enum expr_kind {
+    EXPR_LOAD,   // the element at accesses[index]
+    EXPR_CONST,  // constants[index] of the run, in `type`
+    EXPR_IOTA,   // accesses[index].offset + sum(index * strides), converted to `type` (s64 wraps)
+    EXPR_CAST,   // args[0], of type `compute`, converted to `type`
+    EXPR_GUARD,  // args[0]; the run fails with guard `op` where args[1] (u8) is not 0
+    EXPR_SCALAR  // scalar_table[op] of the args, computed in `compute`; `bitcast` only renames
+                 // the type of the bits, `identity` does not occur
+} expr_kind;
+
+// One step of a kernel's scalar expression, in SSA form: args are indices of earlier steps.
+typedef struct expr_step {
+    uint8_t kind;
+    uint8_t op;
+    uint8_t type;    // of the result
+    uint8_t compute; // of the operands (`select`: of the last two)
+    uint16_t args[3];
+    uint32_t index;
+} expr_step;
+
+typedef struct expr_store {
+    uint32_t step;
+    uint32_t access;
+} expr_store;
+
+// Kernels ---------------------------------------------------------------------------------------
+
+typedef enum kernel_kind {
+    KERNEL_MAP,    // expression over `rank` axes, stored
+    KERNEL_REDUCE, // the same, and `reduced` folded over the axes in `axes`
+    KERNEL_DOT,
+    KERNEL_GATHER,
+    KERNEL_SCATTER,
+    KERNEL_SORT,
+    KERNEL_COUNT
+} kernel_kind;
+
+typedef struct plan_kernel {
+    kernel_kind kind;
+    const char *op; // name of the op that it computes last, for messages
+
+    // MAP and REDUCE: iteration space, axes of length 1 dropped and adjacent ones merged where
+    // every access allows it.
+    int32_t rank;
+    int64_t dims[EMLX_MAX_RANK];
+    uint32_t step_count, access_count, store_count;
+    expr_step *steps;
+    plan_access *accesses;
+    expr_store *stores;
+
+    // REDUCE: folds step `reduced` over the axes whose bit is set; `output` is dense over the
+    // others, in order. With no axis folded the result is the element itself.
+    uint32_t reduced;
+    uint32_t axes;
+    reduce_kind reduce;
+
+    // The other kinds: operands as accesses over their own shapes (dense except in DOT), in the
+    // primitive's order; `params` is the primitive's.
+    const void *params;
+    emlx_shape *shapes; // of those operands
+    uint32_t output;    // REDUCE and the other kinds: the value produced
+
+    // A MAP that copies one value unchanged: nothing to do when the copy took its source's buffer.
+    bool copies;
+
+    // Memory: values that come into being here, each with a value that ends here and may give its
+    // buffer (or UINT32_MAX); values whose last reader this is.
+    uint32_t made_count, ended_count;
+    uint32_t *made, *reuse, *ended;
+} plan_kernel;
+
+// A value may be written by several kernels: `write` is one MAP kernel for the base and one for
+// each source, SCATTER works in place on a copy made by the kernel before it.
+
+typedef struct emlx_plan {
+    atomic_int references;
+    uint32_t input_count, constant_count, value_count, kernel_count, output_count;
+    plan_value *values;      // inputs come first
+    uint8_t *constant_types; // emlx_type of each run constant
+    plan_kernel *kernels;
+    uint32_t *outputs;       // values, in the order of the roots; inputs may be among them
+    arena memory;            // where all of the above lives
+    // The engine's own form of this plan, made at the first run and given back through its ops.
+    _Atomic(void *) prepared;
+    emlx_device *device; // whose form that is; borrowed, as plans do not outlive their device
+} emlx_plan;
+
+#endif

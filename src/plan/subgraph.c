@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+// subgraph.c - collecting the part of the graph that a plan is made of.
+#include "plan/subgraph.h"
+
+#include <string.h>
+
+#include "base/error.h"
+
+// One step of the walk: a node, and how many of its operands have been visited.
+typedef struct visit {
+    emlx_tensor *node;
+    uint32_t next;
+} visit;
+
+// Two hash tables from nodes to indices: by address, and by structure. Entry 0 is empty, others are
+// an index plus one.
+typedef struct walk {
+    subgraph *g;
+    emlx_error *err;
+    uint32_t *by_address, *by_structure;
+    emlx_tensor **addresses; // key of each entry of by_address
+    uint32_t table_size, table_used;
+    visit *stack;
+    uint32_t stack_size, depth;
+    uint32_t node_room, operand_room;
+} walk;
+
+static emlx_status no_memory(emlx_error *err) {
+    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to plan the computation");
+}
+
+static uint32_t hash_pointer(const void *p) {
+    uint64_t x = (uintptr_t)p >> 4;
+    return (uint32_t)((x * 0x9e3779b97f4a7c15u) >> 32);
+}
+
+static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size) {
+    const unsigned char *p = bytes;
+    uint64_t word;
+    for (; size >= 8; size -= 8, p += 8) {
+        memcpy(&word, p, 8);
+        hash = (hash ^ word) * 0x9e3779b97f4a7c15u;
+        hash ^= hash >> 29;
+    }
+    for (; size > 0; size--, p++) hash = (hash ^ *p) * 0x100000001b3u;
+    return hash;
+}
+
+static uint32_t *find_address(walk *w, emlx_tensor *t) {
+    uint32_t mask = w->table_size - 1;
+    uint32_t at = hash_pointer(t) & mask;
+    while (w->by_address[at] != 0 && w->addresses[at] != t) at = (at + 1) & mask;
+    w->addresses[at] = t;
+    return &w->by_address[at];
+}
+
+// Doubles an array in the arena; the old one stays until the arena is cleared.
+static bool grow(subgraph *g, void *array, uint32_t *room, size_t element) {
+    void *old, *new = arena_array(&g->memory, (size_t)*room * 2, element);
+    if (new == NULL) return false;
+    memcpy(&old, array, sizeof old);
+    memcpy(new, old, *room * element);
+    memcpy(array, &new, sizeof new);
+    *room *= 2;
+    return true;
+}
+
+static uint64_t structure_hash(const subgraph *g, uint32_t n) {
+    const emlx_tensor *t = g->nodes[n];
+    uint64_t hash = hash_bytes(t->primitive * 64u + t->type, t->shape.dims,
+                               (size_t)t->shape.rank * sizeof *t->shape.dims);
+    hash = hash_bytes(hash, t->params, t->params_size);
+    uint32_t first = g->first[n];
+    return hash_bytes(hash, g->operands + first, (g->first[n + 1] - first) * sizeof(uint32_t));
+}
+
+static bool same_structure(const subgraph *g, uint32_t a, uint32_t b) {
+    const emlx_tensor *x = g->nodes[a], *y = g->nodes[b];
+    size_t operands = g->first[a + 1] - g->first[a];
+    return x->primitive == y->primitive && x->type == y->type &&
+           x->params_size == y->params_size && x->shape.rank == y->shape.rank &&
+           operands == g->first[b + 1] - g->first[b] &&
+           memcmp(x->shape.dims, y->shape.dims, (size_t)x->shape.rank * sizeof(int64_t)) == 0 &&
+           memcmp(x->params, y->params, x->params_size) == 0 &&
+           memcmp(g->operands + g->first[a], g->operands + g->first[b],
+                  operands * sizeof(uint32_t)) == 0;
+}
+
+// Both tables have the same size; rebuilt when half full.
+static bool grow_tables(walk *w) {
+    uint32_t old_size = w->table_size;
+    uint32_t *addresses = w->by_address, *structures = w->by_structure;
+    emlx_tensor **keys = w->addresses;
+    w->table_size = old_size * 2;
+    w->by_address = arena_array(&w->g->memory, w->table_size, sizeof *w->by_address);
+    w->by_structure = arena_array(&w->g->memory, w->table_size, sizeof *w->by_structure);
+    w->addresses = arena_array(&w->g->memory, w->table_size, sizeof *w->addresses);
+    if (w->by_address == NULL || w->by_structure == NULL || w->addresses == NULL) return false;
+    uint32_t mask = w->table_size - 1;
+    for (uint32_t i = 0; i < old_size; i++) {
+        if (addresses[i] != 0) *find_address(w, keys[i]) = addresses[i];
+        if (structures[i] == 0) continue;
+        uint32_t at = (uint32_t)structure_hash(w->g, structures[i] - 1) & mask;
+        while (w->by_structure[at] != 0) at = (at + 1) & mask;
+        w->by_structure[at] = structures[i];
+    }
+    return true;
+}
+
+static emlx_status add_node(walk *w, emlx_tensor *t, uint32_t **slot) {
+    subgraph *g = w->g;
+    if (++w->table_used * 2 > w->table_size && !grow_tables(w)) return no_memory(w->err);
+    if (g->count + 2 > w->node_room) {
+        uint32_t room = w->node_room;
+        if (!grow(g, &g->nodes, &w->node_room, sizeof *g->nodes) ||
+            !grow(g, &g->first, &room, sizeof *g->first))
+            return no_memory(w->err);
+    }
+    *slot = find_address(w, t);
+    g->nodes[g->count] = t;
+    g->first[g->count + 1] = g->operand_count;
+    return EMLX_OK;
+}
+
+// Gives a node, all of whose operands have indices, its own index or that of an equal one.
+static emlx_status number_node(walk *w, emlx_tensor *t) {
+    subgraph *g = w->g;
+    uint32_t *slot;
+    TRY(add_node(w, t, &slot));
+    uint32_t n = g->count;
+    while (g->operand_count + t->input_count > w->operand_room)
+        if (!grow(g, &g->operands, &w->operand_room, sizeof *g->operands))
+            return no_memory(w->err);
+    for (uint32_t i = 0; i < t->input_count; i++)
+        g->operands[g->operand_count + i] = *find_address(w, t->inputs[i]) - 1;
+    g->first[n + 1] = g->first[n] + t->input_count;
+    uint32_t mask = w->table_size - 1;
+    uint32_t at = (uint32_t)structure_hash(g, n) & mask;
+    for (; w->by_structure[at] != 0; at = (at + 1) & mask) {
+        if (!same_structure(g, n, w->by_structure[at] - 1)) continue;
+        *slot = w->by_structure[at];
+        return EMLX_OK;
+    }
+    w->by_structure[at] = *slot = n + 1;
+    g->operand_count += t->input_count;
+    g->count = n + 1;
+    return EMLX_OK;
+}
+
+static emlx_status push(walk *w, emlx_tensor *t) {
+    if (w->depth == w->stack_size && !grow(w->g, &w->stack, &w->stack_size, sizeof *w->stack))
+        return no_memory(w->err);
+    w->stack[w->depth++] = (visit){t, 0};
+    return EMLX_OK;
+}
+
+static emlx_status walk_from(walk *w, emlx_tensor *root) {
+    if (*find_address(w, root) != 0) return EMLX_OK;
+    TRY(push(w, root));
+    while (w->depth > 0) {
+        visit *top = &w->stack[w->depth - 1];
+        if (top->next < top->node->input_count) {
+            emlx_tensor *input = top->node->inputs[top->next++];
+            if (*find_address(w, input) == 0) TRY(push(w, input));
+            continue;
+        }
+        emlx_tensor *node = top->node;
+        w->depth--;
+        if (*find_address(w, node) == 0) TRY(number_node(w, node));
+    }
+    return EMLX_OK;
+}
+
+static emlx_status start(walk *w, const plan_request *request) {
+    subgraph *g = w->g;
+    w->table_size = 256;
+    while (w->table_size < 4 * request->leaf_count) w->table_size *= 2;
+    w->node_room = w->operand_room = w->stack_size = 64;
+    w->by_address = arena_array(&g->memory, w->table_size, sizeof *w->by_address);
+    w->by_structure = arena_array(&g->memory, w->table_size, sizeof *w->by_structure);
+    w->addresses = arena_array(&g->memory, w->table_size, sizeof *w->addresses);
+    w->stack = arena_array(&g->memory, w->stack_size, sizeof *w->stack);
+    g->nodes = arena_array(&g->memory, w->node_room, sizeof *g->nodes);
+    g->first = arena_array(&g->memory, w->node_room, sizeof *g->first);
+    g->operands = arena_array(&g->memory, w->operand_room, sizeof *g->operands);
+    g->roots = arena_array(&g->memory, request->root_count + 1, sizeof *g->roots);
+    bool complete = w->by_address && w->by_structure && w->addresses && w->stack && g->nodes &&
+                    g->first && g->operands && g->roots;
+    return complete ? EMLX_OK : no_memory(w->err);
+}
+
+static emlx_status add_leaf(walk *w, emlx_tensor *t) {
+    uint32_t *slot;
+    TRY(add_node(w, t, &slot));
+    if (*slot == 0) *slot = w->g->count + 1;
+    w->g->count++;
+    return EMLX_OK;
+}
+
+emlx_status subgraph_collect(const plan_request *request, subgraph *g, emlx_error *err) {
+    walk w = {.g = g, .err = err};
+    memset(g, 0, sizeof *g);
+    TRY(start(&w, request));
+    for (size_t i = 0; i < request->leaf_count; i++) TRY(add_leaf(&w, request->leaves[i]));
+    g->leaf_count = (uint32_t)request->leaf_count;
+    for (size_t i = 0; i < request->root_count; i++) {
+        TRY(walk_from(&w, request->roots[i]));
+        g->roots[i] = *find_address(&w, request->roots[i]) - 1;
+    }
+    g->root_count = (uint32_t)request->root_count;
+    g->constant = arena_array(&g->memory, g->count + 1, sizeof *g->constant);
+    if (g->constant == NULL) return no_memory(err);
+    for (uint32_t n = g->leaf_count; n < g->count; n++)
+        if (g->nodes[n]->primitive == PRIM_constant) g->constant[n] = g->constant_count++;
+    return EMLX_OK;
+}
+
+void subgraph_clear(subgraph *g) { arena_clear(&g->memory); }
+
+// The key -----------------------------------------------------------------------------------
+
+typedef struct key_head {
+    uint32_t primitive, type, rank, operands, params;
+} key_head;
+
+static size_t node_key_size(const subgraph *g, uint32_t n) {
+    const emlx_tensor *t = g->nodes[n];
+    bool leaf = n < g->leaf_count;
+    size_t params = leaf || t->primitive == PRIM_constant ? 0 : t->params_size;
+    return sizeof(key_head) + (size_t)t->shape.rank * sizeof(int64_t) + params +
+           (g->first[n + 1] - g->first[n]) * sizeof(uint32_t);
+}
+
+static char *put(char *to, const void *from, size_t size) {
+    memcpy(to, from, size);
+    return to + size;
+}
+
+static char *put_node_key(const subgraph *g, uint32_t n, char *at) {
+    const emlx_tensor *t = g->nodes[n];
+    bool leaf = n < g->leaf_count;
+    uint32_t operands = g->first[n + 1] - g->first[n];
+    uint32_t params = leaf || t->primitive == PRIM_constant ? 0 : t->params_size;
+    key_head head = {leaf ? (uint32_t)PRIM_input : t->primitive, t->type,
+                     (uint32_t)t->shape.rank, operands, params};
+    at = put(at, &head, sizeof head);
+    at = put(at, t->shape.dims, (size_t)t->shape.rank * sizeof(int64_t));
+    at = put(at, t->params, params);
+    return put(at, g->operands + g->first[n], operands * sizeof(uint32_t));
+}
+
+emlx_status subgraph_key(subgraph *g, const void **key, size_t *size, emlx_error *err) {
+    size_t total = 3 * sizeof(uint32_t) + g->root_count * sizeof(uint32_t);
+    for (uint32_t n = 0; n < g->count; n++) total += node_key_size(g, n);
+    char *bytes = arena_alloc(&g->memory, total), *at = bytes;
+    if (bytes == NULL) return no_memory(err);
+    uint32_t counts[3] = {g->count, g->leaf_count, g->root_count};
+    at = put(at, counts, sizeof counts);
+    at = put(at, g->roots, g->root_count * sizeof(uint32_t));
+    for (uint32_t n = 0; n < g->count; n++) at = put_node_key(g, n, at);
+    *key = bytes;
+    *size = total;
+    return EMLX_OK;
+}

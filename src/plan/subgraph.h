@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// subgraph.h - the part of the graph that a plan is made of, as arrays: leaves first, then every
+// node above them after its operands. Structurally equal nodes are one.
+#ifndef EMLX_PLAN_SUBGRAPH_H
+#define EMLX_PLAN_SUBGRAPH_H
+
+#include "memory/arena.h"
+#include "plan/build.h"
+
+typedef struct subgraph {
+    arena memory;
+    uint32_t count, leaf_count, root_count, operand_count, constant_count;
+    emlx_tensor **nodes;
+    uint32_t *first;    // of each node: where its operands start; count + 1 entries
+    uint32_t *operands; // indices of nodes
+    uint32_t *roots;
+    uint32_t *constant; // of each node: its number among the constants
+} subgraph;
+
+// Fills in *g, to be cleared with subgraph_clear, also on failure.
+emlx_status subgraph_collect(const plan_request *request, subgraph *g, emlx_error *err);
+void subgraph_clear(subgraph *g);
+
+// The structure as bytes, in g's memory: equal for two subgraphs exactly when one plan fits both.
+emlx_status subgraph_key(subgraph *g, const void **key, size_t *size, emlx_error *err);
+
+#endif

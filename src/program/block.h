@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// block.h - what a block is made of, for those who compile and save it.
+#ifndef EMLX_PROGRAM_BLOCK_H
+#define EMLX_PROGRAM_BLOCK_H
+
+#include "graph/graph.h"
+#include "program/list.h"
+
+// Blocks nest at most this deep, so that walking them by recursion is safe on any stack.
+#define BLOCK_DEPTH_MAX 64
+
+typedef enum instr_kind { INSTR_INPUT, INSTR_TENSOR, INSTR_OP, INSTR_COND, INSTR_WHILE } instr_kind;
+
+// One entry of a block, in order. It makes the values from `first` on.
+typedef struct instr {
+    instr_kind kind;
+    uint32_t first;
+    uint32_t value_count;
+    const emlx_op *op;    // OP
+    emlx_type type;       // OP: the result type asked for, or EMLX_TYPE_DEFAULT
+    emlx_tensor *literal; // TENSOR
+    uint32_t *operands;   // OP, COND, WHILE
+    size_t operand_count;
+    emlx_attr *attrs; // OP: an allocation of `attrs_size` bytes that holds all they point to
+    size_t attr_count;
+    size_t attrs_size;
+    emlx_block **blocks; // COND: the predicates, then the branches. WHILE: condition, body
+    size_t block_count;
+} instr;
+
+typedef struct block_port {
+    char *name; // never NULL
+    uint32_t value;
+} block_port;
+
+// Every value has a symbol: a node on `device` that stands for it. Inputs and the results of
+// control flow are placeholders; an op's symbol is what applying it to symbols gives. The symbols
+// check types and shapes at once, and they are the lowered graph that compiling cuts up.
+struct emlx_block {
+    emlx_device *device;
+    uint32_t depth; // 1, or one more than that of the deepest block inside
+    bool owned;     // taken over by another block
+    LIST(emlx_tensor *) symbols;
+    LIST(instr) code;
+    LIST(block_port) inputs;
+    LIST(block_port) outputs;
+};
+
+static inline emlx_tensor *block_symbol(const emlx_block *block, uint32_t value) {
+    return block->symbols.items[value];
+}
+// Predicates of a COND: there is one more branch.
+static inline size_t cond_predicates(const instr *i) { return i->block_count / 2; }
+
+// A node that stands for data given later.
+emlx_status placeholder_new(emlx_device *device, emlx_type type, const emlx_shape *shape,
+                            emlx_tensor **out, emlx_error *err);
+// The block's graph on another device than the block's own: fills one symbol for each value.
+// On failure none is kept. Literals are evaluated, and copied to that device.
+emlx_status block_replay(const emlx_block *block, emlx_device *device, emlx_tensor **symbols,
+                         emlx_error *err);
+// A tensor's data on another device.
+emlx_status tensor_transfer(emlx_tensor *tensor, emlx_device *device, emlx_tensor **out,
+                            emlx_error *err);
+
+// Room for signature_print.
+#define SIGNATURE_TEXT 384
+// "f32 {2, 3}"; returns `text`.
+const char *signature_print(emlx_type type, const emlx_shape *shape, char text[SIGNATURE_TEXT]);
+
+#endif

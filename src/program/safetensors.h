@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// safetensors.h - the container of a program file: named arrays, and one text among its metadata.
+// Knows nothing of programs.
+#ifndef EMLX_PROGRAM_SAFETENSORS_H
+#define EMLX_PROGRAM_SAFETENSORS_H
+
+#include <jansson.h>
+
+#include "memory/memory.h"
+
+// The metadata key that holds a program.
+#define SAFETENSORS_KEY "emlx"
+
+// An open file: its header, and all of its data in one buffer. Every entry has been checked.
+typedef struct safetensors {
+    json_t *header;
+    const char *program; // the text under SAFETENSORS_KEY, or NULL
+    emlx_buffer *data;
+} safetensors;
+
+emlx_status safetensors_read(const char *path, safetensors *out, emlx_error *err);
+void safetensors_clear(safetensors *file);
+// The entry of that name as a tensor of `type`, which must be stored the way we store it. Without
+// a copy where the device allows it.
+emlx_status safetensors_tensor(const safetensors *file, const char *name, emlx_type type,
+                               emlx_device *device, emlx_tensor **out, emlx_error *err);
+
+// Writes the tensors under the names "t0", "t1", ... and the program's text.
+emlx_status safetensors_write(const char *path, const char *program, emlx_tensor *const *tensors,
+                              size_t count, emlx_error *err);
+
+#endif

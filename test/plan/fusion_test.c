@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+// fusion_test.c - planning many ops together gives what computing them one by one gives, on random
+// graphs of every kind of primitive.
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "emlx.h"
+
+enum { GRAPHS = 400, OPS = 40, START = 4, MOST = START + OPS };
+
+static emlx_device *device;
+static uint64_t state;
+
+static uint32_t draw(uint32_t below) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(state >> 33) % below;
+}
+
+// Every tensor twice: as part of a growing graph, and computed at once.
+typedef struct pair {
+    emlx_tensor *lazy, *eager;
+} pair;
+
+typedef struct forest {
+    pair pairs[MOST];
+    char trace[MOST][96];
+    int count;
+} forest;
+
+static emlx_attr ints(const char *name, const int64_t *values, size_t count) {
+    return (emlx_attr){.name = name, .kind = EMLX_ATTR_INTS, .ints = values, .count = count};
+}
+
+static emlx_attr integer(const char *name, int64_t value) {
+    return (emlx_attr){.name = name, .kind = EMLX_ATTR_INT, .value = {.as.s = value}};
+}
+
+static void must(emlx_status status, const emlx_error *err) {
+    if (status != EMLX_OK) fail_msg("%s", err->message);
+}
+
+// Applies an op to members of the forest; shapes that do not fit are let pass.
+static void grow(forest *f, const char *name, const int *operands, size_t count,
+                 const emlx_attr *attrs, size_t attr_count) {
+    emlx_error err;
+    emlx_tensor *lazy[4], *eager[4];
+    pair *new = &f->pairs[f->count];
+    const emlx_op *op = emlx_op_find(name);
+    assert_non_null(op);
+    for (size_t i = 0; i < count; i++) {
+        lazy[i] = f->pairs[operands[i]].lazy;
+        eager[i] = f->pairs[operands[i]].eager;
+    }
+    if (emlx_apply(op, device, lazy, count, attrs, attr_count, EMLX_TYPE_DEFAULT, &new->lazy,
+                   &err) != EMLX_OK)
+        return;
+    must(emlx_apply(op, device, eager, count, attrs, attr_count, EMLX_TYPE_DEFAULT, &new->eager,
+                    &err),
+         &err);
+    must(emlx_eval(&new->eager, 1, &err), &err);
+    snprintf(f->trace[f->count], sizeof f->trace[0], "%d = %s(%d, %d, %d)", f->count, name,
+             count > 0 ? operands[0] : -1, count > 1 ? operands[1] : -1,
+             count > 2 ? operands[2] : -1);
+    f->count++;
+}
+
+static pair leaf(emlx_type type, const emlx_shape *shape) {
+    pair p;
+    emlx_error err;
+    size_t size = (size_t)emlx_shape_count(shape) * emlx_type_size(type);
+    char *data = malloc(size + 1);
+    for (size_t i = 0; i < size / emlx_type_size(type); i++) {
+        if (type == EMLX_F32) ((float *)(void *)data)[i] = (float)draw(2000) / 500 - 2;
+        if (type == EMLX_S32) ((int32_t *)(void *)data)[i] = (int32_t)draw(7) - 3;
+        if (type == EMLX_U8) ((uint8_t *)data)[i] = (uint8_t)draw(3);
+        if (type == EMLX_S64) ((int64_t *)(void *)data)[i] = (int64_t)draw(3);
+    }
+    must(emlx_tensor_from_data(device, type, shape, data, size, &p.lazy, &err), &err);
+    p.eager = emlx_tensor_retain(p.lazy);
+    free(data);
+    return p;
+}
+
+static const emlx_shape *shape_of(const forest *f, int i) {
+    return emlx_tensor_shape(f->pairs[i].lazy);
+}
+
+static void grow_view(forest *f, int x) {
+    const emlx_shape *s = shape_of(f, x);
+    int64_t list[3 * EMLX_MAX_RANK], lengths[EMLX_MAX_RANK], strides[EMLX_MAX_RANK];
+    for (int d = 0; d < s->rank; d++) {
+        lengths[d] = s->dims[d] > 1 ? 1 + draw((uint32_t)s->dims[d]) : s->dims[d];
+        list[d] = lengths[d] < s->dims[d] ? draw((uint32_t)(s->dims[d] - lengths[d] + 1)) : 0;
+        strides[d] = 1 + draw(2);
+    }
+    emlx_attr slice[3] = {ints("starts", list, (size_t)s->rank),
+                          ints("lengths", lengths, (size_t)s->rank),
+                          ints("strides", strides, (size_t)s->rank)};
+    if (draw(2) == 0) {
+        grow(f, "slice", &x, 1, slice, 3);
+        return;
+    }
+    for (int d = 0; d < s->rank; d++) list[d] = (d + 1) % s->rank;
+    emlx_attr axes = ints("axes", list, (size_t)s->rank);
+    if (draw(2) == 0) grow(f, "transpose", &x, 1, &axes, 1);
+    else if (s->rank > 0) {
+        axes.count = 1;
+        grow(f, "reverse", &x, 1, &axes, 1);
+    }
+}
+
+static void grow_shape(forest *f, int x) {
+    const emlx_shape *s = shape_of(f, x);
+    int64_t dims[EMLX_MAX_RANK + 2] = {0}, axes[EMLX_MAX_RANK];
+    if (draw(2) == 0) {
+        int64_t count = emlx_shape_count(s);
+        dims[0] = count % 2 == 0 ? 2 : 1;
+        dims[1] = count / dims[0];
+        emlx_attr shape = ints("shape", dims, 2);
+        grow(f, "reshape", &x, 1, &shape, 1);
+        return;
+    }
+    if (s->rank > 3) return;
+    dims[0] = 1 + draw(3);
+    for (int d = 0; d < s->rank; d++) {
+        dims[d + 1] = s->dims[d];
+        axes[d] = d + 1;
+    }
+    emlx_attr attrs[2] = {ints("shape", dims, (size_t)s->rank + 1),
+                          ints("axes", axes, (size_t)s->rank)};
+    grow(f, "broadcast", &x, 1, attrs, 2);
+}
+
+static void grow_reduce(forest *f, int x) {
+    static const char *const names[] = {"sum", "reduce_max", "reduce_min", "any", "argmax"};
+    const emlx_shape *s = shape_of(f, x);
+    if (s->rank == 0) return;
+    int64_t axis = draw((uint32_t)s->rank);
+    uint32_t which = draw(5);
+    emlx_attr attrs[2] = {ints("axes", &axis, 1), {.name = "keep_axes", .kind = EMLX_ATTR_BOOL}};
+    attrs[1].value.as.s = draw(2);
+    if (which < 4) {
+        grow(f, names[which], &x, 1, attrs, 2);
+    } else {
+        attrs[0] = integer("axis", axis);
+        grow(f, names[which], &x, 1, attrs, 1);
+    }
+}
+
+static void grow_write(forest *f, int x, int y) {
+    const emlx_shape *s = shape_of(f, x);
+    int64_t list[3 * EMLX_MAX_RANK] = {0};
+    if (s->rank == 0) return;
+    emlx_attr axis = integer("axis", draw((uint32_t)s->rank));
+    int both[2] = {x, draw(2) == 0 ? x : y};
+    switch (draw(3)) {
+    case 0: grow(f, "concatenate", both, 2, &axis, 1); break;
+    case 1: {
+        for (int i = 0; i < 3 * s->rank; i++) list[i] = i % 3 == 2 ? (int)draw(2) : (int)draw(4) - 1;
+        emlx_attr padding = ints("padding", list, 3 * (size_t)s->rank);
+        for (int i = 0; i < f->count; i++)
+            if (shape_of(f, i)->rank == 0) both[1] = i;
+        grow(f, "pad", both, 2, &padding, 1);
+        break;
+    }
+    default: {
+        for (int i = 0; i < s->rank; i++) list[i] = (int)draw(4) - 1;
+        emlx_attr starts = ints("starts", list, (size_t)s->rank);
+        both[1] = y;
+        grow(f, "put_slice", both, 2, &starts, 1);
+    }
+    }
+}
+
+static void grow_whole(forest *f, int x, int y) {
+    const emlx_shape *s = shape_of(f, x);
+    if (s->rank == 0) return;
+    int64_t axis = draw((uint32_t)s->rank), other = draw(2), none = 0;
+    emlx_attr sort = integer("axis", axis);
+    emlx_attr dot[4] = {ints("contract_left", &axis, 1), ints("contract_right", &other, 1),
+                        ints("batch_left", &none, 0), ints("batch_right", &none, 0)};
+    int both[2] = {x, y};
+    switch (draw(3)) {
+    case 0: grow(f, draw(2) ? "sort" : "argsort", &x, 1, &sort, 1); break;
+    case 1: grow(f, "dot", both, 2, dot, 4); break;
+    default: {
+        // The last leaf holds indices from 0 to 2.
+        emlx_attr axes = ints("axes", &axis, 1);
+        both[1] = START - 1;
+        if (s->dims[axis] > 2) grow(f, "gather", both, 2, &axes, 1);
+    }
+    }
+}
+
+static void grow_any(forest *f) {
+    static const char *const unary[] = {"tanh", "negate", "abs", "logical_not", "sigmoid"};
+    static const char *const binary[] = {"add", "multiply", "subtract", "max", "less", "equal"};
+    int x = (int)draw((uint32_t)f->count), y = (int)draw((uint32_t)f->count);
+    int operands[3] = {x, y, (int)draw((uint32_t)f->count)};
+    if (emlx_shape_count(shape_of(f, x)) > 20000) return;
+    switch (draw(9)) {
+    case 0:
+    case 1: grow(f, unary[draw(5)], &x, 1, NULL, 0); break;
+    case 2:
+    case 3: grow(f, binary[draw(6)], operands, 2, NULL, 0); break;
+    case 4: grow_view(f, x); break;
+    case 5: grow_shape(f, x); break;
+    case 6: grow_reduce(f, x); break;
+    case 7: grow_write(f, x, y); break;
+    default:
+        if (draw(3) == 0) grow(f, "select", operands, 3, NULL, 0);
+        else grow_whole(f, x, y);
+    }
+}
+
+static double element(const void *data, emlx_type type, int64_t i) {
+    switch (type) {
+    case EMLX_F32: return ((const float *)data)[i];
+    case EMLX_S32: return ((const int32_t *)data)[i];
+    case EMLX_U32: return ((const uint32_t *)data)[i];
+    case EMLX_S64: return (double)((const int64_t *)data)[i];
+    default: return ((const uint8_t *)data)[i];
+    }
+}
+
+// Sums are accumulated tile by tile and tiles differ in size, hence the tolerance for floats.
+static void compare(const forest *f, int which) {
+    const void *a, *b;
+    emlx_error err;
+    const pair *p = &f->pairs[which];
+    emlx_type type = emlx_tensor_type(p->lazy);
+    must(emlx_tensor_data(p->lazy, &a, &err), &err);
+    must(emlx_tensor_data(p->eager, &b, &err), &err);
+    assert_int_equal(type, emlx_tensor_type(p->eager));
+    for (int64_t i = 0; i < emlx_shape_count(emlx_tensor_shape(p->lazy)); i++) {
+        double x = element(a, type, i), y = element(b, type, i);
+        double slack = type == EMLX_F32 ? 1e-5 * (1 + fabs(y)) : 0;
+        if (fabs(x - y) <= slack || (isnan(x) && isnan(y)) || x == y) continue;
+        for (int t = START; t < f->count; t++) print_message("%s\n", f->trace[t]);
+        fail_msg("value %d, element %lld: %g together, %g one by one", which, (long long)i, x, y);
+    }
+}
+
+static void run_graph(uint32_t seed) {
+    forest f = {.count = START};
+    state = seed * 2654435761u + 1;
+    emlx_shape shape = {2, {3 + draw(4), 2 + draw(40)}}, row = {1, {shape.dims[1]}}, scalar = {0};
+    if (seed % 50 == 0) shape.dims[0] = 700;
+    f.pairs[0] = leaf(EMLX_F32, &shape);
+    f.pairs[1] = leaf(EMLX_S32, &row);
+    f.pairs[2] = leaf(EMLX_F32, &scalar);
+    emlx_shape indices = {2, {4, 1}};
+    f.pairs[3] = leaf(EMLX_S64, &indices);
+    for (int tries = 0; tries < 4 * OPS && f.count < MOST; tries++) grow_any(&f);
+    // Dropping handles makes nodes inner ones; several roots are asked for at once.
+    emlx_tensor *roots[3];
+    int wanted[3];
+    for (int i = 0; i < 3; i++) wanted[i] = (int)draw((uint32_t)f.count);
+    wanted[0] = f.count - 1;
+    for (int i = 0; i < 3; i++) roots[i] = f.pairs[wanted[i]].lazy;
+    emlx_error err;
+    must(emlx_eval(roots, 3, &err), &err);
+    for (int i = 0; i < 3; i++) compare(&f, wanted[i]);
+    if (seed % 4 == 0)
+        for (int i = 0; i < f.count; i++) compare(&f, i);
+    for (int i = 0; i < f.count; i++) {
+        emlx_tensor_release(f.pairs[i].lazy);
+        emlx_tensor_release(f.pairs[i].eager);
+    }
+}
+
+static void fused_equals_unfused(void **unused) {
+    (void)unused;
+    for (uint32_t seed = 1; seed <= GRAPHS; seed++) run_graph(seed);
+}
+
+static int open_device(void **unused) {
+    (void)unused;
+    return emlx_device_open("cpu", &device, NULL) == EMLX_OK ? 0 : -1;
+}
+
+static int close_device(void **unused) {
+    (void)unused;
+    emlx_device_release(device);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(fused_equals_unfused)};
+    return cmocka_run_group_tests(tests, open_device, close_device);
+}
