@@ -141,23 +141,31 @@ NIF := priv/emlx_nif.so
 # A sanitized library cannot be loaded into an ordinary BEAM.
 BUILD_NIF := $(if $(SANITIZE),,$(if $(ERL_INCLUDE),$(NIF_SOURCES)))
 
-.PHONY: all demo test test-c tests bench install format lint clean mix-priv
+.PHONY: all demo test test-c tests bench install format lint clean mix-priv always
 .SECONDARY:
 .DELETE_ON_ERROR:
 
 all: $(LIB_STATIC) $(if $(SANITIZE),,$(LIB_LINK)) $(if $(CLI_SOURCES),$(CLI)) \
      $(if $(BUILD_NIF),$(NIF)) $(if $(BUILD_NIF),$(if $(MIX_APP_PATH),mix-priv))
 
-$(OBJ)/%.o: %.c Makefile
+# Files that change only when what they hold does: the library's sources, so that one that is gone
+# leaves the library, and the flags (less -Werror, which changes no code).
+$(OBJ)/sources: KEPT = $(LIB_SOURCES)
+$(OBJ)/flags: KEPT = $(CC) $(filter-out -Werror,$(BASE_FLAGS)) $(CPPFLAGS)
+$(OBJ)/sources $(OBJ)/flags: always
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(KEPT)' | cmp -s - $@ || printf '%s\n' '$(KEPT)' >$@
+
+$(OBJ)/%.o: %.c Makefile $(OBJ)/flags
 	@mkdir -p $(@D)
 	$(call short,CC,$<)$(CC) $(BASE_FLAGS) -Iinclude $(PART_FLAGS) $(CPPFLAGS) -MMD -MP -c $< -o $@
 
 # Quick append into a new archive keeps two files of the same name apart.
-$(LIB_STATIC): $(LIB_OBJECTS)
+$(LIB_STATIC): $(LIB_OBJECTS) $(OBJ)/sources
 	@rm -f $@
 	$(call short,AR,$@)$(AR) qcs $@ $(LIB_OBJECTS)
 
-$(LIB_SHARED): $(LIB_OBJECTS)
+$(LIB_SHARED): $(LIB_OBJECTS) $(OBJ)/sources
 	$(call short,LD,$@)$(CC) $(LINK_FLAGS) $(SHARED_FLAGS) -o $@ $(LIB_OBJECTS) $(LIBS)
 
 $(LIB_LINK): $(LIB_SHARED)
@@ -207,7 +215,7 @@ test:
 demo:
 	@scripts/setup
 	@$(MAKE) --no-print-directory all
-	@EMLX_CLI=$(abspath $(CLI)) scripts/demo
+	@unset MAKEFLAGS MAKELEVEL MFLAGS; EMLX_CLI=$(abspath $(CLI)) scripts/demo
 
 # Benchmarks -------------------------------------------------------------------------------------
 

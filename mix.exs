@@ -10,6 +10,9 @@ defmodule EMLX.MixProject do
       version: @version,
       elixir: "~> 1.17",
       compilers: [:elixir_make] ++ Mix.compilers(),
+      # Mix hides applications that are no dependencies, and the protocols they implement.
+      prune_code_paths: not installed?(:elixir_make),
+      consolidate_protocols: not installed?(:nx),
       make_env: %{"EMLX_VERSION" => @version},
       start_permanent: Mix.env() == :prod,
       test_paths: ["test/elixir"],

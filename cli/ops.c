@@ -11,8 +11,10 @@ static void print_op(const emlx_op *op) {
     size_t fewest, most;
     emlx_op_operands(op, &fewest, &most);
     printf("%s %zu ", emlx_op_name(op), fewest);
-    if (most == SIZE_MAX) printf("*");
-    else printf("%zu", most);
+    if (most == SIZE_MAX)
+        printf("*");
+    else
+        printf("%zu", most);
     const char *name;
     emlx_attr_kind kind;
     bool required;

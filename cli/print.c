@@ -21,7 +21,12 @@ void cli_print_signature(FILE *to, emlx_type type, const emlx_shape *shape) {
 
 // Elements ---------------------------------------------------------------------------------------
 
-typedef enum number_class { NUMBER_UNSIGNED, NUMBER_SIGNED, NUMBER_REAL, NUMBER_COMPLEX } number_class;
+typedef enum number_class {
+    NUMBER_UNSIGNED,
+    NUMBER_SIGNED,
+    NUMBER_REAL,
+    NUMBER_COMPLEX
+} number_class;
 
 // How a type's elements are read: as 64-bit numbers, after a cast where it has another width.
 // `digits` always tell two values of the type apart.

@@ -100,8 +100,7 @@ static int no_port(const emlx_program *program, port_fn port, const char *what, 
 // Inputs -----------------------------------------------------------------------------------------
 
 static bool same_shape(const emlx_shape *a, const emlx_shape *b) {
-    return a->rank == b->rank &&
-           memcmp(a->dims, b->dims, (size_t)a->rank * sizeof *a->dims) == 0;
+    return a->rank == b->rank && memcmp(a->dims, b->dims, (size_t)a->rank * sizeof *a->dims) == 0;
 }
 
 static int check_input(const emlx_port *port, const char *path, const emlx_tensor *given) {
@@ -225,7 +224,8 @@ int cli_run(int argc, char **argv) {
     int code = CLI_FAILED;
     if (r.inputs.items == NULL || r.outputs.items == NULL)
         cli_failed(&(emlx_error){EMLX_OUT_OF_MEMORY, "out of memory"});
-    else code = parse_options(argc, argv, &r);
+    else
+        code = parse_options(argc, argv, &r);
     if (code == CLI_OK) code = execute(&r);
     free(r.inputs.items);
     free(r.outputs.items);

@@ -5,13 +5,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-emlx_status nif_fail(emlx_error *err, emlx_status code, const char *format, ...) {
+void nif_report(emlx_error *err, emlx_status code, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     err->code = code;
     vsnprintf(err->message, sizeof err->message, format, arguments);
     va_end(arguments);
-    return code;
 }
 
 ERL_NIF_TERM nif_version(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {

@@ -16,8 +16,9 @@
         if (try_status != EMLX_OK) return try_status;                                              \
     } while (0)
 
-// Sets the error and returns its code.
-emlx_status nif_fail(emlx_error *err, emlx_status code, const char *format, ...)
+// Sets the error and gives its code, which compilers then see is not EMLX_OK.
+#define nif_fail(err, code, ...) (nif_report((err), (code), __VA_ARGS__), (code))
+void nif_report(emlx_error *err, emlx_status code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 // Atoms ---------------------------------------------------------------------------------------
@@ -25,8 +26,21 @@ emlx_status nif_fail(emlx_error *err, emlx_status code, const char *format, ...)
 // Words the NIF itself uses; types, kinds of errors, ops and attributes are made from the library.
 #define NIF_ATOM_MAP(XX)                                                                           \
     XX(ok)                                                                                         \
-    XX(error) XX(nil) XX(wait) XX(busy) XX(pending) XX(already_deallocated) XX(any) XX(nan)        \
-        XX(infinity) XX(neg_infinity) XX(tensor) XX(cond) XX(ints) XX(number) XX(text)
+    XX(error)                                                                                      \
+    XX(nil)                                                                                        \
+    XX(wait)                                                                                       \
+    XX(busy)                                                                                       \
+    XX(pending)                                                                                    \
+    XX(already_deallocated)                                                                        \
+    XX(any)                                                                                        \
+    XX(nan)                                                                                        \
+    XX(infinity)                                                                                   \
+    XX(neg_infinity)                                                                               \
+    XX(tensor)                                                                                     \
+    XX(cond)                                                                                       \
+    XX(ints)                                                                                       \
+    XX(number)                                                                                     \
+    XX(text)
 
 typedef struct nif_atoms {
 #define XX(name) ERL_NIF_TERM name;

@@ -41,19 +41,21 @@ static ERL_NIF_TERM run_load(task *task) {
     return finish(task->to->env, status, program, &err);
 }
 
-// The terms a task may need, in the order of its function's arguments; nil where it has none.
+// The arguments that a task takes besides its reference; NULL for those it does not.
 static ERL_NIF_TERM start_task(ErlNifEnv *env, ERL_NIF_TERM (*run)(task *task),
-                               ERL_NIF_TERM device_term, ERL_NIF_TERM term, ERL_NIF_TERM path_term,
-                               ERL_NIF_TERM reference) {
+                               const ERL_NIF_TERM *device_term, const ERL_NIF_TERM *block_term,
+                               const ERL_NIF_TERM *path_term, ERL_NIF_TERM reference) {
     emlx_error err;
     emlx_status status = EMLX_OK;
     char path[MAX_PATH] = "";
     device_res *device = NULL;
     task *task = NULL;
-    if (device_term != atoms.nil) status = device_get(env, device_term, &device, &err);
-    if (status == EMLX_OK && path_term != atoms.nil)
-        status = read_text(env, path_term, "a path", path, sizeof path, &err);
-    if (status == EMLX_OK) status = task_new(env, reference, device, term, path, &task, &err);
+    if (device_term != NULL) status = device_get(env, *device_term, &device, &err);
+    if (status == EMLX_OK && path_term != NULL)
+        status = read_text(env, *path_term, "a path", path, sizeof path, &err);
+    if (status == EMLX_OK)
+        status = task_new(env, reference, device, block_term == NULL ? atoms.nil : *block_term,
+                          path, &task, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
     task->run = run;
     task_start(task);
@@ -63,19 +65,19 @@ static ERL_NIF_TERM start_task(ErlNifEnv *env, ERL_NIF_TERM (*run)(task *task),
 // program_compile(device, block, reference)
 ERL_NIF_TERM nif_program_compile(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    return start_task(env, run_compile, argv[0], argv[1], atoms.nil, argv[2]);
+    return start_task(env, run_compile, &argv[0], &argv[1], NULL, argv[2]);
 }
 
 // program_save(block, path, reference)
 ERL_NIF_TERM nif_program_save(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    return start_task(env, run_save, atoms.nil, argv[0], argv[1], argv[2]);
+    return start_task(env, run_save, NULL, &argv[0], &argv[1], argv[2]);
 }
 
 // program_load(device, path, reference)
 ERL_NIF_TERM nif_program_load(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    return start_task(env, run_load, argv[0], atoms.nil, argv[1], argv[2]);
+    return start_task(env, run_load, &argv[0], NULL, &argv[1], argv[2]);
 }
 
 // Asking --------------------------------------------------------------------------------------

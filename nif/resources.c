@@ -79,7 +79,7 @@ static emlx_status tensor_res_get(ErlNifEnv *env, ERL_NIF_TERM term, tensor_res 
 }
 
 emlx_status tensor_get(ErlNifEnv *env, ERL_NIF_TERM term, emlx_tensor **tensor, emlx_error *err) {
-    tensor_res *res = NULL;
+    tensor_res *res;
     TRY(tensor_res_get(env, term, &res, err));
     if (!borrow(res)) return nif_fail(err, EMLX_INVALID, "the tensor has been deallocated");
     *tensor = emlx_tensor_retain(res->tensor);
@@ -88,7 +88,7 @@ emlx_status tensor_get(ErlNifEnv *env, ERL_NIF_TERM term, emlx_tensor **tensor, 
 }
 
 emlx_status tensor_deallocate(ErlNifEnv *env, ERL_NIF_TERM term, bool *first, emlx_error *err) {
-    tensor_res *res = NULL;
+    tensor_res *res;
     TRY(tensor_res_get(env, term, &res, err));
     uint32_t before = atomic_fetch_or(&res->users, DEALLOCATED);
     *first = !(before & DEALLOCATED);

@@ -115,17 +115,13 @@ defmodule EMLX.Backend do
     run(:slice, out, [tensor, starts, lengths, List.duplicate(1, rank)])
   end
 
-  # The last batch is completed with the first rows, again and again if need be.
+  # The last batch is completed with the first rows.
   defp repeat(out, tensor, total, rest, batch) do
-    parts =
-      [rows(out, tensor, total - rest, rest)] ++
-        Enum.map(chunks(batch - rest, total), &rows(out, tensor, 0, &1))
-
-    run(:concatenate, out, [parts, 0])
+    run(:concatenate, out, [
+      [rows(out, tensor, total - rest, rest), rows(out, tensor, 0, batch - rest)],
+      0
+    ])
   end
-
-  defp chunks(0, _total), do: []
-  defp chunks(count, total), do: [min(count, total) | chunks(max(count - total, 0), total)]
 
   @impl true
   def inspect(%T{} = tensor, inspect_options) do
@@ -140,7 +136,7 @@ defmodule EMLX.Backend do
 
   defp add_header(document, %T{data: %B{ref: {device, ref}}}) do
     if Application.get_env(:emlx, :add_backend_on_inspect, true) do
-      "#Ref<" <> rest = Kernel.inspect(ref)
+      "#Ref<" <> rest = ref |> :erlang.ref_to_list() |> List.to_string()
 
       Inspect.Algebra.concat([
         "EMLX.Backend<#{device}, #{rest}",

@@ -140,8 +140,8 @@ defmodule EMLX.Call do
   @spec missing(atom) :: no_return
   def missing(name) do
     raise ArgumentError,
-          "EMLX #{unquote(Mix.Project.config()[:version])} has no operation #{name}; " <>
-            "transfer its operands to Nx.BinaryBackend with Nx.backend_transfer/1 to compute it there"
+          "EMLX #{unquote(Mix.Project.config()[:version])} has no operation #{name}; to compute " <>
+            "it elsewhere, transfer its operands with Nx.backend_transfer/1"
   end
 
   # Integers are brought into the range of 64 bits, as only those are kept.

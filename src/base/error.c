@@ -6,6 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 
+// For the analyzer these are macros as well.
+#undef error_set
+#undef error_prefix
+
 static const char *const status_texts[] = {
 #define XX(name, text) [EMLX_##name] = text,
     EMLX_STATUS_MAP(XX)

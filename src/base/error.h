@@ -14,6 +14,12 @@ emlx_status error_set(emlx_error *err, emlx_status code, const char *format, ...
 emlx_status error_prefix(emlx_error *err, emlx_status code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+#if defined(__clang_analyzer__)
+// The analyzer looks into one file at a time: here it sees which code comes back.
+#define error_set(err, code, ...) (error_set(err, code, __VA_ARGS__), (code))
+#define error_prefix(err, code, ...) (error_prefix(err, code, __VA_ARGS__), (code))
+#endif
+
 // Returns from the enclosing function when `call` fails.
 #define TRY(call)                                                                                  \
     do {                                                                                           \

@@ -54,8 +54,7 @@ static void instr_clear(instr *i) {
 
 void emlx_block_release(emlx_block *block) {
     if (block == NULL || block->owned) return;
-    for (size_t i = 0; i < block->symbols.count; i++)
-        emlx_tensor_release(block->symbols.items[i]);
+    for (size_t i = 0; i < block->symbols.count; i++) emlx_tensor_release(block->symbols.items[i]);
     for (size_t i = 0; i < block->code.count; i++) instr_clear(&block->code.items[i]);
     for (size_t i = 0; i < block->inputs.count; i++)
         mem_free(block->inputs.items[i].name, strlen(block->inputs.items[i].name) + 1);
@@ -94,11 +93,8 @@ static void block_push(emlx_block *block, instr *i, emlx_tensor *const *symbols,
 
 emlx_status placeholder_new(emlx_device *device, emlx_type type, const emlx_shape *shape,
                             emlx_tensor **out, emlx_error *err) {
-    node_spec spec = {.device = device,
-                      .op = "input",
-                      .primitive = PRIM_input,
-                      .type = type,
-                      .shape = *shape};
+    node_spec spec = {
+        .device = device, .op = "input", .primitive = PRIM_input, .type = type, .shape = *shape};
     return node_new(&spec, out, err);
 }
 
@@ -198,7 +194,8 @@ emlx_status emlx_block_output(emlx_block *block, const char *name, uint32_t valu
         return error_set(err, EMLX_INVALID, "output %zu is value %u, but there are %zu values",
                          position, value, block->symbols.count);
     if (position >= VALUES_MAX)
-        return error_set(err, EMLX_INVALID, "a program block has more than %zu outputs", VALUES_MAX);
+        return error_set(err, EMLX_INVALID, "a program block has more than %zu outputs",
+                         VALUES_MAX);
     if (!list_reserve(&block->outputs, 1)) return no_memory(err);
     block_port port = {NULL, value};
     TRY(port_name(name, position, block->outputs.items, position, "output", &port.name, err));
@@ -311,13 +308,14 @@ static emlx_status copy_attrs(const emlx_op *op, const emlx_attr *attrs, size_t 
     char *payload = (char *)(copies + count);
     for (size_t a = 0; a < count; a++) {
         const emlx_attr *from = &attrs[a];
-        copies[a] = (emlx_attr){static_name(op, from->name), from->kind, from->value, NULL, 0, NULL};
+        copies[a] =
+            (emlx_attr){static_name(op, from->name), from->kind, from->value, NULL, 0, NULL};
         if (from->kind == EMLX_ATTR_INTS) {
             copies[a].ints = (int64_t *)payload;
             copies[a].count = from->count;
             if (from->count > 0) memcpy(payload, from->ints, attr_payload(from));
         } else if (from->kind == EMLX_ATTR_TEXT) {
-            copies[a].text = strcpy(payload, from->text);
+            copies[a].text = memcpy(payload, from->text, strlen(from->text) + 1);
         }
         payload += attr_payload(from);
     }
@@ -421,8 +419,7 @@ static emlx_status check_blocks(const control *c, emlx_error *err) {
         emlx_block *inner = c->blocks[b];
         bool taken = inner == NULL || inner == c->block || inner->owned;
         for (size_t earlier = 0; earlier < b; earlier++) taken |= c->blocks[earlier] == inner;
-        if (taken)
-            return error_set(err, EMLX_INVALID, "block %zu is missing or already in use", b);
+        if (taken) return error_set(err, EMLX_INVALID, "block %zu is missing or already in use", b);
         if (inner->depth >= BLOCK_DEPTH_MAX)
             return error_set(err, EMLX_INVALID, "blocks nest more than %d deep", BLOCK_DEPTH_MAX);
     }
@@ -571,8 +568,7 @@ emlx_status emlx_block_cond(emlx_block *block, emlx_block *const *predicates,
                          "one branch more expected",
                          predicate_count, branch_count);
     size_t count = predicate_count + branch_count;
-    control c = {block, mem_alloc(count * sizeof(emlx_block *)), count, operands,
-                 operand_count};
+    control c = {block, mem_alloc(count * sizeof(emlx_block *)), count, operands, operand_count};
     if (c.blocks == NULL) return no_memory(err);
     memcpy(c.blocks, predicates, predicate_count * sizeof *c.blocks);
     memcpy(c.blocks + predicate_count, branches, branch_count * sizeof *c.blocks);

@@ -40,9 +40,7 @@ static emlx_tensor *port_symbol(const compiler *c, const block_port *port) {
     return c->symbols[port->value];
 }
 
-static bool is_control(const instr *i) {
-    return i->kind == INSTR_COND || i->kind == INSTR_WHILE;
-}
+static bool is_control(const instr *i) { return i->kind == INSTR_COND || i->kind == INSTR_WHILE; }
 
 static bool is_free(const emlx_tensor *t) {
     return t->primitive == PRIM_constant || t->primitive == PRIM_iota || t->primitive == PRIM_view;
@@ -385,8 +383,8 @@ static void compiler_clear(compiler *c) {
     mem_free(c->needed, c->block->code.count);
 }
 
-static emlx_status compile_with(const emlx_block *block, emlx_device *device,
-                                emlx_tensor **symbols, code **out, emlx_error *err) {
+static emlx_status compile_with(const emlx_block *block, emlx_device *device, emlx_tensor **symbols,
+                                code **out, emlx_error *err) {
     compiler c = {.block = block, .device = device, .symbols = symbols};
     TRY(code_new(block, &c.code, err));
     if (block->code.count > 0) c.needed = mem_alloc(block->code.count);
@@ -394,15 +392,16 @@ static emlx_status compile_with(const emlx_block *block, emlx_device *device,
     if (c.needed == NULL && block->code.count > 0) status = no_memory(err);
     if (status == EMLX_OK) status = compile_symbols(&c, err);
     if (c.needed != NULL) compiler_clear(&c);
-    if (status == EMLX_OK) *out = c.code;
-    else code_release(c.code);
+    if (status == EMLX_OK)
+        *out = c.code;
+    else
+        code_release(c.code);
     return status;
 }
 
 emlx_status code_compile(const emlx_block *block, emlx_device *device, code **out,
                          emlx_error *err) {
-    if (device == block->device)
-        return compile_with(block, device, block->symbols.items, out, err);
+    if (device == block->device) return compile_with(block, device, block->symbols.items, out, err);
     size_t count = block->symbols.count, size = (count + 1) * sizeof(emlx_tensor *);
     emlx_tensor **symbols = mem_alloc(size);
     if (symbols == NULL) return no_memory(err);

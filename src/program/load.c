@@ -156,7 +156,7 @@ static emlx_status read_ints(const json_t *from, emlx_attr *attr, int64_t *room,
 static emlx_status read_attr(const json_t *from, emlx_attr *attr, int64_t *room, size_t *used,
                              emlx_error *err) {
     static const char *const kinds[] = {
-        [EMLX_ATTR_INT] = "an integer",    [EMLX_ATTR_INTS] = "a list of integers",
+        [EMLX_ATTR_INT] = "an integer",     [EMLX_ATTR_INTS] = "a list of integers",
         [EMLX_ATTR_BOOL] = "true or false", [EMLX_ATTR_NUMBER] = "a number",
         [EMLX_ATTR_TEXT] = "a text",
     };
@@ -239,7 +239,8 @@ static emlx_status apply_op(emlx_block *block, const emlx_op *op, const json_t *
     TRY(room_new(attrs, json_array_size(operands), &room, err));
     emlx_status status = read_operands(operands, room.operands, err);
     if (status == EMLX_OK) status = read_attrs(op, attrs, &room, err);
-    if (status != EMLX_OK) error_prefix(err, status, "%s", emlx_op_name(op));
+    if (status != EMLX_OK)
+        error_prefix(err, status, "%s", emlx_op_name(op));
     else
         status = emlx_block_apply(block, op, room.operands, json_array_size(operands), room.attrs,
                                   json_object_size(attrs), type, &value, err);
@@ -448,8 +449,10 @@ static emlx_status read_block(reader *r, const json_t *from, unsigned depth, eml
     emlx_block *block;
     TRY(emlx_block_new(&block, err));
     emlx_status status = fill_block(r, from, depth, block, err);
-    if (status == EMLX_OK) *out = block;
-    else emlx_block_release(block);
+    if (status == EMLX_OK)
+        *out = block;
+    else
+        emlx_block_release(block);
     return status;
 }
 
@@ -457,10 +460,10 @@ static emlx_status read_block(reader *r, const json_t *from, unsigned depth, eml
 
 static emlx_status read_program(reader *r, const json_t *from, emlx_block **out, emlx_error *err) {
     const json_t *version = json_object_get(from, "version");
-    if (!json_is_integer(version))
-        return error_set(err, EMLX_FORMAT, "the program has no version");
+    if (!json_is_integer(version)) return error_set(err, EMLX_FORMAT, "the program has no version");
     if (json_integer_value(version) != FORMAT_VERSION)
-        return error_set(err, EMLX_FORMAT, "the program has version %lld of the format, %d expected",
+        return error_set(err, EMLX_FORMAT,
+                         "the program has version %lld of the format, %d expected",
                          (long long)json_integer_value(version), FORMAT_VERSION);
     TRY(check_members(from, err, "version", "main", NULL));
     return read_block(r, json_object_get(from, "main"), 1, out, err);
@@ -468,8 +471,8 @@ static emlx_status read_program(reader *r, const json_t *from, emlx_block **out,
 
 static emlx_status parse_program(reader *r, emlx_block **out, emlx_error *err) {
     if (r->file->program == NULL)
-        return error_set(err, EMLX_FORMAT, "no program: the metadata has no \"" SAFETENSORS_KEY
-                                           "\"");
+        return error_set(err, EMLX_FORMAT,
+                         "no program: the metadata has no \"" SAFETENSORS_KEY "\"");
     json_error_t problem;
     json_t *program = json_loads(r->file->program, JSON_REJECT_DUPLICATES, &problem);
     if (program == NULL)
@@ -502,7 +505,7 @@ emlx_status emlx_block_load(const char *path, emlx_device *device, emlx_block **
 
 emlx_status emlx_program_load(const char *path, emlx_device *device, emlx_program **out,
                               emlx_error *err) {
-    emlx_block *block;
+    emlx_block *block = NULL;
     TRY(emlx_block_load(path, device, &block, err));
     emlx_status status = emlx_program_compile(block, device, out, err);
     return status == EMLX_OK ? EMLX_OK : error_prefix(err, status, "%.100s", path);

@@ -26,13 +26,13 @@ typedef struct npy_code {
 } npy_code;
 
 static const npy_code codes[] = {
-    {"u1", EMLX_U8, true},   {"u2", EMLX_U16, true},  {"u4", EMLX_U32, true},
-    {"u8", EMLX_U64, true},  {"i1", EMLX_S8, true},   {"i2", EMLX_S16, true},
-    {"i4", EMLX_S32, true},  {"i8", EMLX_S64, true},  {"f2", EMLX_F16, true},
-    {"f4", EMLX_F32, true},  {"f8", EMLX_F64, true},  {"c8", EMLX_C64, true},
+    {"u1", EMLX_U8, true},    {"u2", EMLX_U16, true}, {"u4", EMLX_U32, true},
+    {"u8", EMLX_U64, true},   {"i1", EMLX_S8, true},  {"i2", EMLX_S16, true},
+    {"i4", EMLX_S32, true},   {"i8", EMLX_S64, true}, {"f2", EMLX_F16, true},
+    {"f4", EMLX_F32, true},   {"f8", EMLX_F64, true}, {"c8", EMLX_C64, true},
     {"c16", EMLX_C128, true}, {"b1", EMLX_U8, true},  {"V2", EMLX_BF16, true},
-    {"V1", EMLX_F8, true},   {"u1", EMLX_U2, false},  {"u1", EMLX_U4, false},
-    {"i1", EMLX_S2, false},  {"i1", EMLX_S4, false},
+    {"V1", EMLX_F8, true},    {"u1", EMLX_U2, false}, {"u1", EMLX_U4, false},
+    {"i1", EMLX_S2, false},   {"i1", EMLX_S4, false},
 };
 
 typedef struct npy_header {
@@ -119,8 +119,7 @@ static emlx_status read_shape(cursor *c, npy_header *h, emlx_error *err) {
 static const struct {
     const char *key;
     emlx_status (*read)(cursor *c, npy_header *h, emlx_error *err);
-} members[] = {
-    {"descr", read_descr}, {"fortran_order", read_order}, {"shape", read_shape}};
+} members[] = {{"descr", read_descr}, {"fortran_order", read_order}, {"shape", read_shape}};
 
 enum { MEMBER_COUNT = sizeof members / sizeof *members };
 

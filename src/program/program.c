@@ -71,14 +71,15 @@ emlx_status emlx_program_compile(emlx_block *block, emlx_device *device, emlx_pr
         status = compile(block, p, emlx_device_name(device), err);
     }
     emlx_block_release(block);
-    if (status == EMLX_OK) *out = p;
-    else emlx_program_release(p);
+    if (status == EMLX_OK)
+        *out = p;
+    else
+        emlx_program_release(p);
     return status;
 }
 
 emlx_program *emlx_program_retain(emlx_program *program) {
-    if (program != NULL)
-        atomic_fetch_add_explicit(&program->references, 1, memory_order_relaxed);
+    if (program != NULL) atomic_fetch_add_explicit(&program->references, 1, memory_order_relaxed);
     return program;
 }
 
@@ -223,8 +224,10 @@ static void run_job_run(pool_job *job) {
     for (size_t i = 0; i < inputs; i++) emlx_tensor_release(tensors[i]);
     emlx_program_release(r->program);
     mem_free(r, sizeof *r);
-    if (status == EMLX_OK) done(context, status, tensors + inputs, outputs, &err);
-    else done(context, status, NULL, 0, &err);
+    if (status == EMLX_OK)
+        done(context, status, tensors + inputs, outputs, &err);
+    else
+        done(context, status, NULL, 0, &err);
     mem_free(tensors, size);
 }
 

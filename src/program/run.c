@@ -106,12 +106,14 @@ static emlx_status decide(program_run *run, const char *what, bool *yes, emlx_er
     const frame *f = run->top;
     emlx_type type = f->code->decides;
     uint8_t bytes[16];
-    emlx_status status = run->device->ops->download(
-        run->device, f->slots[f->code->outputs[0].slot], 0, bytes, type_size(type), err);
+    emlx_status status = run->device->ops->download(run->device, f->slots[f->code->outputs[0].slot],
+                                                    0, bytes, type_size(type), err);
     if (status != EMLX_OK) return error_prefix(err, status, "%s", what);
     emlx_number number = type_load(type, bytes);
-    if (number.kind <= EMLX_NUMBER_UNSIGNED) *yes = number.as.u != 0;
-    else *yes = number.as.f[0] != 0 || (number.kind == EMLX_NUMBER_COMPLEX && number.as.f[1] != 0);
+    if (number.kind <= EMLX_NUMBER_UNSIGNED)
+        *yes = number.as.u != 0;
+    else
+        *yes = number.as.f[0] != 0 || (number.kind == EMLX_NUMBER_COMPLEX && number.as.f[1] != 0);
     frame_pop(run);
     return EMLX_OK;
 }
@@ -138,7 +140,7 @@ static emlx_status resume_cond(program_run *run, frame *f, const step *st, emlx_
         f->next++;
         return EMLX_OK;
     }
-    bool yes;
+    bool yes = false;
     TRY(decide(run, "cond", &yes, err));
     if (!yes && b + 1 < predicates) return enter(run, st, b + 1, st->inputs, PASS_COPIES, err);
     uint32_t branch = yes ? predicates + b : st->block_count - 1;
@@ -166,7 +168,7 @@ static emlx_status resume_while(program_run *run, frame *f, const step *st, emlx
         frame_pop(run);
         return enter(run, st, 0, st->outputs, PASS_COPIES, err);
     }
-    bool yes;
+    bool yes = false;
     TRY(decide(run, "while", &yes, err));
     if (yes) return enter(run, st, 1, st->outputs, PASS_ALL, err);
     for (uint32_t i = 0; i < st->output_count; i++)

@@ -10,10 +10,10 @@ typedef struct frame frame;
 // A run between two of its steps: it holds all there is to go on with, on any thread.
 typedef struct program_run {
     emlx_device *device;
-    frame *top;             // the block that is running; NULL when the run is over
-    emlx_buffer **results;  // one reference for each output, once the run is over
+    frame *top;            // the block that is running; NULL when the run is over
+    emlx_buffer **results; // one reference for each output, once the run is over
     size_t result_count;
-    atomic_bool cancel;     // may be set by another thread
+    atomic_bool cancel; // may be set by another thread
 } program_run;
 
 // Prepares a run in a zeroed structure; `buffers` holds one for each input and is borrowed.

@@ -24,10 +24,9 @@ typedef struct dtype {
 } dtype;
 
 static const dtype dtypes[] = {
-    {"BOOL", 1},    {"U8", 1},  {"I8", 1},   {"F8_E5M2", 1}, {"F8_E4M3", 1},
-    {"F8_E8M0", 1}, {"U16", 2}, {"I16", 2},  {"F16", 2},     {"BF16", 2},
-    {"U32", 4},     {"I32", 4}, {"F32", 4},  {"U64", 8},     {"I64", 8},
-    {"F64", 8},     {"C64", 8},
+    {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E5M2", 1}, {"F8_E4M3", 1}, {"F8_E8M0", 1},
+    {"U16", 2},  {"I16", 2}, {"F16", 2}, {"BF16", 2},    {"U32", 4},     {"I32", 4},
+    {"F32", 4},  {"U64", 8}, {"I64", 8}, {"F64", 8},     {"C64", 8},
 };
 
 // How a type is stored: the dtype, and whether an element is a pair along a last axis of length 2.
@@ -188,8 +187,8 @@ static emlx_status parse_header(const char *text, size_t length, json_t **out, e
     json_error_t problem;
     *out = json_loadb(text, length, JSON_REJECT_DUPLICATES, &problem);
     if (*out == NULL)
-        return error_set(err, EMLX_FORMAT, "the header is not JSON: %.120s (byte %d)",
-                         problem.text, problem.position);
+        return error_set(err, EMLX_FORMAT, "the header is not JSON: %.120s (byte %d)", problem.text,
+                         problem.position);
     if (json_is_object(*out)) return EMLX_OK;
     return error_set(err, EMLX_FORMAT, "the header is not a JSON object");
 }
@@ -297,7 +296,9 @@ typedef struct placed {
     size_t width; // bytes of an element of its dtype
 } placed;
 
-static size_t stored_width(emlx_type type) { return type_size(type) / (storages[type].pair ? 2 : 1); }
+static size_t stored_width(emlx_type type) {
+    return type_size(type) / (storages[type].pair ? 2 : 1);
+}
 
 // Wide elements first: as sizes are multiples of widths, every array is then aligned.
 static int compare_widths(const void *left, const void *right) {
@@ -359,20 +360,37 @@ static emlx_status write_all(file_writer *file, const char *header, const placed
     return EMLX_OK;
 }
 
-static emlx_status write_file(const char *path, const char *program, const placed *order,
+emlx_status json_text(const json_t *json, size_t flags, char **text, size_t *size,
+                      emlx_error *err) {
+    size_t length = json == NULL ? 0 : json_dumpb(json, NULL, 0, flags);
+    *text = length == 0 ? NULL : mem_alloc(length + 1);
+    if (*text == NULL) return no_memory(err);
+    *size = length + 1;
+    if (json_dumpb(json, *text, length, flags) == length) return EMLX_OK;
+    mem_free(*text, *size);
+    return no_memory(err);
+}
+
+static emlx_status write_file(const char *path, const char *header, const placed *order,
                               size_t count, emlx_error *err) {
-    json_t *header = header_json(program, order, count);
-    char *text = header == NULL ? NULL : json_dumps(header, JSON_COMPACT);
-    json_decref(header);
-    if (text == NULL) return no_memory(err);
     file_writer file;
-    emlx_status status = file_create(path, &file, err);
-    if (status == EMLX_OK) {
-        status = write_all(&file, text, order, count, err);
-        if (status == EMLX_OK) status = file_commit(&file, err);
-        else file_abandon(&file);
-    }
-    free(text);
+    TRY(file_create(path, &file, err));
+    emlx_status status = write_all(&file, header, order, count, err);
+    if (status == EMLX_OK) return file_commit(&file, err);
+    file_abandon(&file);
+    return status;
+}
+
+static emlx_status write_placed(const char *path, const char *program, const placed *order,
+                                size_t count, emlx_error *err) {
+    char *text = NULL;
+    size_t size = 0;
+    json_t *header = header_json(program, order, count);
+    emlx_status status = json_text(header, JSON_COMPACT, &text, &size, err);
+    json_decref(header);
+    if (status != EMLX_OK) return status;
+    status = write_file(path, text, order, count, err);
+    mem_free(text, size);
     return status;
 }
 
@@ -384,7 +402,7 @@ emlx_status safetensors_write(const char *path, const char *program, emlx_tensor
     for (size_t i = 0; i < count; i++)
         order[i] = (placed){tensors[i], i, stored_width(emlx_tensor_type(tensors[i]))};
     qsort(order, count, sizeof *order, compare_widths);
-    emlx_status status = write_file(path, program, order, count, err);
+    emlx_status status = write_placed(path, program, order, count, err);
     mem_free(order, size);
     return status;
 }

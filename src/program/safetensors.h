@@ -25,6 +25,9 @@ void safetensors_clear(safetensors *file);
 emlx_status safetensors_tensor(const safetensors *file, const char *name, emlx_type type,
                                emlx_device *device, emlx_tensor **out, emlx_error *err);
 
+// The JSON as text that ends with a NUL, in memory of ours; `size` counts the NUL.
+emlx_status json_text(const json_t *json, size_t flags, char **text, size_t *size, emlx_error *err);
+
 // Writes the tensors under the names "t0", "t1", ... and the program's text.
 emlx_status safetensors_write(const char *path, const char *program, emlx_tensor *const *tensors,
                               size_t count, emlx_error *err);

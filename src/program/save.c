@@ -3,8 +3,6 @@
 // docs/program-format.md is the description of what is written.
 #include <jansson.h>
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 #include "base/error.h"
 #include "program/block.h"
@@ -26,7 +24,9 @@ static emlx_status no_memory(emlx_error *err) {
 static bool put(json_t *object, const char *key, json_t *value) {
     return json_object_set_new(object, key, value) == 0;
 }
-static bool append(json_t *array, json_t *value) { return json_array_append_new(array, value) == 0; }
+static bool append(json_t *array, json_t *value) {
+    return json_array_append_new(array, value) == 0;
+}
 
 // Attributes -------------------------------------------------------------------------------------
 
@@ -187,9 +187,9 @@ static emlx_status inputs_json(const emlx_block *block, json_t *to, emlx_error *
         const emlx_shape *shape = emlx_tensor_shape(block_symbol(block, port->value));
         json_t *name;
         TRY(name_json(port->name, &name, err));
-        json_t *input = json_pack("{s:o, s:s, s:o}", "name", name, "type",
-                                  type_text(block, port->value), "shape",
-                                  ints_json(shape->dims, (size_t)shape->rank));
+        json_t *input =
+            json_pack("{s:o, s:s, s:o}", "name", name, "type", type_text(block, port->value),
+                      "shape", ints_json(shape->dims, (size_t)shape->rank));
         if (!append(to, input)) return no_memory(err);
     }
     return EMLX_OK;
@@ -201,8 +201,8 @@ static emlx_status outputs_json(const emlx_block *block, const uint32_t *numbers
         const block_port *port = &block->outputs.items[i];
         json_t *name;
         TRY(name_json(port->name, &name, err));
-        json_t *output = json_pack("{s:o, s:I}", "name", name, "value",
-                                   (json_int_t)numbers[port->value]);
+        json_t *output =
+            json_pack("{s:o, s:I}", "name", name, "value", (json_int_t)numbers[port->value]);
         if (!append(to, output)) return no_memory(err);
     }
     return EMLX_OK;
@@ -223,30 +223,35 @@ static emlx_status block_json(writer *w, const emlx_block *block, json_t **out, 
     json_t *to = json_pack("{s:[], s:[], s:[]}", "inputs", "code", "outputs");
     emlx_status status = to == NULL ? no_memory(err) : fill_block(w, block, numbers, to, err);
     mem_free(numbers, (block->symbols.count + 1) * sizeof *numbers);
-    if (status == EMLX_OK) *out = to;
-    else json_decref(to);
+    if (status == EMLX_OK)
+        *out = to;
+    else
+        json_decref(to);
     return status;
 }
 
 // Files ------------------------------------------------------------------------------------------
 
-static emlx_status program_text(writer *w, const emlx_block *block, char **out, emlx_error *err) {
+static emlx_status program_text(writer *w, const emlx_block *block, char **out, size_t *size,
+                                emlx_error *err) {
     json_t *main;
     TRY(block_json(w, block, &main, err));
     json_t *program = json_pack("{s:i, s:o}", "version", FORMAT_VERSION, "main", main);
     // 17 digits give every double back exactly.
-    *out = program == NULL ? NULL : json_dumps(program, JSON_COMPACT | JSON_REAL_PRECISION(17));
+    emlx_status status = json_text(program, JSON_COMPACT | JSON_REAL_PRECISION(17), out, size, err);
     json_decref(program);
-    return *out == NULL ? no_memory(err) : EMLX_OK;
+    return status;
 }
 
 static emlx_status save(writer *w, const emlx_block *block, const char *path, emlx_error *err) {
-    char *text;
-    TRY(program_text(w, block, &text, err));
-    emlx_status status = emlx_eval(w->literals.items, w->literals.count, err);
+    char *text = NULL;
+    size_t size = 0;
+    TRY(program_text(w, block, &text, &size, err));
+    emlx_status status = EMLX_OK;
+    if (w->literals.count > 0) status = emlx_eval(w->literals.items, w->literals.count, err);
     if (status == EMLX_OK)
         status = safetensors_write(path, text, w->literals.items, w->literals.count, err);
-    free(text);
+    mem_free(text, size);
     return status;
 }
 

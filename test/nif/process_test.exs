@@ -6,7 +6,7 @@ defmodule EMLX.NIF.ProcessTest do
 
   # A computation that takes a while: dependent products of square matrices.
   defp slow(n \\ 20) do
-    side = 512
+    side = 256
     matrix = apply_op(:constant, [], [shape: {side, side}, value: 0.001], :f32)
     axes = [contract_left: [1], batch_left: [], contract_right: [0], batch_right: []]
     Enum.reduce(1..n, matrix, fn _, t -> apply_op(:dot, [t, matrix], axes) end)
@@ -36,7 +36,7 @@ defmodule EMLX.NIF.ProcessTest do
 
     assert_receive {:binary, binary}
     assert eventually(fn -> active_bytes() <= before + @size * 4 + 4096 end)
-    assert <<0.0::float-32-native, 1.0::float-32-native, _::binary>> = binary
+    assert <<_::32, 1.0::float-32-native, _::binary>> = binary
     send(self(), byte_size(binary))
     assert active_bytes() >= before + @size * 4
   end

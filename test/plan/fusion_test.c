@@ -2,27 +2,12 @@
 // fusion_test.c - planning many ops together gives what computing them one by one gives, on random
 // graphs of every kind of primitive.
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
-#include "emlx.h"
+#include "tensors.h"
 
 enum { GRAPHS = 400, OPS = 40, START = 4, MOST = START + OPS };
-
-static emlx_device *device;
-static uint64_t state;
-
-static uint32_t draw(uint32_t below) {
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(state >> 33) % below;
-}
 
 // Every tensor twice: as part of a growing graph, and computed at once.
 typedef struct pair {
@@ -34,14 +19,6 @@ typedef struct forest {
     char trace[MOST][96];
     int count;
 } forest;
-
-static emlx_attr ints(const char *name, const int64_t *values, size_t count) {
-    return (emlx_attr){.name = name, .kind = EMLX_ATTR_INTS, .ints = values, .count = count};
-}
-
-static emlx_attr integer(const char *name, int64_t value) {
-    return (emlx_attr){.name = name, .kind = EMLX_ATTR_INT, .value = {.as.s = value}};
-}
 
 static void must(emlx_status status, const emlx_error *err) {
     if (status != EMLX_OK) fail_msg("%s", err->message);
@@ -59,10 +36,10 @@ static void grow(forest *f, const char *name, const int *operands, size_t count,
         lazy[i] = f->pairs[operands[i]].lazy;
         eager[i] = f->pairs[operands[i]].eager;
     }
-    if (emlx_apply(op, device, lazy, count, attrs, attr_count, EMLX_TYPE_DEFAULT, &new->lazy,
+    if (emlx_apply(op, test_device, lazy, count, attrs, attr_count, EMLX_TYPE_DEFAULT, &new->lazy,
                    &err) != EMLX_OK)
         return;
-    must(emlx_apply(op, device, eager, count, attrs, attr_count, EMLX_TYPE_DEFAULT, &new->eager,
+    must(emlx_apply(op, test_device, eager, count, attrs, attr_count, EMLX_TYPE_DEFAULT, &new->eager,
                     &err),
          &err);
     must(emlx_eval(&new->eager, 1, &err), &err);
@@ -83,7 +60,7 @@ static pair leaf(emlx_type type, const emlx_shape *shape) {
         if (type == EMLX_U8) ((uint8_t *)data)[i] = (uint8_t)draw(3);
         if (type == EMLX_S64) ((int64_t *)(void *)data)[i] = (int64_t)draw(3);
     }
-    must(emlx_tensor_from_data(device, type, shape, data, size, &p.lazy, &err), &err);
+    must(emlx_tensor_from_data(test_device, type, shape, data, size, &p.lazy, &err), &err);
     p.eager = emlx_tensor_retain(p.lazy);
     free(data);
     return p;
@@ -101,15 +78,15 @@ static void grow_view(forest *f, int x) {
         list[d] = lengths[d] < s->dims[d] ? draw((uint32_t)(s->dims[d] - lengths[d] + 1)) : 0;
         strides[d] = 1 + draw(2);
     }
-    emlx_attr slice[3] = {ints("starts", list, (size_t)s->rank),
-                          ints("lengths", lengths, (size_t)s->rank),
-                          ints("strides", strides, (size_t)s->rank)};
+    emlx_attr slice[3] = {with_ints("starts", list, (size_t)s->rank),
+                          with_ints("lengths", lengths, (size_t)s->rank),
+                          with_ints("strides", strides, (size_t)s->rank)};
     if (draw(2) == 0) {
         grow(f, "slice", &x, 1, slice, 3);
         return;
     }
     for (int d = 0; d < s->rank; d++) list[d] = (d + 1) % s->rank;
-    emlx_attr axes = ints("axes", list, (size_t)s->rank);
+    emlx_attr axes = with_ints("axes", list, (size_t)s->rank);
     if (draw(2) == 0) grow(f, "transpose", &x, 1, &axes, 1);
     else if (s->rank > 0) {
         axes.count = 1;
@@ -124,7 +101,7 @@ static void grow_shape(forest *f, int x) {
         int64_t count = emlx_shape_count(s);
         dims[0] = count % 2 == 0 ? 2 : 1;
         dims[1] = count / dims[0];
-        emlx_attr shape = ints("shape", dims, 2);
+        emlx_attr shape = with_ints("shape", dims, 2);
         grow(f, "reshape", &x, 1, &shape, 1);
         return;
     }
@@ -134,8 +111,8 @@ static void grow_shape(forest *f, int x) {
         dims[d + 1] = s->dims[d];
         axes[d] = d + 1;
     }
-    emlx_attr attrs[2] = {ints("shape", dims, (size_t)s->rank + 1),
-                          ints("axes", axes, (size_t)s->rank)};
+    emlx_attr attrs[2] = {with_ints("shape", dims, (size_t)s->rank + 1),
+                          with_ints("axes", axes, (size_t)s->rank)};
     grow(f, "broadcast", &x, 1, attrs, 2);
 }
 
@@ -145,12 +122,11 @@ static void grow_reduce(forest *f, int x) {
     if (s->rank == 0) return;
     int64_t axis = draw((uint32_t)s->rank);
     uint32_t which = draw(5);
-    emlx_attr attrs[2] = {ints("axes", &axis, 1), {.name = "keep_axes", .kind = EMLX_ATTR_BOOL}};
-    attrs[1].value.as.s = draw(2);
+    emlx_attr attrs[2] = {with_ints("axes", &axis, 1), with_bool("keep_axes", draw(2))};
     if (which < 4) {
         grow(f, names[which], &x, 1, attrs, 2);
     } else {
-        attrs[0] = integer("axis", axis);
+        attrs[0] = with_int("axis", axis);
         grow(f, names[which], &x, 1, attrs, 1);
     }
 }
@@ -159,13 +135,13 @@ static void grow_write(forest *f, int x, int y) {
     const emlx_shape *s = shape_of(f, x);
     int64_t list[3 * EMLX_MAX_RANK] = {0};
     if (s->rank == 0) return;
-    emlx_attr axis = integer("axis", draw((uint32_t)s->rank));
+    emlx_attr axis = with_int("axis", draw((uint32_t)s->rank));
     int both[2] = {x, draw(2) == 0 ? x : y};
     switch (draw(3)) {
     case 0: grow(f, "concatenate", both, 2, &axis, 1); break;
     case 1: {
         for (int i = 0; i < 3 * s->rank; i++) list[i] = i % 3 == 2 ? (int)draw(2) : (int)draw(4) - 1;
-        emlx_attr padding = ints("padding", list, 3 * (size_t)s->rank);
+        emlx_attr padding = with_ints("padding", list, 3 * (size_t)s->rank);
         for (int i = 0; i < f->count; i++)
             if (shape_of(f, i)->rank == 0) both[1] = i;
         grow(f, "pad", both, 2, &padding, 1);
@@ -173,7 +149,7 @@ static void grow_write(forest *f, int x, int y) {
     }
     default: {
         for (int i = 0; i < s->rank; i++) list[i] = (int)draw(4) - 1;
-        emlx_attr starts = ints("starts", list, (size_t)s->rank);
+        emlx_attr starts = with_ints("starts", list, (size_t)s->rank);
         both[1] = y;
         grow(f, "put_slice", both, 2, &starts, 1);
     }
@@ -184,16 +160,16 @@ static void grow_whole(forest *f, int x, int y) {
     const emlx_shape *s = shape_of(f, x);
     if (s->rank == 0) return;
     int64_t axis = draw((uint32_t)s->rank), other = draw(2), none = 0;
-    emlx_attr sort = integer("axis", axis);
-    emlx_attr dot[4] = {ints("contract_left", &axis, 1), ints("contract_right", &other, 1),
-                        ints("batch_left", &none, 0), ints("batch_right", &none, 0)};
+    emlx_attr sort = with_int("axis", axis);
+    emlx_attr dot[4] = {with_ints("contract_left", &axis, 1), with_ints("contract_right", &other, 1),
+                        with_ints("batch_left", &none, 0), with_ints("batch_right", &none, 0)};
     int both[2] = {x, y};
     switch (draw(3)) {
     case 0: grow(f, draw(2) ? "sort" : "argsort", &x, 1, &sort, 1); break;
     case 1: grow(f, "dot", both, 2, dot, 4); break;
     default: {
         // The last leaf holds indices from 0 to 2.
-        emlx_attr axes = ints("axes", &axis, 1);
+        emlx_attr axes = with_ints("axes", &axis, 1);
         both[1] = START - 1;
         if (s->dims[axis] > 2) grow(f, "gather", both, 2, &axes, 1);
     }
@@ -221,16 +197,6 @@ static void grow_any(forest *f) {
     }
 }
 
-static double element(const void *data, emlx_type type, int64_t i) {
-    switch (type) {
-    case EMLX_F32: return ((const float *)data)[i];
-    case EMLX_S32: return ((const int32_t *)data)[i];
-    case EMLX_U32: return ((const uint32_t *)data)[i];
-    case EMLX_S64: return (double)((const int64_t *)data)[i];
-    default: return ((const uint8_t *)data)[i];
-    }
-}
-
 // Sums are accumulated tile by tile and tiles differ in size, hence the tolerance for floats.
 static void compare(const forest *f, int which) {
     const void *a, *b;
@@ -241,7 +207,7 @@ static void compare(const forest *f, int which) {
     must(emlx_tensor_data(p->eager, &b, &err), &err);
     assert_int_equal(type, emlx_tensor_type(p->eager));
     for (int64_t i = 0; i < emlx_shape_count(emlx_tensor_shape(p->lazy)); i++) {
-        double x = element(a, type, i), y = element(b, type, i);
+        double x = element_get(type, a, i), y = element_get(type, b, i);
         double slack = type == EMLX_F32 ? 1e-5 * (1 + fabs(y)) : 0;
         if (fabs(x - y) <= slack || (isnan(x) && isnan(y)) || x == y) continue;
         for (int t = START; t < f->count; t++) print_message("%s\n", f->trace[t]);
@@ -251,7 +217,7 @@ static void compare(const forest *f, int which) {
 
 static void run_graph(uint32_t seed) {
     forest f = {.count = START};
-    state = seed * 2654435761u + 1;
+    draw_seed(seed);
     emlx_shape shape = {2, {3 + draw(4), 2 + draw(40)}}, row = {1, {shape.dims[1]}}, scalar = {0};
     if (seed % 50 == 0) shape.dims[0] = 700;
     f.pairs[0] = leaf(EMLX_F32, &shape);
@@ -282,18 +248,7 @@ static void fused_equals_unfused(void **unused) {
     for (uint32_t seed = 1; seed <= GRAPHS; seed++) run_graph(seed);
 }
 
-static int open_device(void **unused) {
-    (void)unused;
-    return emlx_device_open("cpu", &device, NULL) == EMLX_OK ? 0 : -1;
-}
-
-static int close_device(void **unused) {
-    (void)unused;
-    emlx_device_release(device);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(fused_equals_unfused)};
-    return cmocka_run_group_tests(tests, open_device, close_device);
+    return RUN_ON_CPU("plan/fusion", tests);
 }

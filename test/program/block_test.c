@@ -58,9 +58,9 @@ static void wrong_op_calls_are_refused(void **state) {
     int64_t axis = 0;
     emlx_attr twice[] = {{.name = "axes", .kind = EMLX_ATTR_INTS, .ints = &axis, .count = 1},
                          {.name = "axes", .kind = EMLX_ATTR_INTS, .ints = &axis, .count = 1}};
-    assert_error(emlx_block_apply(b, emlx_op_find("sum"), &x, 1, twice, 2, EMLX_TYPE_DEFAULT,
-                                  &value, &err),
-                 EMLX_INVALID, err, "twice");
+    assert_error(
+        emlx_block_apply(b, emlx_op_find("sum"), &x, 1, twice, 2, EMLX_TYPE_DEFAULT, &value, &err),
+        EMLX_INVALID, err, "twice");
     assert_null(emlx_block_shape(b, 2, NULL));
     emlx_block_release(b);
 }
@@ -167,12 +167,9 @@ static void nesting_is_bounded(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(values_have_types_and_shapes),
-        cmocka_unit_test(wrong_inputs_are_refused),
-        cmocka_unit_test(wrong_op_calls_are_refused),
-        cmocka_unit_test(wrong_conds_are_refused),
-        cmocka_unit_test(wrong_whiles_are_refused),
-        cmocka_unit_test(taken_blocks_are_closed),
+        cmocka_unit_test(values_have_types_and_shapes), cmocka_unit_test(wrong_inputs_are_refused),
+        cmocka_unit_test(wrong_op_calls_are_refused),   cmocka_unit_test(wrong_conds_are_refused),
+        cmocka_unit_test(wrong_whiles_are_refused),     cmocka_unit_test(taken_blocks_are_closed),
         cmocka_unit_test(nesting_is_bounded),
     };
     return RUN_TESTS("program/block", tests);

@@ -47,8 +47,8 @@ static uint32_t constant(emlx_block *b, emlx_number number, emlx_type type) {
     uint32_t value;
     emlx_attr attrs[] = {{.name = "shape", .kind = EMLX_ATTR_INTS},
                          {.name = "value", .kind = EMLX_ATTR_NUMBER, .value = number}};
-    assert_ok(
-        emlx_block_apply(b, emlx_op_find("constant"), NULL, 0, attrs, 2, type, &value, &err), err);
+    assert_ok(emlx_block_apply(b, emlx_op_find("constant"), NULL, 0, attrs, 2, type, &value, &err),
+              err);
     return value;
 }
 
@@ -221,8 +221,9 @@ void assert_sample(emlx_program *program, emlx_device *device, const float x[6],
     assert_ok(emlx_program_run(program, inputs, 2, outputs, 6, &err), err);
     float loop[6], choice[6], sum[3], expected[6], total = 0;
     for (int i = 0; i < 6; i++) total += x[i];
+    int32_t rounds = n * (n - 1) / 2;
     for (int i = 0; i < 6; i++) {
-        loop[i] = x[i] + (float)(n * (n - 1) / 2);
+        loop[i] = x[i] + (float)rounds;
         choice[i] = total > 10 ? x[i] * 2 : total > 0 ? x[i] + literal[i % 3] : -x[i];
         expected[i] = expf(x[i]);
     }

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// math_exp.h - the exponential function and what is made of it. See math_core.h.
+#ifndef EMLX_CPU_MATH_EXP_H
+#define EMLX_CPU_MATH_EXP_H
+
+#include "engines/cpu/math_core.h"
+
+// exp(y) = scale * (1 + rest), scale a power of two, |rest| < 0.42. So exp(y) - 1 can be had
+// without cancellation.
+typedef struct math_scaled {
+    double scale;
+    double rest;
+} math_scaled;
+
+// exp(r) * 2^k for |r| <= ln(2) / 2, where k is in the low bits of `rounded`.
+// exp(r) - 1 = r + r^2 p(r); fit error 2^-43.4.
+MATH_INLINE math_scaled math_exp_reduced(double r, double rounded) {
+    static const double p[8] = {0x1.fffffffff839ap-2,  0x1.5555555566162p-3,  0x1.5555557265ff3p-5,
+                                0x1.111110e3a63a7p-7,  0x1.6c1651130d8c8p-10, 0x1.a01a762614d06p-13,
+                                0x1.a157015f6ca58p-16, 0x1.71effbe4d4d13p-19};
+    double r2 = r * r;
+    math_scaled e;
+    e.scale = math_from_bits((math_bits(rounded) << 52) + MATH_EXPONENT_ONE);
+    e.rest = math_madd(r2, math_poly8(r, r2, r2 * r2, p), r);
+    return e;
+}
+
+// For |y| < 700. The error of r is at most 2^-52 |y|.
+MATH_INLINE math_scaled math_exp_split(double y) {
+    double rounded = math_madd(y, MATH_LOG2E, MATH_ROUNDER);
+    double k = rounded - MATH_ROUNDER;
+    return math_exp_reduced(math_madd(k, -MATH_LN2, y), rounded);
+}
+
+MATH_INLINE double math_exp_join(math_scaled e) { return math_madd(e.scale, e.rest, e.scale); }
+
+// exp(y) for |y| < 700.
+MATH_INLINE double math_exp(double y) { return math_exp_join(math_exp_split(y)); }
+
+// 2^y for |y| < 1000.
+MATH_INLINE double math_exp2(double y) {
+    double rounded = y + MATH_ROUNDER;
+    return math_exp_join(math_exp_reduced((y - (rounded - MATH_ROUNDER)) * MATH_LN2, rounded));
+}
+
+// exp(y) - 1 for |y| < 700; loses the sign of zero.
+MATH_INLINE double math_expm1(double y) {
+    math_scaled e = math_exp_split(y);
+    return math_madd(e.scale, e.rest, e.scale - 1.0);
+}
+
+// With n = exp(2 y) - 1: tanh(y) = n / (n + 2).
+MATH_INLINE double math_tanh(double y) {
+    double n = math_expm1(y + y);
+    return n / (n + 2.0);
+}
+
+// With n = exp(y) - 1: sinh(y) = (n + n / (n + 1)) / 2.
+MATH_INLINE double math_sinh(double y) {
+    double n = math_expm1(y);
+    return 0.5 * (n + n / (n + 1.0));
+}
+
+MATH_INLINE double math_cosh(double y) {
+    double e = math_exp(y);
+    return 0.5 * (e + 1.0 / e);
+}
+
+MATH_INLINE double math_sigmoid(double y) { return 1.0 / (1.0 + math_exp(-y)); }
+
+#endif

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// tensors.c - tensors in tests.
+#include "tensors.h"
+
+#include <stdlib.h>
+
+emlx_device *test_device;
+static uint64_t draw_state = 1;
+
+int open_test_device(void **state) {
+    (void)state;
+    return emlx_device_open("cpu", &test_device, NULL) == EMLX_OK ? 0 : -1;
+}
+
+int close_test_device(void **state) {
+    (void)state;
+    emlx_device_release(test_device);
+    return 0;
+}
+
+void draw_seed(uint64_t seed) { draw_state = seed * 2654435761u + 1; }
+
+uint32_t draw(uint32_t below) {
+    draw_state = draw_state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(draw_state >> 33) % below;
+}
+
+#define ELEMENT_TYPES(XX)                                                                          \
+    XX(U8, uint8_t)                                                                                \
+    XX(U16, uint16_t)                                                                              \
+    XX(U32, uint32_t)                                                                              \
+    XX(U64, uint64_t)                                                                              \
+    XX(S8, int8_t)                                                                                 \
+    XX(S16, int16_t)                                                                               \
+    XX(S32, int32_t)                                                                               \
+    XX(S64, int64_t)                                                                               \
+    XX(F32, float)                                                                                 \
+    XX(F64, double)
+
+double element_get(emlx_type type, const void *data, int64_t index) {
+    switch (type) {
+#define XX(name, ctype)                                                                            \
+    case EMLX_##name: return (double)((const ctype *)data)[index];
+        ELEMENT_TYPES(XX)
+#undef XX
+    default: fail_msg("no elements of %s in tests", emlx_type_name(type));
+    }
+    return 0;
+}
+
+void element_set(emlx_type type, void *data, int64_t index, double value) {
+    switch (type) {
+#define XX(name, ctype)                                                                            \
+    case EMLX_##name: ((ctype *)data)[index] = (ctype)value; break;
+        ELEMENT_TYPES(XX)
+#undef XX
+    default: fail_msg("no elements of %s in tests", emlx_type_name(type));
+    }
+}
+
+emlx_tensor *tensor_of(emlx_type type, const emlx_shape *shape, const double *values) {
+    int64_t count = emlx_shape_count(shape);
+    size_t size = (size_t)count * emlx_type_size(type);
+    void *data = malloc(size + 1);
+    emlx_error err;
+    emlx_tensor *t;
+    assert_non_null(data);
+    for (int64_t i = 0; i < count; i++) element_set(type, data, i, values[i]);
+    assert_ok(emlx_tensor_from_data(test_device, type, shape, data, size, &t, &err), err);
+    free(data);
+    return t;
+}
+
+emlx_tensor *random_tensor(emlx_type type, const emlx_shape *shape, int low, int high) {
+    int64_t count = emlx_shape_count(shape);
+    double *values = malloc(((size_t)count + 1) * sizeof *values);
+    assert_non_null(values);
+    for (int64_t i = 0; i < count; i++) {
+        values[i] = low + (int)draw((uint32_t)(high - low + 1));
+        if (type >= EMLX_F8) values[i] += draw(8) / 8.0;
+    }
+    emlx_tensor *t = tensor_of(type, shape, values);
+    free(values);
+    return t;
+}
+
+double *values_of(emlx_tensor *tensor) {
+    int64_t count = emlx_shape_count(emlx_tensor_shape(tensor));
+    double *values = malloc(((size_t)count + 1) * sizeof *values);
+    const void *data;
+    emlx_error err;
+    assert_non_null(values);
+    assert_ok(emlx_tensor_data(tensor, &data, &err), err);
+    for (int64_t i = 0; i < count; i++) values[i] = element_get(emlx_tensor_type(tensor), data, i);
+    return values;
+}
+
+emlx_attr with_ints(const char *name, const int64_t *values, size_t count) {
+    return (emlx_attr){.name = name, .kind = EMLX_ATTR_INTS, .ints = values, .count = count};
+}
+
+emlx_attr with_int(const char *name, int64_t value) {
+    return (emlx_attr){.name = name, .kind = EMLX_ATTR_INT, .value = {.as.s = value}};
+}
+
+emlx_attr with_bool(const char *name, bool value) {
+    return (emlx_attr){.name = name, .kind = EMLX_ATTR_BOOL, .value = {.as.s = value}};
+}
+
+emlx_attr with_text(const char *name, const char *text) {
+    return (emlx_attr){.name = name, .kind = EMLX_ATTR_TEXT, .text = text};
+}
+
+emlx_tensor *apply_to(const char *op, emlx_tensor *const *operands, size_t count,
+                      const emlx_attr *attrs, size_t attr_count, emlx_type type) {
+    emlx_error err;
+    emlx_tensor *out;
+    assert_non_null(emlx_op_find(op));
+    assert_ok(emlx_apply(emlx_op_find(op), test_device, operands, count, attrs, attr_count, type,
+                         &out, &err),
+              err);
+    return out;
+}
+
+void unravel(const emlx_shape *shape, int64_t position, int64_t *index) {
+    for (int32_t d = shape->rank - 1; d >= 0; d--) {
+        index[d] = position % shape->dims[d];
+        position /= shape->dims[d];
+    }
+}
+
+int64_t ravel(const emlx_shape *shape, const int64_t *index) {
+    int64_t position = 0;
+    for (int32_t d = 0; d < shape->rank; d++) position = position * shape->dims[d] + index[d];
+    return position;
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// tensors.h - tensors in tests, tersely: the CPU device, data in and out as doubles, ops by name.
+// Every helper fails the test on an error.
+#ifndef EMLX_TEST_TENSORS_H
+#define EMLX_TEST_TENSORS_H
+
+#include "test.h"
+
+// Open while a group made by RUN_ON_CPU runs.
+extern emlx_device *test_device;
+int open_test_device(void **state);
+int close_test_device(void **state);
+#define RUN_ON_CPU(name, tests)                                                                    \
+    cmocka_run_group_tests_name(name, tests, open_test_device, close_test_device)
+
+// Pseudo-random numbers that are the same in every run.
+void draw_seed(uint64_t seed);
+uint32_t draw(uint32_t below);
+
+// The number at `index` of an array of `type`, and storing one there; bf16 and f16 excepted.
+double element_get(emlx_type type, const void *data, int64_t index);
+void element_set(emlx_type type, void *data, int64_t index, double value);
+
+// A tensor of small whole numbers and, for floats, fractions.
+emlx_tensor *random_tensor(emlx_type type, const emlx_shape *shape, int low, int high);
+emlx_tensor *tensor_of(emlx_type type, const emlx_shape *shape, const double *values);
+// The elements, computed; to be freed.
+double *values_of(emlx_tensor *tensor);
+
+emlx_attr with_ints(const char *name, const int64_t *values, size_t count);
+emlx_attr with_int(const char *name, int64_t value);
+emlx_attr with_bool(const char *name, bool value);
+emlx_attr with_text(const char *name, const char *text);
+// op applied to operands; `type` may be EMLX_TYPE_DEFAULT.
+emlx_tensor *apply_to(const char *op, emlx_tensor *const *operands, size_t count,
+                      const emlx_attr *attrs, size_t attr_count, emlx_type type);
+
+// Row-major position of an index, and the index at a position.
+void unravel(const emlx_shape *shape, int64_t position, int64_t *index);
+int64_t ravel(const emlx_shape *shape, const int64_t *index);
+
+#endif
