@@ -101,6 +101,8 @@ SANITIZE_FLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointe
 BASE_FLAGS := -std=gnu17 $(CFLAGS) $(WARNINGS) -fPIC -fvisibility=hidden -ffp-contract=off \
               $(SANITIZE_FLAGS)
 LINK_FLAGS := $(CFLAGS) $(SANITIZE_FLAGS) $(LDFLAGS)
+# What is shipped goes without debugging information; the objects and libemlx.a keep it.
+SHIP_FLAGS := $(if $(SANITIZE),,-Wl,-S)
 
 # The tile kernels read no errno and no floating-point exception flags. Never -ffast-math: NaN,
 # infinities and the order of sums mean something.
@@ -166,18 +168,18 @@ $(LIB_STATIC): $(LIB_OBJECTS) $(OBJ)/sources
 	$(call short,AR,$@)$(AR) qcs $@ $(LIB_OBJECTS)
 
 $(LIB_SHARED): $(LIB_OBJECTS) $(OBJ)/sources
-	$(call short,LD,$@)$(CC) $(LINK_FLAGS) $(SHARED_FLAGS) -o $@ $(LIB_OBJECTS) $(LIBS)
+	$(call short,LD,$@)$(CC) $(LINK_FLAGS) $(SHIP_FLAGS) $(SHARED_FLAGS) -o $@ $(LIB_OBJECTS) $(LIBS)
 
 $(LIB_LINK): $(LIB_SHARED)
 	@ln -sf $(notdir $<) $@
 
 $(CLI): $(CLI_OBJECTS) $(LIB_STATIC)
-	$(call short,LD,$@)$(CC) $(LINK_FLAGS) -o $@ $(CLI_OBJECTS) $(LIB_STATIC) $(LIBS)
+	$(call short,LD,$@)$(CC) $(LINK_FLAGS) $(SHIP_FLAGS) -o $@ $(CLI_OBJECTS) $(LIB_STATIC) $(LIBS)
 
 # Written beside and renamed, because a running BEAM may have the old one mapped.
 $(NIF): $(NIF_OBJECTS) $(LIB_STATIC)
 	@mkdir -p $(@D)
-	$(call short,LD,$@)$(CC) $(LINK_FLAGS) $(NIF_FLAGS) -o $@.new $(NIF_OBJECTS) $(LIB_STATIC) $(LIBS)
+	$(call short,LD,$@)$(CC) $(LINK_FLAGS) $(SHIP_FLAGS) $(NIF_FLAGS) -o $@.new $(NIF_OBJECTS) $(LIB_STATIC) $(LIBS)
 	@mv -f $@.new $@
 
 # Mix looks in its build directory, whose priv usually is a link to ours.
@@ -214,12 +216,17 @@ test:
 
 demo:
 	@scripts/setup
-	@$(MAKE) --no-print-directory all
-	@unset MAKEFLAGS MAKELEVEL MFLAGS; EMLX_CLI=$(abspath $(CLI)) scripts/demo
+	@$(MAKE) --no-print-directory all $(BUILD)/examples/digits
+	@unset MAKEFLAGS MAKELEVEL MFLAGS; scripts/demo $(BUILD)
 
 # Benchmarks -------------------------------------------------------------------------------------
 
 $(BUILD)/bench/%: $(OBJ)/bench/%.o $(LIB_STATIC)
+	@mkdir -p $(@D)
+	$(call short,LD,$@)$(CC) $(LINK_FLAGS) -o $@ $< $(LIB_STATIC) $(LIBS)
+
+# Examples see the public header only.
+$(BUILD)/examples/%: $(OBJ)/examples/%.o $(LIB_STATIC)
 	@mkdir -p $(@D)
 	$(call short,LD,$@)$(CC) $(LINK_FLAGS) -o $@ $< $(LIB_STATIC) $(LIBS)
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// chain.c - the fused chain tanh(a * b + a) * b on 4096 x 4096 f32, beside a triad loop over as many
-// bytes on two threads: the time that memory alone takes.
+// chain.c - the fused chain tanh(a * b + a) * b on 4096 x 4096 f32, beside a triad loop over as
+// many bytes on two threads: the time that memory alone takes.
 #include <math.h>
 #include <pthread.h>
 

@@ -9,7 +9,7 @@
 
 #include "emlx.h"
 
-enum { EPOCHS = 15, BAR = 30, MOST = 64 };
+enum { EPOCHS = 30, BAR = 30, MOST = 64 };
 
 static emlx_error err;
 
@@ -48,8 +48,10 @@ static void report(const int32_t *seen, const uint8_t *meant, int64_t count) {
     for (int row = 0; row < 10; row++) {
         printf("\n%4d", row);
         for (int d = 0; d < 10; d++) {
-            if (counts[row][d] > 0) printf("%4d", counts[row][d]);
-            else printf("   .");
+            if (counts[row][d] > 0)
+                printf("%4d", counts[row][d]);
+            else
+                printf("   .");
         }
     }
     printf("\n\naccuracy: %.3f\n", (double)right / (double)count);

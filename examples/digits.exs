@@ -108,8 +108,8 @@ end
 Nx.default_backend({EMLX.Backend, device: :cpu})
 Nx.Defn.default_options(compiler: EMLX)
 
-epochs = 15
-table = Nx.from_numpy(File.read!(Path.join(__DIR__, "data/digits.npy")))
+epochs = 30
+table = Nx.load_numpy!(File.read!(Path.join(__DIR__, "data/digits.npy")))
 
 case System.argv() do
   ["--export", folder] ->

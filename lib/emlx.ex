@@ -71,7 +71,8 @@ defmodule EMLX do
   `Nx.Defn.compile/3`. Given as a keyword list, its keys name the inputs: a tensor
   is called by its key, a tensor in a container by its path, such as
   `"params.dense.kernel"`. Without names they are `"arg0"`, `"arg1"` and so on.
-  Outputs are named in the same way; a single tensor is called `"output"`.
+  Outputs are named in the same way; a single tensor is called `"output"`, the
+  members of a tuple `"output0"`, `"output1"` and so on.
 
   The function itself must be given, not what `Nx.Defn.jit/2` made of it.
 

@@ -114,6 +114,29 @@ ERL_NIF_TERM nif_memory_reset_peak(ErlNifEnv *env, int argc, const ERL_NIF_TERM 
     return atoms.ok;
 }
 
+// The VM sees a handle of a few words, not what it holds, and so would let the garbage of a process
+// grow without bound. Whoever finds that the bytes in use have doubled since the last such time
+// is asked to collect its garbage.
+static const uint64_t least_pressure = (uint64_t)256 << 20;
+static _Atomic uint64_t next_pressure = (uint64_t)256 << 20;
+
+ERL_NIF_TERM nif_memory_pressure(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)env, (void)argc, (void)argv;
+    emlx_memory info;
+    emlx_memory_info(&info);
+    return info.active > atomic_load(&next_pressure) ? atoms.yes : atoms.no;
+}
+
+// After a collection: what is in use now is no garbage of that process.
+ERL_NIF_TERM nif_memory_relieved(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)env, (void)argc, (void)argv;
+    emlx_memory info;
+    emlx_memory_info(&info);
+    uint64_t next = info.active > least_pressure / 2 ? 2 * info.active : least_pressure;
+    atomic_store(&next_pressure, next);
+    return atoms.ok;
+}
+
 // Loading -------------------------------------------------------------------------------------
 
 // The library's threads outlive any one module version, so it must never be unmapped: opening it

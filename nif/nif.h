@@ -191,6 +191,8 @@ emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, emlx_block **out, emlx
     XX(memory_set_cache_limit, 1)                                                                  \
     XX(memory_clear_cache, 0)                                                                      \
     XX(memory_reset_peak, 0)                                                                       \
+    XX(memory_pressure, 0)                                                                         \
+    XX(memory_relieved, 0)                                                                         \
     XX(from_binary, 4)                                                                             \
     XX(to_binary, 2)                                                                               \
     XX(deallocate, 1)                                                                              \

@@ -96,17 +96,16 @@ defmodule EMLX.Call do
      batch_right: batch_right}
   end
 
-  # Starts are all integers or all scalar tensors.
   def new(:slice, _out, [tensor, starts, lengths, strides]) do
     if Enum.all?(starts, &is_integer/1),
       do: {[tensor], starts: starts, lengths: lengths, strides: strides},
-      else: {[tensor | starts], lengths: lengths, strides: strides}
+      else: {[tensor | scalars(starts)], lengths: lengths, strides: strides}
   end
 
   def new(:put_slice, _out, [tensor, starts, slice]) do
     if Enum.all?(starts, &is_integer/1),
       do: {[tensor, slice], starts: starts},
-      else: {[tensor, slice | starts], []}
+      else: {[tensor, slice | scalars(starts)], []}
   end
 
   def new(:gather, _out, [tensor, indices, options]),
@@ -142,6 +141,15 @@ defmodule EMLX.Call do
     raise ArgumentError,
           "EMLX #{unquote(Mix.Project.config()[:version])} has no operation #{name}; to compute " <>
             "it elsewhere, transfer its operands with Nx.backend_transfer/1"
+  end
+
+  # Where some starts are tensors, all are operands.
+  defp scalars(starts) do
+    for start <- starts do
+      if is_integer(start),
+        do: Nx.tensor(start, type: :s64, backend: Nx.BinaryBackend),
+        else: start
+    end
   end
 
   # Integers are brought into the range of 64 bits, as only those are kept.

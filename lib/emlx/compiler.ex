@@ -115,6 +115,8 @@ defmodule EMLX.Compiler do
 
   defp name_children([], _fields, _index), do: []
 
+  # A bare number would read as a position.
+  defp join(nil, key) when is_integer(key), do: "output#{key}"
   defp join(nil, key), do: to_name(key)
   defp join(name, key), do: name <> "." <> to_name(key)
 

@@ -85,7 +85,7 @@ defmodule EMLX.Native do
       # More is being computed than can be started; a failure shows when the
       # tensor is read.
       {:busy, tensor} ->
-        _ = try_eval([tensor])
+        _ = with_memory(fn -> try_eval([tensor]) end)
         tensor
 
       {:error, kind, message} ->

@@ -19,6 +19,8 @@ defmodule EMLX.NIF do
     memory_set_cache_limit: 1,
     memory_clear_cache: 0,
     memory_reset_peak: 0,
+    memory_pressure: 0,
+    memory_relieved: 0,
     from_binary: 4,
     to_binary: 2,
     deallocate: 1,

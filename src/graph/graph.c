@@ -78,9 +78,7 @@ emlx_tensor *emlx_tensor_retain(emlx_tensor *t) {
 }
 
 static bool node_drop(emlx_tensor *t) {
-    if (atomic_fetch_sub_explicit(&t->references, 1, memory_order_release) != 1) return false;
-    atomic_thread_fence(memory_order_acquire);
-    return true;
+    return atomic_fetch_sub_explicit(&t->references, 1, memory_order_acq_rel) == 1;
 }
 
 // Walks with a list threaded through the dead nodes themselves: a chain may be long, and the

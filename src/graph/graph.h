@@ -30,7 +30,7 @@ typedef enum primitive {
 #define XX(name) PRIM_##name,
     PRIMITIVE_MAP(XX)
 #undef XX
-    PRIM_COUNT
+        PRIM_COUNT
 } primitive;
 
 typedef enum scalar_op {
@@ -64,7 +64,12 @@ typedef enum reduce_kind {
 typedef enum scatter_kind { SCATTER_ADD, SCATTER_PUT } scatter_kind;
 
 // What a `map` stops the computation with when its second operand has a true element.
-typedef enum guard_kind { GUARD_NONE, GUARD_DIVISION, GUARD_LEFT_SHIFT, GUARD_RIGHT_SHIFT } guard_kind;
+typedef enum guard_kind {
+    GUARD_NONE,
+    GUARD_DIVISION,
+    GUARD_LEFT_SHIFT,
+    GUARD_RIGHT_SHIFT
+} guard_kind;
 
 // Parameters, by primitive ----------------------------------------------------------------------
 
@@ -110,9 +115,9 @@ typedef struct write_params {
 } write_params;
 
 typedef struct reduce_params {
-    uint8_t kind;  // reduce_kind
+    uint8_t kind;       // reduce_kind
     uint8_t accumulate; // the emlx_type elements are converted to before folding
-    uint32_t axes; // bit i: axis i of the operand is folded
+    uint32_t axes;      // bit i: axis i of the operand is folded
 } reduce_params;
 
 // Batch axes are the first `batch` ones of both sides; the contracted axes pair by position.
@@ -151,12 +156,12 @@ typedef struct eval_job eval_job;
 
 struct emlx_tensor {
     atomic_int references;
-    uint8_t type;         // emlx_type
-    uint8_t primitive;    // primitive
-    uint8_t evaluations;  // times it was computed inside a kernel without being kept (guarded)
+    uint8_t type;        // emlx_type
+    uint8_t primitive;   // primitive
+    uint8_t evaluations; // times it was computed inside a kernel without being kept (guarded)
     uint32_t input_count;
     uint32_t params_size;
-    atomic_uint depth;    // longest chain of pending nodes from here down, itself included
+    atomic_uint depth; // longest chain of pending nodes from here down, itself included
     _Atomic(emlx_buffer *) buffer;
     emlx_device *device;  // referenced
     eval_job *job;        // who is computing it now; guarded by the graph lock, as is the next

@@ -301,10 +301,10 @@ static emlx_tensor *compare_wide(maker *m, scalar_op op, emlx_tensor *i, emlx_te
     emlx_shape scalar = {0};
     bool below = op == SCALAR_less || op == SCALAR_less_equal || op == SCALAR_not_equal;
     emlx_tensor *same = compare(m, SCALAR_equal, EMLX_F64, i, f);
-    emlx_tensor *past = compare(m, SCALAR_greater_equal, EMLX_F64, f,
-                                make_constant(m, EMLX_F64, &scalar, &limit));
-    emlx_tensor *whole = choose(m, EMLX_U8, past, make_integer(m, EMLX_U8, below),
-                                compare(m, op, type, i, f));
+    emlx_tensor *past =
+        compare(m, SCALAR_greater_equal, EMLX_F64, f, make_constant(m, EMLX_F64, &scalar, &limit));
+    emlx_tensor *whole =
+        choose(m, EMLX_U8, past, make_integer(m, EMLX_U8, below), compare(m, op, type, i, f));
     return choose(m, EMLX_U8, same, whole, compare(m, op, EMLX_F64, i, f));
 }
 
@@ -392,11 +392,9 @@ emlx_status lower_quotient(const op_call *call, const op_result *result, emlx_te
         return error_set(err, EMLX_ARITHMETIC, "division by zero");
     maker m;
     make_start(&m, call, &result->shape, err);
-    emlx_tensor *t =
-        mixes_u64(call)
-            ? make_cast(&m, divide_mixed(&m, call), result->type)
-            : make_map(&m, (scalar_op)call->op->code, result->type, result->type, call->in[0],
-                       divisor, NULL);
+    emlx_tensor *t = mixes_u64(call) ? make_cast(&m, divide_mixed(&m, call), result->type)
+                                     : make_map(&m, (scalar_op)call->op->code, result->type,
+                                                result->type, call->in[0], divisor, NULL);
     if (!known) {
         emlx_type type = emlx_tensor_type(divisor);
         emlx_tensor *zero = make_integer(&m, type, 0);

@@ -103,8 +103,9 @@ static emlx_status bad_index(const op_call *call, int64_t index, size_t which, e
     for (size_t i = 0; i < axes->count; i++) front.dims[at++] = target->dims[axes->ints[i]];
     for (int32_t d = 0; d < target->rank; d++)
         if (!is_indexed(axes, d)) front.dims[at++] = target->dims[d];
-    return error_set(err, EMLX_OUT_OF_BOUNDS, "index %lld is out of bounds for axis %zu in shape %s",
-                     (long long)index, which, shape_print(&front, text));
+    return error_set(err, EMLX_OUT_OF_BOUNDS,
+                     "index %lld is out of bounds for axis %zu in shape %s", (long long)index,
+                     which, shape_print(&front, text));
 }
 
 // Reports a bad index at once when the indices are known. The others are checked by the engine.
@@ -136,9 +137,13 @@ emlx_status lower_gather(const op_call *call, const op_result *result, emlx_tens
     maker m;
     make_start(&m, call, &result->shape, err);
     emlx_tensor *inputs[2] = {call->in[0], make_cast(&m, call->in[1], EMLX_S64)};
-    node_spec spec = {.primitive = PRIM_gather, .type = operand_type(call, 0),
-                      .shape = result->shape, .params = &params, .params_size = sizeof params,
-                      .inputs = inputs, .input_count = 2};
+    node_spec spec = {.primitive = PRIM_gather,
+                      .type = operand_type(call, 0),
+                      .shape = result->shape,
+                      .params = &params,
+                      .params_size = sizeof params,
+                      .inputs = inputs,
+                      .input_count = 2};
     emlx_tensor *t = m.status == EMLX_OK ? make_node(&m, &spec) : NULL;
     return make_done(&m, make_cast(&m, t, result->type), out);
 }
@@ -154,8 +159,12 @@ emlx_status lower_scatter(const op_call *call, const op_result *result, emlx_ten
     emlx_tensor *inputs[3] = {make_cast(&m, call->in[0], result->type),
                               make_cast(&m, call->in[1], EMLX_S64),
                               make_cast(&m, call->in[2], result->type)};
-    node_spec spec = {.primitive = PRIM_scatter, .type = result->type, .shape = result->shape,
-                      .params = &params, .params_size = sizeof params, .inputs = inputs,
+    node_spec spec = {.primitive = PRIM_scatter,
+                      .type = result->type,
+                      .shape = result->shape,
+                      .params = &params,
+                      .params_size = sizeof params,
+                      .inputs = inputs,
                       .input_count = 3};
     return make_done(&m, m.status == EMLX_OK ? make_node(&m, &spec) : NULL, out);
 }
@@ -168,8 +177,12 @@ emlx_status lower_sort(const op_call *call, const op_result *result, emlx_tensor
                           .indices = call->op->code == 1};
     maker m;
     make_start(&m, call, &result->shape, err);
-    node_spec spec = {.primitive = PRIM_sort, .shape = result->shape, .params = &params,
-                      .params_size = sizeof params, .inputs = call->in, .input_count = 1};
+    node_spec spec = {.primitive = PRIM_sort,
+                      .shape = result->shape,
+                      .params = &params,
+                      .params_size = sizeof params,
+                      .inputs = call->in,
+                      .input_count = 1};
     spec.type = params.indices ? EMLX_S64 : operand_type(call, 0);
     return make_done(&m, make_cast(&m, make_node(&m, &spec), result->type), out);
 }

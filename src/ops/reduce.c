@@ -185,8 +185,7 @@ emlx_status check_dot(const op_call *call, op_result *result, emlx_error *err) {
     TRY(free_axes(r, &p, right, dims, &rank, err));
     bool fits = true;
     for (int32_t i = 0; i < p.batch; i++) fits = fits && l->dims[i] == r->dims[i];
-    for (int32_t i = 0; i < p.contracted; i++)
-        fits = fits && l->dims[left[i]] == r->dims[right[i]];
+    for (int32_t i = 0; i < p.contracted; i++) fits = fits && l->dims[left[i]] == r->dims[right[i]];
     if (!fits)
         return error_set(err, EMLX_INVALID, "axes of shapes %s and %s differ in length",
                          shape_print(l, a), shape_print(r, b));

@@ -26,8 +26,8 @@ static emlx_status check_axes(const emlx_attr *axes, int32_t rank, bool distinct
     for (size_t i = 0; i < axes->count; i++) {
         int64_t axis = axes->ints[i];
         if (axis < 0 || axis >= rank)
-            return error_set(err, EMLX_INVALID, "axis %lld is outside of rank %d",
-                             (long long)axis, rank);
+            return error_set(err, EMLX_INVALID, "axis %lld is outside of rank %d", (long long)axis,
+                             rank);
         if (distinct && (*mask >> axis & 1))
             return error_set(err, EMLX_INVALID, "axis %lld is given twice", (long long)axis);
         *mask |= 1u << axis;
@@ -82,7 +82,8 @@ emlx_status check_squeeze(const op_call *call, op_result *result, emlx_error *er
     result->type = operand_type(call, 0);
     TRY(check_axes(attr_get(call, "axes"), shape->rank, false, &mask, err));
     for (int32_t d = 0; d < shape->rank; d++) {
-        if (!(mask >> d & 1)) result->shape.dims[result->shape.rank++] = shape->dims[d];
+        if (!(mask >> d & 1))
+            result->shape.dims[result->shape.rank++] = shape->dims[d];
         else if (shape->dims[d] != 1)
             return error_set(err, EMLX_INVALID, "axis %d has length %lld, not 1", d,
                              (long long)shape->dims[d]);
@@ -124,8 +125,7 @@ emlx_status check_reverse(const op_call *call, op_result *result, emlx_error *er
 }
 
 // Starts are either an attribute or one integer scalar a axis, from operand `first` on.
-static emlx_status check_starts(const op_call *call, size_t first, int32_t rank,
-                                emlx_error *err) {
+static emlx_status check_starts(const op_call *call, size_t first, int32_t rank, emlx_error *err) {
     size_t wanted = attr_get(call, "starts") != NULL ? 0 : (size_t)rank;
     TRY(check_length(call, "starts", rank, err));
     if (call->count != first + wanted)
@@ -217,7 +217,8 @@ emlx_status check_pad(const op_call *call, op_result *result, emlx_error *err) {
         const int64_t *p = &padding->ints[3 * d];
         int64_t gaps, n = from->dims[d];
         const int64_t most = INT64_MAX / 4;
-        bool over = p[2] < 0 || p[0] < -most || p[1] < -most || __builtin_mul_overflow(n > 0 ? n - 1 : 0, p[2], &gaps) ||
+        bool over = p[2] < 0 || p[0] < -most || p[1] < -most ||
+                    __builtin_mul_overflow(n > 0 ? n - 1 : 0, p[2], &gaps) ||
                     __builtin_add_overflow(n, gaps, &dims[d]) ||
                     __builtin_add_overflow(dims[d], p[0], &dims[d]) ||
                     __builtin_add_overflow(dims[d], p[1], &dims[d]);
@@ -255,8 +256,10 @@ emlx_status lower_iota(const op_call *call, const op_result *result, emlx_tensor
     iota_params params = {0};
     maker m;
     make_start(&m, call, &result->shape, err);
-    if (attr_get(call, "axis") != NULL) params.strides[attr_int(call, "axis", 0)] = 1;
-    else shape_strides(&result->shape, params.strides);
+    if (attr_get(call, "axis") != NULL)
+        params.strides[attr_int(call, "axis", 0)] = 1;
+    else
+        shape_strides(&result->shape, params.strides);
     return make_done(&m, make_iota(&m, result->type, &params), out);
 }
 
@@ -268,9 +271,9 @@ emlx_status lower_eye(const op_call *call, const op_result *result, emlx_tensor 
     column.strides[result->shape.rank - 1] = 1;
     maker m;
     make_start(&m, call, &result->shape, err);
-    emlx_tensor *t = make_map(&m, SCALAR_equal, EMLX_S64, result->type,
-                              make_iota(&m, EMLX_S64, &row), make_iota(&m, EMLX_S64, &column),
-                              NULL);
+    emlx_tensor *t =
+        make_map(&m, SCALAR_equal, EMLX_S64, result->type, make_iota(&m, EMLX_S64, &row),
+                 make_iota(&m, EMLX_S64, &column), NULL);
     return make_done(&m, t, out);
 }
 
@@ -286,8 +289,7 @@ emlx_status lower_broadcast(const op_call *call, const op_result *result, emlx_t
                             emlx_error *err) {
     maker m;
     make_start(&m, call, &result->shape, err);
-    emlx_tensor *t =
-        view_broadcast(&m, call->in[0], &result->shape, attr_get(call, "axes")->ints);
+    emlx_tensor *t = view_broadcast(&m, call->in[0], &result->shape, attr_get(call, "axes")->ints);
     return make_done(&m, make_cast(&m, t, result->type), out);
 }
 
@@ -326,8 +328,10 @@ static bool known_starts(const op_call *call, size_t first, const int64_t *lengt
     const emlx_attr *given = attr_get(call, "starts");
     for (int32_t d = 0; d < shape->rank; d++) {
         int64_t value = 0;
-        if (given != NULL) value = given->ints[d];
-        else if (!known_integer(call->in[first + (size_t)d], &value)) return false;
+        if (given != NULL)
+            value = given->ints[d];
+        else if (!known_integer(call->in[first + (size_t)d], &value))
+            return false;
         starts[d] = clamp(value, shape->dims[d] - lengths[d]);
     }
     return true;
@@ -342,10 +346,10 @@ emlx_status lower_slice(const op_call *call, const op_result *result, emlx_tenso
         steps[d] = strides != NULL && d < result->shape.rank ? strides->ints[d] : 1;
     maker m;
     make_start(&m, call, &result->shape, err);
-    emlx_tensor *t = known_starts(call, 1, lengths, starts)
-                         ? view_slice(&m, call->in[0], starts, steps, &result->shape)
-                         : view_slice_at(&m, call->in[0], call->in + 1, steps, lengths,
-                                         &result->shape);
+    emlx_tensor *t =
+        known_starts(call, 1, lengths, starts)
+            ? view_slice(&m, call->in[0], starts, steps, &result->shape)
+            : view_slice_at(&m, call->in[0], call->in + 1, steps, lengths, &result->shape);
     return make_done(&m, make_cast(&m, t, result->type), out);
 }
 

@@ -79,7 +79,7 @@ const char *attr_text(const op_call *call, const char *name, const char *otherwi
 // Checks before the op's own ----------------------------------------------------------------
 
 static const char *const kind_names[] = {
-    [EMLX_ATTR_INT] = "an integer",   [EMLX_ATTR_INTS] = "a list of integers",
+    [EMLX_ATTR_INT] = "an integer",     [EMLX_ATTR_INTS] = "a list of integers",
     [EMLX_ATTR_BOOL] = "true or false", [EMLX_ATTR_NUMBER] = "a number",
     [EMLX_ATTR_TEXT] = "a name",
 };
@@ -136,8 +136,8 @@ static emlx_status choose_type(emlx_type wanted, op_result *result, emlx_error *
                     (result->choice == CHOOSE_INTEGER && type_is_integer(wanted)) ||
                     (result->choice == CHOOSE_U8 && wanted == EMLX_U8);
         if (!fits)
-            return error_set(err, EMLX_INVALID, "the result is %s, not %s",
-                             choices[result->choice], emlx_type_name(wanted));
+            return error_set(err, EMLX_INVALID, "the result is %s, not %s", choices[result->choice],
+                             emlx_type_name(wanted));
         result->type = wanted;
     }
     if (type_is_complex(result->type))

@@ -156,8 +156,10 @@ static bool reshape_strides(const emlx_shape *from, const int64_t *strides, cons
         int64_t a = i < from->rank ? from->dims[i++] : 1;
         int64_t b = j < to->rank ? to->dims[j++] : 1;
         while (a != b) {
-            if (a < b) a *= from->dims[i++];
-            else b *= to->dims[j++];
+            if (a < b)
+                a *= from->dims[i++];
+            else
+                b *= to->dims[j++];
         }
         int64_t step = 0, span = 0; // of the group's last axis that is not 1, and its extent
         for (int32_t d = i - 1; d >= i0; d--) {
@@ -231,9 +233,13 @@ emlx_tensor *make_write(maker *m, emlx_tensor *base, const write_source *sources
                          inputs + input_count, &starts);
             input_count += starts;
         }
-        node_spec spec = {.primitive = PRIM_write, .type = emlx_tensor_type(base),
-                          .shape = base->shape, .params = params, .params_size = params_size,
-                          .inputs = inputs, .input_count = input_count};
+        node_spec spec = {.primitive = PRIM_write,
+                          .type = emlx_tensor_type(base),
+                          .shape = base->shape,
+                          .params = params,
+                          .params_size = params_size,
+                          .inputs = inputs,
+                          .input_count = input_count};
         t = make_node(m, &spec);
     }
     if (params != NULL) mem_free(params, params_size);

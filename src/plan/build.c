@@ -32,8 +32,10 @@ static emlx_status build(subgraph *g, emlx_device *device, emlx_plan **out, emlx
     emlx_status status = fuse(g, &f, err);
     if (status == EMLX_OK) status = emit_kernels(&f, plan, &plan->memory, err);
     if (status == EMLX_OK) status = place_values(plan, &plan->memory, err);
-    if (status == EMLX_OK) *out = plan;
-    else plan_release(plan);
+    if (status == EMLX_OK)
+        *out = plan;
+    else
+        plan_release(plan);
     return status;
 }
 
@@ -49,8 +51,7 @@ static emlx_status collect_constants(const subgraph *g, planned *out, emlx_error
     return EMLX_OK;
 }
 
-static emlx_status find_or_build(subgraph *g, emlx_device *device, planned *out,
-                                 emlx_error *err) {
+static emlx_status find_or_build(subgraph *g, emlx_device *device, planned *out, emlx_error *err) {
     plan_key key = {.device = device};
     TRY(collect_constants(g, out, err));
     TRY(subgraph_key(g, &key.bytes, &key.size, err));
@@ -67,8 +68,10 @@ emlx_status plan_find(const plan_request *request, planned *out, emlx_error *err
     emlx_status status = subgraph_collect(request, &g, err);
     if (status == EMLX_OK) status = find_or_build(&g, request->device, &found, err);
     subgraph_clear(&g);
-    if (status == EMLX_OK) *out = found;
-    else planned_clear(&found);
+    if (status == EMLX_OK)
+        *out = found;
+    else
+        planned_clear(&found);
     return status;
 }
 

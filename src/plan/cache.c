@@ -48,8 +48,10 @@ static void unlink_age(entry *e) {
 static void link_newest(entry *e) {
     e->older = cache.newest;
     e->newer = NULL;
-    if (cache.newest != NULL) cache.newest->newer = e;
-    else cache.oldest = e;
+    if (cache.newest != NULL)
+        cache.newest->newer = e;
+    else
+        cache.oldest = e;
     cache.newest = e;
 }
 

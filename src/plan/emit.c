@@ -47,9 +47,7 @@ static bool make_room(emitter *e, void *array, uint32_t count, uint32_t *room, s
 
 // Values ---------------------------------------------------------------------------------------
 
-static uint32_t value_of(const emitter *e, uint32_t n) {
-    return e->value_of[value_node(e->g, n)];
-}
+static uint32_t value_of(const emitter *e, uint32_t n) { return e->value_of[value_node(e->g, n)]; }
 
 static emlx_status make_values(emitter *e, emlx_error *err) {
     const subgraph *g = e->g;
@@ -99,8 +97,10 @@ static uint32_t cast_step(emitter *e, uint32_t step, emlx_type type) {
         const expr_step *s = &e->kernel->steps[i];
         if (s->kind == EXPR_CAST && s->args[0] == step && s->type == type) return i;
     }
-    return add_step(e, (expr_step){.kind = EXPR_CAST, .type = (uint8_t)type,
-                                   .compute = (uint8_t)from, .args = {(uint16_t)step}});
+    return add_step(e, (expr_step){.kind = EXPR_CAST,
+                                   .type = (uint8_t)type,
+                                   .compute = (uint8_t)from,
+                                   .args = {(uint16_t)step}});
 }
 
 static uint32_t find_placement(const emitter *e, uint32_t n, const index_map *map) {
@@ -349,13 +349,18 @@ static void emit_kernel(emitter *e, const fuse_root *r) {
     e->step_room = e->access_room = e->store_room = 0;
     emit_inlined(e, r);
     if (e->failed || p == PRIM_map) return;
-    if (p == PRIM_reduce) emit_reduce(e, n);
-    else if (p == PRIM_view) emit_view_copy(e, n);
-    else if (p == PRIM_write && r->part > 0) emit_source(e, n, r->part);
+    if (p == PRIM_reduce)
+        emit_reduce(e, n);
+    else if (p == PRIM_view)
+        emit_view_copy(e, n);
+    else if (p == PRIM_write && r->part > 0)
+        emit_source(e, n, r->part);
     else if (p == PRIM_write || (p == PRIM_scatter && r->part == 0))
         emit_copy(e, n, operand_of(e->g, n, 0));
-    else if (whole[p] != KERNEL_MAP) emit_whole(e, n, whole[p]);
-    else emit_copy(e, n, n);
+    else if (whole[p] != KERNEL_MAP)
+        emit_whole(e, n, whole[p]);
+    else
+        emit_copy(e, n, n);
 }
 
 emlx_status emit_kernels(const fusion *f, emlx_plan *plan, arena *memory, emlx_error *err) {

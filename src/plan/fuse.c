@@ -304,8 +304,7 @@ static void visit_write(fuser *u, uint32_t n) {
         if (ahead) keep(u, source, (uint64_t)n << 32);
         ask_whole(u, source, root);
     }
-    for (uint32_t i = start; i < g->first[n + 1]; i++)
-        keep(u, g->operands[i], (uint64_t)n << 32);
+    for (uint32_t i = start; i < g->first[n + 1]; i++) keep(u, g->operands[i], (uint64_t)n << 32);
     if (p->covers) return;
     uint32_t root = add_root(u, n, 0, &g->nodes[n]->shape);
     if (!u->failed) ask_whole(u, base, root);
@@ -341,9 +340,9 @@ static void visit_whole(fuser *u, uint32_t n) {
 }
 
 static void (*const visitors[PRIM_COUNT])(fuser *, uint32_t) = {
-    [PRIM_constant] = visit_constant, [PRIM_iota] = visit_iota,     [PRIM_map] = visit_map,
-    [PRIM_view] = visit_view,     [PRIM_write] = visit_write,   [PRIM_reduce] = visit_reduce,
-    [PRIM_dot] = visit_dot,       [PRIM_gather] = visit_whole,  [PRIM_scatter] = visit_scatter,
+    [PRIM_constant] = visit_constant, [PRIM_iota] = visit_iota,    [PRIM_map] = visit_map,
+    [PRIM_view] = visit_view,         [PRIM_write] = visit_write,  [PRIM_reduce] = visit_reduce,
+    [PRIM_dot] = visit_dot,           [PRIM_gather] = visit_whole, [PRIM_scatter] = visit_scatter,
     [PRIM_sort] = visit_whole,
 };
 

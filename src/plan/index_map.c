@@ -66,8 +66,10 @@ bool map_compose(const emlx_shape *space, const index_map *map, const emlx_shape
         for (int32_t d = 0; d < m.rank; d++) {
             out->strides[k] += steps[d] * m.strides[d];
             int64_t reach = steps[d] * (space->dims[k] - 1);
-            if (reach < 0) low[d] += reach;
-            else high[d] += reach;
+            if (reach < 0)
+                low[d] += reach;
+            else
+                high[d] += reach;
         }
     }
     // Within every axis at both ends, no step ever carries into the next axis.

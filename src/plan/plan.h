@@ -36,13 +36,13 @@ typedef struct plan_access {
 // Expressions -----------------------------------------------------------------------------------
 
 typedef enum expr_kind {
-    EXPR_LOAD,   // the element at accesses[index]
-    EXPR_CONST,  // constants[index] of the run, in `type`
-    EXPR_IOTA,   // accesses[index].offset + sum(index * strides), converted to `type` (s64 wraps)
-    EXPR_CAST,   // args[0], of type `compute`, converted to `type`
-    EXPR_GUARD,  // args[0]; the run fails with guard `op` where args[1] (u8) is not 0
-    EXPR_SCALAR  // scalar_table[op] of the args, computed in `compute`; `bitcast` only renames
-                 // the type of the bits, `identity` does not occur
+    EXPR_LOAD,  // the element at accesses[index]
+    EXPR_CONST, // constants[index] of the run, in `type`
+    EXPR_IOTA,  // accesses[index].offset + sum(index * strides), converted to `type` (s64 wraps)
+    EXPR_CAST,  // args[0], of type `compute`, converted to `type`
+    EXPR_GUARD, // args[0]; the run fails with guard `op` where args[1] (u8) is not 0
+    EXPR_SCALAR // scalar_table[op] of the args, computed in `compute`; `bitcast` only renames
+                // the type of the bits, `identity` does not occur
 } expr_kind;
 
 // One step of a kernel's scalar expression, in SSA form: args are indices of earlier steps.
@@ -115,8 +115,8 @@ typedef struct emlx_plan {
     plan_value *values;      // inputs come first
     uint8_t *constant_types; // emlx_type of each run constant
     plan_kernel *kernels;
-    uint32_t *outputs;       // values, in the order of the roots; inputs may be among them
-    arena memory;            // where all of the above lives
+    uint32_t *outputs; // values, in the order of the roots; inputs may be among them
+    arena memory;      // where all of the above lives
     // The engine's own form of this plan, made at the first run and given back through its ops.
     _Atomic(void *) prepared;
     emlx_device *device; // whose form that is; borrowed, as plans do not outlive their device

@@ -77,9 +77,8 @@ static uint64_t structure_hash(const subgraph *g, uint32_t n) {
 static bool same_structure(const subgraph *g, uint32_t a, uint32_t b) {
     const emlx_tensor *x = g->nodes[a], *y = g->nodes[b];
     size_t operands = g->first[a + 1] - g->first[a];
-    return x->primitive == y->primitive && x->type == y->type &&
-           x->params_size == y->params_size && x->shape.rank == y->shape.rank &&
-           operands == g->first[b + 1] - g->first[b] &&
+    return x->primitive == y->primitive && x->type == y->type && x->params_size == y->params_size &&
+           x->shape.rank == y->shape.rank && operands == g->first[b + 1] - g->first[b] &&
            memcmp(x->shape.dims, y->shape.dims, (size_t)x->shape.rank * sizeof(int64_t)) == 0 &&
            memcmp(x->params, y->params, x->params_size) == 0 &&
            memcmp(g->operands + g->first[a], g->operands + g->first[b],
@@ -129,8 +128,7 @@ static emlx_status number_node(walk *w, emlx_tensor *t) {
     TRY(add_node(w, t, &slot));
     uint32_t n = g->count;
     while (g->operand_count + t->input_count > w->operand_room)
-        if (!grow(g, &g->operands, &w->operand_room, sizeof *g->operands))
-            return no_memory(w->err);
+        if (!grow(g, &g->operands, &w->operand_room, sizeof *g->operands)) return no_memory(w->err);
     for (uint32_t i = 0; i < t->input_count; i++)
         g->operands[g->operand_count + i] = *find_address(w, t->inputs[i]) - 1;
     g->first[n + 1] = g->first[n] + t->input_count;
@@ -241,8 +239,8 @@ static char *put_node_key(const subgraph *g, uint32_t n, char *at) {
     bool leaf = n < g->leaf_count;
     uint32_t operands = g->first[n + 1] - g->first[n];
     uint32_t params = leaf || t->primitive == PRIM_constant ? 0 : t->params_size;
-    key_head head = {leaf ? (uint32_t)PRIM_input : t->primitive, t->type,
-                     (uint32_t)t->shape.rank, operands, params};
+    key_head head = {leaf ? (uint32_t)PRIM_input : t->primitive, t->type, (uint32_t)t->shape.rank,
+                     operands, params};
     at = put(at, &head, sizeof head);
     at = put(at, t->shape.dims, (size_t)t->shape.rank * sizeof(int64_t));
     at = put(at, t->params, params);

@@ -49,9 +49,8 @@ static walk_end meet(eval_job *job, emlx_tensor *t) {
     bool ready = node_buffer(t) != NULL;
     if (!ready && t->job != NULL) return WALK_BUSY;
     if (!ready && t->primitive == PRIM_input) return WALK_NO_DATA;
-    bool added =
-        ready ? append(job, &job->leaves, &job->leaf_count, &job->leaf_room, t)
-              : append(job, &job->claimed, &job->claimed_count, &job->claimed_room, t);
+    bool added = ready ? append(job, &job->leaves, &job->leaf_count, &job->leaf_room, t)
+                       : append(job, &job->claimed, &job->claimed_count, &job->claimed_room, t);
     if (!added) return WALK_NO_MEMORY;
     t->job = job;
     t->inner = 0;
@@ -154,8 +153,7 @@ typedef struct given_up {
 static void publish(eval_job *job, emlx_buffer **results, given_up *freed) {
     for (uint32_t i = 0; i < job->root_count; i++) {
         emlx_tensor *t = job->roots[i];
-        if (node_buffer(t) == NULL)
-            node_publish(t, results[i], &freed[i].inputs, &freed[i].count);
+        if (node_buffer(t) == NULL) node_publish(t, results[i], &freed[i].inputs, &freed[i].count);
     }
 }
 
@@ -179,8 +177,10 @@ static emlx_status finish(eval_job *job, const atomic_bool *cancel, emlx_error *
     emlx_buffer **results = arena_array(&job->memory, job->root_count, sizeof *results);
     given_up *freed = arena_array(&job->memory, job->root_count, sizeof *freed);
     emlx_status status = EMLX_OUT_OF_MEMORY;
-    if (results == NULL || freed == NULL) error_set(err, status, "no memory to evaluate");
-    else status = compute(job, results, cancel, err);
+    if (results == NULL || freed == NULL)
+        error_set(err, status, "no memory to evaluate");
+    else
+        status = compute(job, results, cancel, err);
     graph_lock();
     if (status == EMLX_OK) publish(job, results, freed);
     unclaim(job);
@@ -206,8 +206,7 @@ emlx_status eval_tensors(emlx_tensor *const *tensors, size_t count, const atomic
         if (tensors[i]->device != tensors[0]->device)
             return error_set(err, EMLX_INVALID, "the tensors are on different devices");
     walk_end end = claim_all(&job);
-    emlx_status status =
-        end == WALK_DONE ? finish(&job, cancel, err) : claim_error(end, err);
+    emlx_status status = end == WALK_DONE ? finish(&job, cancel, err) : claim_error(end, err);
     drop_leaves(&job);
     arena_clear(&job.memory);
     return status;

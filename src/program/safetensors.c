@@ -11,6 +11,7 @@
 #include "base/shape.h"
 #include "base/types.h"
 #include "program/file.h"
+#include "program/list.h"
 
 // The format's own bound on the header.
 #define HEADER_MAX 100000000
@@ -360,16 +361,26 @@ static emlx_status write_all(file_writer *file, const char *header, const placed
     return EMLX_OK;
 }
 
-emlx_status json_text(const json_t *json, size_t flags, char **text, size_t *size,
-                      emlx_error *err) {
-    size_t length = json == NULL ? 0 : json_dumpb(json, NULL, 0, flags);
-    *text = length == 0 ? NULL : mem_alloc(length + 1);
-    if (*text == NULL) return no_memory(err);
-    *size = length + 1;
-    if (json_dumpb(json, *text, length, flags) == length) return EMLX_OK;
-    mem_free(*text, *size);
+// Called by Jansson with one piece of text after another; leaves room for the final NUL.
+static int add_text(const char *piece, size_t size, void *context) {
+    json_text *to = context;
+    void *text = to->text;
+    if (!list_reserve_bytes(&text, &to->room, to->length, size + 1, 1)) return -1;
+    to->text = text;
+    memcpy(to->text + to->length, piece, size);
+    to->length += size;
+    to->text[to->length] = '\0';
+    return 0;
+}
+
+emlx_status json_text_make(const json_t *json, size_t flags, json_text *out, emlx_error *err) {
+    *out = (json_text){0};
+    if (json != NULL && json_dump_callback(json, add_text, out, flags) == 0) return EMLX_OK;
+    json_text_clear(out);
     return no_memory(err);
 }
+
+void json_text_clear(json_text *text) { mem_free(text->text, text->room); }
 
 static emlx_status write_file(const char *path, const char *header, const placed *order,
                               size_t count, emlx_error *err) {
@@ -383,14 +394,13 @@ static emlx_status write_file(const char *path, const char *header, const placed
 
 static emlx_status write_placed(const char *path, const char *program, const placed *order,
                                 size_t count, emlx_error *err) {
-    char *text = NULL;
-    size_t size = 0;
+    json_text text = {0};
     json_t *header = header_json(program, order, count);
-    emlx_status status = json_text(header, JSON_COMPACT, &text, &size, err);
+    emlx_status status = json_text_make(header, JSON_COMPACT, &text, err);
     json_decref(header);
     if (status != EMLX_OK) return status;
-    status = write_file(path, text, order, count, err);
-    mem_free(text, size);
+    status = write_file(path, text.text, order, count, err);
+    json_text_clear(&text);
     return status;
 }
 

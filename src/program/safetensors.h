@@ -25,8 +25,15 @@ void safetensors_clear(safetensors *file);
 emlx_status safetensors_tensor(const safetensors *file, const char *name, emlx_type type,
                                emlx_device *device, emlx_tensor **out, emlx_error *err);
 
-// The JSON as text that ends with a NUL, in memory of ours; `size` counts the NUL.
-emlx_status json_text(const json_t *json, size_t flags, char **text, size_t *size, emlx_error *err);
+// JSON as text that ends with a NUL, and the bytes allocated for it.
+typedef struct json_text {
+    char *text;
+    size_t length, room;
+} json_text;
+
+// Fails with EMLX_OUT_OF_MEMORY when `json` is NULL, as its maker did.
+emlx_status json_text_make(const json_t *json, size_t flags, json_text *out, emlx_error *err);
+void json_text_clear(json_text *text);
 
 // Writes the tensors under the names "t0", "t1", ... and the program's text.
 emlx_status safetensors_write(const char *path, const char *program, emlx_tensor *const *tensors,

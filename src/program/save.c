@@ -232,26 +232,25 @@ static emlx_status block_json(writer *w, const emlx_block *block, json_t **out, 
 
 // Files ------------------------------------------------------------------------------------------
 
-static emlx_status program_text(writer *w, const emlx_block *block, char **out, size_t *size,
+static emlx_status program_text(writer *w, const emlx_block *block, json_text *out,
                                 emlx_error *err) {
     json_t *main;
     TRY(block_json(w, block, &main, err));
     json_t *program = json_pack("{s:i, s:o}", "version", FORMAT_VERSION, "main", main);
     // 17 digits give every double back exactly.
-    emlx_status status = json_text(program, JSON_COMPACT | JSON_REAL_PRECISION(17), out, size, err);
+    emlx_status status = json_text_make(program, JSON_COMPACT | JSON_REAL_PRECISION(17), out, err);
     json_decref(program);
     return status;
 }
 
 static emlx_status save(writer *w, const emlx_block *block, const char *path, emlx_error *err) {
-    char *text = NULL;
-    size_t size = 0;
-    TRY(program_text(w, block, &text, &size, err));
+    json_text text = {0};
+    TRY(program_text(w, block, &text, err));
     emlx_status status = EMLX_OK;
     if (w->literals.count > 0) status = emlx_eval(w->literals.items, w->literals.count, err);
     if (status == EMLX_OK)
-        status = safetensors_write(path, text, w->literals.items, w->literals.count, err);
-    mem_free(text, size);
+        status = safetensors_write(path, text.text, w->literals.items, w->literals.count, err);
+    json_text_clear(&text);
     return status;
 }
 

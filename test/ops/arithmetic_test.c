@@ -46,9 +46,12 @@ static void store(emlx_type type, const number *n, void *at) {
     float f = (float)(n->is_float ? n->f : (double)n->i);
     double d = n->is_float ? n->f : (double)n->i;
     uint64_t bits = (uint64_t)n->i;
-    if (type == EMLX_F32) memcpy(at, &f, 4);
-    else if (type == EMLX_F64) memcpy(at, &d, 8);
-    else memcpy(at, &bits, emlx_type_size(type));
+    if (type == EMLX_F32)
+        memcpy(at, &f, 4);
+    else if (type == EMLX_F64)
+        memcpy(at, &d, 8);
+    else
+        memcpy(at, &bits, emlx_type_size(type));
 }
 
 static double real(const number *n) { return n->is_float ? n->f : (double)n->i; }
@@ -92,17 +95,13 @@ static number ref_and(const number *a, const number *b) { return integer(a->i & 
 static number ref_or(const number *a, const number *b) { return integer(a->i | b->i); }
 static number ref_xor(const number *a, const number *b) { return integer(a->i ^ b->i); }
 static number ref_less(const number *a, const number *b) { return integer(order(a, b) == -1); }
-static number ref_less_equal(const number *a, const number *b) {
-    return integer(order(a, b) <= 0);
-}
+static number ref_less_equal(const number *a, const number *b) { return integer(order(a, b) <= 0); }
 static number ref_greater(const number *a, const number *b) { return integer(order(a, b) == 1); }
 static number ref_greater_equal(const number *a, const number *b) {
     return integer(order(a, b) == 0 || order(a, b) == 1);
 }
 static number ref_equal(const number *a, const number *b) { return integer(order(a, b) == 0); }
-static number ref_not_equal(const number *a, const number *b) {
-    return integer(order(a, b) != 0);
-}
+static number ref_not_equal(const number *a, const number *b) { return integer(order(a, b) != 0); }
 static bool truth(const number *a) { return a->is_float ? a->f != 0 : a->i != 0; }
 static number ref_logical_and(const number *a, const number *b) {
     return integer(truth(a) && truth(b));
@@ -147,9 +146,9 @@ static const struct {
     {"logical_xor", ref_logical_xor, 0},
 };
 
-static const double floats[] = {0.0,    -0.0,  1.0,   -1.0,    0.5,    -7.5,     1e10,
-                                0x1p53, 3.25,  1e-30, -0x1p24, 0x1p63, -0x1p63,  0x1p64,
-                                0.1,    1e300, 77.0,  INFINITY, NAN,   -INFINITY};
+static const double floats[] = {0.0,    -0.0,  1.0,   -1.0,     0.5,    -7.5,     1e10,
+                                0x1p53, 3.25,  1e-30, -0x1p24,  0x1p63, -0x1p63,  0x1p64,
+                                0.1,    1e300, 77.0,  INFINITY, NAN,    -INFINITY};
 
 // Zero, one, minus one, the ends of the range and what lies between.
 static number sample(emlx_type type, int k) {
@@ -167,7 +166,8 @@ static number sample(emlx_type type, int k) {
     }
     wide scattered = (wide)((uint64_t)k * 0x9e3779b97f4a7c15u);
     if (k % 3 == 0) return integer(low + scattered % (top - low));
-    return integer((k % 3 == 1 && is_signed(type) ? -k : k) + (bits > 32 && k % 5 == 0) * 9007199254740992);
+    return integer((k % 3 == 1 && is_signed(type) ? -k : k) +
+                   (bits > 32 && k % 5 == 0) * 9007199254740992);
 }
 
 static void fill(emlx_type type, char *data, bool no_zero, int shift) {
@@ -197,8 +197,8 @@ static void check_pair(size_t c, emlx_type ta, emlx_type tb, int shift) {
     size_t xs = SAMPLES * emlx_type_size(ta), ys = SAMPLES * emlx_type_size(tb);
     assert_int_equal(emlx_tensor_from_data(test_device, ta, &shape, x, xs, &in[0], &err), EMLX_OK);
     assert_int_equal(emlx_tensor_from_data(test_device, tb, &shape, y, ys, &in[1], &err), EMLX_OK);
-    if (emlx_apply(emlx_op_find(cases[c].name), test_device, in, 2, NULL, 0, EMLX_TYPE_DEFAULT, &out,
-                   &err) != EMLX_OK ||
+    if (emlx_apply(emlx_op_find(cases[c].name), test_device, in, 2, NULL, 0, EMLX_TYPE_DEFAULT,
+                   &out, &err) != EMLX_OK ||
         emlx_tensor_data(out, &data, &err) != EMLX_OK)
         fail_msg("%s", err.message);
     emlx_type type = emlx_tensor_type(out);
@@ -236,10 +236,10 @@ static void every_pair_of_types(void **unused) {
 static emlx_tensor *constant(emlx_type type, int64_t value) {
     emlx_error err;
     emlx_tensor *out;
-    emlx_attr attrs[2] = {
-        {.name = "shape", .kind = EMLX_ATTR_INTS},
-        {.name = "value", .kind = EMLX_ATTR_NUMBER, .value = {.as.s = value}}};
-    if (emlx_apply(emlx_op_find("constant"), test_device, NULL, 0, attrs, 2, type, &out, &err) != EMLX_OK)
+    emlx_attr attrs[2] = {{.name = "shape", .kind = EMLX_ATTR_INTS},
+                          {.name = "value", .kind = EMLX_ATTR_NUMBER, .value = {.as.s = value}}};
+    if (emlx_apply(emlx_op_find("constant"), test_device, NULL, 0, attrs, 2, type, &out, &err) !=
+        EMLX_OK)
         fail_msg("%s", err.message);
     return out;
 }
@@ -247,8 +247,8 @@ static emlx_tensor *constant(emlx_type type, int64_t value) {
 static emlx_tensor *negated(emlx_tensor *t) {
     emlx_error err;
     emlx_tensor *out;
-    if (emlx_apply(emlx_op_find("negate"), test_device, &t, 1, NULL, 0, EMLX_TYPE_DEFAULT, &out, &err) !=
-        EMLX_OK)
+    if (emlx_apply(emlx_op_find("negate"), test_device, &t, 1, NULL, 0, EMLX_TYPE_DEFAULT, &out,
+                   &err) != EMLX_OK)
         fail_msg("%s", err.message);
     return out;
 }
@@ -259,13 +259,15 @@ static void check_refusal(const char *name, int64_t value, emlx_status wanted, c
     emlx_tensor *in[2] = {one, bad};
     const emlx_op *op = emlx_op_find(name);
     // A literal is refused at the call.
-    assert_int_equal(emlx_apply(op, test_device, in, 2, NULL, 0, EMLX_TYPE_DEFAULT, &out, &err), wanted);
+    assert_int_equal(emlx_apply(op, test_device, in, 2, NULL, 0, EMLX_TYPE_DEFAULT, &out, &err),
+                     wanted);
     assert_non_null(strstr(err.message, text));
     assert_non_null(strstr(err.message, name));
     // A pending operand is refused when the result is read, and again when it is read again.
     emlx_tensor *opposite = constant(EMLX_S32, -value), *pending = negated(opposite);
     in[1] = pending;
-    assert_int_equal(emlx_apply(op, test_device, in, 2, NULL, 0, EMLX_TYPE_DEFAULT, &out, &err), EMLX_OK);
+    assert_int_equal(emlx_apply(op, test_device, in, 2, NULL, 0, EMLX_TYPE_DEFAULT, &out, &err),
+                     EMLX_OK);
     for (int i = 0; i < 2; i++) {
         const void *data;
         assert_int_equal(emlx_tensor_data(out, &data, &err), wanted);

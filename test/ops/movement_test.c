@@ -336,8 +336,8 @@ static void bad_indices(void **unused) {
     emlx_tensor *in[2] = {random_tensor(EMLX_F32, &s, 0, 9), tensor_of(EMLX_S64, &is, &five)}, *out;
     emlx_attr attr = with_ints("axes", &axis, 1);
     const char *text = "index 5 is out of bounds for axis 0 in shape {3, 2}";
-    assert_error(emlx_apply(emlx_op_find("gather"), test_device, in, 2, &attr, 1,
-                            EMLX_TYPE_DEFAULT, &out, &err),
+    assert_error(emlx_apply(emlx_op_find("gather"), test_device, in, 2, &attr, 1, EMLX_TYPE_DEFAULT,
+                            &out, &err),
                  EMLX_OUT_OF_BOUNDS, err, text);
     emlx_tensor *none = tensor_of(EMLX_S64, &is, &zero), *both[2] = {in[1], none};
     emlx_tensor *pending = apply_to("add", both, 2, NULL, 0, EMLX_TYPE_DEFAULT);

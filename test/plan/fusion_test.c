@@ -39,8 +39,8 @@ static void grow(forest *f, const char *name, const int *operands, size_t count,
     if (emlx_apply(op, test_device, lazy, count, attrs, attr_count, EMLX_TYPE_DEFAULT, &new->lazy,
                    &err) != EMLX_OK)
         return;
-    must(emlx_apply(op, test_device, eager, count, attrs, attr_count, EMLX_TYPE_DEFAULT, &new->eager,
-                    &err),
+    must(emlx_apply(op, test_device, eager, count, attrs, attr_count, EMLX_TYPE_DEFAULT,
+                    &new->eager, &err),
          &err);
     must(emlx_eval(&new->eager, 1, &err), &err);
     snprintf(f->trace[f->count], sizeof f->trace[0], "%d = %s(%d, %d, %d)", f->count, name,
@@ -87,7 +87,8 @@ static void grow_view(forest *f, int x) {
     }
     for (int d = 0; d < s->rank; d++) list[d] = (d + 1) % s->rank;
     emlx_attr axes = with_ints("axes", list, (size_t)s->rank);
-    if (draw(2) == 0) grow(f, "transpose", &x, 1, &axes, 1);
+    if (draw(2) == 0)
+        grow(f, "transpose", &x, 1, &axes, 1);
     else if (s->rank > 0) {
         axes.count = 1;
         grow(f, "reverse", &x, 1, &axes, 1);
@@ -140,7 +141,8 @@ static void grow_write(forest *f, int x, int y) {
     switch (draw(3)) {
     case 0: grow(f, "concatenate", both, 2, &axis, 1); break;
     case 1: {
-        for (int i = 0; i < 3 * s->rank; i++) list[i] = i % 3 == 2 ? (int)draw(2) : (int)draw(4) - 1;
+        for (int i = 0; i < 3 * s->rank; i++)
+            list[i] = i % 3 == 2 ? (int)draw(2) : (int)draw(4) - 1;
         emlx_attr padding = with_ints("padding", list, 3 * (size_t)s->rank);
         for (int i = 0; i < f->count; i++)
             if (shape_of(f, i)->rank == 0) both[1] = i;
@@ -161,8 +163,9 @@ static void grow_whole(forest *f, int x, int y) {
     if (s->rank == 0) return;
     int64_t axis = draw((uint32_t)s->rank), other = draw(2), none = 0;
     emlx_attr sort = with_int("axis", axis);
-    emlx_attr dot[4] = {with_ints("contract_left", &axis, 1), with_ints("contract_right", &other, 1),
-                        with_ints("batch_left", &none, 0), with_ints("batch_right", &none, 0)};
+    emlx_attr dot[4] = {with_ints("contract_left", &axis, 1),
+                        with_ints("contract_right", &other, 1), with_ints("batch_left", &none, 0),
+                        with_ints("batch_right", &none, 0)};
     int both[2] = {x, y};
     switch (draw(3)) {
     case 0: grow(f, draw(2) ? "sort" : "argsort", &x, 1, &sort, 1); break;
@@ -192,8 +195,10 @@ static void grow_any(forest *f) {
     case 6: grow_reduce(f, x); break;
     case 7: grow_write(f, x, y); break;
     default:
-        if (draw(3) == 0) grow(f, "select", operands, 3, NULL, 0);
-        else grow_whole(f, x, y);
+        if (draw(3) == 0)
+            grow(f, "select", operands, 3, NULL, 0);
+        else
+            grow_whole(f, x, y);
     }
 }
 

@@ -28,16 +28,16 @@ static emlx_status try_softmax(emlx_tensor *x, emlx_tensor **out, emlx_error *er
         int a, b;
         const emlx_attr *attrs;
         size_t attr_count;
-    } steps[] = {{"dot", -1, -1, dot, 4},          {"reduce_max", 0, -2, reduce, 2},
-                 {"subtract", 0, 1, NULL, 0},      {"exp", 2, -2, NULL, 0},
-                 {"sum", 3, -2, reduce, 2},        {"divide", 3, 4, NULL, 0},
+    } steps[] = {{"dot", -1, -1, dot, 4},     {"reduce_max", 0, -2, reduce, 2},
+                 {"subtract", 0, 1, NULL, 0}, {"exp", 2, -2, NULL, 0},
+                 {"sum", 3, -2, reduce, 2},   {"divide", 3, 4, NULL, 0},
                  {"add", 5, -1, NULL, 0}};
     for (size_t i = 0; i < sizeof steps / sizeof *steps && status == EMLX_OK; i++) {
         emlx_tensor *in[2] = {steps[i].a < 0 ? x : made[steps[i].a],
                               steps[i].b < 0 ? x : made[steps[i].b]};
-        status = emlx_apply(emlx_op_find(steps[i].op), test_device, in, steps[i].b == -2 ? 1 : 2,
-                            steps[i].attrs, steps[i].attr_count, EMLX_TYPE_DEFAULT, &made[count],
-                            err);
+        status =
+            emlx_apply(emlx_op_find(steps[i].op), test_device, in, steps[i].b == -2 ? 1 : 2,
+                       steps[i].attrs, steps[i].attr_count, EMLX_TYPE_DEFAULT, &made[count], err);
         count += status == EMLX_OK;
     }
     if (status == EMLX_OK) status = emlx_eval(&made[count - 1], 1, err);
@@ -206,10 +206,8 @@ static void finished_parts_are_let_go(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(out_of_memory_anywhere),
-        cmocka_unit_test(a_long_chain),
-        cmocka_unit_test(threads_share_a_graph),
-        cmocka_unit_test(queued_evaluations_answer),
+        cmocka_unit_test(out_of_memory_anywhere),    cmocka_unit_test(a_long_chain),
+        cmocka_unit_test(threads_share_a_graph),     cmocka_unit_test(queued_evaluations_answer),
         cmocka_unit_test(finished_parts_are_let_go),
     };
     return RUN_ON_CPU("program/eval", tests);

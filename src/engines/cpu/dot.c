@@ -222,9 +222,9 @@ static void blas_block(void *context, int64_t index) {
 
 // Two's complement products wrap alike for both signs.
 static void (*const products[EMLX_TYPE_COUNT])(const dot_work *, const block *) = {
-    [EMLX_U8] = product_8,   [EMLX_S8] = product_8,   [EMLX_U16] = product_16,
-    [EMLX_S16] = product_16, [EMLX_U32] = product_32, [EMLX_S32] = product_32,
-    [EMLX_U64] = product_64, [EMLX_S64] = product_64, [EMLX_F32] = product_f32,
+    [EMLX_U8] = product_8,    [EMLX_S8] = product_8,   [EMLX_U16] = product_16,
+    [EMLX_S16] = product_16,  [EMLX_U32] = product_32, [EMLX_S32] = product_32,
+    [EMLX_U64] = product_64,  [EMLX_S64] = product_64, [EMLX_F32] = product_f32,
     [EMLX_F64] = product_f64,
 };
 

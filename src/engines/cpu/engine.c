@@ -76,9 +76,9 @@ typedef struct kernel_runner {
 } kernel_runner;
 
 static const kernel_runner runners[KERNEL_COUNT] = {
-    [KERNEL_MAP] = {prepare_map, run_map},    [KERNEL_REDUCE] = {prepare_fold, run_fold},
-    [KERNEL_DOT] = {NULL, run_dot},           [KERNEL_GATHER] = {NULL, run_gather},
-    [KERNEL_SCATTER] = {NULL, run_scatter},   [KERNEL_SORT] = {NULL, run_sort},
+    [KERNEL_MAP] = {prepare_map, run_map},  [KERNEL_REDUCE] = {prepare_fold, run_fold},
+    [KERNEL_DOT] = {NULL, run_dot},         [KERNEL_GATHER] = {NULL, run_gather},
+    [KERNEL_SCATTER] = {NULL, run_scatter}, [KERNEL_SORT] = {NULL, run_sort},
 };
 
 // The form of a plan: one of each kernel, in the order of the plan.
@@ -150,15 +150,16 @@ static emlx_status cpu_prepare(emlx_device *device, const emlx_plan *plan, void 
         status = r->prepare(&p->kernels[i], plan, k, device->state, &p->memory, err);
         if (status != EMLX_OK) error_prefix(err, status, "%s", k->op);
     }
-    if (status == EMLX_OK) *form = p;
-    else cpu_discard(device, p);
+    if (status == EMLX_OK)
+        *form = p;
+    else
+        cpu_discard(device, p);
     return status;
 }
 
 static emlx_status cpu_run_kernel(emlx_device *device, const kernel_call *call, emlx_error *err) {
     const plan_form *form = call->prepared;
-    cpu_run run = {device, device->state, call,
-                   &form->kernels[call->kernel - call->plan->kernels]};
+    cpu_run run = {device, device->state, call, &form->kernels[call->kernel - call->plan->kernels]};
     return runners[call->kernel->kind].run(&run, err);
 }
 

@@ -56,13 +56,13 @@ typedef struct fold_work {
     const fold_form *fold;
     const tile_form *tile;
     task_errors errors;
-    int64_t block;        // inner cells of a task
-    int64_t blocks;       // of these in `inner`
-    int64_t piece;        // folded elements of a task
-    int64_t pieces;       // of these in `length`
-    int64_t group;        // outer cells of a task
-    int64_t cells;        // outer * inner
-    char *accumulators;   // pieces x cells, or NULL: every task has its own and finishes it
+    int64_t block;      // inner cells of a task
+    int64_t blocks;     // of these in `inner`
+    int64_t piece;      // folded elements of a task
+    int64_t pieces;     // of these in `length`
+    int64_t group;      // outer cells of a task
+    int64_t cells;      // outer * inner
+    char *accumulators; // pieces x cells, or NULL: every task has its own and finishes it
 } fold_work;
 
 static uint32_t folded_step(const tile_form *f) { return f->kernel->reduced; }
@@ -109,8 +109,8 @@ static void fold_rows(const fold_work *w, tile_run *run, int64_t outer, int64_t 
 }
 
 // Folds rows `from` to `to` of one outer cell into `n` columns from `column` on.
-static void fold_columns(const fold_work *w, tile_run *run, int64_t outer, int64_t from,
-                         int64_t to, int64_t column, int64_t n, char *acc) {
+static void fold_columns(const fold_work *w, tile_run *run, int64_t outer, int64_t from, int64_t to,
+                         int64_t column, int64_t n, char *acc) {
     int64_t inner = w->fold->inner;
     int64_t most = n < inner ? 1 : w->tile->tile / inner;
     for (int64_t row = from; row < to; row += most) {
@@ -133,16 +133,17 @@ static void fold_cells(fold_work *w, tile_run *run, int64_t index, char *own) {
     int64_t cell = outer * fold->inner + column, cells = (end - outer) * width;
     size_t size = fold->fns.accumulator;
     char *acc = own;
-    if (w->accumulators != NULL)
-        acc = w->accumulators + (piece * w->cells + cell) * (int64_t)size;
+    if (w->accumulators != NULL) acc = w->accumulators + (piece * w->cells + cell) * (int64_t)size;
     fold->fns.init(acc, (size_t)cells);
     if (!fold->columns && fold->length > 0 && fold->length * 2 <= w->tile->tile) {
         fold_rows(w, run, outer, end, acc);
     } else {
         for (int64_t o = outer; o < end; o++) {
             char *to_acc = acc + (o - outer) * width * (int64_t)size;
-            if (fold->columns) fold_columns(w, run, o, from, to, column, width, to_acc);
-            else fold_row(w, run, o, from, to, to_acc);
+            if (fold->columns)
+                fold_columns(w, run, o, from, to, column, width, to_acc);
+            else
+                fold_row(w, run, o, from, to, to_acc);
         }
     }
     if (w->accumulators == NULL) finish(w, cell, acc, (size_t)cells);

@@ -13,11 +13,11 @@ typedef struct slices {
     int32_t count;                  // indexed axes
     int64_t strides[EMLX_MAX_RANK]; // of the indexed axes, in elements
     int64_t limits[EMLX_MAX_RANK];
-    int32_t rank;                   // other axes, without the last
+    int32_t rank; // other axes, without the last
     int64_t dims[EMLX_MAX_RANK], other_strides[EMLX_MAX_RANK];
-    int64_t length, step;           // of the last
+    int64_t length, step; // of the last
     int64_t rows;
-    size_t size;                    // bytes of an element
+    size_t size; // bytes of an element
     const emlx_shape *shape;
     const int32_t *axes;
 } slices;
@@ -28,8 +28,13 @@ static void find_slices(const emlx_shape *shape, const int32_t *axes, int32_t co
     int64_t strides[EMLX_MAX_RANK];
     int32_t next = 0;
     shape_strides(shape, strides);
-    *s = (slices){.count = count, .length = 1, .step = 1, .rows = 1, .size = type_size(type),
-                  .shape = shape, .axes = axes};
+    *s = (slices){.count = count,
+                  .length = 1,
+                  .step = 1,
+                  .rows = 1,
+                  .size = type_size(type),
+                  .shape = shape,
+                  .axes = axes};
     for (int32_t d = 0; d < shape->rank; d++) {
         if (next < count && axes[next] == d) {
             s->limits[next] = shape->dims[d];
@@ -68,20 +73,20 @@ static emlx_status bad_index(const slices *s, int64_t index, int32_t which, emlx
     emlx_shape front = {.rank = 0};
     for (int32_t i = 0; i < s->count; i++) front.dims[front.rank++] = s->shape->dims[s->axes[i]];
     for (int32_t d = 0, next = 0; d < s->shape->rank; d++) {
-        if (next < s->count && s->axes[next] == d) next++;
-        else front.dims[front.rank++] = s->shape->dims[d];
+        if (next < s->count && s->axes[next] == d)
+            next++;
+        else
+            front.dims[front.rank++] = s->shape->dims[d];
     }
-    return error_set(err, EMLX_OUT_OF_BOUNDS,
-                     "index %lld is out of bounds for axis %d in shape %s", (long long)index, which,
-                     shape_print(&front, text));
+    return error_set(err, EMLX_OUT_OF_BOUNDS, "index %lld is out of bounds for axis %d in shape %s",
+                     (long long)index, which, shape_print(&front, text));
 }
 
 static emlx_status slice_offset(const slices *s, const int64_t *indices, int64_t *offset,
                                 emlx_error *err) {
     *offset = 0;
     for (int32_t i = 0; i < s->count; i++) {
-        if ((uint64_t)indices[i] >= (uint64_t)s->limits[i])
-            return bad_index(s, indices[i], i, err);
+        if ((uint64_t)indices[i] >= (uint64_t)s->limits[i]) return bad_index(s, indices[i], i, err);
         *offset += indices[i] * s->strides[i];
     }
     return EMLX_OK;
@@ -170,8 +175,10 @@ static emlx_status scatter_slices(const cpu_run *run, const slices *s, char *tar
         for (int64_t row = 0; row < s->rows; row++) {
             char *to = target + (offset + row_offset(s, row)) * size;
             const char *from = updates + (i * s->rows + row) * row_bytes;
-            if (add != NULL) add(to, from, s->step, s->length);
-            else put(to, from, s->step, (size_t)s->length);
+            if (add != NULL)
+                add(to, from, s->step, s->length);
+            else
+                put(to, from, s->step, (size_t)s->length);
         }
     }
     return EMLX_OK;
@@ -183,8 +190,10 @@ static emlx_status widen(const cpu_run *run, const char *data, emlx_type type, i
     *size = (size_t)count * sizeof(double);
     TRY(pool_alloc(*size, wide, err));
     tile_fn cast = run->kernels->cast[type][EMLX_F64];
-    if (cast != NULL) cast(*wide, data, NULL, NULL, (size_t)count);
-    else memcpy(*wide, data, *size);
+    if (cast != NULL)
+        cast(*wide, data, NULL, NULL, (size_t)count);
+    else
+        memcpy(*wide, data, *size);
     return EMLX_OK;
 }
 
@@ -200,8 +209,10 @@ static emlx_status add_floats(const cpu_run *run, slices *s, emlx_type type, eml
     if (status == EMLX_OK) status = scatter_slices(run, s, target, add_double, updates, err);
     if (status == EMLX_OK) {
         tile_fn narrow = run->kernels->cast[EMLX_F64][type];
-        if (narrow != NULL) narrow(output_data(run), target, NULL, NULL, (size_t)count);
-        else memcpy(output_data(run), target, target_size);
+        if (narrow != NULL)
+            narrow(output_data(run), target, NULL, NULL, (size_t)count);
+        else
+            memcpy(output_data(run), target, target_size);
     }
     if (updates != NULL) pool_free(updates, updates_size);
     pool_free(target, target_size);

@@ -9,7 +9,7 @@
 #define S int8_t
 #define W uint32_t
 
-#define WRAP(x) ((T)((x) & 3))
+#define WRAP(x) ((T)(3 & (x)))
 #define NAME u2
 #define T uint8_t
 #define BITS 2
@@ -20,7 +20,7 @@
 #define U uint8_t
 #define S int8_t
 #define W uint32_t
-#define WRAP(x) ((T)((x) & 15))
+#define WRAP(x) ((T)(15 & (x)))
 #define NAME u4
 #define T uint8_t
 #define BITS 4
@@ -32,7 +32,7 @@
 #define U uint8_t
 #define S int8_t
 #define W uint32_t
-#define WRAP(x) ((T)((int32_t)(((x) & 3) ^ 2) - 2))
+#define WRAP(x) ((T)((int32_t)((3 & (x)) ^ 2) - 2))
 #define NAME s2
 #define T int8_t
 #define BITS 2
@@ -43,7 +43,7 @@
 #define U uint8_t
 #define S int8_t
 #define W uint32_t
-#define WRAP(x) ((T)((int32_t)(((x) & 15) ^ 8) - 8))
+#define WRAP(x) ((T)((int32_t)((15 & (x)) ^ 8) - 8))
 #define NAME s4
 #define T int8_t
 #define BITS 4

@@ -56,7 +56,7 @@ MATH_INLINE double math_tan(double y) {
 // infinite. A turn by pi / 4 or pi / 2 brings the tangent t to |t| <= tan(pi / 8).
 // atan(t) = t + t^3 p(t^2); fit error 2^-45.
 MATH_INLINE double math_angle_of(double opposite, double adjacent) {
-    static const double p[8] = {-0x1.5555555517205p-2, 0x1.99999936a5899p-3, -0x1.24922ee811b73p-3,
+    static const double p[8] = {-0x1.5555555517205p-2, 0x1.99999936a5899p-3,  -0x1.24922ee811b73p-3,
                                 0x1.c715c4964d241p-4,  -0x1.73e4a8441d3cbp-4, 0x1.36158b6a9fb5ep-4,
                                 -0x1.e31f81a4d63f7p-5, 0x1.fba9161e4a8bap-6};
     int low = opposite <= adjacent * 0x1.a827999fcef32p-2;

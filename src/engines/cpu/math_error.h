@@ -48,9 +48,9 @@ MATH_INLINE double math_erfc(double y) {
 // given w = -log((1 - y) (1 + y)). Random numbers depend on their digits: the steps are those of
 // Nx, each rounded.
 MATH_INLINE double math_erf_inv(double y, double w) {
-    static const double near[9] = {2.81022636e-08, 3.43273939e-07, -3.5233877e-06,
-                                   -4.39150654e-06, 0.00021858087, -0.00125372503,
-                                   -0.00417768164, 0.246640727,    1.50140941};
+    static const double near[9] = {2.81022636e-08,  3.43273939e-07, -3.5233877e-06,
+                                   -4.39150654e-06, 0.00021858087,  -0.00125372503,
+                                   -0.00417768164,  0.246640727,    1.50140941};
     static const double far[9] = {-0.000200214257, 0.000100950558, 0.00134934322,
                                   -0.00367342844,  0.00573950773,  -0.0076224613,
                                   0.00943887047,   1.00167406,     2.83297682};

@@ -29,8 +29,8 @@ MATH_INLINE math_parts math_split(double x) {
 MATH_INLINE double math_log_near_one(double f) {
     double s = f / (2.0 + f);
     double z = s * s, z2 = z * z;
-    double low = math_poly4(z, z2, 0x1.5555555553bd8p-1, 0x1.999999a21c1b2p-2,
-                            0x1.249241b706918p-2, 0x1.c72259a1e8c51p-3);
+    double low = math_poly4(z, z2, 0x1.5555555553bd8p-1, 0x1.999999a21c1b2p-2, 0x1.249241b706918p-2,
+                            0x1.c72259a1e8c51p-3);
     double high = math_madd(z, 0x1.5852bd81f6090p-3, 0x1.732f8c8c4f6e5p-3);
     return math_madd(s * z, math_madd(z2 * z2, high, low), s + s);
 }

@@ -8,10 +8,10 @@
 // What a fold over axes needs besides the expression. See fold.c.
 typedef struct fold_form {
     reduce_fns fns;
-    emlx_type element; // of what is folded
-    emlx_type found;   // of what fns.finish writes
-    tile_fn convert;   // from that to the result's type, or NULL
-    bool columns;      // the innermost axis is kept: folds run down columns
+    emlx_type element;            // of what is folded
+    emlx_type found;              // of what fns.finish writes
+    tile_fn convert;              // from that to the result's type, or NULL
+    bool columns;                 // the innermost axis is kept: folds run down columns
     int64_t outer, length, inner; // index space: kept axes, folded axes, innermost kept axis
 } fold_form;
 

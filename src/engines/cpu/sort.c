@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// sort.c - sorting along an axis: a stable radix sort of order-preserving integer keys, one code for
-// all types. Values are then fetched by position, so that their bits stay as they were.
+// sort.c - sorting along an axis: a stable radix sort of order-preserving integer keys, one code
+// for all types. Values are then fetched by position, so that their bits stay as they were.
 #include <string.h>
 
 #include "base/error.h"
@@ -99,8 +99,10 @@ static void sort_line(const sort_work *w, int64_t line, sort_item *items) {
     sort_item *sorted = sort_items(items, items + w->length, w->length, size);
     for (int64_t i = 0; i < w->length; i++) {
         int64_t to = offset + i * w->inner, from = offset + sorted[i].position * w->inner;
-        if (w->params->indices) memcpy(w->out + to * 8, &sorted[i].position, 8);
-        else memcpy(w->out + to * (int64_t)size, w->in + from * (int64_t)size, size);
+        if (w->params->indices)
+            memcpy(w->out + to * 8, &sorted[i].position, 8);
+        else
+            memcpy(w->out + to * (int64_t)size, w->in + from * (int64_t)size, size);
     }
 }
 

@@ -14,8 +14,8 @@ enum { LARGEST_TILE = 1024, SMALLEST_TILE = 64, NO_STEP = UINT16_MAX };
 typedef struct preparer {
     tile_form *form;
     const emlx_plan *plan;
-    uint32_t *last;   // of each step: the last step that reads it (step_count: a store or the fold)
-    uint32_t *free;   // stack of slots that can be used again
+    uint32_t *last; // of each step: the last step that reads it (step_count: a store or the fold)
+    uint32_t *free; // stack of slots that can be used again
     uint32_t free_count, slot_count, fixed_count;
 } preparer;
 
@@ -97,8 +97,8 @@ static bool stores_directly(const preparer *p, uint32_t step, uint32_t *access) 
         *access = k->stores[i].access;
         bool shared = false;
         for (uint32_t m = 0; m < k->made_count; m++)
-            shared = shared || (k->made[m] == k->accesses[*access].value &&
-                                k->reuse[m] != UINT32_MAX);
+            shared =
+                shared || (k->made[m] == k->accesses[*access].value && k->reuse[m] != UINT32_MAX);
         return !shared || (step + 1 == k->step_count && k->store_count == 1);
     }
     return false;
@@ -152,7 +152,8 @@ static emlx_status place_step(preparer *p, uint32_t n, emlx_error *err) {
     return EMLX_OK;
 }
 
-// Slots come first, then the fixed ones. The tile shrinks until they fit into the first-level cache.
+// Slots come first, then the fixed ones. The tile shrinks until they fit into the first-level
+// cache.
 static void size_slots(preparer *p) {
     tile_form *f = p->form;
     size_t widest = 1;
@@ -197,8 +198,8 @@ static int64_t start_offset(const kernel_call *call, const plan_access *a) {
     int64_t offset = a->offset;
     for (uint32_t i = 0; i < a->start_count; i++) {
         const plan_start *start = &a->starts[i];
-        emlx_number n = type_load(call->plan->values[start->value].type,
-                                  call->buffers[start->value]->data);
+        emlx_number n =
+            type_load(call->plan->values[start->value].type, call->buffers[start->value]->data);
         bool huge = n.kind == EMLX_NUMBER_UNSIGNED && n.as.u > INT64_MAX;
         int64_t at = huge ? start->limit : n.as.s;
         at = at < 0 ? 0 : at > start->limit ? start->limit : at;
@@ -233,9 +234,12 @@ static void make_fixed(tile_run *run) {
         if (form->place == PLACE_SLOT || form->place == PLACE_FIXED)
             run->at[n] = run->scratch + form->offset;
         if (form->place != PLACE_FIXED) continue;
-        if (s->kind == EXPR_CONST) splat(run, form, run->at[n], &run->call->constants[s->index]);
-        else if (s->kind == EXPR_LOAD) splat(run, form, run->at[n], run->bases[s->index]);
-        else run_function(run, n, f->tile);
+        if (s->kind == EXPR_CONST)
+            splat(run, form, run->at[n], &run->call->constants[s->index]);
+        else if (s->kind == EXPR_LOAD)
+            splat(run, form, run->at[n], run->bases[s->index]);
+        else
+            run_function(run, n, f->tile);
     }
 }
 
@@ -311,9 +315,12 @@ static void transfer_runs(const tile_run *run, uint32_t access, position p, tran
         size_t n = (size_t)left < count ? (size_t)left : count;
         int64_t offset = offset_at(f, &p, strides);
         char *memory = run->bases[access] + offset * (int64_t)size;
-        if (what == TRANSFER_LOAD) k->gather[log2_size(size)](elements, memory, inner, n);
-        else if (what == TRANSFER_STORE) k->scatter[log2_size(size)](memory, elements, inner, n);
-        else k->iota[type](elements, f->kernel->accesses[access].offset + offset, inner, n);
+        if (what == TRANSFER_LOAD)
+            k->gather[log2_size(size)](elements, memory, inner, n);
+        else if (what == TRANSFER_STORE)
+            k->scatter[log2_size(size)](memory, elements, inner, n);
+        else
+            k->iota[type](elements, f->kernel->accesses[access].offset + offset, inner, n);
         elements += n * size;
         count -= n;
         advance(f, &p, (int64_t)n);
@@ -330,9 +337,9 @@ static void eval_step(tile_run *run, uint32_t n, int64_t first, const position *
         run->at[n] = run->at[form->alias];
         return;
     }
-    if (form->place == PLACE_MEMORY)
-        run->at[n] = run->bases[form->access] + first * form->size;
-    if (form->fn != NULL) run_function(run, n, count);
+    if (form->place == PLACE_MEMORY) run->at[n] = run->bases[form->access] + first * form->size;
+    if (form->fn != NULL)
+        run_function(run, n, count);
     else if (form->place == PLACE_SLOT)
         transfer_runs(run, s->index, *p, s->kind == EXPR_LOAD ? TRANSFER_LOAD : TRANSFER_COUNT_UP,
                       run->at[n], form->size, (emlx_type)s->type, count);
@@ -345,8 +352,10 @@ static void make_store(tile_run *run, const expr_store *store, int64_t first, co
     if (form->fn != NULL && form->place == PLACE_MEMORY && form->access == store->access) return;
     char *from = run->at[store->step];
     char *to = run->bases[store->access] + first * form->size;
-    if (f->dense[store->access]) memmove(to, from, count * form->size);
-    else transfer_runs(run, store->access, *p, TRANSFER_STORE, from, form->size, EMLX_U8, count);
+    if (f->dense[store->access])
+        memmove(to, from, count * form->size);
+    else
+        transfer_runs(run, store->access, *p, TRANSFER_STORE, from, form->size, EMLX_U8, count);
 }
 
 void tile_step(tile_run *run, int64_t first, size_t count) {

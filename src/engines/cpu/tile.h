@@ -30,7 +30,7 @@ typedef struct tile_form {
     const cpu_kernels *kernels;
     int32_t rank;
     int64_t dims[EMLX_MAX_RANK];
-    int64_t count; // product of dims
+    int64_t count;                     // product of dims
     int64_t (*strides)[EMLX_MAX_RANK]; // of each access, over these axes
     bool *dense;                       // of each access: one run over the whole space
     step_form *steps;
@@ -52,10 +52,10 @@ typedef struct tile_run {
     const tile_form *form;
     const kernel_call *call;
     char *scratch;
-    char **bases;   // of each access: where its element 0 is
-    char **at;      // of each step: its elements in the current tile
-    uint8_t guard;  // guard_kind that failed, or GUARD_NONE
-    void *memory;   // allocation behind `scratch`, or NULL
+    char **bases;  // of each access: where its element 0 is
+    char **at;     // of each step: its elements in the current tile
+    uint8_t guard; // guard_kind that failed, or GUARD_NONE
+    void *memory;  // allocation behind `scratch`, or NULL
     size_t size;
 } tile_run;
 

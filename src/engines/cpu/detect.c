@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// detect.c - which of the kernel tables this CPU runs.
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engines/cpu/kernels.h"
+
+#if defined(__x86_64__)
+static bool has_avx2(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("f16c") &&
+           __builtin_cpu_supports("lzcnt") && __builtin_cpu_supports("popcnt");
+}
+
+static bool has_avx512(void) {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512cd");
+}
+#endif
+
+static bool has_baseline(void) { return true; }
+
+// Best first.
+static const struct {
+    const cpu_kernels *kernels;
+    bool (*runs)(void);
+} levels[] = {
+#if defined(__x86_64__)
+    {&cpu_kernels_avx512, has_avx512},
+    {&cpu_kernels_avx2, has_avx2},
+#endif
+    {&cpu_kernels_baseline, has_baseline},
+};
+
+static const cpu_kernels *selected;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+// The first level that runs here and is not above the one asked for. A name that is no level asks
+// for nothing.
+static void select_level(void) {
+    const size_t count = sizeof(levels) / sizeof(levels[0]);
+    const char *wanted = getenv("EMLX_CPU_LEVEL");
+    size_t first = 0;
+    for (size_t i = 0; wanted != NULL && i < count; i++) {
+        if (strcmp(wanted, levels[i].kernels->level) == 0) first = i;
+    }
+    while (!levels[first].runs()) first++;
+    selected = levels[first].kernels;
+}
+
+const cpu_kernels *cpu_kernels_select(void) {
+    pthread_once(&once, select_level);
+    return selected;
+}

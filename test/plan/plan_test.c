@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+// plan_test.c - what plans look like: how many kernels, what is kept, which buffers are reused, and
+// when two computations share a plan.
+#include "plan/build.h"
+#include "tensors.h"
+
+static const emlx_shape matrix = {2, {40, 50}};
+
+static emlx_tensor *input_tensor(void) { return random_tensor(EMLX_F32, &matrix, 0, 9); }
+
+static emlx_tensor *unary(const char *op, emlx_tensor *a) {
+    return apply_to(op, &a, 1, NULL, 0, EMLX_TYPE_DEFAULT);
+}
+
+static emlx_tensor *binary(const char *op, emlx_tensor *a, emlx_tensor *b) {
+    emlx_tensor *in[2] = {a, b};
+    return apply_to(op, in, 2, NULL, 0, EMLX_TYPE_DEFAULT);
+}
+
+static emlx_tensor *rows(const char *op, emlx_tensor *a) {
+    int64_t axis = 1;
+    emlx_attr attrs[2] = {with_ints("axes", &axis, 1), with_bool("keep_axes", true)};
+    return apply_to(op, &a, 1, attrs, 2, EMLX_TYPE_DEFAULT);
+}
+
+static emlx_tensor *number(double value) {
+    emlx_shape s = {0};
+    emlx_attr attrs[2] = {
+        with_ints("shape", s.dims, 0),
+        {.name = "value",
+         .kind = EMLX_ATTR_NUMBER,
+         .value = {EMLX_NUMBER_REAL, {.f = {value, 0}}}}};
+    return apply_to("constant", NULL, 0, attrs, 2, EMLX_F32);
+}
+
+static emlx_plan *plan_of(emlx_tensor *const *roots, size_t root_count, emlx_tensor *const *leaves,
+                          size_t leaf_count) {
+    plan_request request = {test_device, roots, root_count, leaves, leaf_count};
+    planned found;
+    emlx_error err;
+    assert_ok(plan_find(&request, &found, &err), err);
+    emlx_plan *plan = plan_retain(found.plan);
+    planned_clear(&found);
+    return plan;
+}
+
+static void release_all(emlx_tensor *const *tensors, size_t count) {
+    for (size_t i = 0; i < count; i++) emlx_tensor_release(tensors[i]);
+}
+
+static void a_chain_is_one_kernel(void **unused) {
+    (void)unused;
+    emlx_tensor *t[6] = {input_tensor(), input_tensor()};
+    t[2] = binary("multiply", t[0], t[1]);
+    t[3] = binary("add", t[2], t[0]);
+    t[4] = unary("tanh", t[3]);
+    t[5] = binary("multiply", t[4], t[1]);
+    emlx_plan *plan = plan_of(&t[5], 1, t, 2);
+    assert_int_equal(plan->kernel_count, 1);
+    assert_int_equal(plan->value_count, 3);
+    assert_int_equal(plan->kernels[0].rank, 1);
+    assert_int_equal(plan->kernels[0].dims[0], 2000);
+    plan_release(plan);
+    release_all(t, 6);
+}
+
+// max; exp of the difference, stored while it is summed; the quotient.
+static void softmax_is_three_kernels(void **unused) {
+    (void)unused;
+    emlx_tensor *t[6] = {input_tensor()};
+    t[1] = rows("reduce_max", t[0]);
+    t[2] = binary("subtract", t[0], t[1]);
+    t[3] = unary("exp", t[2]);
+    t[4] = rows("sum", t[3]);
+    t[5] = binary("divide", t[3], t[4]);
+    emlx_plan *plan = plan_of(&t[5], 1, t, 1);
+    assert_int_equal(plan->kernel_count, 3);
+    assert_int_equal(plan->kernels[1].kind, KERNEL_REDUCE);
+    assert_int_equal(plan->kernels[1].store_count, 1);
+    // The quotient takes over the exponentials' buffer.
+    assert_int_equal(plan->kernels[2].made_count, 1);
+    assert_int_not_equal(plan->kernels[2].reuse[0], UINT32_MAX);
+    plan_release(plan);
+    release_all(t, 6);
+}
+
+// Views are read through; a transposed operand costs no kernel.
+static void views_cost_nothing(void **unused) {
+    (void)unused;
+    int64_t axes[2] = {1, 0};
+    emlx_attr attr = with_ints("axes", axes, 2);
+    emlx_tensor *t[5] = {input_tensor(), random_tensor(EMLX_F32, &(emlx_shape){2, {50, 40}}, 0, 9)};
+    t[2] = apply_to("transpose", &t[1], 1, &attr, 1, EMLX_TYPE_DEFAULT);
+    t[3] = binary("add", t[0], t[2]);
+    attr = with_ints("axes", axes, 1);
+    t[4] = apply_to("reverse", &t[3], 1, &attr, 1, EMLX_TYPE_DEFAULT);
+    emlx_plan *plan = plan_of(&t[4], 1, t, 2);
+    assert_int_equal(plan->kernel_count, 1); // the sum, written backwards
+    plan_release(plan);
+    emlx_tensor *sum = rows("sum", t[4]);
+    plan = plan_of(&sum, 1, t, 2);
+    assert_int_equal(plan->kernel_count, 1);
+    plan_release(plan);
+    emlx_tensor_release(sum);
+    release_all(t, 5);
+}
+
+static void equal_parts_are_computed_once(void **unused) {
+    (void)unused;
+    emlx_tensor *t[4] = {input_tensor()};
+    t[1] = unary("exp", t[0]);
+    t[2] = unary("exp", t[0]);
+    t[3] = binary("add", t[1], t[2]);
+    emlx_plan *plan = plan_of(&t[3], 1, t, 1);
+    assert_int_equal(plan->kernel_count, 1);
+    int exps = 0;
+    for (uint32_t i = 0; i < plan->kernels[0].step_count; i++)
+        exps += plan->kernels[0].steps[i].kind == EXPR_SCALAR &&
+                plan->kernels[0].steps[i].op == SCALAR_exp;
+    assert_int_equal(exps, 1);
+    plan_release(plan);
+    release_all(t, 4);
+}
+
+static void plans_are_shared_by_structure(void **unused) {
+    (void)unused;
+    emlx_plan *plans[4];
+    for (int i = 0; i < 4; i++) {
+        emlx_shape other = {1, {2000}};
+        emlx_tensor *t[3] = {i < 3 ? input_tensor() : random_tensor(EMLX_F32, &other, 0, 9),
+                             number(i < 2 ? 0.5 + i : 7)};
+        t[2] = binary(i == 2 ? "subtract" : "multiply", t[0], t[1]);
+        plans[i] = plan_of(&t[2], 1, t, 1);
+        release_all(t, 3);
+    }
+    assert_ptr_equal(plans[0], plans[1]); // whatever the constant's value
+    assert_ptr_not_equal(plans[0], plans[2]);
+    assert_ptr_not_equal(plans[0], plans[3]);
+    for (int i = 0; i < 4; i++) plan_release(plans[i]);
+}
+
+// A temporary that is overwritten in part is not copied.
+static void a_dying_base_is_written_in_place(void **unused) {
+    (void)unused;
+    int64_t starts[2] = {3, 4};
+    emlx_attr attr = with_ints("starts", starts, 2);
+    emlx_shape small = {2, {2, 2}};
+    emlx_tensor *t[4] = {input_tensor(), random_tensor(EMLX_F32, &small, 0, 9)};
+    t[2] = rows("sum", t[0]);
+    emlx_tensor *in[2] = {t[0], t[1]};
+    t[3] = apply_to("put_slice", in, 2, &attr, 1, EMLX_TYPE_DEFAULT);
+    emlx_plan *plan = plan_of(&t[3], 1, t, 2);
+    assert_true(plan->kernels[0].copies);
+    assert_int_equal(plan->kernels[0].reuse[0], 0); // the input itself, where nobody else holds it
+    plan_release(plan);
+    emlx_tensor *both[2] = {t[3], t[2]};
+    plan = plan_of(both, 2, t, 2);
+    assert_int_equal(plan->kernel_count, 3);
+    plan_release(plan);
+    release_all(t, 4);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_chain_is_one_kernel),
+        cmocka_unit_test(softmax_is_three_kernels),
+        cmocka_unit_test(views_cost_nothing),
+        cmocka_unit_test(equal_parts_are_computed_once),
+        cmocka_unit_test(plans_are_shared_by_structure),
+        cmocka_unit_test(a_dying_base_is_written_in_place),
+    };
+    return RUN_ON_CPU("plan/plan", tests);
+}
