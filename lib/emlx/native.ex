@@ -118,14 +118,20 @@ defmodule EMLX.Native do
 
   ## Results
 
-  # Memory that only dead handles of this process hold is given back before an
-  # allocation is reported as failed.
-
+  # Memory that only dead handles of this process hold is given back from time to
+  # time, and before an allocation is reported as failed.
   defp with_memory(fun) do
+    if NIF.memory_pressure(), do: relieve()
+
     with {:error, :out_of_memory, _message} <- fun.() do
-      :erlang.garbage_collect()
+      relieve()
       fun.()
     end
+  end
+
+  defp relieve do
+    :erlang.garbage_collect()
+    NIF.memory_relieved()
   end
 
   defp unwrap({:ok, value}), do: value

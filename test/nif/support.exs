@@ -37,6 +37,20 @@ defmodule NIFCase do
 
   def active_bytes, do: elem(NIF.memory_info(), 0)
 
+  @doc "Bytes in use once what earlier tests left behind is gone."
+  def settled_bytes(last \\ nil) do
+    :erlang.garbage_collect()
+
+    case active_bytes() do
+      ^last ->
+        last
+
+      bytes ->
+        Process.sleep(100)
+        settled_bytes(bytes)
+    end
+  end
+
   @doc "Whether a condition becomes true within five seconds."
   def eventually(fun, tries \\ 500) do
     cond do
