@@ -112,7 +112,12 @@ static emlx_status check_call(const op_call *call, emlx_error *err) {
     if (call->count < op->fewest || call->count > op->most)
         return error_set(err, EMLX_INVALID, "%zu operands given, %s%zu expected", call->count,
                          op->most == op->fewest ? "" : "at least ", op->fewest);
-    for (size_t i = 0; i < call->attr_count; i++) TRY(check_attr(call, &call->attrs[i], err));
+    for (size_t i = 0; i < call->attr_count; i++) {
+        TRY(check_attr(call, &call->attrs[i], err));
+        if (attr_get(call, call->attrs[i].name) != &call->attrs[i])
+            return error_set(err, EMLX_INVALID, "attribute %s is given twice",
+                             call->attrs[i].name);
+    }
     for (const attr_spec *spec = op->attrs; spec->name != NULL; spec++)
         if (spec->required && attr_get(call, spec->name) == NULL)
             return error_set(err, EMLX_INVALID, "attribute %s is missing", spec->name);

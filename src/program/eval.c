@@ -150,9 +150,11 @@ typedef struct given_up {
     uint32_t count;
 } given_up;
 
+// A root's operands lie inside it, and one root may hold the last reference on another: all are
+// kept until the operands of all are let go.
 static void publish(eval_job *job, emlx_buffer **results, given_up *freed) {
     for (uint32_t i = 0; i < job->root_count; i++) {
-        emlx_tensor *t = job->roots[i];
+        emlx_tensor *t = emlx_tensor_retain(job->roots[i]);
         if (node_buffer(t) == NULL) node_publish(t, results[i], &freed[i].inputs, &freed[i].count);
     }
 }
@@ -186,11 +188,13 @@ static emlx_status finish(eval_job *job, const atomic_bool *cancel, emlx_error *
     unclaim(job);
     graph_changed();
     graph_unlock();
-    for (uint32_t i = 0; i < job->root_count && status == EMLX_OK; i++) {
+    if (status != EMLX_OK) return status;
+    for (uint32_t i = 0; i < job->root_count; i++) {
         buffer_release(results[i]);
         for (uint32_t n = 0; n < freed[i].count; n++) emlx_tensor_release(freed[i].inputs[n]);
     }
-    return status;
+    for (uint32_t i = 0; i < job->root_count; i++) emlx_tensor_release(job->roots[i]);
+    return EMLX_OK;
 }
 
 static emlx_status claim_error(walk_end end, emlx_error *err) {

@@ -43,7 +43,8 @@ typedef struct cpu_kernels {
     const char *level;
     // scalar[function][type it is computed in]; NULL where that makes no sense.
     const tile_fn (*scalar)[EMLX_TYPE_COUNT];
-    // cast[from][to], by Nx's rules for casts. NULL on the diagonal.
+    // cast[from][to], by Nx's rules for casts; floats below 32 bits round once, to nearest even.
+    // A copy on the diagonal.
     const tile_fn (*cast)[EMLX_TYPE_COUNT];
     // iota[type]
     const iota_fn *iota;

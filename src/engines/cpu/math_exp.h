@@ -25,11 +25,18 @@ MATH_INLINE math_scaled math_exp_reduced(double r, double rounded) {
     return e;
 }
 
-// For |y| < 700. The error of r is at most 2^-52 |y|.
+// y = r + k ln(2), with k in the low bits of *rounded, for |y| < 700. The error of r is at most
+// 2^-52 |y|.
+MATH_INLINE double math_exp_reduce(double y, double *rounded) {
+    *rounded = math_madd(y, MATH_LOG2E, MATH_ROUNDER);
+    return math_madd(*rounded - MATH_ROUNDER, -MATH_LN2, y);
+}
+
+// For |y| < 700.
 MATH_INLINE math_scaled math_exp_split(double y) {
-    double rounded = math_madd(y, MATH_LOG2E, MATH_ROUNDER);
-    double k = rounded - MATH_ROUNDER;
-    return math_exp_reduced(math_madd(k, -MATH_LN2, y), rounded);
+    double rounded;
+    double r = math_exp_reduce(y, &rounded);
+    return math_exp_reduced(r, rounded);
 }
 
 MATH_INLINE double math_exp_join(math_scaled e) { return math_madd(e.scale, e.rest, e.scale); }
@@ -43,17 +50,12 @@ MATH_INLINE double math_exp2(double y) {
     return math_exp_join(math_exp_reduced((y - (rounded - MATH_ROUNDER)) * MATH_LN2, rounded));
 }
 
-// exp(y) - 1 for |y| < 700; loses the sign of zero.
-MATH_INLINE double math_expm1(double y) {
-    math_scaled e = math_exp_split(y);
+MATH_INLINE double math_expm1_join(math_scaled e) {
     return math_madd(e.scale, e.rest, e.scale - 1.0);
 }
 
-// With n = exp(2 y) - 1: tanh(y) = n / (n + 2).
-MATH_INLINE double math_tanh(double y) {
-    double n = math_expm1(y + y);
-    return n / (n + 2.0);
-}
+// exp(y) - 1 for |y| < 700; loses the sign of zero.
+MATH_INLINE double math_expm1(double y) { return math_expm1_join(math_exp_split(y)); }
 
 // With n = exp(y) - 1: sinh(y) = (n + n / (n + 1)) / 2.
 MATH_INLINE double math_sinh(double y) {
