@@ -139,7 +139,7 @@ defmodule EMLX.NIF.ProcessTest do
       send(self(), length(heap))
     end)
 
-    assert elem(NIF.memory_info(), 1) < before + 512 * size * 2
+    assert elem(NIF.memory_info(), 1) < before + 375 * 4 * size
   end
 
   test "a limit on memory is an error of the one who passes it" do

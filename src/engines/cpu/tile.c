@@ -314,7 +314,8 @@ static void transfer_runs(const tile_run *run, uint32_t access, position p, tran
         int64_t left = length - p.index[f->rank - 1];
         size_t n = (size_t)left < count ? (size_t)left : count;
         int64_t offset = offset_at(f, &p, strides);
-        char *memory = run->bases[access] + offset * (int64_t)size;
+        char *memory =
+            what == TRANSFER_COUNT_UP ? NULL : run->bases[access] + offset * (int64_t)size;
         if (what == TRANSFER_LOAD)
             k->gather[log2_size(size)](elements, memory, inner, n);
         else if (what == TRANSFER_STORE)
