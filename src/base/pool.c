@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 #if defined(__linux__)
 #include <sched.h>
@@ -27,6 +28,8 @@
 #define STACK_SIZE ((size_t)8 << 20)
 // Rounds of looking for work before going to sleep: a few microseconds, less than a wake-up costs.
 #define SPINS 100
+// How long the end of the process waits for a worker that is in the middle of something.
+#define EXIT_SECONDS 2
 
 typedef struct pool_loop {
     struct pool_loop *next, *previous;
@@ -60,6 +63,9 @@ static thread_pool *shared;
 // The pool that the running thread works for, or NULL.
 static _Thread_local thread_pool *own_pool;
 
+// Set once, when the process ends.
+static atomic_bool exiting;
+
 static void spin_pause(void) {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
@@ -72,6 +78,18 @@ static void spin_pause(void) {
 static void wake(thread_pool *pool, int wanted) {
     atomic_fetch_add_explicit(&pool->news, 1, memory_order_release);
     for (int i = 0; i < wanted && i < pool->sleeping; i++) pthread_cond_signal(&pool->work);
+}
+
+// At the end of the process a worker stays where it is, for ever: libraries that it would call take
+// themselves down, and what a job would answer has nobody to hear it.
+static void park_if_exiting(void) {
+    thread_pool *pool = own_pool;
+    if (pool == NULL || !atomic_load_explicit(&exiting, memory_order_relaxed)) return;
+    pthread_mutex_lock(&pool->lock);
+    pool->running--;
+    pthread_cond_broadcast(&pool->work);
+    pthread_mutex_unlock(&pool->lock);
+    for (;;) pause();
 }
 
 // Jobs ------------------------------------------------------------------------------------------
@@ -101,6 +119,7 @@ void pool_submit(thread_pool *pool, pool_job *job) {
 
 static void loop_run(pool_loop *loop) {
     for (;;) {
+        park_if_exiting();
         int64_t index = atomic_fetch_add_explicit(&loop->taken, 1, memory_order_relaxed);
         if (index >= loop->count) return;
         loop->body(loop->context, index);
@@ -170,6 +189,7 @@ static void loop_finish(thread_pool *pool, pool_loop *loop) {
 }
 
 void pool_for(thread_pool *pool, int64_t count, pool_body body, void *context) {
+    park_if_exiting();
     if (count < 2 || pool->threads < 2) {
         for (int64_t i = 0; i < count; i++) body(context, i);
         return;
@@ -216,6 +236,7 @@ static void worker_loop(thread_pool *pool) {
         pool_job *job = job_take(pool);
         if (job != NULL) {
             pthread_mutex_unlock(&pool->lock);
+            park_if_exiting();
             job->run(job);
             pthread_mutex_lock(&pool->lock);
             continue;
@@ -225,6 +246,9 @@ static void worker_loop(thread_pool *pool) {
             loop_help(pool, loop);
         } else if (pool->stopping) {
             return;
+        } else if (atomic_load_explicit(&exiting, memory_order_relaxed)) {
+            pthread_mutex_unlock(&pool->lock);
+            park_if_exiting();
         } else {
             worker_wait(pool);
         }
@@ -344,6 +368,26 @@ void pool_release(thread_pool *pool) {
     if (last && shared == pool) shared = NULL;
     pthread_mutex_unlock(&shared_lock);
     if (last) pool_stop(pool);
+}
+
+// Runs before the destructors of the libraries that this one uses. BLAS frees its buffers in its
+// own, and a worker that is multiplying at that moment would crash the process as it exits.
+__attribute__((destructor)) static void park_workers(void) {
+    pthread_mutex_lock(&shared_lock);
+    thread_pool *pool = shared;
+    pthread_mutex_unlock(&shared_lock);
+    if (pool == NULL || own_pool == pool) return;
+    struct timespec limit;
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += EXIT_SECONDS;
+    atomic_store(&exiting, true);
+    pthread_mutex_lock(&pool->lock);
+    atomic_fetch_add_explicit(&pool->news, 1, memory_order_release);
+    pthread_cond_broadcast(&pool->work);
+    int late = 0;
+    while (pool->running > 0 && late == 0)
+        late = pthread_cond_timedwait(&pool->work, &pool->lock, &limit);
+    pthread_mutex_unlock(&pool->lock);
 }
 
 int pool_threads(const thread_pool *pool) { return pool->threads; }

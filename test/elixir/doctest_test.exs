@@ -30,7 +30,6 @@ defmodule EMLX.DoctestTest do
   complex = complex ++ [is_infinity: 1, tensor: 2, sigil_MAT: 2]
   complex_random = [normal: 4, uniform: 4]
 
-
   doctest Nx,
     except: [:moduledoc] ++ List.flatten(missing) ++ if(complex?, do: [], else: complex)
 

@@ -19,6 +19,14 @@
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline, unused))
 
+// In front of a loop: no iteration touches what another does, whatever the pointers look like.
+#if defined(__clang__)
+#pragma clang diagnostic ignored "-Wpass-failed" // some loops stay scalar at some levels
+#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
 // Elements worked on at a time where a kernel looks ahead or goes through a buffer on the stack.
 #define BLOCK 256
 

@@ -57,6 +57,26 @@ MATH_INLINE double math_expm1_join(math_scaled e) {
 // exp(y) - 1 for |y| < 700; loses the sign of zero.
 MATH_INLINE double math_expm1(double y) { return math_expm1_join(math_exp_split(y)); }
 
+// tanh(r / 2) = r q(r^2) for |r| <= ln(2) / 2; fit error 2^-41.1.
+MATH_INLINE double math_tanh_half(double r) {
+    double z = r * r;
+    double q = math_madd(z, 0x1.5b9e4841a11a5p-15, -0x1.b9f7e4aacff90p-12);
+    q = math_madd(z, q, 0x1.1110f899f579ap-8);
+    q = math_madd(z, q, -0x1.555555499771dp-5);
+    q = math_madd(z, q, 0x1.ffffffffff18fp-2);
+    return r * q;
+}
+
+// With 2 y = r + k ln(2), s = 2^k and t = tanh(r / 2): exp(2 y) = s (1 + t) / (1 - t), and so
+// tanh(y) = ((s - 1) + (s + 1) t) / ((s + 1) + (s - 1) t). Near 0 that is t: nothing cancels.
+MATH_INLINE double math_tanh(double y) {
+    double rounded;
+    double t = math_tanh_half(math_exp_reduce(y + y, &rounded));
+    double s = math_from_bits((math_bits(rounded) << 52) + MATH_EXPONENT_ONE);
+    double less = s - 1.0, more = s + 1.0;
+    return math_madd(more, t, less) / math_madd(less, t, more);
+}
+
 // With n = exp(y) - 1: sinh(y) = (n + n / (n + 1)) / 2.
 MATH_INLINE double math_sinh(double y) {
     double n = math_expm1(y);

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/types.h"
 
+enum { CACHE_LINE = 64, FETCH_ELEMENTS = 128 };
 enum { LARGEST_TILE = 1024, SMALLEST_TILE = 64, NO_STEP = UINT16_MAX };
 
 // Preparing -------------------------------------------------------------------------------------
@@ -170,6 +171,23 @@ static void size_slots(preparer *p) {
     f->scratch = slots * f->tile * widest;
 }
 
+static bool is_slow(const expr_step *s) {
+    if (s->kind != EXPR_SCALAR) return false;
+    return (s->op >= SCALAR_exp && s->op <= SCALAR_erf_inv) || s->op == SCALAR_pow ||
+           s->op == SCALAR_atan2;
+}
+
+// Notes what is walked through in order, and the first function that leaves time to fetch it.
+static void find_streams(tile_form *f) {
+    f->slow = UINT32_MAX;
+    for (uint32_t n = 0; n < f->kernel->step_count; n++) {
+        if (f->steps[n].place == PLACE_MEMORY) f->streams[f->stream_count++] = n;
+        bool candidate = f->slow == UINT32_MAX && is_slow(&f->kernel->steps[n]);
+        if (candidate && f->steps[n].place != PLACE_FIXED && f->steps[n].place != PLACE_ALIAS)
+            f->slow = n;
+    }
+}
+
 emlx_status tile_prepare(tile_form *form, const emlx_plan *plan, const plan_kernel *kernel,
                          const cpu_kernels *kernels, const int32_t *order, arena *memory,
                          emlx_error *err) {
@@ -179,14 +197,16 @@ emlx_status tile_prepare(tile_form *form, const emlx_plan *plan, const plan_kern
     form->strides = arena_array(memory, accesses + 1, sizeof *form->strides);
     form->dense = arena_array(memory, accesses + 1, sizeof *form->dense);
     form->steps = arena_array(memory, steps + 1, sizeof *form->steps);
+    form->streams = arena_array(memory, steps + 1, sizeof *form->streams);
     p.last = arena_array(memory, steps + 1, sizeof *p.last);
     p.free = arena_array(memory, steps + 1, sizeof *p.free);
-    if (!form->strides || !form->dense || !form->steps || !p.last || !p.free)
+    if (!form->strides || !form->dense || !form->steps || !form->streams || !p.last || !p.free)
         return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to prepare a kernel");
     order_axes(form, order);
     find_last_uses(&p);
     for (uint32_t s = 0; s < steps; s++) TRY(place_step(&p, s, err));
     size_slots(&p);
+    find_streams(form);
     return EMLX_OK;
 }
 
@@ -216,6 +236,33 @@ static void run_function(tile_run *run, uint32_t n, size_t count) {
     const expr_step *s = &run->form->kernel->steps[n];
     char *const *at = run->at;
     run->form->steps[n].fn(at[n], at[s->args[0]], at[s->args[1]], at[s->args[2]], count);
+}
+
+// Asks for what a later tile needs of the memory that this kernel walks through in order.
+static void fetch_ahead(const tile_run *run, int64_t first, size_t count) {
+    const tile_form *f = run->form;
+    for (uint32_t i = 0; i < f->stream_count; i++) {
+        const step_form *stream = &f->steps[f->streams[i]];
+        const char *from = run->bases[stream->access] + first * stream->size;
+        for (size_t at = 0; at < count * stream->size; at += CACHE_LINE)
+            __builtin_prefetch(from + at);
+    }
+}
+
+// A math function keeps the arithmetic units busy for long enough to fetch the next tile meanwhile.
+// It is asked for in parts, since a core has only some twenty fetches under way.
+static void run_slow_function(tile_run *run, uint32_t n, int64_t first, size_t count) {
+    const tile_form *f = run->form;
+    const expr_step *s = &f->kernel->steps[n];
+    size_t size = f->steps[n].size;
+    char *const *at = run->at;
+    for (size_t i = 0; i < count; i += FETCH_ELEMENTS) {
+        size_t part = count - i < FETCH_ELEMENTS ? count - i : FETCH_ELEMENTS;
+        fetch_ahead(run, first + f->tile + (int64_t)i, part);
+        size_t offset = i * size;
+        f->steps[n].fn(at[n] + offset, at[s->args[0]] + offset, at[s->args[1]] + offset,
+                       at[s->args[2]] + offset, part);
+    }
 }
 
 static void check_guard(tile_run *run, const expr_step *s, size_t count) {
@@ -339,7 +386,9 @@ static void eval_step(tile_run *run, uint32_t n, int64_t first, const position *
         return;
     }
     if (form->place == PLACE_MEMORY) run->at[n] = run->bases[form->access] + first * form->size;
-    if (form->fn != NULL)
+    if (n == f->slow && first + f->tile + (int64_t)count <= f->count)
+        run_slow_function(run, n, first, count);
+    else if (form->fn != NULL)
         run_function(run, n, count);
     else if (form->place == PLACE_SLOT)
         transfer_runs(run, s->index, *p, s->kind == EXPR_LOAD ? TRANSFER_LOAD : TRANSFER_COUNT_UP,

@@ -36,6 +36,9 @@ typedef struct tile_form {
     step_form *steps;
     uint32_t tile;  // elements
     size_t scratch; // bytes for the slots
+    uint32_t slow;  // the first step that is a math function, or UINT32_MAX
+    uint32_t stream_count;
+    uint32_t *streams; // steps whose elements are in memory, walked through in order
 } tile_form;
 
 // `order` lists the kernel's axes from the outermost; NULL keeps their order. Memory comes from the
