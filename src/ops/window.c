@@ -63,7 +63,7 @@ static emlx_status pad_axes(const op_call *call, windows *w, int64_t *dims, emlx
 }
 
 static emlx_status find_windows(const op_call *call, windows *w, emlx_error *err) {
-    int64_t dims[EMLX_MAX_RANK];
+    int64_t dims[EMLX_MAX_RANK] = {0};
     w->rank = operand_shape(call, 0)->rank;
     TRY(axis_numbers(call, "window", w->rank, w->window, err));
     TRY(axis_numbers(call, "strides", w->rank, w->strides, err));
@@ -161,8 +161,8 @@ emlx_status lower_window(const op_call *call, const op_result *result, emlx_tens
     bool exact = kind == REDUCE_MAX || kind == REDUCE_MIN ||
                  (type_is_integer(from) && type_is_integer(fold));
     uint32_t rest = (1u << w.rank) - 1;
-    for (int32_t d = w.rank - 1; exact && axis_by_axis(&w) && d > 0; d--) {
-        if (w.window[d] == 1) continue;
+    for (int32_t d = EMLX_MAX_RANK - 1; exact && axis_by_axis(&w) && d > 0; d--) {
+        if (d >= w.rank || w.window[d] == 1) continue;
         t = fold_windows(&m, &w, t, 1u << d, kind, fold, fold);
         rest &= ~(1u << d);
     }

@@ -302,7 +302,7 @@ static void check_scatter(const options *o, bool max, const emlx_type in_types[3
     emlx_tensor *out = apply_to(name, in, 3, attrs, attr_count, EMLX_TYPE_DEFAULT);
     int64_t count = emlx_shape_count(&o->shape);
     double *t = doubles_of(in[0]), *source = doubles_of(in[1]), *init = doubles_of(in[2]);
-    double *got = doubles_of(out), *wanted = malloc((size_t)count * sizeof *wanted);
+    double *got = doubles_of(out), *wanted = calloc((size_t)count, sizeof *wanted);
     scatter_by_hand(o, max, t, source, init[0], wanted);
     for (int64_t i = 0; i < count; i++)
         if (got[i] != wanted[i])

@@ -88,15 +88,15 @@ static const pick_fn picks[EMLX_TYPE_COUNT] = {
 
 // Running ---------------------------------------------------------------------------------------
 
-static void find_offsets(const emlx_shape *window, const int64_t *strides, int64_t *offsets,
-                         int64_t count) {
-    for (int64_t i = 0; i < count; i++) {
-        int64_t rest = i, offset = 0;
-        for (int32_t d = window->rank - 1; d >= 0; d--) {
-            offset += rest % window->dims[d] * strides[d];
-            rest /= window->dims[d];
-        }
-        offsets[i] = offset;
+// From the last axis on: what is there for the axes behind repeats for every step of this one.
+static void find_offsets(const pick_params *p, int32_t rank, const int64_t *strides,
+                         int64_t *offsets) {
+    int64_t count = 1;
+    offsets[0] = 0;
+    for (int32_t d = rank - 1; d >= 0; d--) {
+        for (int64_t i = count; i < count * p->window[d]; i++)
+            offsets[i] = offsets[i - count] + strides[d];
+        count *= p->window[d];
     }
 }
 
@@ -111,7 +111,7 @@ emlx_status run_pick(const cpu_run *run, emlx_error *err) {
     const pick_params *p = k->params;
     const plan_value *value = output_value(run);
     emlx_type type = k->accesses[0].type;
-    emlx_shape window = {.rank = value->shape.rank};
+    int32_t rank = value->shape.rank;
     int64_t strides[EMLX_MAX_RANK];
     pick_work w = {.pick = picks[type], .shape = &value->shape, .lowest = p->lowest};
     if (w.pick == NULL)
@@ -119,18 +119,18 @@ emlx_status run_pick(const cpu_run *run, emlx_error *err) {
     w.cells = emlx_shape_count(&value->shape);
     if (w.cells == 0) return EMLX_OK;
     shape_strides(&k->shapes[0], strides);
-    for (int32_t d = 0; d < window.rank; d++) {
-        window.dims[d] = p->window[d];
+    w.count = 1;
+    for (int32_t d = 0; d < rank; d++) {
+        w.count *= p->window[d];
         w.steps[d] = strides[d] * p->strides[d];
     }
     w.in = operand_data(run, 0);
     w.out = (int64_t *)output_data(run);
-    w.count = emlx_shape_count(&window);
     size_t size = (size_t)w.count * sizeof *w.offsets;
     void *offsets;
     TRY(pool_alloc(size, &offsets, err));
     w.offsets = offsets;
-    find_offsets(&window, strides, w.offsets, w.count);
+    find_offsets(p, rank, strides, w.offsets);
     w.group = w.count >= TASK_ELEMENTS ? 1 : TASK_ELEMENTS / w.count;
     pool_for(run->device->pool, (w.cells - 1) / w.group + 1, pick_task, &w);
     pool_free(offsets, size);
