@@ -11,18 +11,25 @@ defmodule EMLX.Call do
   alias EMLX.Ops
   alias Nx.Tensor, as: T
 
+  @windows [:window_sum, :window_product, :window_max, :window_min]
+  @window_scatters [:window_scatter_max, :window_scatter_min]
+  @window_options [:padding, :strides, :window_dilations]
+
   # Operations whose arguments do not map one to one are written out below.
-  by_hand = [
-    :constant,
-    :iota,
-    :eye,
-    :dot,
-    :slice,
-    :put_slice,
-    :gather,
-    :indexed_add,
-    :indexed_put
-  ]
+  by_hand =
+    @windows ++
+      @window_scatters ++
+      [
+        :constant,
+        :iota,
+        :eye,
+        :dot,
+        :slice,
+        :put_slice,
+        :gather,
+        :indexed_add,
+        :indexed_put
+      ]
 
   callbacks = Nx.Backend.behaviour_info(:callbacks)
 
@@ -114,6 +121,15 @@ defmodule EMLX.Call do
   def new(name, _out, [target, indices, updates, options])
       when name in [:indexed_add, :indexed_put],
       do: {[target, indices, updates], Keyword.take(options, [:axes])}
+
+  def new(name, _out, [tensor, window, options]) when name in @windows,
+    do: {[tensor], [window: window] ++ Keyword.take(options, @window_options)}
+
+  # Nx has no dilation here.
+  def new(name, _out, [tensor, source, init, window, options]) when name in @window_scatters do
+    options = Keyword.take(options, [:padding, :strides])
+    {[tensor, source, init], [window: window] ++ options}
+  end
 
   def new(name, _out, _arguments), do: missing(name)
 

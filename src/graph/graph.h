@@ -24,7 +24,9 @@
     XX(dot)      /* a contraction */                                                               \
     XX(gather)   /* elements or slices at computed indices */                                      \
     XX(scatter)  /* slices combined into a target at computed indices */                           \
-    XX(sort)     /* values or their order along an axis */
+    XX(sort)     /* values or their order along an axis */                                         \
+    XX(scan)     /* a running fold along an axis */                                                \
+    XX(pick)     /* the position of each window's winner */
 
 typedef enum primitive {
 #define XX(name) PRIM_##name,
@@ -149,6 +151,23 @@ typedef struct sort_params {
     bool descending;
     bool indices; // gives positions instead of values
 } sort_params;
+
+// Element i along the axis is the fold of elements 0 to i, or with `reverse` of i to the last.
+// Folds in the operand's type, floats in f64: u8 to u64, s8 to s64, f32 or f64.
+typedef struct scan_params {
+    uint8_t kind; // REDUCE_SUM to REDUCE_MIN
+    bool reverse;
+    int32_t axis;
+} scan_params;
+
+// Windows of a dense operand: element o of the result (s64) is the row-major position in the
+// operand of the highest or lowest element of the window that begins at o * strides. The last of
+// equal ones wins. A NaN wins only as the first element of its window. Every window lies inside.
+typedef struct pick_params {
+    bool lowest;
+    int64_t window[EMLX_MAX_RANK];
+    int64_t strides[EMLX_MAX_RANK];
+} pick_params;
 
 // Nodes -----------------------------------------------------------------------------------------
 

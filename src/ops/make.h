@@ -39,6 +39,17 @@ emlx_tensor *make_constant(maker *m, emlx_type type, const emlx_shape *shape,
                            const emlx_number *value);
 emlx_tensor *make_integer(maker *m, emlx_type type, int64_t value);
 
+// A fold over the axes whose bit is set, in the type `fold`, into the maker's shape.
+emlx_tensor *make_reduce(maker *m, reduce_kind kind, emlx_type fold, emlx_type type, uint32_t axes,
+                         emlx_tensor *t);
+// The type that elements are converted to before folding, so that only the end is rounded.
+emlx_type fold_type(reduce_kind kind, emlx_type from, emlx_type to);
+
+// `t` with, for each axis, low, high and interior padding of `value`, a scalar of its type;
+// negative padding crops.
+emlx_tensor *make_pad(maker *m, emlx_tensor *t, emlx_tensor *value, const int64_t *padding,
+                      const emlx_shape *shape);
+
 // The values of a tensor when they are known now: a constant, or data that the host can read, of at
 // most `most` elements. False otherwise. `*count` is 1 for a constant.
 bool known_values(const emlx_tensor *t, size_t most, const void **data, size_t *count,
@@ -55,7 +66,12 @@ emlx_tensor *view_broadcast(maker *m, emlx_tensor *t, const emlx_shape *shape, c
 // Element i along an axis is element starts + i * steps of `t`; steps may be negative.
 emlx_tensor *view_slice(maker *m, emlx_tensor *t, const int64_t *starts, const int64_t *steps,
                         const emlx_shape *shape);
-// As above with unit or larger steps, the starts (integer scalars) given at run time and clamped.
+// Axis i of the result walks along axis axes[i] of `t`, steps[i] elements a step. Several may walk
+// along the same: they add up, and must end inside.
+emlx_tensor *view_walk(maker *m, emlx_tensor *t, const int32_t *axes, const int64_t *steps,
+                       const emlx_shape *shape);
+// As view_slice with unit or larger steps, the starts (integer scalars) given at run time and
+// clamped.
 emlx_tensor *view_slice_at(maker *m, emlx_tensor *t, emlx_tensor *const *starts,
                            const int64_t *steps, const int64_t *lengths, const emlx_shape *shape);
 

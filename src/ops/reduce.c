@@ -73,10 +73,10 @@ emlx_status check_arg_reduce(const op_call *call, op_result *result, emlx_error 
 
 // Lowerings of reductions -------------------------------------------------------------------
 
-static emlx_tensor *make_reduce(maker *m, reduce_kind kind, emlx_type fold, emlx_type type,
-                                uint32_t mask, emlx_tensor *t) {
+emlx_tensor *make_reduce(maker *m, reduce_kind kind, emlx_type fold, emlx_type type, uint32_t axes,
+                         emlx_tensor *t) {
     if (t == NULL) return NULL;
-    reduce_params params = {.kind = (uint8_t)kind, .accumulate = (uint8_t)fold, .axes = mask};
+    reduce_params params = {.kind = (uint8_t)kind, .accumulate = (uint8_t)fold, .axes = axes};
     node_spec spec = {.primitive = PRIM_reduce, .type = type, .shape = m->shape};
     spec.params = &params;
     spec.params_size = sizeof params;
@@ -85,9 +85,9 @@ static emlx_tensor *make_reduce(maker *m, reduce_kind kind, emlx_type fold, emlx
     return make_node(m, &spec);
 }
 
-// Sums fold in the result's type, which wraps as it should; floats in the wider of both types, so
-// that only the end is rounded. Choosing an element needs no other type than its own.
-static emlx_type fold_type(reduce_kind kind, emlx_type from, emlx_type to) {
+// Sums fold in the result's type, which wraps as it should; floats in the wider of both types.
+// Choosing an element needs no other type than its own.
+emlx_type fold_type(reduce_kind kind, emlx_type from, emlx_type to) {
     if (kind == REDUCE_MAX || kind == REDUCE_MIN) return from;
     if (type_is_integer(to)) return type_is_float(from) ? EMLX_F64 : to;
     if (type_is_integer(from)) return EMLX_F64;
@@ -217,4 +217,46 @@ emlx_status lower_dot(const op_call *call, const op_result *result, emlx_tensor 
     spec.input_count = 2;
     emlx_tensor *t = m.status == EMLX_OK ? make_node(&m, &spec) : NULL;
     return make_done(&m, make_cast(&m, t, result->type), out);
+}
+
+// Running folds -----------------------------------------------------------------------------
+
+emlx_status check_cumulative(const op_call *call, op_result *result, emlx_error *err) {
+    const emlx_shape *shape = operand_shape(call, 0);
+    int64_t axis = attr_int(call, "axis", 0);
+    if (axis < 0 || axis >= shape->rank)
+        return error_set(err, EMLX_INVALID, "axis %lld is outside of rank %d", (long long)axis,
+                         shape->rank);
+    result->type = operand_type(call, 0);
+    result->shape = *shape;
+    return EMLX_OK;
+}
+
+// Engines scan whole bytes, f32 and f64. A narrower float is summed in f64, from which it is
+// rounded once; the highest and lowest are exact in f32. Sub-byte integers wrap in their own width
+// at the end.
+static emlx_type scan_type(reduce_kind kind, emlx_type fold) {
+    bool narrow = type_is_float(fold) && type_size(fold) < sizeof(float);
+    if (narrow) return kind == REDUCE_SUM || kind == REDUCE_PRODUCT ? EMLX_F64 : EMLX_F32;
+    if (type_table[fold].bits >= 8) return fold;
+    return type_class_of(fold) == CLASS_SIGNED ? EMLX_S8 : EMLX_U8;
+}
+
+emlx_status lower_cumulative(const op_call *call, const op_result *result, emlx_tensor **out,
+                             emlx_error *err) {
+    reduce_kind kind = (reduce_kind)call->op->code;
+    scan_params params = {.kind = (uint8_t)kind,
+                          .reverse = attr_int(call, "reverse", 0) != 0,
+                          .axis = (int32_t)attr_int(call, "axis", 0)};
+    emlx_type type = scan_type(kind, fold_type(kind, operand_type(call, 0), result->type));
+    maker m;
+    make_start(&m, call, &result->shape, err);
+    emlx_tensor *t = make_cast(&m, call->in[0], type);
+    node_spec spec = {.primitive = PRIM_scan, .type = type, .shape = result->shape};
+    spec.params = &params;
+    spec.params_size = sizeof params;
+    spec.inputs = &t;
+    spec.input_count = 1;
+    emlx_tensor *scanned = m.status == EMLX_OK ? make_node(&m, &spec) : NULL;
+    return make_done(&m, make_cast(&m, scanned, result->type), out);
 }

@@ -424,26 +424,32 @@ static int64_t kept_elements(const int64_t padding[3], int64_t length, int64_t r
     return last < *first ? 0 : last - *first + 1;
 }
 
-emlx_status lower_pad(const op_call *call, const op_result *result, emlx_tensor **out,
-                      emlx_error *err) {
-    const emlx_shape *from = operand_shape(call, 0);
-    const int64_t *padding = attr_get(call, "padding")->ints;
+emlx_tensor *make_pad(maker *m, emlx_tensor *t, emlx_tensor *value, const int64_t *padding,
+                      const emlx_shape *shape) {
+    if (t == NULL || value == NULL) return NULL;
+    const emlx_shape *from = emlx_tensor_shape(t);
     int64_t first[EMLX_MAX_RANK] = {0}, ones[EMLX_MAX_RANK];
     emlx_shape kept = {.rank = from->rank};
     write_source source = {0};
     for (int32_t d = 0; d < EMLX_MAX_RANK; d++) ones[d] = 1;
     for (int32_t d = 0; d < from->rank; d++) {
         const int64_t *p = &padding[3 * d];
-        kept.dims[d] = kept_elements(p, from->dims[d], result->shape.dims[d], &first[d]);
+        kept.dims[d] = kept_elements(p, from->dims[d], shape->dims[d], &first[d]);
         source.steps[d] = p[2] + 1;
         source.starts[d] = p[0] + first[d] * source.steps[d];
     }
+    emlx_tensor *base = view_broadcast(m, value, shape, NULL);
+    if (base == NULL || emlx_shape_count(&kept) == 0) return base;
+    source.tensor = view_slice(m, t, first, ones, &kept);
+    return make_write(m, base, &source, 1, false);
+}
+
+emlx_status lower_pad(const op_call *call, const op_result *result, emlx_tensor **out,
+                      emlx_error *err) {
+    const int64_t *padding = attr_get(call, "padding")->ints;
     maker m;
     make_start(&m, call, &result->shape, err);
     emlx_tensor *value = make_cast(&m, call->in[1], result->type);
-    emlx_tensor *base = view_broadcast(&m, value, &result->shape, NULL);
-    if (emlx_shape_count(&kept) == 0) return make_done(&m, base, out);
     emlx_tensor *t = make_cast(&m, call->in[0], result->type);
-    source.tensor = view_slice(&m, t, first, ones, &kept);
-    return make_done(&m, make_write(&m, base, &source, 1, false), out);
+    return make_done(&m, make_pad(&m, t, value, padding, &result->shape), out);
 }

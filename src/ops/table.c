@@ -22,6 +22,11 @@ ATTRS(attrs_padding, {"padding", EMLX_ATTR_INTS, true})
 ATTRS(attrs_reduce, {"axes", EMLX_ATTR_INTS, false}, {"keep_axes", EMLX_ATTR_BOOL, false})
 ATTRS(attrs_arg_reduce, {"axis", EMLX_ATTR_INT, false}, {"tie_break", EMLX_ATTR_TEXT, false},
       {"keep_axis", EMLX_ATTR_BOOL, false})
+ATTRS(attrs_cumulative, {"axis", EMLX_ATTR_INT, true}, {"reverse", EMLX_ATTR_BOOL, false})
+ATTRS(attrs_window, {"window", EMLX_ATTR_INTS, true}, {"padding", EMLX_ATTR_INTS, false},
+      {"strides", EMLX_ATTR_INTS, false}, {"window_dilations", EMLX_ATTR_INTS, false})
+ATTRS(attrs_window_scatter, {"window", EMLX_ATTR_INTS, true}, {"padding", EMLX_ATTR_INTS, false},
+      {"strides", EMLX_ATTR_INTS, false})
 ATTRS(attrs_dot, {"contract_left", EMLX_ATTR_INTS, true}, {"batch_left", EMLX_ATTR_INTS, true},
       {"contract_right", EMLX_ATTR_INTS, true}, {"batch_right", EMLX_ATTR_INTS, true})
 ATTRS(attrs_sort, {"axis", EMLX_ATTR_INT, true}, {"direction", EMLX_ATTR_TEXT, false})
@@ -115,8 +120,7 @@ static emlx_status check_call(const op_call *call, emlx_error *err) {
     for (size_t i = 0; i < call->attr_count; i++) {
         TRY(check_attr(call, &call->attrs[i], err));
         if (attr_get(call, call->attrs[i].name) != &call->attrs[i])
-            return error_set(err, EMLX_INVALID, "attribute %s is given twice",
-                             call->attrs[i].name);
+            return error_set(err, EMLX_INVALID, "attribute %s is given twice", call->attrs[i].name);
     }
     for (const attr_spec *spec = op->attrs; spec->name != NULL; spec++)
         if (spec->required && attr_get(call, spec->name) == NULL)

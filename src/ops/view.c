@@ -123,6 +123,17 @@ emlx_tensor *view_slice(maker *m, emlx_tensor *t, const int64_t *starts, const i
     return view_node(m, &s, shape);
 }
 
+emlx_tensor *view_walk(maker *m, emlx_tensor *t, const int32_t *axes, const int64_t *steps,
+                       const emlx_shape *shape) {
+    VIEW_START(t, shape);
+    seen s;
+    see(t, &s);
+    region from = s.region;
+    for (int32_t d = 0; d < shape->rank; d++)
+        s.region.strides[d] = from.strides[axes[d]] * steps[d];
+    return view_node(m, &s, shape);
+}
+
 emlx_tensor *view_slice_at(maker *m, emlx_tensor *t, emlx_tensor *const *starts,
                            const int64_t *steps, const int64_t *lengths, const emlx_shape *shape) {
     VIEW_START(t, shape);

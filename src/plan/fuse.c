@@ -343,7 +343,7 @@ static void (*const visitors[PRIM_COUNT])(fuser *, uint32_t) = {
     [PRIM_constant] = visit_constant, [PRIM_iota] = visit_iota,    [PRIM_map] = visit_map,
     [PRIM_view] = visit_view,         [PRIM_write] = visit_write,  [PRIM_reduce] = visit_reduce,
     [PRIM_dot] = visit_dot,           [PRIM_gather] = visit_whole, [PRIM_scatter] = visit_scatter,
-    [PRIM_sort] = visit_whole,
+    [PRIM_sort] = visit_whole,        [PRIM_scan] = visit_whole,   [PRIM_pick] = visit_whole,
 };
 
 static bool start(fuser *u) {

@@ -69,6 +69,8 @@ typedef enum kernel_kind {
     KERNEL_GATHER,
     KERNEL_SCATTER,
     KERNEL_SORT,
+    KERNEL_SCAN,
+    KERNEL_PICK,
     KERNEL_COUNT
 } kernel_kind;
 

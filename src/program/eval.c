@@ -98,6 +98,8 @@ static bool worth_keeping(emlx_tensor *t) {
     case PRIM_gather:
     case PRIM_scatter:
     case PRIM_sort:
+    case PRIM_scan:
+    case PRIM_pick:
     case PRIM_write: return true;
     case PRIM_map:
         if (t->evaluations > 0) return true;

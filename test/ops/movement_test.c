@@ -349,12 +349,52 @@ static void bad_indices(void **unused) {
     for (int i = 0; i < 5; i++) emlx_tensor_release(all[i]);
 }
 
+// Element (lead, index, trail) of the result is element (lead, indices[index], trail) of the
+// operand.
+static void every_take(void **unused) {
+    (void)unused;
+    static const emlx_shape lists[] = {{0, {0}}, {1, {4}}, {1, {1}}, {2, {3, 5}}};
+    emlx_shape s = {3, {4, 3, 5}};
+    draw_seed(12);
+    for (int64_t axis = 0; axis < 3; axis++)
+        for (int i = 0; i < 4; i++) {
+            int64_t count = emlx_shape_count(&lists[i]), trail = 1, at = 0;
+            for (int32_t d = (int32_t)axis + 1; d < 3; d++) trail *= s.dims[d];
+            emlx_tensor *in[2] = {
+                random_tensor(EMLX_F32, &s, 0, 99),
+                random_tensor(i % 2 ? EMLX_U8 : EMLX_S64, &lists[i], 0, (int)s.dims[axis] - 1)};
+            emlx_attr attr = with_int("axis", axis);
+            emlx_tensor *out = apply_to("take", in, 2, &attr, 1, EMLX_TYPE_DEFAULT);
+            assert_int_equal(emlx_tensor_shape(out)->rank, 2 + lists[i].rank);
+            double *source = values_of(in[0]), *indices = values_of(in[1]), *got = values_of(out);
+            for (int64_t lead = 0; lead < 60 / s.dims[axis] / trail; lead++)
+                for (int64_t k = 0; k < count; k++)
+                    for (int64_t t = 0; t < trail; t++) {
+                        int64_t from = lead * s.dims[axis] + (int64_t)indices[k];
+                        assert_true(got[at++] == source[from * trail + t]);
+                    }
+            assert_int_equal(at, emlx_shape_count(emlx_tensor_shape(out)));
+            emlx_error err;
+            emlx_tensor *none;
+            attr = with_int("axis", (axis + 1) % 3);
+            emlx_tensor *many = tensor_of(EMLX_S64, &(emlx_shape){0}, &(double){7});
+            emlx_tensor *bad[2] = {in[0], many};
+            assert_int_equal(emlx_apply(emlx_op_find("take"), test_device, bad, 2, &attr, 1,
+                                        EMLX_TYPE_DEFAULT, &none, &err),
+                             EMLX_OUT_OF_BOUNDS);
+            emlx_tensor *all[] = {in[0], in[1], out, many};
+            for (int t = 0; t < 4; t++) emlx_tensor_release(all[t]);
+            free(source);
+            free(indices);
+            free(got);
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_move),
-        cmocka_unit_test(every_sort),
-        cmocka_unit_test(every_indexing),
-        cmocka_unit_test(bad_indices),
+        cmocka_unit_test(every_move),     cmocka_unit_test(every_sort),
+        cmocka_unit_test(every_indexing), cmocka_unit_test(bad_indices),
+        cmocka_unit_test(every_take),
     };
     return RUN_ON_CPU("ops/movement", tests);
 }

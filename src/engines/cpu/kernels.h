@@ -39,6 +39,15 @@ typedef struct reduce_fns {
     void (*finish)(void *dst, const void *acc, size_t n);
 } reduce_fns;
 
+// Running folds of up to SCAN_COLUMNS columns side by side: element c of row r becomes the fold of
+// column c over rows 0 to r. Rows are `stride` elements apart, which may be negative.
+typedef void (*scan_fn)(void *dst, const void *src, int64_t rows, int64_t stride, size_t columns);
+enum { SCAN_COLUMNS = 512 };
+
+// By kind of fold, sum to min, and element type; NULL where there is none. One for all CPU levels,
+// since a running fold waits for the step before it.
+extern const scan_fn cpu_scans[REDUCE_MIN + 1][EMLX_TYPE_COUNT];
+
 typedef struct cpu_kernels {
     const char *level;
     // scalar[function][type it is computed in]; NULL where that makes no sense.

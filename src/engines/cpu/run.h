@@ -37,6 +37,8 @@ emlx_status run_dot(const cpu_run *run, emlx_error *err);
 emlx_status run_gather(const cpu_run *run, emlx_error *err);
 emlx_status run_scatter(const cpu_run *run, emlx_error *err);
 emlx_status run_sort(const cpu_run *run, emlx_error *err);
+emlx_status run_scan(const cpu_run *run, emlx_error *err);
+emlx_status run_pick(const cpu_run *run, emlx_error *err);
 
 // Elements that one parallel task takes on. Results must not depend on the number of threads, so
 // work is always cut in the same places.

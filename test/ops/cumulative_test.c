@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+// cumulative_test.c - running folds against plain loops: every axis, both directions, shapes around
+// the width of a block of lines and the size of a task.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tensors.h"
+
+static const emlx_type types[] = {EMLX_U8,  EMLX_U16, EMLX_U64,  EMLX_S8,  EMLX_S32,
+                                  EMLX_S64, EMLX_F16, EMLX_BF16, EMLX_F32, EMLX_F64};
+enum { TYPES = sizeof types / sizeof *types };
+
+static const emlx_shape shapes[] = {
+    {1, {1}},          {1, {9}},          {1, {70001}},      {2, {3, 5}},     {2, {1, 700}},
+    {2, {5, 512}},     {2, {5, 513}},     {2, {30000, 3}},   {2, {3, 30000}}, {3, {4, 1, 6}},
+    {3, {20, 70, 60}}, {3, {2, 3, 1100}}, {4, {2, 3, 4, 5}}, {2, {0, 3}}};
+enum { SHAPES = sizeof shapes / sizeof *shapes };
+
+enum { SUM, PRODUCT, MAX, MIN, KINDS };
+static const char *const names[KINDS] = {"cumulative_sum", "cumulative_product", "cumulative_max",
+                                         "cumulative_min"};
+
+static double step(int kind, double a, double x) {
+    if (kind == SUM) return a + x;
+    if (kind == PRODUCT) return a * x;
+    if (isnan(a) || isnan(x)) return NAN;
+    return kind == MAX ? (x > a ? x : a) : (x < a ? x : a);
+}
+
+static uint64_t step_integer(int kind, uint64_t a, int64_t x) {
+    if (kind == SUM) return a + (uint64_t)x;
+    if (kind == PRODUCT) return a * (uint64_t)x;
+    return (uint64_t)((kind == MAX) == (x > (int64_t)a) ? x : (int64_t)a);
+}
+
+static emlx_tensor *as_type(emlx_tensor *t, emlx_type type) {
+    return apply_to("as_type", &t, 1, NULL, 0, type);
+}
+
+static double *doubles_of(emlx_tensor *t) {
+    emlx_tensor *wide = as_type(t, EMLX_F64);
+    double *values = values_of(wide);
+    emlx_tensor_release(wide);
+    return values;
+}
+
+// A tensor of the type; narrow floats, which the helpers cannot write, by way of f64.
+static emlx_tensor *tensor_in(emlx_type type, const emlx_shape *shape, const double *values) {
+    bool narrow = type == EMLX_F16 || type == EMLX_BF16;
+    if (!narrow) return tensor_of(type, shape, values);
+    emlx_tensor *wide = tensor_of(EMLX_F64, shape, values), *t = as_type(wide, type);
+    emlx_tensor_release(wide);
+    return t;
+}
+
+// Float products stay near 1, so that long ones neither vanish nor overflow.
+static emlx_tensor *operand(int kind, emlx_type type, const emlx_shape *s, bool special) {
+    static const double specials[] = {NAN, INFINITY, -INFINITY, 0.0, -0.0};
+    int64_t count = emlx_shape_count(s);
+    double *values = malloc(((size_t)count + 1) * sizeof *values);
+    for (int64_t i = 0; i < count; i++) {
+        int whole = (int)draw(19) - (type < EMLX_S8 ? 0 : 9);
+        if (type < EMLX_F8)
+            values[i] = whole;
+        else if (kind == PRODUCT)
+            values[i] = (draw(2) ? 1 : -1) * (draw(2) ? 1.0625 : 0.9375);
+        else
+            values[i] = whole + draw(8) / 8.0;
+        if (special && draw(50) == 0) values[i] = specials[draw(5)];
+    }
+    emlx_tensor *t = tensor_in(type, s, values);
+    free(values);
+    return t;
+}
+
+static void fold_lines(int kind, const emlx_shape *s, int axis, bool reverse, const double *in,
+                       double *wanted, uint64_t *integers) {
+    int64_t length = s->dims[axis], inner = 1, count = emlx_shape_count(s);
+    static const double starts[KINDS] = {0, 1, -INFINITY, INFINITY};
+    static const uint64_t integer_starts[KINDS] = {0, 1, (uint64_t)INT64_MIN, INT64_MAX};
+    for (int32_t d = axis + 1; d < s->rank; d++) inner *= s->dims[d];
+    for (int64_t line = 0; length > 0 && line < count / length; line++) {
+        double acc = starts[kind];
+        uint64_t integer = integer_starts[kind];
+        for (int64_t i = 0; i < length; i++) {
+            int64_t at = line / inner * length * inner + line % inner;
+            at += (reverse ? length - 1 - i : i) * inner;
+            wanted[at] = acc = step(kind, acc, in[at]);
+            integers[at] = integer =
+                step_integer(kind, integer, isfinite(in[at]) ? (int64_t)in[at] : 0);
+        }
+    }
+}
+
+static void check(int kind, emlx_type type, const emlx_shape *s, int axis, bool reverse,
+                  bool special) {
+    int64_t count = emlx_shape_count(s);
+    emlx_tensor *t = operand(kind, type, s, special);
+    emlx_attr attrs[2] = {with_int("axis", axis), with_bool("reverse", reverse)};
+    emlx_tensor *out = apply_to(names[kind], &t, 1, attrs, reverse ? 2 : 1, EMLX_TYPE_DEFAULT);
+    assert_int_equal(emlx_tensor_type(out), type);
+    double *in = doubles_of(t), *wanted = calloc((size_t)count + 1, sizeof *wanted);
+    uint64_t *integers = calloc((size_t)count + 1, sizeof *integers);
+    fold_lines(kind, s, axis, reverse, in, wanted, integers);
+    emlx_tensor *rounded = tensor_in(type < EMLX_F8 ? EMLX_F64 : type, s, wanted);
+    double *floats = doubles_of(rounded), *got = doubles_of(out);
+    const char *data = NULL;
+    emlx_error err;
+    assert_ok(emlx_tensor_data(out, (const void **)&data, &err), err);
+    size_t size = emlx_type_size(type);
+    for (int64_t i = 0; i < count; i++) {
+        bool same = type < EMLX_F8 ? memcmp(data + (size_t)i * size, &integers[i], size) == 0
+                                   : got[i] == floats[i] || (isnan(got[i]) && isnan(floats[i]));
+        if (!same)
+            fail_msg("%s of %s, rank %d, axis %d, %s: element %lld is %.17g, not %.17g",
+                     names[kind], emlx_type_name(type), s->rank, axis,
+                     reverse ? "reverse" : "forward", (long long)i, got[i], floats[i]);
+    }
+    emlx_tensor *all[] = {t, out, rounded};
+    for (int i = 0; i < 3; i++) emlx_tensor_release(all[i]);
+    free(in);
+    free(wanted);
+    free(integers);
+    free(floats);
+    free(got);
+}
+
+static void every_running_fold(void **unused) {
+    (void)unused;
+    draw_seed(1);
+    for (int kind = 0; kind < KINDS; kind++)
+        for (size_t s = 0; s < SHAPES; s++)
+            for (int axis = 0; axis < shapes[s].rank; axis++)
+                for (size_t t = 0; t < TYPES; t++) {
+                    if (emlx_shape_count(&shapes[s]) > 10000 && draw(3) > 0) continue;
+                    check(kind, types[t], &shapes[s], axis, draw(2), false);
+                }
+}
+
+static void special_values(void **unused) {
+    (void)unused;
+    draw_seed(2);
+    for (int kind = 0; kind < KINDS; kind++)
+        for (size_t s = 0; s < SHAPES; s++)
+            for (int axis = 0; axis < shapes[s].rank; axis++) {
+                check(kind, EMLX_F32, &shapes[s], axis, draw(2), true);
+                check(kind, EMLX_F64, &shapes[s], axis, draw(2), true);
+            }
+}
+
+// Rounding each element of an exact running sum, instead of summing rounded ones.
+static void floats_are_rounded_once(void **unused) {
+    (void)unused;
+    const double in[] = {16777216, 1, 1, 1}, sums[] = {16777216, 16777216, 16777218, 16777220};
+    emlx_shape s = {1, {4}};
+    emlx_tensor *t = tensor_of(EMLX_F32, &s, in);
+    emlx_attr axis = with_int("axis", 0);
+    emlx_tensor *out = apply_to("cumulative_sum", &t, 1, &axis, 1, EMLX_TYPE_DEFAULT);
+    double *got = values_of(out);
+    for (int i = 0; i < 4; i++) assert_true(got[i] == sums[i]);
+    free(got);
+    emlx_tensor_release(t);
+    emlx_tensor_release(out);
+}
+
+// u4 wraps in its own width; another result type is that of the fold.
+static void types_of_results(void **unused) {
+    (void)unused;
+    const double in[] = {9, 9, 9}, narrow[] = {9, 2, 11}, wide[] = {9, 18, 27};
+    emlx_shape s = {1, {3}};
+    emlx_tensor *bytes = tensor_of(EMLX_U8, &s, in), *t = as_type(bytes, EMLX_U4);
+    emlx_attr axis = with_int("axis", 0);
+    emlx_tensor *same = apply_to("cumulative_sum", &t, 1, &axis, 1, EMLX_TYPE_DEFAULT);
+    emlx_tensor *wider = apply_to("cumulative_sum", &t, 1, &axis, 1, EMLX_F32);
+    double *a = doubles_of(same), *b = doubles_of(wider);
+    assert_int_equal(emlx_tensor_type(same), EMLX_U4);
+    for (int i = 0; i < 3; i++) {
+        assert_true(a[i] == narrow[i]);
+        assert_true(b[i] == wide[i]);
+    }
+    emlx_tensor *all[] = {bytes, t, same, wider};
+    for (int i = 0; i < 4; i++) emlx_tensor_release(all[i]);
+    free(a);
+    free(b);
+}
+
+static void axis_is_checked(void **unused) {
+    (void)unused;
+    emlx_tensor *t = random_tensor(EMLX_F32, &(emlx_shape){2, {2, 3}}, 0, 9), *out;
+    emlx_error err;
+    for (int axis = -1; axis <= 2; axis += 3) {
+        emlx_attr attr = with_int("axis", axis);
+        assert_int_equal(emlx_apply(emlx_op_find("cumulative_max"), test_device, &t, 1, &attr, 1,
+                                    EMLX_TYPE_DEFAULT, &out, &err),
+                         EMLX_INVALID);
+        assert_non_null(strstr(err.message, "cumulative_max: axis"));
+    }
+    emlx_tensor_release(t);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_running_fold),      cmocka_unit_test(special_values),
+        cmocka_unit_test(floats_are_rounded_once), cmocka_unit_test(types_of_results),
+        cmocka_unit_test(axis_is_checked),
+    };
+    return RUN_ON_CPU("ops/cumulative", tests);
+}
