@@ -2,7 +2,7 @@
 // append.c - what an eager op costs: appending it to the graph, and appending with evaluation.
 #include "bench.h"
 
-enum { OPS = 100000, RUNS = 9 };
+enum { OPS = 100000, EVALS = OPS / 10, RUNS = 9 };
 
 static double time_appends(emlx_tensor *a, emlx_tensor *b) {
     double start = bench_now();
@@ -13,12 +13,12 @@ static double time_appends(emlx_tensor *a, emlx_tensor *b) {
 static double time_evals(emlx_tensor *a, emlx_tensor *b) {
     emlx_error err;
     double start = bench_now();
-    for (int i = 0; i < OPS / 10; i++) {
+    for (int i = 0; i < EVALS; i++) {
         emlx_tensor *t = bench_apply("add", a, b);
         bench_must(emlx_eval(&t, 1, &err), &err);
         emlx_tensor_release(t);
     }
-    return (bench_now() - start) / (OPS / 10);
+    return (bench_now() - start) / EVALS;
 }
 
 int main(void) {

@@ -76,7 +76,7 @@ int main(void) {
     emlx_shape shape = {2, {SIDE, SIDE}};
     size_t bytes = (size_t)COUNT * sizeof(float);
     float *x = malloc(bytes), *y = malloc(bytes), *z = calloc(COUNT, sizeof(float));
-    if (x == NULL || y == NULL || z == NULL) return 1;
+    if (x == NULL || y == NULL || z == NULL) exit(1);
     for (size_t i = 0; i < COUNT; i++) {
         x[i] = (float)(i % 1999) / 1000 - 1;
         y[i] = (float)(i % 1777) / 1000 - 0.9f;

@@ -94,7 +94,7 @@ typedef enum emlx_type {
 #define XX(name, NAME, bits, class) EMLX_##NAME,
     EMLX_TYPE_MAP(XX)
 #undef XX
-    EMLX_TYPE_COUNT,
+        EMLX_TYPE_COUNT,
     // Asks an op for the type that Nx gives its result.
     EMLX_TYPE_DEFAULT = EMLX_TYPE_COUNT
 } emlx_type;

@@ -89,7 +89,7 @@ emlx_tensor *make_map(maker *m, scalar_op op, emlx_type compute, emlx_type type,
     map_params params = {.op = (uint8_t)op, .compute = (uint8_t)compute};
     emlx_tensor *inputs[3] = {a, b, c};
     size_t count = scalar_table[op].operands;
-    for (size_t i = op == SCALAR_select; i < count && op != SCALAR_bitcast; i++)
+    for (size_t i = op == SCALAR_select; i < count && i < 3 && op != SCALAR_bitcast; i++)
         inputs[i] = convert_constant(m, inputs[i], compute);
     return map_node(m, &params, type, inputs, count);
 }

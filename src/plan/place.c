@@ -27,13 +27,14 @@ static void drop_axis(plan_kernel *k, int32_t d) {
         memmove(&strides[d], &strides[d + 1], behind);
         strides[k->rank - 1] = 0;
     }
-    uint32_t below = (1u << d) - 1;
+    uint32_t below = (1u << d % EMLX_MAX_RANK) - 1;
     k->axes = (k->axes & below) | (k->axes >> 1 & ~below);
     k->rank--;
 }
 
 void merge_kernel_axes(plan_kernel *k) {
-    if (k->kind != KERNEL_MAP && k->kind != KERNEL_REDUCE) return;
+    bool walked = k->kind == KERNEL_MAP || k->kind == KERNEL_REDUCE;
+    if (!walked || k->rank > EMLX_MAX_RANK) return;
     for (int32_t d = k->rank - 1; d >= 0; d--)
         if (k->dims[d] == 1) drop_axis(k, d);
     for (int32_t d = k->rank - 2; d >= 0; d--) {

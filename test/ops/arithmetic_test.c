@@ -164,7 +164,8 @@ static number sample(emlx_type type, int k) {
     case 3: return integer(is_signed(type) ? -1 : 1);
     default: break;
     }
-    wide scattered = (wide)((uint64_t)k * 0x9e3779b97f4a7c15u);
+    uint64_t mixed = (uint64_t)k * 0x9e3779b97f4a7c15u;
+    wide scattered = mixed;
     if (k % 3 == 0) return integer(low + scattered % (top - low));
     return integer((k % 3 == 1 && is_signed(type) ? -k : k) +
                    (bits > 32 && k % 5 == 0) * 9007199254740992);
@@ -187,11 +188,11 @@ static bool same(emlx_type type, const void *got, const void *wanted, const char
 }
 
 static void check_pair(size_t c, emlx_type ta, emlx_type tb, int shift) {
-    char x[SAMPLES * 8], y[SAMPLES * 8], wanted[8];
+    char x[SAMPLES * 8] = {0}, y[SAMPLES * 8] = {0}, wanted[8] = {0};
     emlx_shape shape = {1, {SAMPLES}};
     emlx_tensor *in[2], *out;
     emlx_error err;
-    const void *data;
+    const void *data = NULL;
     fill(ta, x, false, 0);
     fill(tb, y, cases[c].needs & NO_ZERO, shift);
     size_t xs = SAMPLES * emlx_type_size(ta), ys = SAMPLES * emlx_type_size(tb);

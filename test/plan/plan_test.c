@@ -25,11 +25,10 @@ static emlx_tensor *rows(const char *op, emlx_tensor *a) {
 
 static emlx_tensor *number(double value) {
     emlx_shape s = {0};
-    emlx_attr attrs[2] = {
-        with_ints("shape", s.dims, 0),
-        {.name = "value",
-         .kind = EMLX_ATTR_NUMBER,
-         .value = {EMLX_NUMBER_REAL, {.f = {value, 0}}}}};
+    emlx_attr attrs[2] = {with_ints("shape", s.dims, 0),
+                          {.name = "value",
+                           .kind = EMLX_ATTR_NUMBER,
+                           .value = {EMLX_NUMBER_REAL, {.f = {value, 0}}}}};
     return apply_to("constant", NULL, 0, attrs, 2, EMLX_F32);
 }
 

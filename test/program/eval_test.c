@@ -50,7 +50,7 @@ static void out_of_memory_anywhere(void **unused) {
     (void)unused;
     emlx_shape s = {2, {9, 9}};
     emlx_error err;
-    emlx_tensor *x = random_tensor(EMLX_F32, &s, 0, 3), *wanted, *got = NULL;
+    emlx_tensor *x = random_tensor(EMLX_F32, &s, 0, 3), *wanted = NULL, *got = NULL;
     assert_ok(try_softmax(x, &wanted, &err), err);
     double *right = values_of(wanted);
     emlx_status status = EMLX_OUT_OF_MEMORY;
