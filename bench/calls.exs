@@ -30,6 +30,13 @@ function = fn a, b -> Nx.tanh(Nx.add(Nx.multiply(a, b), a)) end
 jitted = Nx.Defn.jit(function, compiler: EMLX)
 compiled = Nx.Defn.compile(function, [a, b], compiler: EMLX)
 
+native = EMLX.Native.device(:cpu)
+refs = [EMLX.Backend.from_nx(a), EMLX.Backend.from_nx(b)] |> Enum.map(&elem(&1, 1))
+
+Calls.median("the native call that appends an add", fn ->
+  EMLX.NIF.apply(:add, native, refs, [], :f32)
+end)
+
 Calls.median("Nx.add/2 of 4 elements, appended", fn -> Nx.add(a, b) end)
 Calls.median("the same, and read", fn -> Nx.to_binary(Nx.add(a, b)) end)
 Calls.median("a jitted function of three ops", fn -> jitted.(a, b) end)
