@@ -67,11 +67,10 @@ MATH_INLINE double math_tanh_half(double r) {
     return r * q;
 }
 
-// With 2 y = r + k ln(2), s = 2^k and t = tanh(r / 2): exp(2 y) = s (1 + t) / (1 - t), and so
-// tanh(y) = ((s - 1) + (s + 1) t) / ((s + 1) + (s - 1) t). Near 0 that is t: nothing cancels.
-MATH_INLINE double math_tanh(double y) {
-    double rounded;
-    double t = math_tanh_half(math_exp_reduce(y + y, &rounded));
+// tanh(y) for 2 y = r + k ln(2), t = tanh(r / 2) and k in the low bits of `rounded`. With s = 2^k,
+// exp(2 y) = s (1 + t) / (1 - t), and so tanh(y) = ((s - 1) + (s + 1) t) / ((s + 1) + (s - 1) t).
+// Near 0 that is t: nothing cancels.
+MATH_INLINE double math_tanh_join(double t, double rounded) {
     double s = math_from_bits((math_bits(rounded) << 52) + MATH_EXPONENT_ONE);
     double less = s - 1.0, more = s + 1.0;
     return math_madd(more, t, less) / math_madd(less, t, more);
