@@ -24,6 +24,11 @@ ATTRS(attrs_arg_reduce, {"axis", EMLX_ATTR_INT, false}, {"tie_break", EMLX_ATTR_
       {"keep_axis", EMLX_ATTR_BOOL, false})
 ATTRS(attrs_dot, {"contract_left", EMLX_ATTR_INTS, true}, {"batch_left", EMLX_ATTR_INTS, true},
       {"contract_right", EMLX_ATTR_INTS, true}, {"batch_right", EMLX_ATTR_INTS, true})
+ATTRS(attrs_conv, {"strides", EMLX_ATTR_INTS, false}, {"padding", EMLX_ATTR_INTS, false},
+      {"input_dilation", EMLX_ATTR_INTS, false}, {"kernel_dilation", EMLX_ATTR_INTS, false},
+      {"feature_group_size", EMLX_ATTR_INT, false}, {"batch_group_size", EMLX_ATTR_INT, false},
+      {"input_permutation", EMLX_ATTR_INTS, false}, {"kernel_permutation", EMLX_ATTR_INTS, false},
+      {"output_permutation", EMLX_ATTR_INTS, false})
 ATTRS(attrs_sort, {"axis", EMLX_ATTR_INT, true}, {"direction", EMLX_ATTR_TEXT, false})
 
 static const emlx_op op_table[] = {
@@ -115,8 +120,7 @@ static emlx_status check_call(const op_call *call, emlx_error *err) {
     for (size_t i = 0; i < call->attr_count; i++) {
         TRY(check_attr(call, &call->attrs[i], err));
         if (attr_get(call, call->attrs[i].name) != &call->attrs[i])
-            return error_set(err, EMLX_INVALID, "attribute %s is given twice",
-                             call->attrs[i].name);
+            return error_set(err, EMLX_INVALID, "attribute %s is given twice", call->attrs[i].name);
     }
     for (const attr_spec *spec = op->attrs; spec->name != NULL; spec++)
         if (spec->required && attr_get(call, spec->name) == NULL)

@@ -327,7 +327,7 @@ static void emit_whole(emitter *e, uint32_t n, kernel_kind kind) {
     for (uint32_t i = 0; i < count && !e->failed; i++) {
         uint32_t operand = operand_of(e->g, n, i);
         k->shapes[i] = e->g->nodes[operand]->shape;
-        operand_access(e, operand, kind == KERNEL_DOT);
+        operand_access(e, operand, kind == KERNEL_DOT || kind == KERNEL_CONV);
     }
     // Scatter works on the copy of its target that the kernel before it made.
     if (kind == KERNEL_SCATTER && !e->failed) k->accesses[0].value = k->output;
@@ -335,6 +335,7 @@ static void emit_whole(emitter *e, uint32_t n, kernel_kind kind) {
 
 static void emit_kernel(emitter *e, const fuse_root *r) {
     static const kernel_kind whole[PRIM_COUNT] = {[PRIM_dot] = KERNEL_DOT,
+                                                  [PRIM_conv] = KERNEL_CONV,
                                                   [PRIM_gather] = KERNEL_GATHER,
                                                   [PRIM_scatter] = KERNEL_SCATTER,
                                                   [PRIM_sort] = KERNEL_SORT};

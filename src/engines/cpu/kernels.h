@@ -39,6 +39,20 @@ typedef struct reduce_fns {
     void (*finish)(void *dst, const void *acc, size_t n);
 } reduce_fns;
 
+// The inner loops of direct convolutions, in the accumulator of the element type: double for f32
+// and f64, uint32_t for integers of up to 32 bits, uint64_t for those of 64 (all of which wrap
+// alike for both signs).
+typedef struct conv_fns {
+    size_t accumulator; // bytes of one
+    // acc[i] += sum over t of weights[t] * x[t][i * step]. Weights are doubles for floats, uint64_t
+    // for integers.
+    void (*rows)(void *acc, const void *const *x, const void *weights, size_t count, int64_t step,
+                 size_t n);
+    // acc[i] += sum over t of weights[t][i] * x[t][i]
+    void (*products)(void *acc, const void *const *x, const void *const *weights, size_t count,
+                     size_t n);
+} conv_fns;
+
 typedef struct cpu_kernels {
     const char *level;
     // scalar[function][type it is computed in]; NULL where that makes no sense.
@@ -53,6 +67,8 @@ typedef struct cpu_kernels {
     const stride_fn *scatter;
     // reduce[kind][element type]; `init` is NULL where there is none.
     const reduce_fns (*reduce)[EMLX_TYPE_COUNT];
+    // conv[element type]; `rows` is NULL for types that are computed in another one.
+    const conv_fns *conv;
 } cpu_kernels;
 
 // The tables that this build has; each is complete.

@@ -34,6 +34,7 @@ emlx_status prepare_fold(kernel_form *form, const emlx_plan *plan, const plan_ke
 emlx_status run_map(const cpu_run *run, emlx_error *err);
 emlx_status run_fold(const cpu_run *run, emlx_error *err);
 emlx_status run_dot(const cpu_run *run, emlx_error *err);
+emlx_status run_conv(const cpu_run *run, emlx_error *err);
 emlx_status run_gather(const cpu_run *run, emlx_error *err);
 emlx_status run_scatter(const cpu_run *run, emlx_error *err);
 emlx_status run_sort(const cpu_run *run, emlx_error *err);
