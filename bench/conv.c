@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// conv.c - the speed of convolutions of usual networks in f32, in both layouts, beside a matrix
+// product of as many operations. An argument keeps to the lines that contain it.
+#include <string.h>
+
+#include "bench.h"
+
+enum { RUNS = 9 };
+
+typedef struct layer {
+    const char *name;
+    int64_t batch, channels, filters, length, taps, stride, padding, groups;
+} layer;
+
+static const layer layers[] = {
+    {"3x3, 32x64x56x56 to 64", 32, 64, 64, 56, 3, 1, 1, 1},
+    {"3x3, 32x128x28x28 to 128", 32, 128, 128, 28, 3, 1, 1, 1},
+    {"3x3, 32x512x7x7 to 512", 32, 512, 512, 7, 3, 1, 1, 1},
+    {"3x3, 1x64x56x56 to 64", 1, 64, 64, 56, 3, 1, 1, 1},
+    {"3x3 by 2, 32x64x56x56 to 128", 32, 64, 128, 56, 3, 2, 1, 1},
+    {"7x7 by 2, 8x3x224x224 to 64", 8, 3, 64, 224, 7, 2, 3, 1},
+    {"1x1, 32x64x56x56 to 256", 32, 64, 256, 56, 1, 1, 0, 1},
+    {"1x1, 32x1024x7x7 to 512", 32, 1024, 512, 7, 1, 1, 0, 1},
+    {"3x3, 32x64x28x28 in 4 groups", 32, 64, 128, 28, 3, 1, 1, 4},
+    {"3x3 depthwise, 32x64x56x56", 32, 64, 64, 56, 3, 1, 1, 64},
+    {"5x5 by 2 depthwise, 32x96x28x28", 32, 96, 96, 28, 5, 2, 2, 96},
+};
+
+static emlx_tensor *make_tensor(emlx_device *device, const int64_t *dims) {
+    emlx_shape shape;
+    emlx_error err;
+    emlx_tensor *t;
+    bench_must(emlx_shape_make(dims, 4, &shape, &err), &err);
+    size_t count = (size_t)emlx_shape_count(&shape);
+    float *data = malloc(count * sizeof *data);
+    if (data == NULL) exit(1);
+    for (size_t i = 0; i < count; i++) data[i] = (float)(i * 2654435761u % 1024) / 1024 - 0.5f;
+    bench_must(
+        emlx_tensor_from_data(device, EMLX_F32, &shape, data, count * sizeof *data, &t, &err),
+        &err);
+    free(data);
+    return t;
+}
+
+// Seconds of a convolution; with `last` channels are innermost everywhere, as in Axon.
+static double time_conv(emlx_device *device, const layer *l, bool last) {
+    static const int64_t input[] = {0, 3, 1, 2}, kernel[] = {3, 2, 0, 1};
+    int64_t channels = l->channels / l->groups, strides[] = {l->stride, l->stride};
+    int64_t padding[] = {l->padding, l->padding, l->padding, l->padding};
+    int64_t first[] = {l->batch, l->channels, l->length, l->length};
+    int64_t first_kernel[] = {l->filters, channels, l->taps, l->taps};
+    int64_t inner[] = {l->batch, l->length, l->length, l->channels};
+    int64_t inner_kernel[] = {l->taps, l->taps, channels, l->filters};
+    emlx_tensor *in[2] = {make_tensor(device, last ? inner : first),
+                          make_tensor(device, last ? inner_kernel : first_kernel)};
+    emlx_attr attrs[] = {
+        {.name = "strides", .kind = EMLX_ATTR_INTS, .ints = strides, .count = 2},
+        {.name = "padding", .kind = EMLX_ATTR_INTS, .ints = padding, .count = 4},
+        {.name = "feature_group_size", .kind = EMLX_ATTR_INT, .value = {.as.s = l->groups}},
+        {.name = "input_permutation", .kind = EMLX_ATTR_INTS, .ints = input, .count = 4},
+        {.name = "output_permutation", .kind = EMLX_ATTR_INTS, .ints = input, .count = 4},
+        {.name = "kernel_permutation", .kind = EMLX_ATTR_INTS, .ints = kernel, .count = 4}};
+    double times[RUNS];
+    emlx_error err;
+    for (int i = 0; i < RUNS; i++) {
+        emlx_tensor *out;
+        const void *data;
+        double start = bench_now();
+        bench_must(emlx_apply(emlx_op_find("conv"), device, in, 2, attrs, last ? 6 : 3,
+                              EMLX_TYPE_DEFAULT, &out, &err),
+                   &err);
+        bench_must(emlx_tensor_data(out, &data, &err), &err);
+        times[i] = bench_now() - start;
+        emlx_tensor_release(out);
+    }
+    for (int i = 0; i < 2; i++) emlx_tensor_release(in[i]);
+    return bench_median(times, RUNS);
+}
+
+// Seconds of a product of square matrices, a dot of this library, with as many operations.
+static double time_product(emlx_device *device, double operations) {
+    int64_t n = 16;
+    while (2.0 * (double)n * (double)n * (double)n < operations && n < 2048) n += 16;
+    int64_t dims[] = {1, 1, n, n};
+    static const int64_t left = 3, right = 2;
+    emlx_tensor *in[2] = {make_tensor(device, dims), make_tensor(device, dims)};
+    emlx_attr attrs[] = {
+        {.name = "contract_left", .kind = EMLX_ATTR_INTS, .ints = &left, .count = 1},
+        {.name = "contract_right", .kind = EMLX_ATTR_INTS, .ints = &right, .count = 1},
+        {.name = "batch_left", .kind = EMLX_ATTR_INTS},
+        {.name = "batch_right", .kind = EMLX_ATTR_INTS}};
+    double times[RUNS];
+    emlx_error err;
+    for (int i = 0; i < RUNS; i++) {
+        emlx_tensor *out;
+        const void *data;
+        double start = bench_now();
+        bench_must(
+            emlx_apply(emlx_op_find("dot"), device, in, 2, attrs, 4, EMLX_TYPE_DEFAULT, &out, &err),
+            &err);
+        bench_must(emlx_tensor_data(out, &data, &err), &err);
+        times[i] = bench_now() - start;
+        emlx_tensor_release(out);
+    }
+    for (int i = 0; i < 2; i++) emlx_tensor_release(in[i]);
+    return bench_median(times, RUNS) * operations / (2.0 * (double)n * (double)n * (double)n);
+}
+
+int main(int count, char **arguments) {
+    const char *wanted = count > 1 ? arguments[1] : "";
+    emlx_device *device;
+    emlx_error err;
+    bench_must(emlx_device_open("cpu", &device, &err), &err);
+    printf("convolutions in f32, GFLOP/s: channels first, channels last, a product of that size\n");
+    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++) {
+        const layer *l = &layers[i];
+        if (strstr(l->name, wanted) == NULL) continue;
+        double length = (double)((l->length + 2 * l->padding - l->taps) / l->stride + 1);
+        double terms = (double)(l->channels / l->groups * l->taps * l->taps);
+        double operations = 2 * (double)(l->batch * l->filters) * length * length * terms;
+        printf("%-34s  %8.1f  %8.1f  %8.1f\n", l->name,
+               operations / time_conv(device, l, false) / 1e9,
+               operations / time_conv(device, l, true) / 1e9,
+               operations / time_product(device, operations) / 1e9);
+    }
+    emlx_device_release(device);
+    return 0;
+}
