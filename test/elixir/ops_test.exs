@@ -254,17 +254,37 @@ defmodule EMLX.OpsTest do
     end
   end
 
+  test "conv as in Nx's documentation" do
+    x = Nx.iota({1, 1, 3, 3}, backend: Nx.BinaryBackend)
+
+    for {shape, given} <- [
+          {{4, 1, 1, 1}, [strides: [1, 1]]},
+          {{4, 1, 2, 1}, [strides: 2, padding: :same, kernel_dilation: [2, 1]]}
+        ] do
+      k = Nx.iota(shape, backend: Nx.BinaryBackend)
+      assert_as_reference(&Nx.conv(&1, &2, given), [x, k], tolerance: 0.0)
+    end
+  end
+
   test "conv of mixed types, vectorized and differentiated" do
     x = random({2, 3, 6, 6}, :u8, 31)
     k = random({4, 3, 3, 3}, :f32, 32)
     options = [tolerance: 1.0e-5]
     assert_as_reference(&Nx.conv/2, [x, k], options)
-    assert_as_reference(&Nx.conv/2, [random({2, 3, 6, 6}, :s64, 31), random({4, 3, 3, 3}, :bf16, 32)])
+
+    assert_as_reference(&Nx.conv/2, [
+      random({2, 3, 6, 6}, :s64, 31),
+      random({4, 3, 3, 3}, :bf16, 32)
+    ])
 
     vectorized = fn x, k -> Nx.conv(Nx.vectorize(Nx.new_axis(x, 1), :v), k, padding: :same) end
     assert_as_reference(vectorized, [x, k], options)
 
-    for given <- [[], [strides: 2, padding: :same], [kernel_dilation: 2, padding: [{1, 0}, {2, 2}]]] do
+    for given <- [
+          [],
+          [strides: 2, padding: :same],
+          [kernel_dilation: 2, padding: [{1, 0}, {2, 2}]]
+        ] do
       loss = fn x, k -> x |> Nx.conv(k, given) |> Nx.sin() |> Nx.sum() end
       gradient = &Nx.Defn.grad({&1, &2}, fn {x, k} -> loss.(x, k) end)
       assert_as_reference(gradient, [random({2, 3, 6, 6}, :f32, 33), k], tolerance: 1.0e-4)

@@ -9,8 +9,8 @@
 #include "base/shape.h"
 #include "base/types.h"
 
-// Up to this many multiplications BLAS does not pay, and sums in double print the digits that
-// Nx's documentation shows.
+// Up to this many multiplications sums are made in double, which prints the digits that Nx's
+// documentation shows, and BLAS does not pay.
 #define SMALL_WORK 16384
 // Groups of that many channels and filters make matrices too thin for BLAS.
 #define THIN 4
@@ -225,10 +225,11 @@ static emlx_status compute(conv_work *w, emlx_error *err) {
     w->group_stride = by_batch ? w->batch * w->x.strides[0] : w->channels * w->x.strides[1];
     double results = (double)w->batch * (double)w->all_filters * (double)w->positions;
     double work = results * (double)w->channels * (double)w->taps;
+    w->small = work <= SMALL_WORK;
     if (conv_is_depthwise(w)) return conv_depthwise(w, err);
     bool thin = w->channels <= THIN && w->filters <= THIN;
     bool fits = w->all_filters <= INT32_MAX && w->channels <= INT32_MAX / w->taps;
-    if (!type_is_float(w->type) || work <= SMALL_WORK || thin || !fits) return conv_direct(w, err);
+    if (!type_is_float(w->type) || w->small || thin || !fits) return conv_direct(w, err);
     return conv_product(w, err);
 }
 

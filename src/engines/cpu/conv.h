@@ -34,6 +34,7 @@ typedef struct conv_work {
     const cpu_run *run;
     const conv_params *params;
     emlx_type type, out_type; // in which it is computed; of the result
+    bool small;               // so little work that sums in double cost nothing
     size_t size, out_size;
     char *out;
     int64_t batch, groups, filters, channels; // of the result; groups; of one group
@@ -75,8 +76,8 @@ static inline bool conv_find(const conv_axis *axis, int64_t tap, int64_t result,
     return true;
 }
 
-// Row by row in order, accumulated in double or in integers that wrap: for integers, for little
-// work, and for groups of few channels and filters.
+// Row by row in order: exact for integers, in double where there is little work, and also for
+// groups of few channels and filters.
 emlx_status conv_direct(conv_work *w, emlx_error *err);
 // The same, a vector of channels at a time, where that is possible: one channel and one filter a
 // group, channels innermost.

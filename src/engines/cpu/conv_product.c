@@ -458,6 +458,8 @@ emlx_status conv_product(conv_work *w, emlx_error *err) {
     TRY(choose_weights(&p, err));
     cut(&p);
     int64_t tasks = w->groups * p.units * p.position_blocks * p.filter_blocks;
+    double results = (double)w->batch * (double)w->all_filters * (double)w->positions;
+    blas_ready(w->run, results * (double)p.terms);
     pool_for(w->run->device->pool, tasks, product_task, &p);
     return task_result(&w->errors, err);
 }

@@ -39,11 +39,9 @@ typedef struct reduce_fns {
     void (*finish)(void *dst, const void *acc, size_t n);
 } reduce_fns;
 
-// The inner loops of direct convolutions, in the accumulator of the element type: double for f32
-// and f64, uint32_t for integers of up to 32 bits, uint64_t for those of 64 (all of which wrap
-// alike for both signs).
+// The inner loops of direct convolutions.
 typedef struct conv_fns {
-    size_t accumulator; // bytes of one
+    emlx_type sum; // of the accumulators
     // acc[i] += sum over t of weights[t] * x[t][i * step]. Weights are doubles for floats, uint64_t
     // for integers.
     void (*rows)(void *acc, const void *const *x, const void *weights, size_t count, int64_t step,
@@ -67,8 +65,11 @@ typedef struct cpu_kernels {
     const stride_fn *scatter;
     // reduce[kind][element type]; `init` is NULL where there is none.
     const reduce_fns (*reduce)[EMLX_TYPE_COUNT];
-    // conv[element type]; `rows` is NULL for types that are computed in another one.
+    // conv[element type]: sums in f64 for floats, in u32 or u64 for integers (which wrap alike for
+    // both signs). `rows` is NULL for types that are computed in another one.
     const conv_fns *conv;
+    // The same for f32 with sums in f32.
+    const conv_fns *conv_quick;
 } cpu_kernels;
 
 // The tables that this build has; each is complete.

@@ -148,5 +148,6 @@ extern const stride_fn KERNEL(gather, table)[5];
 extern const stride_fn KERNEL(scatter, table)[5];
 extern const reduce_fns KERNEL(reduce, table)[REDUCE_COUNT][EMLX_TYPE_COUNT];
 extern const conv_fns KERNEL(conv, table)[EMLX_TYPE_COUNT];
+extern const conv_fns KERNEL(conv, quick);
 
 #endif

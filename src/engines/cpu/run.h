@@ -39,6 +39,9 @@ emlx_status run_gather(const cpu_run *run, emlx_error *err);
 emlx_status run_scatter(const cpu_run *run, emlx_error *err);
 emlx_status run_sort(const cpu_run *run, emlx_error *err);
 
+// Before products of that many multiplications by BLAS. See blas.c.
+void blas_ready(const cpu_run *run, double work);
+
 // Elements that one parallel task takes on. Results must not depend on the number of threads, so
 // work is always cut in the same places.
 #define TASK_ELEMENTS 65536
