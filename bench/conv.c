@@ -99,11 +99,13 @@ static void *multiply(void *context) {
 static double time_product(double operations) {
     enum { MOST = 64 };
     int n = 16, threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
-    if (getenv("EMLX_NUM_THREADS") != NULL) threads = atoi(getenv("EMLX_NUM_THREADS"));
+    const char *given = getenv("EMLX_NUM_THREADS");
+    if (given != NULL) threads = atoi(given);
     if (threads < 1 || threads > MOST) threads = 1;
     while (2.0 * n * n * n < operations && n < 2048) n += 16;
-    float *data = calloc((size_t)n * (size_t)n * 3, sizeof *data), *a = data, *c = data + 2 * n * n;
+    float *data = calloc((size_t)n * (size_t)n * 3, sizeof *data);
     if (data == NULL) exit(1);
+    float *a = data, *c = data + 2 * n * n;
     double times[RUNS];
     for (int i = 0; i < RUNS; i++) {
         pthread_t ids[MOST];
@@ -130,9 +132,9 @@ int main(int count, char **arguments) {
     for (size_t i = 0; i < sizeof layers / sizeof *layers; i++) {
         const layer *l = &layers[i];
         if (strstr(l->name, wanted) == NULL) continue;
-        double length = (double)((l->length + 2 * l->padding - l->taps) / l->stride + 1);
-        double terms = (double)(l->channels / l->groups * l->taps * l->taps);
-        double operations = 2 * (double)(l->batch * l->filters) * length * length * terms;
+        int64_t length = (l->length + 2 * l->padding - l->taps) / l->stride + 1;
+        int64_t terms = l->channels / l->groups * l->taps * l->taps;
+        double operations = 2 * (double)(l->batch * l->filters * length * length) * (double)terms;
         printf("%-34s  %8.1f  %8.1f  %8.1f\n", l->name,
                operations / time_conv(device, l, false) / 1e9,
                operations / time_conv(device, l, true) / 1e9,

@@ -184,7 +184,7 @@ emlx_status conv_pack(conv_work *w, conv_operand *operand, const emlx_shape *sha
 // Converts narrow floats, keeping the axes in the order they have in memory.
 static emlx_status widen(conv_work *w, conv_operand *operand, const emlx_shape *shape,
                          emlx_error *err) {
-    int32_t order[EMLX_MAX_RANK];
+    int32_t order[EMLX_MAX_RANK] = {0};
     if (operand->type == w->type) return EMLX_OK;
     for (int32_t i = 0; i < shape->rank; i++) {
         int32_t at = i;

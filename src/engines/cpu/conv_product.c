@@ -309,10 +309,10 @@ static void product_task(void *context, int64_t index) {
     part.group = index / p->units;
     part.filters = least(w->filters - part.filter, p->filter_block);
     part.positions = least(p->positions - part.position, p->position_block);
-    void *memory = NULL;
-    size_t size = p->column_bytes + p->stage_bytes;
+    void *memory;
+    size_t size = p->column_bytes + p->stage_bytes + 1; // may be none else
     emlx_error err;
-    if (size > 0 && pool_alloc(size, &memory, &err) != EMLX_OK) {
+    if (pool_alloc(size, &memory, &err) != EMLX_OK) {
         task_failed(&w->errors, &err);
         return;
     }
@@ -320,7 +320,7 @@ static void product_task(void *context, int64_t index) {
     part.stage = (char *)memory + p->column_bytes;
     compute_part(&part);
     if (p->staged) store(&part);
-    if (memory != NULL) pool_free(memory, size);
+    pool_free(memory, size);
 }
 
 // Choosing --------------------------------------------------------------------------------------
