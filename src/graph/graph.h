@@ -22,6 +22,7 @@
     XX(write)    /* a base with other tensors written into regions of it */                        \
     XX(reduce)   /* a fold over axes */                                                            \
     XX(dot)      /* a contraction */                                                               \
+    XX(conv)     /* a convolution */                                                               \
     XX(gather)   /* elements or slices at computed indices */                                      \
     XX(scatter)  /* slices combined into a target at computed indices */                           \
     XX(sort)     /* values or their order along an axis */                                         \
@@ -129,6 +130,23 @@ typedef struct dot_params {
     int32_t left[EMLX_MAX_RANK];
     int32_t right[EMLX_MAX_RANK];
 } dot_params;
+
+// Operands: input [batch, channels, spatial...] and kernel [filters, channels of a group,
+// spatial...], in the result's type. Element [n, f, o...] of the result is the sum over channels c
+// of a group and kernel positions j of
+//     input[n + g * results, g * channels + c, (o * strides + j * kernel_dilation - low) /
+//           input_dilation] * kernel[f, c, j]
+// where g is the group of filter f (in which of the two terms it counts depends on the kind of
+// groups) and what is outside of the input, or between its elements, is 0.
+// The result is [batch, filters, spatial...] or, with channels_last, [batch, spatial..., filters].
+typedef struct conv_params {
+    int64_t feature_groups, batch_groups; // at least one of them is 1
+    int64_t strides[EMLX_MAX_RANK];       // one a spatial axis, as in all lists
+    int64_t low[EMLX_MAX_RANK];           // padding before the first element; may be negative
+    int64_t input_dilation[EMLX_MAX_RANK];
+    int64_t kernel_dilation[EMLX_MAX_RANK];
+    int64_t channels_last; // a truth value; this wide since parameters are compared byte by byte
+} conv_params;
 
 // Operands: source, indices (s64, last axis of length `count`). Ascending axes of the source.
 // The result's shape is the indices' without the last axis, then the source's other axes.

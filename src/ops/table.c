@@ -29,6 +29,11 @@ ATTRS(attrs_window_scatter, {"window", EMLX_ATTR_INTS, true}, {"padding", EMLX_A
       {"strides", EMLX_ATTR_INTS, false})
 ATTRS(attrs_dot, {"contract_left", EMLX_ATTR_INTS, true}, {"batch_left", EMLX_ATTR_INTS, true},
       {"contract_right", EMLX_ATTR_INTS, true}, {"batch_right", EMLX_ATTR_INTS, true})
+ATTRS(attrs_conv, {"strides", EMLX_ATTR_INTS, false}, {"padding", EMLX_ATTR_INTS, false},
+      {"input_dilation", EMLX_ATTR_INTS, false}, {"kernel_dilation", EMLX_ATTR_INTS, false},
+      {"feature_group_size", EMLX_ATTR_INT, false}, {"batch_group_size", EMLX_ATTR_INT, false},
+      {"input_permutation", EMLX_ATTR_INTS, false}, {"kernel_permutation", EMLX_ATTR_INTS, false},
+      {"output_permutation", EMLX_ATTR_INTS, false})
 ATTRS(attrs_sort, {"axis", EMLX_ATTR_INT, true}, {"direction", EMLX_ATTR_TEXT, false})
 
 static const emlx_op op_table[] = {

@@ -327,7 +327,7 @@ static void emit_whole(emitter *e, uint32_t n, kernel_kind kind) {
     for (uint32_t i = 0; i < count && !e->failed; i++) {
         uint32_t operand = operand_of(e->g, n, i);
         k->shapes[i] = e->g->nodes[operand]->shape;
-        operand_access(e, operand, kind == KERNEL_DOT);
+        operand_access(e, operand, kind == KERNEL_DOT || kind == KERNEL_CONV);
     }
     // Scatter works on the copy of its target that the kernel before it made.
     if (kind == KERNEL_SCATTER && !e->failed) k->accesses[0].value = k->output;
@@ -335,8 +335,9 @@ static void emit_whole(emitter *e, uint32_t n, kernel_kind kind) {
 
 static void emit_kernel(emitter *e, const fuse_root *r) {
     static const kernel_kind whole[PRIM_COUNT] = {
-        [PRIM_dot] = KERNEL_DOT,   [PRIM_gather] = KERNEL_GATHER, [PRIM_scatter] = KERNEL_SCATTER,
-        [PRIM_sort] = KERNEL_SORT, [PRIM_scan] = KERNEL_SCAN,     [PRIM_pick] = KERNEL_PICK};
+        [PRIM_dot] = KERNEL_DOT,         [PRIM_conv] = KERNEL_CONV, [PRIM_gather] = KERNEL_GATHER,
+        [PRIM_scatter] = KERNEL_SCATTER, [PRIM_sort] = KERNEL_SORT, [PRIM_scan] = KERNEL_SCAN,
+        [PRIM_pick] = KERNEL_PICK};
     uint32_t n = r->node;
     primitive p = (primitive)e->g->nodes[n]->primitive;
     *e->kernel = (plan_kernel){.kind = KERNEL_MAP, .op = e->g->nodes[n]->op};

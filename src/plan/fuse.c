@@ -319,8 +319,8 @@ static void visit_scatter(fuser *u, uint32_t n) {
     if (!u->failed) ask_whole(u, operand_of(g, n, 0), root);
 }
 
-// Contractions read through strides; of a view only the base has to be in memory.
-static void visit_dot(fuser *u, uint32_t n) {
+// Contractions and convolutions read through strides; of a view only the base has to be in memory.
+static void visit_strided(fuser *u, uint32_t n) {
     subgraph *g = u->g;
     u->f->kept[n] = true;
     add_root(u, n, 0, &g->nodes[n]->shape);
@@ -342,8 +342,9 @@ static void visit_whole(fuser *u, uint32_t n) {
 static void (*const visitors[PRIM_COUNT])(fuser *, uint32_t) = {
     [PRIM_constant] = visit_constant, [PRIM_iota] = visit_iota,    [PRIM_map] = visit_map,
     [PRIM_view] = visit_view,         [PRIM_write] = visit_write,  [PRIM_reduce] = visit_reduce,
-    [PRIM_dot] = visit_dot,           [PRIM_gather] = visit_whole, [PRIM_scatter] = visit_scatter,
-    [PRIM_sort] = visit_whole,        [PRIM_scan] = visit_whole,   [PRIM_pick] = visit_whole,
+    [PRIM_dot] = visit_strided,       [PRIM_conv] = visit_strided, [PRIM_gather] = visit_whole,
+    [PRIM_scatter] = visit_scatter,   [PRIM_sort] = visit_whole,   [PRIM_scan] = visit_whole,
+    [PRIM_pick] = visit_whole,
 };
 
 static bool start(fuser *u) {

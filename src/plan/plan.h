@@ -66,6 +66,7 @@ typedef enum kernel_kind {
     KERNEL_MAP,    // expression over `rank` axes, stored
     KERNEL_REDUCE, // the same, and `reduced` folded over the axes in `axes`
     KERNEL_DOT,
+    KERNEL_CONV,
     KERNEL_GATHER,
     KERNEL_SCATTER,
     KERNEL_SORT,
@@ -93,7 +94,7 @@ typedef struct plan_kernel {
     uint32_t axes;
     reduce_kind reduce;
 
-    // The other kinds: operands as accesses over their own shapes (dense except in DOT), in the
+    // The other kinds: operands as accesses over their own shapes (dense except in DOT and CONV), in the
     // primitive's order; `params` is the primitive's.
     const void *params;
     emlx_shape *shapes; // of those operands

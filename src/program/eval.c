@@ -95,6 +95,7 @@ static bool worth_keeping(emlx_tensor *t) {
     switch (t->primitive) {
     case PRIM_reduce:
     case PRIM_dot:
+    case PRIM_conv:
     case PRIM_gather:
     case PRIM_scatter:
     case PRIM_sort:

@@ -27,7 +27,7 @@ defmodule EMLX.DoctestTest do
     )
 
   complex = [complex: 2, conjugate: 1, phase: 1, real: 1, imag: 1, as_type: 2, is_nan: 1]
-  complex = complex ++ [is_infinity: 1, tensor: 2, sigil_MAT: 2]
+  complex = complex ++ [is_infinity: 1, tensor: 2, sigil_MAT: 2, conv: 3]
   complex_random = [normal: 4, uniform: 4]
 
   doctest Nx,

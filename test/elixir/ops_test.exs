@@ -134,6 +134,40 @@ defmodule EMLX.OpsTest do
       assert_as_reference(&Nx.outer/2, [a[0], b[0]])
     end
 
+    test "conv of #{type}" do
+      options = [tolerance: dot_tolerance(unquote(type)) || 1.0e-5]
+      options = if unquote(type) in [:bf16, :f16, :f64], do: [], else: options
+      x = random({4, 6, 7, 5}, unquote(type), 27, range: {0, 9})
+      k = random({6, 6, 3, 2}, unquote(type), 28, range: {0, 9})
+      grouped = Nx.slice_along_axis(k, 0, 2, axis: 1)
+
+      for {kernel, given} <- [
+            {k, []},
+            {k, padding: :same, strides: [2, 1]},
+            {k, padding: [{1, -1}, {-2, 3}], input_dilation: [2, 3], kernel_dilation: 2},
+            {k, input_permutation: [0, 1, 3, 2], output_permutation: [3, 0, 2, 1]},
+            {k, kernel_permutation: [1, 0, 2, 3], batch_group_size: 2, padding: :same},
+            {grouped, feature_group_size: 3, padding: [{0, 1}, {2, 0}]}
+          ] do
+        assert_as_reference(&Nx.conv(&1, &2, given), [x, kernel], options)
+      end
+
+      last = random({2, 9, 8, 3}, unquote(type), 29, range: {0, 9})
+      kernel = random({3, 3, 3, 20}, unquote(type), 30, range: {0, 9})
+
+      axon =
+        &Nx.conv(&1, &2,
+          padding: :same,
+          input_permutation: [0, 3, 1, 2],
+          kernel_permutation: [3, 2, 0, 1],
+          output_permutation: [0, 3, 1, 2]
+        )
+
+      assert_as_reference(axon, [last, kernel], options)
+      line = &Nx.conv(Nx.squeeze(&1[[.., .., 0..0]]), &2[0], kernel_permutation: [2, 0, 1])
+      assert_as_reference(line, [Nx.transpose(last, axes: [0, 3, 2, 1]), kernel], options)
+    end
+
     test "sort and argsort of #{type}" do
       t = random({5, 8}, unquote(type), 18, range: {0, 5})
 
@@ -216,6 +250,43 @@ defmodule EMLX.OpsTest do
   for {from, to} <- [f32: :u32, u64: :f64, bf16: :s16, u8: :s8] do
     test "bitcast of #{from} to #{to}" do
       assert_as_reference(&Nx.bitcast(&1, unquote(to)), [random({9}, unquote(from), 26)])
+    end
+  end
+
+  test "conv as in Nx's documentation" do
+    x = Nx.iota({1, 1, 3, 3}, backend: Nx.BinaryBackend)
+
+    for {shape, given} <- [
+          {{4, 1, 1, 1}, [strides: [1, 1]]},
+          {{4, 1, 2, 1}, [strides: 2, padding: :same, kernel_dilation: [2, 1]]}
+        ] do
+      k = Nx.iota(shape, backend: Nx.BinaryBackend)
+      assert_as_reference(&Nx.conv(&1, &2, given), [x, k], tolerance: 0.0)
+    end
+  end
+
+  test "conv of mixed types, vectorized and differentiated" do
+    x = random({2, 3, 6, 6}, :u8, 31)
+    k = random({4, 3, 3, 3}, :f32, 32)
+    options = [tolerance: 1.0e-5]
+    assert_as_reference(&Nx.conv/2, [x, k], options)
+
+    assert_as_reference(&Nx.conv/2, [
+      random({2, 3, 6, 6}, :s64, 31),
+      random({4, 3, 3, 3}, :bf16, 32)
+    ])
+
+    vectorized = fn x, k -> Nx.conv(Nx.vectorize(Nx.new_axis(x, 1), :v), k, padding: :same) end
+    assert_as_reference(vectorized, [x, k], options)
+
+    for given <- [
+          [],
+          [strides: 2, padding: :same],
+          [kernel_dilation: 2, padding: [{1, 0}, {2, 2}]]
+        ] do
+      loss = fn x, k -> x |> Nx.conv(k, given) |> Nx.sin() |> Nx.sum() end
+      gradient = &Nx.Defn.grad({&1, &2}, fn {x, k} -> loss.(x, k) end)
+      assert_as_reference(gradient, [random({2, 3, 6, 6}, :f32, 33), k], tolerance: 1.0e-4)
     end
   end
 

@@ -79,7 +79,8 @@ static const kernel_runner runners[KERNEL_COUNT] = {
     [KERNEL_MAP] = {prepare_map, run_map},  [KERNEL_REDUCE] = {prepare_fold, run_fold},
     [KERNEL_DOT] = {NULL, run_dot},         [KERNEL_GATHER] = {NULL, run_gather},
     [KERNEL_SCATTER] = {NULL, run_scatter}, [KERNEL_SORT] = {NULL, run_sort},
-    [KERNEL_SCAN] = {NULL, run_scan},       [KERNEL_PICK] = {NULL, run_pick},
+    [KERNEL_CONV] = {NULL, run_conv},       [KERNEL_SCAN] = {NULL, run_scan},
+    [KERNEL_PICK] = {NULL, run_pick},
 };
 
 // The form of a plan: one of each kernel, in the order of the plan.

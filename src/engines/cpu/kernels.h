@@ -48,6 +48,18 @@ enum { SCAN_COLUMNS = 512 };
 // since a running fold waits for the step before it.
 extern const scan_fn cpu_scans[REDUCE_MIN + 1][EMLX_TYPE_COUNT];
 
+// The inner loops of direct convolutions.
+typedef struct conv_fns {
+    emlx_type sum; // of the accumulators
+    // acc[i] += sum over t of weights[t] * x[t][i * step]. Weights are doubles for floats, uint64_t
+    // for integers.
+    void (*rows)(void *acc, const void *const *x, const void *weights, size_t count, int64_t step,
+                 size_t n);
+    // acc[i] += sum over t of weights[t][i] * x[t][i]
+    void (*products)(void *acc, const void *const *x, const void *const *weights, size_t count,
+                     size_t n);
+} conv_fns;
+
 typedef struct cpu_kernels {
     const char *level;
     // scalar[function][type it is computed in]; NULL where that makes no sense.
@@ -62,6 +74,11 @@ typedef struct cpu_kernels {
     const stride_fn *scatter;
     // reduce[kind][element type]; `init` is NULL where there is none.
     const reduce_fns (*reduce)[EMLX_TYPE_COUNT];
+    // conv[element type]: sums in f64 for floats, in u32 or u64 for integers (which wrap alike for
+    // both signs). `rows` is NULL for types that are computed in another one.
+    const conv_fns *conv;
+    // The same for f32 with sums in f32.
+    const conv_fns *conv_quick;
 } cpu_kernels;
 
 // The tables that this build has; each is complete.

@@ -34,11 +34,15 @@ emlx_status prepare_fold(kernel_form *form, const emlx_plan *plan, const plan_ke
 emlx_status run_map(const cpu_run *run, emlx_error *err);
 emlx_status run_fold(const cpu_run *run, emlx_error *err);
 emlx_status run_dot(const cpu_run *run, emlx_error *err);
+emlx_status run_conv(const cpu_run *run, emlx_error *err);
 emlx_status run_gather(const cpu_run *run, emlx_error *err);
 emlx_status run_scatter(const cpu_run *run, emlx_error *err);
 emlx_status run_sort(const cpu_run *run, emlx_error *err);
 emlx_status run_scan(const cpu_run *run, emlx_error *err);
 emlx_status run_pick(const cpu_run *run, emlx_error *err);
+
+// Before products of that many multiplications by BLAS. See blas.c.
+void blas_ready(const cpu_run *run, double work);
 
 // Elements that one parallel task takes on. Results must not depend on the number of threads, so
 // work is always cut in the same places.

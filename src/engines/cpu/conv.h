@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// conv.h - a convolution as the CPU engine sees it: where input elements meet kernel elements, and
+// the three ways to add up their products.
+#ifndef EMLX_CPU_CONV_H
+#define EMLX_CPU_CONV_H
+
+#include "engines/cpu/run.h"
+
+// The results along a spatial axis for which one kernel position, a tap, meets an element of the
+// input and not padding or a gap: result first + i * period meets element start + i * step, for
+// i < count.
+typedef struct conv_reach {
+    int64_t first, period, count;
+    int64_t start, step;
+} conv_reach;
+
+typedef struct conv_axis {
+    int64_t results, taps;
+    int64_t x_stride, w_stride; // in elements
+    const conv_reach *reach;    // of each tap
+} conv_axis;
+
+// An operand in memory, as it came or packed.
+typedef struct conv_operand {
+    emlx_type type;
+    const char *data;
+    int64_t strides[EMLX_MAX_RANK]; // in elements: batch or filter, channel, spatial axes
+    void *packed;
+    size_t packed_size;
+} conv_operand;
+
+// A group sees some of the input's channels (or some of its batch) and has filters of its own.
+typedef struct conv_work {
+    const cpu_run *run;
+    const conv_params *params;
+    emlx_type type, out_type; // in which it is computed; of the result
+    bool small;               // so little work that sums in double cost nothing
+    size_t size, out_size;
+    char *out;
+    int64_t batch, groups, filters, channels; // of the result; groups; of one group
+    int64_t all_filters, group_stride;        // group_stride: of the input between groups
+    conv_operand x, w;
+    // Spatial axes, less those of length 1 that do not matter; at least one. Innermost last.
+    int32_t rank;
+    conv_axis axes[EMLX_MAX_RANK];
+    int64_t x_offset;        // of the axes left out
+    int64_t positions, taps; // products of the axes' results and taps
+    conv_reach *reach;
+    size_t reach_size;
+    task_errors errors;
+} conv_work;
+
+// Puts an operand into new memory, dense and in the computed type, its axes in the order given.
+emlx_status conv_pack(conv_work *w, conv_operand *operand, const emlx_shape *shape,
+                      const int32_t *order, emlx_error *err);
+const emlx_shape *conv_kernel_shape(const conv_work *w);
+
+// The index in the first `axes` spatial axes of result, or tap, `number`.
+void conv_unravel(const conv_work *w, int32_t axes, bool taps, int64_t number, int64_t *index);
+
+// The next tap in the first `axes` spatial axes.
+static inline void conv_next_tap(const conv_work *w, int32_t axes, int64_t *tap) {
+    for (int32_t d = axes - 1; d >= 0 && ++tap[d] == w->axes[d].taps; d--) tap[d] = 0;
+}
+
+// Adds to *offset where a tap finds its element for a result; false where there is none.
+static inline bool conv_find(const conv_axis *axis, int64_t tap, int64_t result, int64_t *offset) {
+    const conv_reach *r = &axis->reach[tap];
+    int64_t i = result - r->first;
+    if (r->period > 1) {
+        if (i < 0 || i % r->period != 0) return false;
+        i /= r->period;
+    }
+    if (i < 0 || i >= r->count) return false;
+    *offset += (r->start + i * r->step) * axis->x_stride;
+    return true;
+}
+
+// Row by row in order: exact for integers, in double where there is little work, and also for
+// groups of few channels and filters.
+emlx_status conv_direct(conv_work *w, emlx_error *err);
+// The same, a vector of channels at a time, where that is possible: one channel and one filter a
+// group, channels innermost.
+bool conv_is_depthwise(const conv_work *w);
+emlx_status conv_depthwise(conv_work *w, emlx_error *err);
+// As products of matrices by BLAS, for f32 and f64.
+emlx_status conv_product(conv_work *w, emlx_error *err);
+
+#endif
