@@ -13,6 +13,8 @@
 #define SMALL_WORK 4096
 // Multiplications of one parallel task.
 #define TASK_WORK (1 << 21)
+// Rows or columns of a block, at least: BLAS rearranges the other side once for every block.
+#define LEAST_BLOCK 128
 
 // One side as matrices: element (b, r, c) of batch b, row r, column c.
 typedef struct side {
@@ -244,7 +246,8 @@ static void cut(dot_work *w) {
     if (parts > 1) {
         int64_t *longer = w->m >= w->n ? &w->row_block : &w->column_block;
         int64_t length = (int64_t)((double)*longer / parts) / 16 * 16;
-        *longer = length < 16 ? (*longer < 16 ? *longer : 16) : length;
+        if (length < LEAST_BLOCK) length = LEAST_BLOCK;
+        if (length < *longer) *longer = length;
     }
     w->row_blocks = (w->m - 1) / w->row_block + 1;
     w->column_blocks = (w->n - 1) / w->column_block + 1;
@@ -267,6 +270,7 @@ static emlx_status multiply(dot_work *w, emlx_error *err) {
         return error_set(err, EMLX_UNSUPPORTED, "cpu has no product of %s",
                          emlx_type_name(w->type));
     cut(w);
+    if (blas) blas_ready(w->run, (double)w->m * (double)w->n * (double)w->k);
     pool_for(w->run->device->pool, w->batches * w->row_blocks * w->column_blocks,
              blas ? blas_block : loop_block, w);
     return EMLX_OK;
