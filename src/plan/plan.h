@@ -94,8 +94,8 @@ typedef struct plan_kernel {
     uint32_t axes;
     reduce_kind reduce;
 
-    // The other kinds: operands as accesses over their own shapes (dense except in DOT and CONV), in the
-    // primitive's order; `params` is the primitive's.
+    // The other kinds: operands as accesses over their own shapes (dense except in DOT and CONV),
+    // in the primitive's order; `params` is the primitive's.
     const void *params;
     emlx_shape *shapes; // of those operands
     uint32_t output;    // REDUCE and the other kinds: the value produced
