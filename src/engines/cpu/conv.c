@@ -115,12 +115,7 @@ typedef struct pack_work {
 } pack_work;
 
 static int64_t source_offset(const pack_work *w, int64_t number) {
-    int64_t offset = 0;
-    for (int32_t d = w->rank - 1; d >= 0; d--) {
-        offset += number % w->dims[d] * w->strides[d];
-        number /= w->dims[d];
-    }
-    return offset;
+    return axis_offset(w->dims, w->strides, w->rank, number);
 }
 
 static void pack_task(void *context, int64_t index) {

@@ -94,17 +94,6 @@ static bool find_steps(side *s) {
     return (by_rows || by_columns) && longest <= INT32_MAX;
 }
 
-// Offset of element number `index` of some axes.
-static int64_t axis_offset(const int64_t *dims, const int64_t *strides, int32_t rank,
-                           int64_t index) {
-    int64_t offset = 0;
-    for (int32_t d = rank - 1; d >= 0; d--) {
-        offset += index % dims[d] * strides[d];
-        index /= dims[d];
-    }
-    return offset;
-}
-
 // Packing ---------------------------------------------------------------------------------------
 
 typedef struct pack_work {

@@ -60,12 +60,7 @@ static void find_slices(const emlx_shape *shape, const int32_t *axes, int32_t co
 }
 
 static int64_t row_offset(const slices *s, int64_t row) {
-    int64_t offset = 0;
-    for (int32_t d = s->rank - 1; d >= 0; d--) {
-        offset += row % s->dims[d] * s->other_strides[d];
-        row /= s->dims[d];
-    }
-    return offset;
+    return axis_offset(s->dims, s->other_strides, s->rank, row);
 }
 
 static emlx_status bad_index(const slices *s, int64_t index, int32_t which, emlx_error *err) {

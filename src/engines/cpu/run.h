@@ -61,6 +61,17 @@ static inline const plan_value *output_value(const cpu_run *run) {
     return &run->call->plan->values[run->call->kernel->output];
 }
 
+// Offset of element number `index` of some axes, counted row by row.
+static inline int64_t axis_offset(const int64_t *dims, const int64_t *strides, int32_t rank,
+                                  int64_t index) {
+    int64_t offset = 0;
+    for (int32_t d = rank - 1; d >= 0; d--) {
+        offset += index % dims[d] * strides[d];
+        index /= dims[d];
+    }
+    return offset;
+}
+
 // Collects the first failure of parallel tasks.
 typedef struct task_errors {
     atomic_int failed;
