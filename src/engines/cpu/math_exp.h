@@ -12,7 +12,15 @@ typedef struct math_scaled {
     double rest;
 } math_scaled;
 
-// exp(r) * 2^k for |r| <= ln(2) / 2, where k is in the low bits of `rounded`.
+// As MATH_ROUNDER, with the exponent's bias in the sum's low bits, so that they have only to be
+// moved up to make a power of two.
+#define MATH_EXP_ROUNDER (MATH_ROUNDER + 1023)
+
+MATH_INLINE double math_exp_scale(double rounded) {
+    return math_from_bits(math_bits(rounded) << 52);
+}
+
+// exp(r) * 2^k for |r| <= ln(2) / 2, where `rounded` is k + MATH_EXP_ROUNDER.
 // exp(r) - 1 = r + r^2 p(r); fit error 2^-43.4.
 MATH_INLINE math_scaled math_exp_reduced(double r, double rounded) {
     static const double p[8] = {0x1.fffffffff839ap-2,  0x1.5555555566162p-3,  0x1.5555557265ff3p-5,
@@ -20,16 +28,16 @@ MATH_INLINE math_scaled math_exp_reduced(double r, double rounded) {
                                 0x1.a157015f6ca58p-16, 0x1.71effbe4d4d13p-19};
     double r2 = r * r;
     math_scaled e;
-    e.scale = math_from_bits((math_bits(rounded) << 52) + MATH_EXPONENT_ONE);
+    e.scale = math_exp_scale(rounded);
     e.rest = math_madd(r2, math_poly8(r, r2, r2 * r2, p), r);
     return e;
 }
 
-// y = r + k ln(2), with k in the low bits of *rounded, for |y| < 700. The error of r is at most
+// y = r + k ln(2), with *rounded = k + MATH_EXP_ROUNDER, for |y| < 700. The error of r is at most
 // 2^-52 |y|.
 MATH_INLINE double math_exp_reduce(double y, double *rounded) {
-    *rounded = math_madd(y, MATH_LOG2E, MATH_ROUNDER);
-    return math_madd(*rounded - MATH_ROUNDER, -MATH_LN2, y);
+    *rounded = math_madd(y, MATH_LOG2E, MATH_EXP_ROUNDER);
+    return math_madd(*rounded - MATH_EXP_ROUNDER, -MATH_LN2, y);
 }
 
 // For |y| < 700.
@@ -46,8 +54,8 @@ MATH_INLINE double math_exp(double y) { return math_exp_join(math_exp_split(y));
 
 // 2^y for |y| < 1000.
 MATH_INLINE double math_exp2(double y) {
-    double rounded = y + MATH_ROUNDER;
-    return math_exp_join(math_exp_reduced((y - (rounded - MATH_ROUNDER)) * MATH_LN2, rounded));
+    double rounded = y + MATH_EXP_ROUNDER;
+    return math_exp_join(math_exp_reduced((y - (rounded - MATH_EXP_ROUNDER)) * MATH_LN2, rounded));
 }
 
 MATH_INLINE double math_expm1_join(math_scaled e) {
@@ -67,11 +75,11 @@ MATH_INLINE double math_tanh_half(double r) {
     return r * q;
 }
 
-// tanh(y) for 2 y = r + k ln(2), t = tanh(r / 2) and k in the low bits of `rounded`. With s = 2^k,
+// tanh(y) for 2 y = r + k ln(2), t = tanh(r / 2) and rounded = k + MATH_EXP_ROUNDER. With s = 2^k,
 // exp(2 y) = s (1 + t) / (1 - t), and so tanh(y) = ((s - 1) + (s + 1) t) / ((s + 1) + (s - 1) t).
 // Near 0 that is t: nothing cancels.
 MATH_INLINE double math_tanh_join(double t, double rounded) {
-    double s = math_from_bits((math_bits(rounded) << 52) + MATH_EXPONENT_ONE);
+    double s = math_exp_scale(rounded);
     double less = s - 1.0, more = s + 1.0;
     return math_madd(more, t, less) / math_madd(less, t, more);
 }
