@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -97,9 +98,17 @@ static atomic_uint epoch;
 
 // System ----------------------------------------------------------------------------------------
 
+// Large blocks ask for large pages: kernels walk through them from end to end, and with small pages
+// much of their time goes into finding where each page lies, most of all in virtual machines.
+#define LARGE_PAGE ((size_t)2 << 20)
+
 static void *system_alloc(size_t size) {
     void *block = NULL;
-    if (posix_memalign(&block, BUFFER_ALIGNMENT, size) != 0) return NULL;
+    bool large = size >= 2 * LARGE_PAGE;
+    if (posix_memalign(&block, large ? LARGE_PAGE : BUFFER_ALIGNMENT, size) != 0) return NULL;
+#ifdef MADV_HUGEPAGE
+    if (large) madvise(block, size, MADV_HUGEPAGE); // a wish: it does not matter if it fails
+#endif
     atomic_fetch_add_explicit(&epoch, 1, memory_order_relaxed);
     return block;
 }

@@ -65,17 +65,23 @@ MATH_INLINE double math_expm1_join(math_scaled e) {
 // exp(y) - 1 for |y| < 700; loses the sign of zero.
 MATH_INLINE double math_expm1(double y) { return math_expm1_join(math_exp_split(y)); }
 
-// tanh(r / 2) = r q(r^2) for |r| <= ln(2) / 2; fit error 2^-41.1.
-MATH_INLINE double math_tanh_half(double r) {
-    double z = r * r;
-    double q = math_madd(z, 0x1.5b9e4841a11a5p-15, -0x1.b9f7e4aacff90p-12);
-    q = math_madd(z, q, 0x1.1110f899f579ap-8);
-    q = math_madd(z, q, -0x1.555555499771dp-5);
-    q = math_madd(z, q, 0x1.ffffffffff18fp-2);
-    return r * q;
+// y = h + k ln(2) / 2, with *rounded = k + MATH_EXP_ROUNDER: half of what exp(2 y) reduces to.
+MATH_INLINE double math_tanh_reduce(double y, double *rounded) {
+    *rounded = math_madd(y, 2 * MATH_LOG2E, MATH_EXP_ROUNDER);
+    return math_madd(*rounded - MATH_EXP_ROUNDER, -0.5 * MATH_LN2, y);
 }
 
-// tanh(y) for 2 y = r + k ln(2), t = tanh(r / 2) and rounded = k + MATH_EXP_ROUNDER. With s = 2^k,
+// tanh(h) = h q(h^2) for |h| <= ln(2) / 4; fit error 2^-41.1.
+MATH_INLINE double math_tanh_small(double h) {
+    double z = h * h;
+    double q = math_madd(z, 0x1.5b9e4841a11a5p-6, -0x1.b9f7e4aacff90p-5);
+    q = math_madd(z, q, 0x1.1110f899f579ap-3);
+    q = math_madd(z, q, -0x1.555555499771dp-2);
+    q = math_madd(z, q, 0x1.ffffffffff18fp-1);
+    return h * q;
+}
+
+// tanh(y) for y = h + k ln(2) / 2, t = tanh(h) and rounded = k + MATH_EXP_ROUNDER. With s = 2^k,
 // exp(2 y) = s (1 + t) / (1 - t), and so tanh(y) = ((s - 1) + (s + 1) t) / ((s + 1) + (s - 1) t).
 // Near 0 that is t: nothing cancels.
 MATH_INLINE double math_tanh_join(double t, double rounded) {
