@@ -60,10 +60,16 @@ typedef struct conv_fns {
                      size_t n);
 } conv_fns;
 
+// add, subtract and multiply, in the order of scalar.def.
+enum { SCALAR_PAIRS = SCALAR_multiply - SCALAR_add + 1 };
+
 typedef struct cpu_kernels {
     const char *level;
     // scalar[function][type it is computed in]; NULL where that makes no sense.
     const tile_fn (*scalar)[EMLX_TYPE_COUNT];
+    // pair[first - SCALAR_add][second - SCALAR_add][type]: both in one loop, the first's result
+    // being the second's first operand. NULL for types that have none.
+    const tile_fn (*pair)[SCALAR_PAIRS][EMLX_TYPE_COUNT];
     // cast[from][to], by Nx's rules for casts; floats below 32 bits round once, to nearest even.
     // A copy on the diagonal.
     const tile_fn (*cast)[EMLX_TYPE_COUNT];

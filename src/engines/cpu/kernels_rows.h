@@ -79,6 +79,18 @@
     XX(max, type, TYPE)                                                                            \
     XX(min, type, TYPE)
 
+// Two steps in one loop: second(first(a, b), c), each rounded as by itself.
+#define FLOAT_PAIRS(XX, type, TYPE)                                                                \
+    XX(add, add, type, TYPE)                                                                       \
+    XX(add, subtract, type, TYPE)                                                                  \
+    XX(add, multiply, type, TYPE)                                                                  \
+    XX(subtract, add, type, TYPE)                                                                  \
+    XX(subtract, subtract, type, TYPE)                                                             \
+    XX(subtract, multiply, type, TYPE)                                                             \
+    XX(multiply, add, type, TYPE)                                                                  \
+    XX(multiply, subtract, type, TYPE)                                                             \
+    XX(multiply, multiply, type, TYPE)
+
 #define MATH_BINARY(XX, type, TYPE)                                                                \
     XX(remainder, type, TYPE)                                                                      \
     XX(pow, type, TYPE)                                                                            \

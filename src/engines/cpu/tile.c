@@ -65,16 +65,6 @@ static uint32_t resolve(const tile_form *f, uint32_t step) {
     return step;
 }
 
-static void find_last_uses(preparer *p) {
-    const plan_kernel *k = p->form->kernel;
-    for (uint32_t s = 0; s < k->step_count; s++)
-        for (uint32_t i = 0; i < step_operands(&k->steps[s]); i++)
-            p->last[resolve(p->form, k->steps[s].args[i])] = s;
-    for (uint32_t i = 0; i < k->store_count; i++)
-        p->last[resolve(p->form, k->stores[i].step)] = k->step_count;
-    if (k->kind == KERNEL_REDUCE) p->last[resolve(p->form, k->reduced)] = k->step_count;
-}
-
 // Steps whose elements never change during a run are computed once. A guard's alias of one is too.
 static bool is_fixed(const preparer *p, const expr_step *s) {
     const tile_form *f = p->form;
@@ -87,6 +77,61 @@ static bool is_fixed(const preparer *p, const expr_step *s) {
     for (uint32_t i = 0; i < step_operands(s); i++)
         if (f->steps[resolve(f, s->args[i])].place != PLACE_FIXED) return false;
     return true;
+}
+
+// Cheap steps spend their time on loading and storing: one loop for two is nearly twice as fast.
+static tile_fn find_pair(const tile_form *f, const expr_step *a, const expr_step *b) {
+    if (a->kind != EXPR_SCALAR || b->kind != EXPR_SCALAR || a->compute != b->compute) return NULL;
+    if (a->op < SCALAR_add || a->op > SCALAR_multiply) return NULL;
+    if (b->op < SCALAR_add || b->op > SCALAR_multiply) return NULL;
+    return f->kernels->pair[a->op - SCALAR_add][b->op - SCALAR_add][a->compute];
+}
+
+// Makes a step compute one of its operands too, if nothing else needs that.
+static void join_pair(tile_form *f, uint32_t n, const uint32_t *uses) {
+    const expr_step *s = &f->kernel->steps[n];
+    step_form *second = &f->steps[n];
+    if (second->place == PLACE_FIXED || second->arg_count != 2) return;
+    for (uint32_t i = 0; i < (s->op == SCALAR_subtract ? 1 : 2); i++) {
+        step_form *first = &f->steps[s->args[i]];
+        tile_fn fn = find_pair(f, &f->kernel->steps[s->args[i]], s);
+        bool free = first->place == PLACE_SLOT && first->arg_count == 2 && uses[s->args[i]] == 1;
+        if (fn == NULL || !free) continue;
+        first->place = PLACE_NONE;
+        *second = (step_form){.fn = fn, .arg_count = 3, .place = second->place};
+        memcpy(second->args, first->args, 2 * sizeof *first->args);
+        second->args[2] = s->args[1 - i];
+        return;
+    }
+}
+
+// What each step reads, which never change, and which are computed with the step that reads them.
+static emlx_status join_steps(preparer *p, arena *memory, emlx_error *err) {
+    tile_form *f = p->form;
+    const plan_kernel *k = f->kernel;
+    uint32_t *uses = arena_array(memory, k->step_count + 1, sizeof *uses);
+    if (uses == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to prepare a kernel");
+    for (uint32_t n = 0; n < k->step_count; n++) {
+        step_form *form = &f->steps[n];
+        form->arg_count = (uint8_t)step_operands(&k->steps[n]);
+        memcpy(form->args, k->steps[n].args, sizeof form->args);
+        form->place = is_fixed(p, &k->steps[n]) ? PLACE_FIXED : PLACE_SLOT;
+        for (uint32_t i = 0; i < form->arg_count; i++) uses[form->args[i]]++;
+    }
+    for (uint32_t i = 0; i < k->store_count; i++) uses[k->stores[i].step]++;
+    if (k->kind == KERNEL_REDUCE) uses[k->reduced]++;
+    for (uint32_t n = 0; n < k->step_count; n++) join_pair(f, n, uses);
+    return EMLX_OK;
+}
+
+static void find_last_uses(preparer *p) {
+    const plan_kernel *k = p->form->kernel;
+    for (uint32_t s = 0; s < k->step_count; s++)
+        for (uint32_t i = 0; i < p->form->steps[s].arg_count; i++)
+            p->last[resolve(p->form, p->form->steps[s].args[i])] = s;
+    for (uint32_t i = 0; i < k->store_count; i++)
+        p->last[resolve(p->form, k->stores[i].step)] = k->step_count;
+    if (k->kind == KERNEL_REDUCE) p->last[resolve(p->form, k->reduced)] = k->step_count;
 }
 
 // Whether the result can be written straight to where it is stored. A buffer taken over from an
@@ -111,7 +156,7 @@ static uint32_t take_slot(preparer *p) {
 
 static emlx_status find_function(const tile_form *f, const expr_step *s, tile_fn *fn,
                                  emlx_error *err) {
-    *fn = NULL;
+    if (*fn != NULL) return EMLX_OK;
     if (s->kind == EXPR_CAST) *fn = f->kernels->cast[s->compute][s->type];
     if (s->kind == EXPR_SCALAR && !is_alias(s)) *fn = f->kernels->scalar[s->op][s->compute];
     bool needed = (s->kind == EXPR_CAST || s->kind == EXPR_SCALAR) && !is_alias(s);
@@ -127,12 +172,12 @@ static emlx_status place_step(preparer *p, uint32_t n, emlx_error *err) {
     step_form *form = &f->steps[n];
     form->size = (uint8_t)type_size((emlx_type)s->type);
     form->alias = NO_STEP;
+    if (form->place == PLACE_NONE) return EMLX_OK;
     TRY(find_function(f, s, &form->fn, err));
     if (is_alias(s)) {
         form->place = PLACE_ALIAS;
         form->alias = (uint16_t)resolve(f, n);
-    } else if (is_fixed(p, s)) {
-        form->place = PLACE_FIXED;
+    } else if (form->place == PLACE_FIXED) {
         form->offset = p->fixed_count++;
     } else if (s->kind == EXPR_LOAD && f->dense[s->index]) {
         form->place = PLACE_MEMORY;
@@ -144,8 +189,8 @@ static emlx_status place_step(preparer *p, uint32_t n, emlx_error *err) {
         form->offset = take_slot(p);
     }
     // Only now, as a result must not overwrite an operand of another size.
-    for (uint32_t i = 0; i < step_operands(s); i++) {
-        uint32_t arg = resolve(f, s->args[i]);
+    for (uint32_t i = 0; i < form->arg_count; i++) {
+        uint32_t arg = resolve(f, form->args[i]);
         if (p->last[arg] != n || f->steps[arg].place != PLACE_SLOT) continue;
         p->free[p->free_count++] = f->steps[arg].offset;
         p->last[arg] = UINT32_MAX; // once, should it be an operand twice
@@ -162,7 +207,7 @@ static void size_slots(preparer *p) {
         if (f->steps[s].size > widest) widest = f->steps[s].size;
     size_t slots = p->slot_count + p->fixed_count;
     f->tile = LARGEST_TILE;
-    while (f->tile > SMALLEST_TILE && slots * f->tile * widest > TILE_STACK - 4096) f->tile /= 2;
+    while (f->tile > SMALLEST_TILE && slots * f->tile * widest > TILE_STACK) f->tile /= 2;
     for (uint32_t s = 0; s < f->kernel->step_count; s++) {
         uint32_t slot = f->steps[s].offset;
         if (f->steps[s].place == PLACE_FIXED) slot += p->slot_count;
@@ -183,8 +228,7 @@ static void find_streams(tile_form *f) {
     for (uint32_t n = 0; n < f->kernel->step_count; n++) {
         if (f->steps[n].place == PLACE_MEMORY) f->streams[f->stream_count++] = n;
         bool candidate = f->slow == UINT32_MAX && is_slow(&f->kernel->steps[n]);
-        if (candidate && f->steps[n].place != PLACE_FIXED && f->steps[n].place != PLACE_ALIAS)
-            f->slow = n;
+        if (candidate && f->steps[n].place != PLACE_FIXED) f->slow = n;
     }
 }
 
@@ -203,6 +247,7 @@ emlx_status tile_prepare(tile_form *form, const emlx_plan *plan, const plan_kern
     if (!form->strides || !form->dense || !form->steps || !form->streams || !p.last || !p.free)
         return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to prepare a kernel");
     order_axes(form, order);
+    TRY(join_steps(&p, memory, err));
     find_last_uses(&p);
     for (uint32_t s = 0; s < steps; s++) TRY(place_step(&p, s, err));
     size_slots(&p);
@@ -233,9 +278,9 @@ static void splat(tile_run *run, const step_form *form, void *dst, const void *v
 }
 
 static void run_function(tile_run *run, uint32_t n, size_t count) {
-    const expr_step *s = &run->form->kernel->steps[n];
+    const step_form *s = &run->form->steps[n];
     char *const *at = run->at;
-    run->form->steps[n].fn(at[n], at[s->args[0]], at[s->args[1]], at[s->args[2]], count);
+    s->fn(at[n], at[s->args[0]], at[s->args[1]], at[s->args[2]], count);
 }
 
 // Asks for what a later tile needs of the memory that this kernel walks through in order.
@@ -253,15 +298,15 @@ static void fetch_ahead(const tile_run *run, int64_t first, size_t count) {
 // It is asked for in parts, since a core has only some twenty fetches under way.
 static void run_slow_function(tile_run *run, uint32_t n, int64_t first, size_t count) {
     const tile_form *f = run->form;
-    const expr_step *s = &f->kernel->steps[n];
-    size_t size = f->steps[n].size;
+    const step_form *s = &f->steps[n];
+    size_t size = s->size;
     char *const *at = run->at;
     for (size_t i = 0; i < count; i += FETCH_ELEMENTS) {
         size_t part = count - i < FETCH_ELEMENTS ? count - i : FETCH_ELEMENTS;
         fetch_ahead(run, first + f->tile + (int64_t)i, part);
         size_t offset = i * size;
-        f->steps[n].fn(at[n] + offset, at[s->args[0]] + offset, at[s->args[1]] + offset,
-                       at[s->args[2]] + offset, part);
+        s->fn(at[n] + offset, at[s->args[0]] + offset, at[s->args[1]] + offset,
+              at[s->args[2]] + offset, part);
     }
 }
 
@@ -379,7 +424,7 @@ static void eval_step(tile_run *run, uint32_t n, int64_t first, const position *
     const tile_form *f = run->form;
     const expr_step *s = &f->kernel->steps[n];
     const step_form *form = &f->steps[n];
-    if (form->place == PLACE_FIXED) return;
+    if (form->place == PLACE_FIXED || form->place == PLACE_NONE) return;
     if (s->kind == EXPR_GUARD) check_guard(run, s, count);
     if (form->place == PLACE_ALIAS) {
         run->at[n] = run->at[form->alias];

@@ -12,7 +12,8 @@ typedef enum step_place {
     PLACE_SLOT,   // in scratch memory, made anew for every tile
     PLACE_FIXED,  // in scratch memory, the same for all tiles
     PLACE_MEMORY, // in the buffer that the load or store reaches
-    PLACE_ALIAS   // where another step's are
+    PLACE_ALIAS,  // where another step's are
+    PLACE_NONE    // nowhere: the step that reads them makes them as well
 } step_place;
 
 typedef struct step_form {
@@ -20,6 +21,8 @@ typedef struct step_form {
     uint32_t offset; // into scratch memory
     uint32_t access; // of PLACE_MEMORY
     uint16_t alias;
+    uint16_t args[3]; // the steps whose elements it reads
+    uint8_t arg_count;
     uint8_t place;
     uint8_t size; // bytes of an element
 } step_form;
