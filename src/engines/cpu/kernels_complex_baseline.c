@@ -172,9 +172,15 @@ static pair one_sqrt(pair z) {
 
 static pair one_rsqrt(pair z) { return one_divide(make(1, 0), one_sqrt(z)); }
 
+static double real_cbrt(double x) {
+    double root;
+    KERNEL(f64, cbrt)(&root, &x, NULL, NULL, 1);
+    return root;
+}
+
 static pair one_cbrt(pair z) {
-    double size = one_abs(z), angle = one_phase(z) / 3, root = cbrt(size);
-    if (isinf(size) && finite_parts(z)) root = 2 * cbrt(hypot(creal(z) / 8, cimag(z) / 8));
+    double size = one_abs(z), angle = one_phase(z) / 3, root = real_cbrt(size);
+    if (isinf(size) && finite_parts(z)) root = 2 * real_cbrt(hypot(creal(z) / 8, cimag(z) / 8));
     return angle == 0 ? make(root, 0) : make(root * cos(angle), root * sin(angle));
 }
 
