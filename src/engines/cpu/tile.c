@@ -219,7 +219,7 @@ static void size_slots(preparer *p) {
 static bool is_slow(const expr_step *s) {
     if (s->kind != EXPR_SCALAR) return false;
     return (s->op >= SCALAR_exp && s->op <= SCALAR_erf_inv) || s->op == SCALAR_pow ||
-           s->op == SCALAR_atan2;
+           s->op == SCALAR_atan2 || s->op == SCALAR_phase;
 }
 
 // Notes what is walked through in order, and the first function that leaves time to fetch it.
@@ -468,6 +468,8 @@ emlx_status guard_error(guard_kind guard, emlx_error *err) {
         return error_set(err, EMLX_INVALID, "cannot left shift by a negative number");
     case GUARD_RIGHT_SHIFT:
         return error_set(err, EMLX_INVALID, "cannot right shift by a negative number");
+    case GUARD_REAL:
+        return error_set(err, EMLX_ARITHMETIC, "only real numbers are accepted, one is complex");
     case GUARD_NONE: break;
     }
     return EMLX_OK;
