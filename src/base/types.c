@@ -112,6 +112,15 @@ emlx_type type_aggregate(emlx_type t) {
     return type_class_of(t) == CLASS_SIGNED ? EMLX_S32 : EMLX_U32;
 }
 
+emlx_type type_complex(emlx_type t) {
+    return t == EMLX_F64 || t == EMLX_C128 ? EMLX_C128 : EMLX_C64;
+}
+
+emlx_type type_part(emlx_type t) {
+    if (!type_is_complex(t)) return t;
+    return t == EMLX_C64 ? EMLX_F32 : EMLX_F64;
+}
+
 // Narrow floats ---------------------------------------------------------------------------------
 
 // A float format of at most 16 bits. `limit` is the code (without sign) of everything past the
@@ -261,7 +270,7 @@ void type_store(emlx_type type, const emlx_number *value, void *out) {
         store_float(type, real_value(value), out);
         return;
     }
-    emlx_type part = type == EMLX_C64 ? EMLX_F32 : EMLX_F64;
+    emlx_type part = type_part(type);
     double imaginary = value->kind == EMLX_NUMBER_COMPLEX ? value->as.f[1] : 0.0;
     store_float(part, real_value(value), out);
     store_float(part, imaginary, (char *)out + type_size(part));
@@ -311,7 +320,7 @@ emlx_number type_load(emlx_type type, const void *in) {
         break;
     case CLASS_FLOAT: value.as.f[0] = load_float(type, in); break;
     case CLASS_COMPLEX: {
-        emlx_type part = type == EMLX_C64 ? EMLX_F32 : EMLX_F64;
+        emlx_type part = type_part(type);
         value.kind = EMLX_NUMBER_COMPLEX;
         value.as.f[0] = load_float(part, in);
         value.as.f[1] = load_float(part, (const char *)in + type_size(part));

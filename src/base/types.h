@@ -31,6 +31,8 @@ static inline emlx_type type_compute(emlx_type t) { return (emlx_type)type_table
 emlx_type type_merge(emlx_type a, emlx_type b); // of two tensors
 emlx_type type_floating(emlx_type t);           // own type if float or complex, else f32
 emlx_type type_aggregate(emlx_type t);          // of sum and product
+emlx_type type_complex(emlx_type t);            // c128 for f64 and c128, else c64
+emlx_type type_part(emlx_type t);               // of a complex type's parts; others as they are
 
 // A number stored in a type's memory form, as Nx casts: integers wrap, floats round once.
 // `out` has room for 16 bytes.

@@ -10,14 +10,20 @@
 #include "graph/lock.h"
 
 const scalar_info scalar_table[SCALAR_COUNT] = {
-#define SAME false
-#define BOOL true
-#define SCALAR(name, operands, result) [SCALAR_##name] = {#name, operands, result},
+#define SCALAR(name, operands, result) [SCALAR_##name] = {#name, operands, GIVES_##result},
 #include "graph/scalar.def"
 #undef SCALAR
-#undef BOOL
-#undef SAME
 };
+
+emlx_type scalar_result_type(scalar_op op, emlx_type compute) {
+    switch ((scalar_result)scalar_table[op].gives) {
+    case GIVES_BOOL: return EMLX_U8;
+    case GIVES_PART: return type_part(compute);
+    case GIVES_PAIR: return type_complex(compute);
+    case GIVES_SAME: break;
+    }
+    return compute;
+}
 
 static const char *const primitive_names[PRIM_COUNT] = {
 #define XX(name) [PRIM_##name] = #name,

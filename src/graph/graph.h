@@ -44,13 +44,17 @@ typedef enum scalar_op {
     SCALAR_COUNT
 } scalar_op;
 
+typedef enum scalar_result { GIVES_SAME, GIVES_BOOL, GIVES_PART, GIVES_PAIR } scalar_result;
+
 typedef struct scalar_info {
     const char *name;
     uint8_t operands;
-    bool gives_bool;
+    uint8_t gives; // scalar_result
 } scalar_info;
 
 extern const scalar_info scalar_table[SCALAR_COUNT];
+// The type of a function's result when it is computed in `compute`.
+emlx_type scalar_result_type(scalar_op op, emlx_type compute);
 const char *primitive_name(primitive p);
 
 typedef enum reduce_kind {

@@ -162,19 +162,21 @@ emlx_status check_conv(const op_call *call, op_result *result, emlx_error *err) 
 
 // Both operands come in one type, which holds the values of both and of the result.
 static emlx_type compute_type(const op_call *call, emlx_type type) {
-    emlx_type wide = type;
+    emlx_type wide = type_part(type);
+    bool complex = type_is_complex(type);
     for (size_t i = 0; i < 2; i++) {
-        emlx_type from = operand_type(call, i);
-        bool lossy = type_is_float(type) ? type_table[from].digits > type_table[type].digits
-                                         : type_is_float(from);
+        emlx_type from = type_part(operand_type(call, i)), to = type_part(type);
+        bool lossy = type_is_float(to) ? type_table[from].digits > type_table[to].digits
+                                       : type_is_float(from);
         // Narrow floats differ in range as well: all of them fit into f32.
-        bool narrow = type_is_float(from) && from != type && type_compute(type) != type;
+        bool narrow = type_is_float(from) && from != to && type_compute(to) != to;
         if (lossy)
             wide = EMLX_F64;
         else if (narrow && wide != EMLX_F64)
             wide = EMLX_F32;
+        complex = complex || type_is_complex(operand_type(call, i));
     }
-    return wide;
+    return complex ? type_complex(wide) : wide;
 }
 
 // The primitive gives [batch, filters, spatial...], or filters last.
@@ -198,6 +200,73 @@ static emlx_tensor *make_conv(maker *m, const conv_options *o, const emlx_shape 
     return view_transpose(m, make_node(m, &spec), axes);
 }
 
+// Complex -----------------------------------------------------------------------------------
+//
+// A convolution of complex numbers is one of real numbers with twice the channels and filters:
+// channel 2c is the real part of channel c and 2c + 1 the imaginary one, likewise the filters. Both
+// parts of a result are so sums of real products, rounded once.
+
+// Where a part of the elements goes: to the even or odd places of the first and the second axis.
+typedef struct part_place {
+    bool imaginary, negative;
+    int first, second;
+} part_place;
+
+static emlx_tensor *make_part(maker *m, emlx_tensor *t, const part_place *place) {
+    emlx_type type = emlx_tensor_type(t), part = type_part(type);
+    scalar_op op = place->imaginary ? SCALAR_imag : SCALAR_real;
+    m->shape = *emlx_tensor_shape(t);
+    emlx_tensor *of = make_map(m, op, type, part, t, NULL, NULL);
+    return place->negative ? make_map(m, SCALAR_negate, part, part, of, NULL, NULL) : of;
+}
+
+// Makes room along the second axis for two parts; for four, along the first as well.
+static emlx_tensor *spread_parts(maker *m, emlx_tensor *t, const part_place *places, size_t count) {
+    write_source sources[4] = {0};
+    if (t == NULL) return NULL;
+    emlx_shape shape = *emlx_tensor_shape(t);
+    for (size_t i = 0; i < count; i++) {
+        sources[i].tensor = make_part(m, t, &places[i]);
+        for (int32_t d = 0; d < shape.rank; d++) sources[i].steps[d] = 1;
+        sources[i].starts[0] = places[i].first;
+        sources[i].starts[1] = places[i].second;
+        sources[i].steps[0] = count == 4 ? 2 : 1;
+        sources[i].steps[1] = 2;
+    }
+    if (count == 4) shape.dims[0] *= 2;
+    shape.dims[1] *= 2;
+    emlx_number zero = {.kind = EMLX_NUMBER_SIGNED};
+    emlx_tensor *base = make_constant(m, type_part(emlx_tensor_type(t)), &shape, &zero);
+    return m->status == EMLX_OK ? make_write(m, base, sources, count, true) : NULL;
+}
+
+// Every second element along an axis, from `first` on.
+static emlx_tensor *every_second(maker *m, emlx_tensor *t, int64_t axis, int64_t first,
+                                 const emlx_shape *shape) {
+    int64_t starts[EMLX_MAX_RANK] = {0}, steps[EMLX_MAX_RANK];
+    for (int32_t d = 0; d < shape->rank; d++) steps[d] = 1;
+    starts[axis] = first;
+    steps[axis] = 2;
+    return view_slice(m, t, starts, steps, shape);
+}
+
+static emlx_tensor *make_complex_conv(maker *m, const conv_options *o, const emlx_shape *shape,
+                                      emlx_type type, emlx_tensor *x, emlx_tensor *k) {
+    static const part_place of_input[] = {{false, false, 0, 0}, {true, false, 0, 1}};
+    static const part_place of_kernel[] = {
+        {false, false, 0, 0}, {true, true, 0, 1}, {true, false, 1, 0}, {false, false, 1, 1}};
+    emlx_type part = type_part(type);
+    emlx_shape both = *shape;
+    int64_t axis = o->output_axes[1];
+    both.dims[axis] *= 2;
+    emlx_tensor *parts = make_conv(m, o, &both, part, spread_parts(m, x, of_input, 2),
+                                   spread_parts(m, k, of_kernel, 4));
+    emlx_tensor *re = every_second(m, parts, axis, 0, shape);
+    emlx_tensor *im = every_second(m, parts, axis, 1, shape);
+    m->shape = *shape;
+    return make_map(m, SCALAR_complex, part, type, re, im, NULL);
+}
+
 emlx_status lower_conv(const op_call *call, const op_result *result, emlx_tensor **out,
                        emlx_error *err) {
     conv_options o;
@@ -207,6 +276,7 @@ emlx_status lower_conv(const op_call *call, const op_result *result, emlx_tensor
     make_start(&m, call, &result->shape, err);
     emlx_tensor *x = view_transpose(&m, make_cast(&m, call->in[0], type), o.input_axes);
     emlx_tensor *k = view_transpose(&m, make_cast(&m, call->in[1], type), o.kernel_axes);
-    emlx_tensor *t = make_conv(&m, &o, &result->shape, type, x, k);
+    emlx_tensor *t = type_is_complex(type) ? make_complex_conv(&m, &o, &result->shape, type, x, k)
+                                           : make_conv(&m, &o, &result->shape, type, x, k);
     return make_done(&m, make_cast(&m, t, result->type), out);
 }

@@ -44,8 +44,32 @@ emlx_status check_divide(const op_call *call, op_result *result, emlx_error *err
     return check_map(call, result, type_floating(merged(call)), CHOOSE_FLOAT, err);
 }
 
+emlx_status check_real_math(const op_call *call, op_result *result, emlx_error *err) {
+    TRY(refuse_complex(call, err));
+    return check_math(call, result, err);
+}
+
+// A part of a complex number, or a number made of its parts.
+emlx_status check_part(const op_call *call, op_result *result, emlx_error *err) {
+    emlx_type type = type_floating(type_part(operand_type(call, 0)));
+    return check_map(call, result, type, CHOOSE_FLOAT, err);
+}
+
+emlx_status check_abs(const op_call *call, op_result *result, emlx_error *err) {
+    return check_map(call, result, type_part(operand_type(call, 0)), CHOOSE_ANY, err);
+}
+
+emlx_status check_conjugate(const op_call *call, op_result *result, emlx_error *err) {
+    return check_map(call, result, type_complex(operand_type(call, 0)), CHOOSE_COMPLEX, err);
+}
+
 emlx_status check_same(const op_call *call, op_result *result, emlx_error *err) {
     return check_map(call, result, merged(call), CHOOSE_ANY, err);
+}
+
+emlx_status check_real_same(const op_call *call, op_result *result, emlx_error *err) {
+    TRY(refuse_complex(call, err));
+    return check_same(call, result, err);
 }
 
 emlx_status check_arithmetic(const op_call *call, op_result *result, emlx_error *err) {
@@ -58,6 +82,11 @@ emlx_status check_predicate(const op_call *call, op_result *result, emlx_error *
 
 emlx_status check_comparison(const op_call *call, op_result *result, emlx_error *err) {
     return check_map(call, result, EMLX_U8, CHOOSE_U8, err);
+}
+
+emlx_status check_order_of_two(const op_call *call, op_result *result, emlx_error *err) {
+    TRY(refuse_complex(call, err));
+    return check_comparison(call, result, err);
 }
 
 emlx_status check_integers(const op_call *call, op_result *result, emlx_error *err) {
@@ -77,6 +106,7 @@ emlx_status check_as_type(const op_call *call, op_result *result, emlx_error *er
 }
 
 emlx_status check_bitcast(const op_call *call, op_result *result, emlx_error *err) {
+    TRY(refuse_complex(call, err));
     return check_same(call, result, err);
 }
 
@@ -86,6 +116,7 @@ emlx_status check_select(const op_call *call, op_result *result, emlx_error *err
 }
 
 emlx_status check_clip(const op_call *call, op_result *result, emlx_error *err) {
+    TRY(refuse_complex(call, err));
     for (size_t i = 1; i < 3; i++)
         if (operand_shape(call, i)->rank != 0)
             return error_set(err, EMLX_INVALID, "the bounds must be scalars");
@@ -94,33 +125,40 @@ emlx_status check_clip(const op_call *call, op_result *result, emlx_error *err) 
 
 // Types to compute in -----------------------------------------------------------------------
 
-// Whether f32 holds every value that the operand can have.
+// Whether f32, or c64, holds every value that the operand can have.
 static bool exact_in_f32(const emlx_tensor *t) {
-    emlx_type type = emlx_tensor_type(t);
-    if (type_table[type].digits <= type_table[EMLX_F32].digits) return true;
+    emlx_type type = emlx_tensor_type(t), less = type_is_complex(type) ? EMLX_C64 : EMLX_F32;
+    if (type_table[type].digits <= type_table[less].digits) return true;
     scalar_value value, narrow = {{0}};
     if (!node_is_constant(t, &value)) return false;
     emlx_number number = type_load(type, value.bytes);
-    type_store(EMLX_F32, &number, narrow.bytes);
-    emlx_number back = type_load(EMLX_F32, narrow.bytes);
+    type_store(less, &number, narrow.bytes);
+    emlx_number back = type_load(less, narrow.bytes);
     scalar_value again = {{0}};
     type_store(type, &back, again.bytes);
     return memcmp(&again, &value, type_size(type)) == 0;
 }
 
-// Nx computes floats in double and rounds once. f32 gives the same where every operand is exact in
-// it, because kernels round each f32 function correctly.
-static emlx_type float_compute(emlx_type result, const op_call *call) {
-    if (!type_is_float(result) || type_compute(result) == EMLX_F64) return EMLX_F64;
+static bool any_complex(const op_call *call) {
     for (size_t i = 0; i < call->count; i++)
-        if (!exact_in_f32(call->in[i])) return EMLX_F64;
-    return EMLX_F32;
+        if (type_is_complex(operand_type(call, i))) return true;
+    return false;
 }
 
 static bool any_float(const op_call *call) {
     for (size_t i = 0; i < call->count; i++)
-        if (type_is_float(operand_type(call, i))) return true;
+        if (!type_is_integer(operand_type(call, i))) return true;
     return false;
+}
+
+// Nx computes floats in double and rounds once. f32 gives the same where every operand is exact in
+// it, because kernels round each f32 function correctly; likewise c64.
+static emlx_type float_compute(emlx_type result, const op_call *call) {
+    emlx_type part = type_compute(type_part(result));
+    bool narrow = part == EMLX_F32;
+    for (size_t i = 0; i < call->count; i++) narrow = narrow && exact_in_f32(call->in[i]);
+    if (type_is_complex(result) || any_complex(call)) return narrow ? EMLX_C64 : EMLX_C128;
+    return narrow ? EMLX_F32 : EMLX_F64;
 }
 
 // Integers wrap in the result's type; anything with a float goes by float_compute.
@@ -163,6 +201,13 @@ emlx_status lower_arithmetic(const op_call *call, const op_result *result, emlx_
     return one_map(call, result, (scalar_op)call->op->code, compute, out, err);
 }
 
+// A real operand is a complex one without an imaginary part.
+emlx_status lower_complex(const op_call *call, const op_result *result, emlx_tensor **out,
+                          emlx_error *err) {
+    emlx_type compute = type_complex(float_compute(result->type, call));
+    return one_map(call, result, (scalar_op)call->op->code, compute, out, err);
+}
+
 emlx_status lower_clip(const op_call *call, const op_result *result, emlx_tensor **out,
                        emlx_error *err) {
     emlx_type compute = arithmetic_compute(result->type, call);
@@ -181,6 +226,9 @@ emlx_status lower_bitcast(const op_call *call, const op_result *result, emlx_ten
     emlx_type from = operand_type(call, 0);
     if (emlx_type_bits(from) != emlx_type_bits(result->type))
         return error_set(err, EMLX_INVALID, "%s and %s differ in size", emlx_type_name(from),
+                         emlx_type_name(result->type));
+    if (type_is_complex(result->type))
+        return error_set(err, EMLX_INVALID, "there is no %s of other bits",
                          emlx_type_name(result->type));
     return one_map(call, result, SCALAR_bitcast, from, out, err);
 }
@@ -209,6 +257,7 @@ static bool is_number(const emlx_tensor *t, double wanted) {
     switch (number.kind) {
     case EMLX_NUMBER_SIGNED: return (double)number.as.s == wanted;
     case EMLX_NUMBER_UNSIGNED: return (double)number.as.u == wanted;
+    case EMLX_NUMBER_COMPLEX: return number.as.f[0] == wanted && number.as.f[1] == 0;
     default: return number.as.f[0] == wanted;
     }
 }
@@ -229,7 +278,7 @@ emlx_status lower_pow(const op_call *call, const op_result *result, emlx_tensor 
 static bool is_truth_value(const emlx_tensor *t) {
     if (t->primitive != PRIM_map || emlx_tensor_type(t) != EMLX_U8) return false;
     const map_params *params = t->params;
-    return params->guard == GUARD_NONE && scalar_table[params->op].gives_bool;
+    return params->guard == GUARD_NONE && scalar_table[params->op].gives == GIVES_BOOL;
 }
 
 static emlx_tensor *make_truth(maker *m, emlx_tensor *t) {
@@ -313,9 +362,23 @@ static bool is_wide(const emlx_tensor *t) {
     return (type == EMLX_U64 || type == EMLX_S64) && t->primitive != PRIM_constant;
 }
 
+// A 64-bit integer against a complex number, whose imaginary part has to be 0 to be equal.
+static emlx_tensor *compare_complex(maker *m, scalar_op op, emlx_tensor *i, emlx_tensor *z) {
+    emlx_type type = emlx_tensor_type(z), part = type_part(type);
+    emlx_tensor *re = make_map(m, SCALAR_real, type, part, z, NULL, NULL);
+    emlx_tensor *im = make_map(m, SCALAR_imag, type, part, z, NULL, NULL);
+    if (m->status != EMLX_OK) return NULL;
+    emlx_tensor *real = compare_wide(m, op, i, re);
+    emlx_tensor *whole = compare(m, op, part, im, make_integer(m, part, 0));
+    scalar_op both = op == SCALAR_equal ? SCALAR_bitwise_and : SCALAR_bitwise_or;
+    return make_map(m, both, EMLX_U8, EMLX_U8, real, whole, NULL);
+}
+
 static emlx_tensor *make_comparison(maker *m, scalar_op op, const op_call *call) {
     emlx_tensor *a = call->in[0], *b = call->in[1];
     emlx_type ta = emlx_tensor_type(a), tb = emlx_tensor_type(b);
+    if (type_is_complex(tb) && is_wide(a)) return compare_complex(m, op, a, b);
+    if (type_is_complex(ta) && is_wide(b)) return compare_complex(m, op, b, a);
     if (mixes_u64(call))
         return ta == EMLX_U64 ? compare_u64(m, op, a, b) : compare_u64(m, mirrored(op), b, a);
     if (!any_float(call)) return compare(m, op, type_merge(ta, tb), a, b);

@@ -86,6 +86,7 @@ emlx_status check_scatter(const op_call *call, op_result *result, emlx_error *er
 }
 
 static emlx_status check_order(const op_call *call, emlx_error *err) {
+    TRY(refuse_complex(call, err));
     const emlx_shape *shape = operand_shape(call, 0);
     int64_t axis = attr_int(call, "axis", 0);
     const char *direction = attr_text(call, "direction", "asc");

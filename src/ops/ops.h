@@ -26,7 +26,13 @@ typedef struct op_call {
 } op_call;
 
 // Result types that may be asked for in place of the default.
-typedef enum type_choice { CHOOSE_ANY, CHOOSE_FLOAT, CHOOSE_INTEGER, CHOOSE_U8 } type_choice;
+typedef enum type_choice {
+    CHOOSE_ANY,
+    CHOOSE_FLOAT,
+    CHOOSE_INTEGER,
+    CHOOSE_COMPLEX,
+    CHOOSE_U8
+} type_choice;
 
 // What a check finds out: the result's shape, its type by Nx's rules, and which others may be
 // asked for.
@@ -63,6 +69,9 @@ static inline emlx_type operand_type(const op_call *call, size_t i) {
 static inline const emlx_shape *operand_shape(const op_call *call, size_t i) {
     return emlx_tensor_shape(call->in[i]);
 }
+
+// Fails for complex operands, which an op that goes by their order or by their bits cannot take.
+emlx_status refuse_complex(const op_call *call, emlx_error *err);
 
 // The functions that rows of ops.def name.
 #define OP(name, fewest, most, attrs, check, lower, code)                                          \

@@ -45,6 +45,7 @@ emlx_status check_aggregate(const op_call *call, op_result *result, emlx_error *
 }
 
 emlx_status check_reduce(const op_call *call, op_result *result, emlx_error *err) {
+    TRY(refuse_complex(call, err));
     if (emlx_shape_count(operand_shape(call, 0)) == 0)
         return error_set(err, EMLX_INVALID, "there is no element to choose from");
     return check_fold(call, result, operand_type(call, 0), CHOOSE_ANY, err);
@@ -59,6 +60,7 @@ emlx_status check_arg_reduce(const op_call *call, op_result *result, emlx_error 
     const emlx_attr *axis = attr_get(call, "axis");
     const char *tie = attr_text(call, "tie_break", "low");
     result->type = EMLX_S32;
+    TRY(refuse_complex(call, err));
     if (emlx_shape_count(from) == 0)
         return error_set(err, EMLX_INVALID, "there is no element to choose from");
     if (strcmp(tie, "low") != 0 && strcmp(tie, "high") != 0)
@@ -89,6 +91,10 @@ emlx_tensor *make_reduce(maker *m, reduce_kind kind, emlx_type fold, emlx_type t
 // Choosing an element needs no other type than its own.
 emlx_type fold_type(reduce_kind kind, emlx_type from, emlx_type to) {
     if (kind == REDUCE_MAX || kind == REDUCE_MIN) return from;
+    if (type_is_complex(from) || type_is_complex(to)) {
+        emlx_type part = fold_type(kind, type_part(from), type_part(to));
+        return type_complex(type_is_integer(part) ? EMLX_F64 : part);
+    }
     if (type_is_integer(to)) return type_is_float(from) ? EMLX_F64 : to;
     if (type_is_integer(from)) return EMLX_F64;
     return type_size(from) >= type_size(to) ? from : to;
@@ -199,14 +205,15 @@ emlx_status lower_dot(const op_call *call, const op_result *result, emlx_tensor 
     dot_params p = {0};
     TRY(dot_axes(call, &p, err));
     emlx_type type = result->type;
+    bool complex = type_is_complex(type);
     for (size_t i = 0; i < 2; i++) {
         emlx_type from = operand_type(call, i);
-        bool lossy = type_is_float(type) && type_table[from].digits > type_table[type].digits;
+        bool lossy = type_is_integer(type) ? !type_is_integer(from)
+                                           : type_table[from].digits > type_table[type].digits;
         if (lossy) type = EMLX_F64;
+        complex = complex || type_is_complex(from);
     }
-    if (type_is_integer(type) &&
-        (type_is_float(operand_type(call, 0)) || type_is_float(operand_type(call, 1))))
-        type = EMLX_F64;
+    if (complex) type = type_complex(type);
     maker m;
     make_start(&m, call, &result->shape, err);
     emlx_tensor *sides[2] = {make_cast(&m, call->in[0], type), make_cast(&m, call->in[1], type)};
@@ -227,6 +234,8 @@ emlx_status check_cumulative(const op_call *call, op_result *result, emlx_error 
     if (axis < 0 || axis >= shape->rank)
         return error_set(err, EMLX_INVALID, "axis %lld is outside of rank %d", (long long)axis,
                          shape->rank);
+    if (call->op->code == REDUCE_MAX || call->op->code == REDUCE_MIN)
+        TRY(refuse_complex(call, err));
     result->type = operand_type(call, 0);
     result->shape = *shape;
     return EMLX_OK;

@@ -137,33 +137,36 @@ static emlx_status check_call(const op_call *call, emlx_error *err) {
     for (const attr_spec *spec = op->attrs; spec->name != NULL; spec++)
         if (spec->required && attr_get(call, spec->name) == NULL)
             return error_set(err, EMLX_INVALID, "attribute %s is missing", spec->name);
-    for (size_t i = 0; i < call->count; i++) {
+    for (size_t i = 0; i < call->count; i++)
         if (call->in[i]->device != call->device)
             return error_set(err, EMLX_INVALID, "the operands are on different devices");
+    return EMLX_OK;
+}
+
+emlx_status refuse_complex(const op_call *call, emlx_error *err) {
+    for (size_t i = 0; i < call->count; i++)
         if (type_is_complex(operand_type(call, i)))
-            return error_set(err, EMLX_UNSUPPORTED, "this version has no %s operands",
+            return error_set(err, EMLX_INVALID, "operands must be real, got %s",
                              emlx_type_name(operand_type(call, i)));
-    }
     return EMLX_OK;
 }
 
 static emlx_status choose_type(emlx_type wanted, op_result *result, emlx_error *err) {
     static const char *const choices[] = {
-        [CHOOSE_FLOAT] = "a float type", [CHOOSE_INTEGER] = "an integer type", [CHOOSE_U8] = "u8"};
+        [CHOOSE_FLOAT] = "a float type", [CHOOSE_INTEGER] = "an integer type",
+        [CHOOSE_COMPLEX] = "a complex type", [CHOOSE_U8] = "u8"};
     if (wanted != EMLX_TYPE_DEFAULT) {
         if (!type_is_valid(wanted)) return error_set(err, EMLX_INVALID, "no such result type");
         bool fits = result->choice == CHOOSE_ANY ||
                     (result->choice == CHOOSE_FLOAT && type_class_of(wanted) >= CLASS_FLOAT) ||
                     (result->choice == CHOOSE_INTEGER && type_is_integer(wanted)) ||
+                    (result->choice == CHOOSE_COMPLEX && type_is_complex(wanted)) ||
                     (result->choice == CHOOSE_U8 && wanted == EMLX_U8);
         if (!fits)
             return error_set(err, EMLX_INVALID, "the result is %s, not %s", choices[result->choice],
                              emlx_type_name(wanted));
         result->type = wanted;
     }
-    if (type_is_complex(result->type))
-        return error_set(err, EMLX_UNSUPPORTED, "this version has no %s results",
-                         emlx_type_name(result->type));
     return EMLX_OK;
 }
 

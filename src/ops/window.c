@@ -88,6 +88,8 @@ static emlx_status find_windows(const op_call *call, windows *w, emlx_error *err
 emlx_status check_window(const op_call *call, op_result *result, emlx_error *err) {
     windows w;
     TRY(find_windows(call, &w, err));
+    if (call->op->code == REDUCE_MAX || call->op->code == REDUCE_MIN)
+        TRY(refuse_complex(call, err));
     result->type = operand_type(call, 0);
     result->shape = w.count;
     return EMLX_OK;
@@ -175,6 +177,7 @@ emlx_status check_window_scatter(const op_call *call, op_result *result, emlx_er
     windows w;
     char a[SHAPE_TEXT], b[SHAPE_TEXT];
     TRY(find_windows(call, &w, err));
+    TRY(refuse_complex(call, err));
     if (!shape_equal(operand_shape(call, 1), &w.count))
         return error_set(err, EMLX_INVALID, "the source has shape %s, but there are %s windows",
                          shape_print(operand_shape(call, 1), a), shape_print(&w.count, b));

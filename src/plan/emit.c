@@ -216,8 +216,8 @@ static uint32_t map_step(emitter *e, uint32_t n, const index_map *map) {
         return args[0];
     } else if (p->op == SCALAR_bitcast) {
         step.type = t->type;
-    } else if (scalar_table[p->op].gives_bool) {
-        step.type = EMLX_U8;
+    } else {
+        step.type = (uint8_t)scalar_result_type((scalar_op)p->op, (emlx_type)p->compute);
     }
     return cast_step(e, add_step(e, step), (emlx_type)t->type);
 }

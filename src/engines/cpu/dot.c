@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// dot.c - contractions as batches of matrix products: BLAS for f32 and f64, exact loops for
-// integers and for what is too small for BLAS to pay.
+// dot.c - contractions as batches of matrix products: BLAS for floats and complex numbers, exact
+// loops for integers and for what is too small for BLAS to pay.
 #include <string.h>
 
 #include <cblas.h>
 
 #include "base/error.h"
 #include "base/types.h"
+#include "engines/cpu/math_complex.h"
 #include "engines/cpu/run.h"
 
 // Up to this many multiplications, a loop that accumulates in double is as quick as BLAS.
@@ -167,25 +168,53 @@ static block find_block(const dot_work *w, int64_t index) {
     return found;
 }
 
-// The right side is held as [n, k], so that BLAS sees its transpose.
+// A product as BLAS wants it: the right side is held as [n, k], so that it sees its transpose.
+typedef struct blas_product {
+    CBLAS_TRANSPOSE ta, tb;
+    int m, n, k, lda, ldb, ldc;
+} blas_product;
+
+#define REAL_PRODUCT(name, T, gemm)                                                                \
+    static void name(const blas_product *p, const void *a, const void *b, void *c) {               \
+        gemm(CblasRowMajor, p->ta, p->tb, p->m, p->n, p->k, 1, (const T *)a, p->lda, (const T *)b, \
+             p->ldb, 0, (T *)c, p->ldc);                                                           \
+    }
+#define COMPLEX_PRODUCT(name, T, gemm)                                                             \
+    static void name(const blas_product *p, const void *a, const void *b, void *c) {               \
+        const T one[2] = {1, 0}, zero[2] = {0, 0};                                                 \
+        gemm(CblasRowMajor, p->ta, p->tb, p->m, p->n, p->k, one, a, p->lda, b, p->ldb, zero, c,    \
+             p->ldc);                                                                              \
+    }
+REAL_PRODUCT(blas_f32, float, cblas_sgemm)
+REAL_PRODUCT(blas_f64, double, cblas_dgemm)
+COMPLEX_PRODUCT(blas_c64, float, cblas_cgemm)
+COMPLEX_PRODUCT(blas_c128, double, cblas_zgemm)
+
+static void (*const blas_products[EMLX_TYPE_COUNT])(const blas_product *, const void *,
+                                                    const void *, void *) = {
+    [EMLX_F32] = blas_f32,
+    [EMLX_F64] = blas_f64,
+    [EMLX_C64] = blas_c64,
+    [EMLX_C128] = blas_c128,
+};
+
 static void blas_block(void *context, int64_t index) {
     const dot_work *w = context;
     const side *l = &w->left, *r = &w->right;
     block x = find_block(w, index);
     bool l_rows = l->column_step == 1, r_rows = r->column_step == 1;
-    CBLAS_TRANSPOSE ta = l_rows ? CblasNoTrans : CblasTrans;
-    CBLAS_TRANSPOSE tb = r_rows ? CblasTrans : CblasNoTrans;
-    int lda = (int)(l_rows ? l->row_step : l->column_step);
-    int ldb = (int)(r_rows ? r->row_step : r->column_step);
-    int m = (int)x.m, n = (int)x.n, k = (int)w->k, ldc = (int)w->n;
-    if (w->type == EMLX_F32)
-        cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, 1.0f, (const float *)x.a, lda,
-                    (const float *)x.b, ldb, 0.0f, (float *)x.c, ldc);
-    else
-        cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, 1.0, (const double *)x.a, lda,
-                    (const double *)x.b, ldb, 0.0, (double *)x.c, ldc);
+    blas_product p = {.ta = l_rows ? CblasNoTrans : CblasTrans,
+                      .tb = r_rows ? CblasTrans : CblasNoTrans,
+                      .m = (int)x.m,
+                      .n = (int)x.n,
+                      .k = (int)w->k,
+                      .lda = (int)(l_rows ? l->row_step : l->column_step),
+                      .ldb = (int)(r_rows ? r->row_step : r->column_step),
+                      .ldc = (int)w->n};
+    blas_products[w->type](&p, x.a, x.b, x.c);
 }
 
+#define TIMES(x, y) ((x) * (y))
 #define ELEMENT float
 #define WIDE double
 #define PRODUCT product_f32
@@ -210,13 +239,25 @@ static void blas_block(void *context, int64_t index) {
 #define WIDE uint64_t
 #define PRODUCT product_64
 #include "engines/cpu/dot_loop.inc"
+#undef TIMES
+
+#define TIMES(x, y) pair_times(x, y)
+#define ELEMENT float _Complex
+#define WIDE pair
+#define PRODUCT product_c64
+#include "engines/cpu/dot_loop.inc"
+#define ELEMENT double _Complex
+#define WIDE pair
+#define PRODUCT product_c128
+#include "engines/cpu/dot_loop.inc"
+#undef TIMES
 
 // Two's complement products wrap alike for both signs.
 static void (*const products[EMLX_TYPE_COUNT])(const dot_work *, const block *) = {
-    [EMLX_U8] = product_8,    [EMLX_S8] = product_8,   [EMLX_U16] = product_16,
-    [EMLX_S16] = product_16,  [EMLX_U32] = product_32, [EMLX_S32] = product_32,
-    [EMLX_U64] = product_64,  [EMLX_S64] = product_64, [EMLX_F32] = product_f32,
-    [EMLX_F64] = product_f64,
+    [EMLX_U8] = product_8,    [EMLX_S8] = product_8,    [EMLX_U16] = product_16,
+    [EMLX_S16] = product_16,  [EMLX_U32] = product_32,  [EMLX_S32] = product_32,
+    [EMLX_U64] = product_64,  [EMLX_S64] = product_64,  [EMLX_F32] = product_f32,
+    [EMLX_F64] = product_f64, [EMLX_C64] = product_c64, [EMLX_C128] = product_c128,
 };
 
 static void loop_block(void *context, int64_t index) {
@@ -247,9 +288,8 @@ static bool fits_blas(const dot_work *w) {
 }
 
 static emlx_status multiply(dot_work *w, emlx_error *err) {
-    bool is_float = w->type == EMLX_F32 || w->type == EMLX_F64;
     bool small = (double)w->m * (double)w->n * (double)w->k <= SMALL_WORK;
-    bool blas = is_float && !small && fits_blas(w);
+    bool blas = blas_products[w->type] != NULL && !small && fits_blas(w);
     side *sides[2] = {&w->left, &w->right};
     for (int i = 0; i < 2; i++) {
         bool in_place = sides[i]->type == w->type && find_steps(sides[i]);

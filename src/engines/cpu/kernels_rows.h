@@ -84,9 +84,12 @@
     XX(pow, type, TYPE)                                                                            \
     XX(atan2, type, TYPE)
 
-#define COMPARISONS(XX, type, TYPE)                                                                \
+#define EQUALITY(XX, type, TYPE)                                                                   \
     XX(equal, type, TYPE)                                                                          \
-    XX(not_equal, type, TYPE)                                                                      \
+    XX(not_equal, type, TYPE)
+
+#define COMPARISONS(XX, type, TYPE)                                                                \
+    EQUALITY(XX, type, TYPE)                                                                       \
     XX(less, type, TYPE)                                                                           \
     XX(less_equal, type, TYPE)                                                                     \
     XX(greater, type, TYPE)                                                                        \
@@ -112,6 +115,65 @@
     COMPARISONS(XX, type, TYPE)                                                                    \
     CHOICES(XX, type, TYPE)
 
+// Functions of complex numbers that are a few operations, and that give a part of one.
+#define COMPLEX_UNARY(XX, type, TYPE)                                                              \
+    XX(negate, type, TYPE)                                                                         \
+    XX(conjugate, type, TYPE)
+
+#define COMPLEX_PARTS(XX, type, TYPE)                                                              \
+    XX(real, type, TYPE)                                                                           \
+    XX(imag, type, TYPE)
+
+#define COMPLEX_BINARY(XX, type, TYPE)                                                             \
+    XX(add, type, TYPE)                                                                            \
+    XX(subtract, type, TYPE)                                                                       \
+    XX(multiply, type, TYPE)
+
+#define COMPLEX_ROWS(XX, type, TYPE)                                                               \
+    COMPLEX_UNARY(XX, type, TYPE)                                                                  \
+    COMPLEX_PARTS(XX, type, TYPE)                                                                  \
+    TESTS(XX, type, TYPE)                                                                          \
+    COMPLEX_BINARY(XX, type, TYPE)                                                                 \
+    EQUALITY(XX, type, TYPE)                                                                       \
+    XX(select, type, TYPE)
+
+// The others: each takes a function of libm or more.
+#define COMPLEX_MATH_UNARY(XX, type, TYPE)                                                         \
+    XX(sign, type, TYPE)                                                                           \
+    XX(exp, type, TYPE)                                                                            \
+    XX(expm1, type, TYPE)                                                                          \
+    XX(log, type, TYPE)                                                                            \
+    XX(log1p, type, TYPE)                                                                          \
+    XX(sigmoid, type, TYPE)                                                                        \
+    XX(sin, type, TYPE)                                                                            \
+    XX(cos, type, TYPE)                                                                            \
+    XX(tan, type, TYPE)                                                                            \
+    XX(sinh, type, TYPE)                                                                           \
+    XX(cosh, type, TYPE)                                                                           \
+    XX(tanh, type, TYPE)                                                                           \
+    XX(asin, type, TYPE)                                                                           \
+    XX(acos, type, TYPE)                                                                           \
+    XX(atan, type, TYPE)                                                                           \
+    XX(asinh, type, TYPE)                                                                          \
+    XX(acosh, type, TYPE)                                                                          \
+    XX(atanh, type, TYPE)                                                                          \
+    XX(sqrt, type, TYPE)                                                                           \
+    XX(rsqrt, type, TYPE)                                                                          \
+    XX(cbrt, type, TYPE)
+
+#define COMPLEX_MATH_PARTS(XX, type, TYPE)                                                         \
+    XX(abs, type, TYPE)                                                                            \
+    XX(phase, type, TYPE)
+
+#define COMPLEX_MATH_BINARY(XX, type, TYPE)                                                        \
+    XX(divide, type, TYPE)                                                                         \
+    XX(pow, type, TYPE)
+
+#define COMPLEX_MATH_ROWS(XX, type, TYPE)                                                          \
+    COMPLEX_MATH_UNARY(XX, type, TYPE)                                                             \
+    COMPLEX_MATH_PARTS(XX, type, TYPE)                                                             \
+    COMPLEX_MATH_BINARY(XX, type, TYPE)
+
 // Every function of the types that are compiled per level.
 #define LEVEL_ROWS(XX)                                                                             \
     INTEGER_ROWS(XX, u8, U8)                                                                       \
@@ -123,7 +185,11 @@
     INTEGER_ROWS(XX, s32, S32)                                                                     \
     INTEGER_ROWS(XX, s64, S64)                                                                     \
     FLOAT_ROWS(XX, f32, F32)                                                                       \
-    FLOAT_ROWS(XX, f64, F64)
+    FLOAT_ROWS(XX, f64, F64)                                                                       \
+    COMPLEX_ROWS(XX, c64, C64)                                                                     \
+    COMPLEX_ROWS(XX, c128, C128)                                                                   \
+    XX(complex, f32, F32)                                                                          \
+    XX(complex, f64, F64)
 
 // Sub-byte integers are rare: one build of their kernels serves all levels.
 #define NARROW_ROWS(XX)                                                                            \
@@ -132,14 +198,23 @@
     INTEGER_ROWS(XX, s2, S2)                                                                       \
     INTEGER_ROWS(XX, s4, S4)
 
+// Functions that call libm an element at a time gain nothing from another level either.
+#define SHARED_ROWS(XX)                                                                            \
+    COMPLEX_MATH_ROWS(XX, c64, C64)                                                                \
+    COMPLEX_MATH_ROWS(XX, c128, C128)
+
+#define SHARED_KERNEL(type, op) KERNELS_JOIN(shared, type, op)
 #define NARROW_KERNEL(type, op) KERNELS_JOIN(narrow, type, op)
 
 #define DECLARE_TILE(op, type, TYPE) void KERNEL(type, op)(TILE_ARGS);
 #define DECLARE_NARROW(op, type, TYPE) void NARROW_KERNEL(type, op)(TILE_ARGS);
+#define DECLARE_SHARED(op, type, TYPE) void SHARED_KERNEL(type, op)(TILE_ARGS);
 LEVEL_ROWS(DECLARE_TILE)
 NARROW_ROWS(DECLARE_NARROW)
+SHARED_ROWS(DECLARE_SHARED)
 #undef DECLARE_TILE
 #undef DECLARE_NARROW
+#undef DECLARE_SHARED
 
 // The tables that the files of a level make up together.
 extern const tile_fn KERNEL(cast, table)[EMLX_TYPE_COUNT][EMLX_TYPE_COUNT];

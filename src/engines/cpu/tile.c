@@ -174,7 +174,7 @@ static void size_slots(preparer *p) {
 static bool is_slow(const expr_step *s) {
     if (s->kind != EXPR_SCALAR) return false;
     return (s->op >= SCALAR_exp && s->op <= SCALAR_erf_inv) || s->op == SCALAR_pow ||
-           s->op == SCALAR_atan2;
+           s->op == SCALAR_atan2 || s->op == SCALAR_phase;
 }
 
 // Notes what is walked through in order, and the first function that leaves time to fetch it.

@@ -51,10 +51,10 @@ static void test_casts(void **state) {
     (void)state;
     static const size_t lengths[] = {0, 1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 257};
     FOR_EACH_LEVEL(k) {
-        for (unsigned from = 0; from < EMLX_C64; from++) {
+        for (unsigned from = 0; from < EMLX_TYPE_COUNT; from++) {
             size_t n;
             area x = cast_operands((emlx_type)from, &n);
-            for (unsigned to = 0; to < EMLX_C64; to++) {
+            for (unsigned to = 0; to < EMLX_TYPE_COUNT; to++) {
                 assert_non_null(k->cast[from][to]);
                 check_cast(k, (emlx_type)from, (emlx_type)to, x.at, n);
                 for (size_t l = 0; l < sizeof lengths / sizeof lengths[0]; l++) {
@@ -123,7 +123,7 @@ static void test_iota(void **state) {
         int64_t start, step;
     } cases[] = {{0, 1}, {5, 0}, {100, -3}, {INT64_MAX - 10, 7}, {-1000, 1ll << 40}};
     FOR_EACH_LEVEL(k) {
-        for (unsigned type = 0; type < EMLX_C64; type++) {
+        for (unsigned type = 0; type < EMLX_TYPE_COUNT; type++) {
             for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
                 area out = area_new((emlx_type)type, 700);
                 k->iota[type](out.at, cases[c].start, cases[c].step, 700);

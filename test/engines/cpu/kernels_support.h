@@ -57,8 +57,17 @@ TEST_INLINE emlx_number number_signed(int64_t s) {
     return number;
 }
 
+TEST_INLINE emlx_number some_value(emlx_type type);
+
+TEST_INLINE emlx_number some_pair(emlx_type part) {
+    emlx_number number = {.kind = EMLX_NUMBER_COMPLEX};
+    for (int i = 0; i < 2; i++) number.as.f[i] = some_value(part).as.f[0];
+    return number;
+}
+
 // A value of the type that is special in some way, or random at some scale.
 TEST_INLINE emlx_number some_value(emlx_type type) {
+    if (type_is_complex(type)) return some_pair(type_part(type));
     static const double reals[] = {0.0,     -0.0,   1.0,      -1.0,      0.5,         -0.5,
                                    1.5,     2.5,    -2.5,     0.4999,    1e-310,      1e-40,
                                    1e30,    -1e300, INFINITY, -INFINITY, (double)NAN, 16777217.0,
@@ -112,9 +121,16 @@ TEST_INLINE void area_free(area *a) {
     free(a->block);
 }
 
-// How many representable numbers lie between two elements: 0 when the same, or both are NaN.
+// How many representable numbers lie between two elements: 0 when the same, or both are NaN. Of
+// complex numbers, between the parts that lie farther apart.
 TEST_INLINE uint64_t distance(emlx_type type, const void *x, const void *y) {
     size_t size = type_size(type);
+    if (type_is_complex(type)) {
+        emlx_type part = type_part(type);
+        const char *x_imag = (const char *)x + size / 2, *y_imag = (const char *)y + size / 2;
+        uint64_t re = distance(part, x, y), im = distance(part, x_imag, y_imag);
+        return re > im ? re : im;
+    }
     uint64_t a = 0, b = 0;
     memcpy(&a, x, size);
     memcpy(&b, y, size);
