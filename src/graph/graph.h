@@ -225,6 +225,7 @@ typedef struct routine_params {
     int32_t kind; // routine_kind
     int32_t batch;
     int64_t flags;
+    double tolerance; // svd: singular values up to this part of the largest are zero
 } routine_params;
 
 // Nodes -----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 // linalg.c - linear algebra: checks, and lowerings into routines.
 #include "ops/make.h"
 
+#include <float.h>
 #include <string.h>
 
 // Rows or columns of a matrix, at most: LAPACK counts its working memory in 32 bits.
@@ -175,11 +176,20 @@ static emlx_type routine_type(const op_call *call, const op_result *result) {
     return small || type == EMLX_F64 ? EMLX_F64 : EMLX_F32;
 }
 
+// How much of the largest singular value rounding the matrix's elements may make of a zero: Nx's
+// pseudo-inverse takes what is not zero for a singular value.
+static double noise(const op_result *result) {
+    bool wide = result->type == EMLX_F64 || result->type == EMLX_C128;
+    return 4 * (wide ? DBL_EPSILON : FLT_EPSILON);
+}
+
 // The code says which routine.
 static emlx_tensor *make_routine(maker *m, const op_call *call, const op_result *result,
                                  int64_t flags, const emlx_shape *shape) {
-    routine_params params = {
-        .kind = call->op->code, .batch = operand_shape(call, 0)->rank - 2, .flags = flags};
+    routine_params params = {.kind = call->op->code,
+                             .batch = operand_shape(call, 0)->rank - 2,
+                             .flags = flags,
+                             .tolerance = noise(result)};
     node_spec spec = {.primitive = PRIM_routine,
                       .type = routine_type(call, result),
                       .shape = *shape,

@@ -11,6 +11,9 @@
 // Systems of up to this many multiplications are solved by plain substitution: it divides by the
 // diagonal where BLAS multiplies by its inverse, and is as quick.
 #define SMALL_SOLVE 4096
+// Elements of a matrix whose reflections are found here rather than by LAPACK, which takes a column
+// that rounding has not left quite zero for one that is to be reflected.
+#define SMALL_QR 4096
 
 // Fortran's functions take the lengths of their texts last.
 typedef size_t text_length;
