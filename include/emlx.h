@@ -29,6 +29,8 @@ extern "C" {
 
 // Highest number of axes of a tensor.
 #define EMLX_MAX_RANK 16
+// Highest number of results of an op.
+#define EMLX_MAX_RESULTS 3
 
 // Status codes --------------------------------------------------------------------------------
 
@@ -40,6 +42,7 @@ extern "C" {
     XX(OUT_OF_MEMORY, "out of memory")                                                             \
     XX(OUT_OF_BOUNDS, "index out of bounds")                                                       \
     XX(ARITHMETIC, "bad argument in arithmetic")                                                   \
+    XX(SINGULAR, "can't solve for singular matrix")                                                \
     XX(IO, "input or output failed")                                                               \
     XX(FORMAT, "malformed file")                                                                   \
     XX(CANCELLED, "cancelled")                                                                     \
@@ -242,13 +245,16 @@ EMLX_API const emlx_op *emlx_op_find(const char *name);
 EMLX_API const char *emlx_op_name(const emlx_op *op);
 // Fewest and most operands; `most` is SIZE_MAX for any number.
 EMLX_API void emlx_op_operands(const emlx_op *op, size_t *fewest, size_t *most);
+// How many results the op has: 1 for nearly all of them.
+EMLX_API size_t emlx_op_results(const emlx_op *op);
 // The op's attributes in order; false past the last.
 EMLX_API bool emlx_op_attr(const emlx_op *op, size_t index, const char **name, emlx_attr_kind *kind,
                            bool *required);
 
 // Applies an op to tensors: checks them and appends to the graph, computing nothing.
 // `device` is used when there are no operands; otherwise all must live on one device. `type` is
-// the result's type or EMLX_TYPE_DEFAULT.
+// the result's type or EMLX_TYPE_DEFAULT, which it must be for an op of several results; `out` has
+// room for all of them.
 EMLX_API emlx_status emlx_apply(const emlx_op *op, emlx_device *device,
                                 emlx_tensor *const *operands, size_t operand_count,
                                 const emlx_attr *attrs, size_t attr_count, emlx_type type,
@@ -269,6 +275,7 @@ EMLX_API emlx_status emlx_block_input(emlx_block *block, const char *name, emlx_
 // A value known now; the tensor is evaluated when the program is compiled.
 EMLX_API emlx_status emlx_block_tensor(emlx_block *block, emlx_tensor *tensor, uint32_t *value,
                                        emlx_error *err);
+// The op's results become the values from `*value` on.
 EMLX_API emlx_status emlx_block_apply(emlx_block *block, const emlx_op *op,
                                       const uint32_t *operands, size_t operand_count,
                                       const emlx_attr *attrs, size_t attr_count, emlx_type type,

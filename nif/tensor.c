@@ -140,12 +140,13 @@ static bool bound_chain(emlx_tensor *tensor) {
 }
 
 static emlx_status apply(ErlNifEnv *env, const ERL_NIF_TERM argv[], const tensor_list *operands,
-                         emlx_tensor **out, emlx_error *err) {
+                         emlx_tensor **out, size_t *count, emlx_error *err) {
     const nif_op *op;
     device_res *device = NULL;
     attr_list attrs;
     emlx_type type;
     TRY(op_get(env, argv[0], &op, err));
+    *count = emlx_op_results(op_core(op));
     if (argv[1] != atoms.nil) TRY(device_get(env, argv[1], &device, err));
     TRY(read_attrs(env, op, argv[3], &attrs, err));
     TRY(read_result_type(env, argv[4], &type, err));
@@ -153,21 +154,38 @@ static emlx_status apply(ErlNifEnv *env, const ERL_NIF_TERM argv[], const tensor
                       operands->count, attrs.items, attrs.count, type, out, err);
 }
 
+// One tensor, or a tuple of several. Takes all over, on failure too.
+static emlx_status make_results(ErlNifEnv *env, emlx_tensor *const *results, size_t count,
+                                ERL_NIF_TERM *term, emlx_error *err) {
+    ERL_NIF_TERM terms[EMLX_MAX_RESULTS];
+    emlx_status status = EMLX_OK;
+    for (size_t i = 0; i < count; i++) {
+        if (status == EMLX_OK)
+            status = make_tensor(env, results[i], &terms[i], err);
+        else
+            emlx_tensor_release(results[i]);
+    }
+    if (status != EMLX_OK) return status;
+    *term = count == 1 ? terms[0] : enif_make_tuple_from_array(env, terms, (unsigned)count);
+    return EMLX_OK;
+}
+
 // apply(op, device or nil, operands, attributes, type or nil): {:ok, tensor}, or {:busy, tensor}
-// when the caller should wait for it before going on.
+// when the caller should wait for it before going on. An op of several results gives a tuple.
 ERL_NIF_TERM nif_apply(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
     emlx_error err;
     tensor_list operands;
-    emlx_tensor *out;
+    emlx_tensor *out[EMLX_MAX_RESULTS];
+    size_t count;
     ERL_NIF_TERM term;
     emlx_status status = tensor_list_get(env, argv[2], &operands, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
-    status = apply(env, argv, &operands, &out, &err);
+    status = apply(env, argv, &operands, out, &count, &err);
     tensor_list_release(&operands);
     if (status != EMLX_OK) return make_error(env, status, &err);
-    bool bounded = bound_chain(out);
-    status = make_tensor(env, out, &term, &err);
+    bool bounded = bound_chain(out[0]);
+    status = make_results(env, out, count, &term, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
     return enif_make_tuple2(env, bounded ? atoms.ok : atoms.busy, term);
 }

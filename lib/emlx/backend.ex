@@ -197,6 +197,13 @@ defmodule EMLX.Backend do
     put(out, device, Native.apply(op, native_device, operands, attributes, Types.to_native(type)))
   end
 
+  # Several results have the types that Nx gives them.
+  defp apply_native(op, outs, device, native_device, operands, attributes) when is_tuple(outs) do
+    refs = Native.apply(op, native_device, operands, attributes, nil)
+    outs = Enum.zip_with(Tuple.to_list(outs), Tuple.to_list(refs), &put(&1, device, &2))
+    List.to_tuple(outs)
+  end
+
   defp native_operands([operand | rest], device),
     do: [native(operand, device) | native_operands(rest, device)]
 

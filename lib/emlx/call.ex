@@ -141,7 +141,10 @@ defmodule EMLX.Call do
   def block(struct)
 
   for %{name: name, attributes: attributes} <- Ops.all(),
-      module = Module.concat(Nx.Block, Macro.camelize(Atom.to_string(name))),
+      text = Atom.to_string(name),
+      group <- [Nx.Block, Nx.Block.LinAlg],
+      module <- Enum.uniq([Macro.camelize(text), String.upcase(text)]),
+      module = Module.concat(group, module),
       Code.ensure_loaded?(module) do
     names = for attribute <- attributes, do: attribute.name
 

@@ -21,6 +21,10 @@ defmodule EMLX.Error do
   def raise_as(kind, message) when kind in [:invalid, :out_of_bounds],
     do: raise(ArgumentError, message)
 
+  # Nx's own words.
+  def raise_as(:singular, _message),
+    do: raise(ArgumentError, "can't solve for singular matrix")
+
   def raise_as(:arithmetic, message), do: raise(ArithmeticError, message: message)
   def raise_as(kind, message), do: raise(__MODULE__, kind: kind, message: message)
 end

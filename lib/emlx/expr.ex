@@ -127,6 +127,13 @@ defmodule EMLX.Expr do
 
   defp add(instruction, [%Scope{next: next} | _] = scopes), do: {next, push(scopes, instruction)}
 
+  # Several results have the types that Nx gives them.
+  defp add_op(%T{type: {:tuple, count}} = tensor, op, values, attributes, scopes),
+    do: add_many({op, values, attributes, nil}, tensor, count, scopes)
+
+  defp add_op(%T{type: type}, op, values, attributes, scopes),
+    do: add({op, values, attributes, Types.to_native(type)}, scopes)
+
   # One value, or a tuple of them where the node is a tuple.
   defp add_many(instruction, tensor, count, [%Scope{next: next} | _] = scopes) do
     {results(tensor, Enum.to_list(next..(next + count - 1)//1)), push(scopes, instruction, count)}
@@ -173,7 +180,7 @@ defmodule EMLX.Expr do
     {values, scopes} = emit_all(operands, scopes)
 
     case Call.block(struct) do
-      {op, attributes} -> add({op, values, attributes, Types.to_native(tensor.type)}, scopes)
+      {op, attributes} -> add_op(tensor, op, values, attributes, scopes)
       nil -> inline(tensor, default, values, scopes)
     end
   end

@@ -84,9 +84,10 @@ defmodule EMLX.Native do
 
       # More is being computed than can be started; a failure shows when the
       # tensor is read.
-      {:busy, tensor} ->
-        _ = with_memory(fn -> try_eval([tensor]) end)
-        tensor
+      {:busy, tensors} ->
+        list = if is_tuple(tensors), do: Tuple.to_list(tensors), else: [tensors]
+        _ = with_memory(fn -> try_eval(list) end)
+        tensors
 
       {:error, kind, message} ->
         Error.raise_as(kind, message)

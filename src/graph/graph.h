@@ -27,7 +27,8 @@
     XX(scatter)  /* slices combined into a target at computed indices */                           \
     XX(sort)     /* values or their order along an axis */                                         \
     XX(scan)     /* a running fold along an axis */                                                \
-    XX(pick)     /* the position of each window's winner */
+    XX(pick)     /* the position of each window's winner */                                        \
+    XX(routine)  /* a numerical routine applied to each element of a batch */
 
 typedef enum primitive {
 #define XX(name) PRIM_##name,
@@ -191,6 +192,42 @@ typedef struct pick_params {
     int64_t window[EMLX_MAX_RANK];
     int64_t strides[EMLX_MAX_RANK];
 } pick_params;
+
+// What a `routine` computes of each element of a batch, and how it packs its results.
+#define ROUTINE_MAP(XX)                                                                            \
+    XX(cholesky)         /* the lower factor; only the lower triangle is read */                   \
+    XX(triangular_solve) /* x */                                                                   \
+    XX(solve)            /* x */                                                                   \
+    XX(qr)               /* q, r */                                                                \
+    XX(lu)               /* the permutation as a matrix, l, u */                                   \
+    XX(eigh)             /* values, vectors; only the upper triangle is read */                    \
+    XX(svd)              /* u, singular values, v transposed */                                    \
+    XX(determinant)      /* one number */
+
+typedef enum routine_kind {
+#define XX(name) ROUTINE_##name,
+    ROUTINE_MAP(XX)
+#undef XX
+        ROUTINE_COUNT
+} routine_kind;
+
+enum {
+    ROUTINE_UPPER = 1,     // triangular_solve: which triangle of the first operand is read
+    ROUTINE_TRANSPOSE = 2, // triangular_solve: the triangle is transposed,
+    ROUTINE_CONJUGATE = 4, // or conjugated
+    ROUTINE_RIGHT = 8,     // triangular_solve: the unknown stands left of the triangle
+    ROUTINE_VECTOR = 16,   // the second operand is one vector a matrix
+    ROUTINE_FULL = 32      // qr, svd: square orthogonal factors
+};
+
+// The first `batch` axes of operands and result count the batch; what follows them is one element
+// each. All have one type. The results of an element lie one after the other, each row by row.
+typedef struct routine_params {
+    int32_t kind; // routine_kind
+    int32_t batch;
+    int64_t flags;
+    double tolerance; // svd: singular values up to this part of the largest are zero
+} routine_params;
 
 // Nodes -----------------------------------------------------------------------------------------
 

@@ -13,10 +13,15 @@ void make_start(maker *m, const op_call *call, const emlx_shape *shape, emlx_err
     m->count = 0;
 }
 
-emlx_status make_done(maker *m, emlx_tensor *result, emlx_tensor **out) {
-    if (m->status == EMLX_OK) *out = emlx_tensor_retain(result);
+emlx_status make_done_all(maker *m, emlx_tensor *const *results, size_t count, emlx_tensor **out) {
+    for (size_t i = 0; i < count && m->status == EMLX_OK; i++)
+        out[i] = emlx_tensor_retain(results[i]);
     for (int i = 0; i < m->count; i++) emlx_tensor_release(m->made[i]);
     return m->status;
+}
+
+emlx_status make_done(maker *m, emlx_tensor *result, emlx_tensor **out) {
+    return make_done_all(m, &result, 1, out);
 }
 
 emlx_tensor *make_keep(maker *m, emlx_status status, emlx_tensor *t) {

@@ -22,6 +22,8 @@ typedef struct maker {
 void make_start(maker *m, const op_call *call, const emlx_shape *shape, emlx_error *err);
 // Gives the caller a reference on `result` and lets go of everything else.
 emlx_status make_done(maker *m, emlx_tensor *result, emlx_tensor **out);
+// The same for several results.
+emlx_status make_done_all(maker *m, emlx_tensor *const *results, size_t count, emlx_tensor **out);
 // Takes over a node made elsewhere, or the failure to make it.
 emlx_tensor *make_keep(maker *m, emlx_status status, emlx_tensor *t);
 emlx_tensor *make_node(maker *m, const node_spec *spec);

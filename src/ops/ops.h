@@ -42,12 +42,14 @@ typedef struct op_result {
     emlx_shape shape;
 } op_result;
 
+// An op of several results has an array of as many: in a check, a lowering and what that gives.
 typedef emlx_status (*op_check)(const op_call *call, op_result *result, emlx_error *err);
 typedef emlx_status (*op_lower)(const op_call *call, const op_result *result, emlx_tensor **out,
                                 emlx_error *err);
 
 struct emlx_op {
     const char *name;
+    size_t results;
     size_t fewest, most;
     const attr_spec *attrs;
     op_check check;

@@ -35,10 +35,15 @@ ATTRS(attrs_conv, {"strides", EMLX_ATTR_INTS, false}, {"padding", EMLX_ATTR_INTS
       {"input_permutation", EMLX_ATTR_INTS, false}, {"kernel_permutation", EMLX_ATTR_INTS, false},
       {"output_permutation", EMLX_ATTR_INTS, false})
 ATTRS(attrs_sort, {"axis", EMLX_ATTR_INT, true}, {"direction", EMLX_ATTR_TEXT, false})
+ATTRS(attrs_triangular, {"lower", EMLX_ATTR_BOOL, false}, {"left_side", EMLX_ATTR_BOOL, false},
+      {"transform_a", EMLX_ATTR_TEXT, false})
+ATTRS(attrs_qr, {"mode", EMLX_ATTR_TEXT, false})
+ATTRS(attrs_svd, {"full_matrices?", EMLX_ATTR_BOOL, false})
 
 static const emlx_op op_table[] = {
-#define OP(name, fewest, most, attrs, check, lower, code)                                          \
-    {#name, fewest, most, attrs_##attrs, check, lower, code},
+#define OP(...) OP_OF(1, __VA_ARGS__)
+#define OP_OF(results, name, fewest, most, attrs, check, lower, code)                              \
+    {#name, results, fewest, most, attrs_##attrs, check, lower, code},
 #include "ops/ops.def"
 #undef OP
 };
@@ -59,6 +64,8 @@ void emlx_op_operands(const emlx_op *op, size_t *fewest, size_t *most) {
     *fewest = op->fewest;
     *most = op->most;
 }
+
+size_t emlx_op_results(const emlx_op *op) { return op->results; }
 
 bool emlx_op_attr(const emlx_op *op, size_t index, const char **name, emlx_attr_kind *kind,
                   bool *required) {
@@ -164,11 +171,14 @@ static emlx_status choose_type(emlx_type wanted, op_result *result, emlx_error *
 }
 
 static emlx_status apply(const op_call *call, emlx_type type, emlx_tensor **out, emlx_error *err) {
-    op_result result = {.choice = CHOOSE_ANY};
+    op_result results[EMLX_MAX_RESULTS] = {{.choice = CHOOSE_ANY}};
     TRY(check_call(call, err));
-    TRY(call->op->check(call, &result, err));
-    TRY(choose_type(type, &result, err));
-    return call->op->lower(call, &result, out, err);
+    TRY(call->op->check(call, results, err));
+    if (call->op->results > 1 && type != EMLX_TYPE_DEFAULT)
+        return error_set(err, EMLX_INVALID, "there are %zu results, of types that cannot be chosen",
+                         call->op->results);
+    for (size_t i = 0; i < call->op->results; i++) TRY(choose_type(type, &results[i], err));
+    return call->op->lower(call, results, out, err);
 }
 
 emlx_status emlx_apply(const emlx_op *op, emlx_device *device, emlx_tensor *const *operands,

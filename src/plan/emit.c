@@ -335,9 +335,10 @@ static void emit_whole(emitter *e, uint32_t n, kernel_kind kind) {
 
 static void emit_kernel(emitter *e, const fuse_root *r) {
     static const kernel_kind whole[PRIM_COUNT] = {
-        [PRIM_dot] = KERNEL_DOT,         [PRIM_conv] = KERNEL_CONV, [PRIM_gather] = KERNEL_GATHER,
-        [PRIM_scatter] = KERNEL_SCATTER, [PRIM_sort] = KERNEL_SORT, [PRIM_scan] = KERNEL_SCAN,
-        [PRIM_pick] = KERNEL_PICK};
+        [PRIM_dot] = KERNEL_DOT,       [PRIM_conv] = KERNEL_CONV,
+        [PRIM_gather] = KERNEL_GATHER, [PRIM_scatter] = KERNEL_SCATTER,
+        [PRIM_sort] = KERNEL_SORT,     [PRIM_scan] = KERNEL_SCAN,
+        [PRIM_pick] = KERNEL_PICK,     [PRIM_routine] = KERNEL_ROUTINE};
     uint32_t n = r->node;
     primitive p = (primitive)e->g->nodes[n]->primitive;
     *e->kernel = (plan_kernel){.kind = KERNEL_MAP, .op = e->g->nodes[n]->op};

@@ -340,11 +340,11 @@ static void visit_whole(fuser *u, uint32_t n) {
 }
 
 static void (*const visitors[PRIM_COUNT])(fuser *, uint32_t) = {
-    [PRIM_constant] = visit_constant, [PRIM_iota] = visit_iota,    [PRIM_map] = visit_map,
-    [PRIM_view] = visit_view,         [PRIM_write] = visit_write,  [PRIM_reduce] = visit_reduce,
-    [PRIM_dot] = visit_strided,       [PRIM_conv] = visit_strided, [PRIM_gather] = visit_whole,
-    [PRIM_scatter] = visit_scatter,   [PRIM_sort] = visit_whole,   [PRIM_scan] = visit_whole,
-    [PRIM_pick] = visit_whole,
+    [PRIM_constant] = visit_constant, [PRIM_iota] = visit_iota,     [PRIM_map] = visit_map,
+    [PRIM_view] = visit_view,         [PRIM_write] = visit_write,   [PRIM_reduce] = visit_reduce,
+    [PRIM_dot] = visit_strided,       [PRIM_conv] = visit_strided,  [PRIM_gather] = visit_whole,
+    [PRIM_scatter] = visit_scatter,   [PRIM_sort] = visit_whole,    [PRIM_scan] = visit_whole,
+    [PRIM_pick] = visit_whole,        [PRIM_routine] = visit_whole,
 };
 
 static bool start(fuser *u) {

@@ -72,6 +72,7 @@ typedef enum kernel_kind {
     KERNEL_SORT,
     KERNEL_SCAN,
     KERNEL_PICK,
+    KERNEL_ROUTINE,
     KERNEL_COUNT
 } kernel_kind;
 

@@ -338,23 +338,24 @@ static emlx_status check_unique(const emlx_op *op, const emlx_attr *attrs, size_
 emlx_status emlx_block_apply(emlx_block *block, const emlx_op *op, const uint32_t *operands,
                              size_t operand_count, const emlx_attr *attrs, size_t attr_count,
                              emlx_type type, uint32_t *value, emlx_error *err) {
+    size_t count = emlx_op_results(op);
     emlx_status status = check_values(block, operands, operand_count, err);
     if (status != EMLX_OK) return error_prefix(err, status, "%s", emlx_op_name(op));
-    TRY(block_reserve(block, 1, err));
-    emlx_tensor *symbol;
+    TRY(block_reserve(block, count, err));
+    emlx_tensor *symbols[EMLX_MAX_RESULTS];
     TRY(apply_symbols(op, block->device, block->symbols.items, operands, operand_count, attrs,
-                      attr_count, type, &symbol, err));
+                      attr_count, type, symbols, err));
     instr i = {.kind = INSTR_OP, .op = op, .type = type};
     status = check_unique(op, attrs, attr_count, err);
     if (status == EMLX_OK) status = copy_attrs(op, attrs, attr_count, &i, err);
     if (status == EMLX_OK) status = copy_values(operands, operand_count, &i.operands, err);
     if (status != EMLX_OK) {
-        emlx_tensor_release(symbol);
+        for (size_t s = 0; s < count; s++) emlx_tensor_release(symbols[s]);
         instr_clear(&i);
         return status;
     }
     i.operand_count = operand_count;
-    block_push(block, &i, &symbol, 1, value);
+    block_push(block, &i, symbols, count, value);
     return EMLX_OK;
 }
 
@@ -365,7 +366,7 @@ static emlx_status replay_instr(const emlx_block *block, const instr *i, emlx_de
     if (i->kind == INSTR_OP) {
         TRY(apply_symbols(i->op, device, symbols, i->operands, i->operand_count, i->attrs,
                           i->attr_count, i->type, &symbols[*done], err));
-        ++*done;
+        *done += i->value_count;
         return EMLX_OK;
     }
     if (i->kind == INSTR_TENSOR) {

@@ -101,6 +101,7 @@ static bool worth_keeping(emlx_tensor *t) {
     case PRIM_sort:
     case PRIM_scan:
     case PRIM_pick:
+    case PRIM_routine:
     case PRIM_write: return true;
     case PRIM_map:
         if (t->evaluations > 0) return true;

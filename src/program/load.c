@@ -233,8 +233,9 @@ static emlx_status read_operands(const json_t *from, uint32_t *out, emlx_error *
 static emlx_status apply_op(emlx_block *block, const emlx_op *op, const json_t *from,
                             const json_t *attrs, const json_t *operands, emlx_error *err) {
     uint32_t value;
-    emlx_type type;
-    TRY(get_type(from, &type, err));
+    emlx_type type = EMLX_TYPE_DEFAULT;
+    bool typed = emlx_op_results(op) == 1 || json_object_get(from, "type") != NULL;
+    if (typed) TRY(get_type(from, &type, err));
     call_room room = {0};
     TRY(room_new(attrs, json_array_size(operands), &room, err));
     emlx_status status = read_operands(operands, room.operands, err);

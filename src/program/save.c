@@ -114,8 +114,9 @@ static emlx_status block_json(writer *w, const emlx_block *block, json_t **out, 
 static emlx_status op_json(const emlx_block *block, const instr *in, const uint32_t *numbers,
                            json_t *to, emlx_error *err) {
     bool fits = put(to, "op", json_string(emlx_op_name(in->op))) &&
-                put(to, "operands", operands_json(in, numbers)) &&
-                put(to, "type", json_string(type_text(block, in->first)));
+                put(to, "operands", operands_json(in, numbers));
+    if (fits && in->value_count == 1)
+        fits = put(to, "type", json_string(type_text(block, in->first)));
     if (fits && in->attr_count > 0) fits = put(to, "attrs", attrs_json(in));
     return fits ? EMLX_OK : no_memory(err);
 }

@@ -40,6 +40,7 @@ emlx_status run_scatter(const cpu_run *run, emlx_error *err);
 emlx_status run_sort(const cpu_run *run, emlx_error *err);
 emlx_status run_scan(const cpu_run *run, emlx_error *err);
 emlx_status run_pick(const cpu_run *run, emlx_error *err);
+emlx_status run_routine(const cpu_run *run, emlx_error *err);
 
 // Before products of that many multiplications by BLAS. See blas.c.
 void blas_ready(const cpu_run *run, double work);
