@@ -28,7 +28,9 @@ defmodule EMLX.Call do
         :put_slice,
         :gather,
         :indexed_add,
-        :indexed_put
+        :indexed_put,
+        :reduce,
+        :window_reduce
       ]
 
   callbacks = Nx.Backend.behaviour_info(:callbacks)
@@ -129,6 +131,14 @@ defmodule EMLX.Call do
   def new(name, _out, [tensor, source, init, window, options]) when name in @window_scatters do
     options = Keyword.take(options, [:padding, :strides])
     {[tensor, source, init], [window: window] ++ options}
+  end
+
+  def new(:reduce, _out, [tensor, start, options, fun]),
+    do: {[tensor, start], [function: fun] ++ Keyword.take(options, [:axes, :keep_axes])}
+
+  def new(:window_reduce, _out, [tensor, start, window, options, fun]) do
+    options = Keyword.take(options, @window_options)
+    {[tensor, start], [function: fun, window: window] ++ options}
   end
 
   def new(name, _out, _arguments), do: missing(name)

@@ -27,7 +27,9 @@
     XX(scatter)  /* slices combined into a target at computed indices */                           \
     XX(sort)     /* values or their order along an axis */                                         \
     XX(scan)     /* a running fold along an axis */                                                \
-    XX(pick)     /* the position of each window's winner */
+    XX(pick)     /* the position of each window's winner */                                        \
+    XX(custom)   /* a fold over axes with a function of scalars */                                 \
+    XX(call)     /* the same with a function that has to be called for each element */
 
 typedef enum primitive {
 #define XX(name) PRIM_##name,
@@ -186,6 +188,27 @@ typedef struct pick_params {
     int64_t window[EMLX_MAX_RANK];
     int64_t strides[EMLX_MAX_RANK];
 } pick_params;
+
+// A step of a function of scalars: a `map` of earlier values.
+typedef struct custom_step {
+    map_params map;
+    uint8_t type; // of the result
+    uint16_t args[3];
+} custom_step;
+
+// Operands: a tensor, the value to start with (a scalar of the result's type), and scalars that the
+// function uses. An element of the result is f(e_n, ... f(e_1, start)) over the elements e along
+// the folded axes, in row-major order. The values of f are numbered: its two parameters, the
+// scalars, then the steps.
+typedef struct custom_params {
+    uint32_t axes;   // as of reduce_params
+    uint32_t result; // the number of the value that f gives
+    uint32_t count;  // of steps
+    custom_step steps[];
+} custom_params;
+
+// A `call` has no parameters. Operands: the elements {results, elements of a fold}, the value to
+// start with, and the function (graph/function.h).
 
 // Nodes -----------------------------------------------------------------------------------------
 

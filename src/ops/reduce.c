@@ -6,8 +6,7 @@
 
 // Checks ------------------------------------------------------------------------------------
 
-// The bits of the axes to fold: those in the attribute `axes`, or all.
-static emlx_status folded_axes(const op_call *call, uint32_t *mask, emlx_error *err) {
+emlx_status folded_axes(const op_call *call, uint32_t *mask, emlx_error *err) {
     int32_t rank = operand_shape(call, 0)->rank;
     const emlx_attr *axes = attr_get(call, "axes");
     *mask = (1u << rank) - 1;
@@ -22,7 +21,7 @@ static emlx_status folded_axes(const op_call *call, uint32_t *mask, emlx_error *
     return EMLX_OK;
 }
 
-static void folded_shape(const emlx_shape *from, uint32_t mask, bool keep, emlx_shape *shape) {
+void folded_shape(const emlx_shape *from, uint32_t mask, bool keep, emlx_shape *shape) {
     shape->rank = 0;
     for (int32_t d = 0; d < from->rank; d++) {
         bool folded = mask >> d & 1;

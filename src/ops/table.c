@@ -25,6 +25,11 @@ ATTRS(attrs_arg_reduce, {"axis", EMLX_ATTR_INT, false}, {"tie_break", EMLX_ATTR_
 ATTRS(attrs_cumulative, {"axis", EMLX_ATTR_INT, true}, {"reverse", EMLX_ATTR_BOOL, false})
 ATTRS(attrs_window, {"window", EMLX_ATTR_INTS, true}, {"padding", EMLX_ATTR_INTS, false},
       {"strides", EMLX_ATTR_INTS, false}, {"window_dilations", EMLX_ATTR_INTS, false})
+ATTRS(attrs_custom, {"axes", EMLX_ATTR_INTS, false}, {"keep_axes", EMLX_ATTR_BOOL, false},
+      {"function", EMLX_ATTR_FUNCTION, true})
+ATTRS(attrs_custom_window, {"window", EMLX_ATTR_INTS, true}, {"padding", EMLX_ATTR_INTS, false},
+      {"strides", EMLX_ATTR_INTS, false}, {"window_dilations", EMLX_ATTR_INTS, false},
+      {"function", EMLX_ATTR_FUNCTION, true})
 ATTRS(attrs_window_scatter, {"window", EMLX_ATTR_INTS, true}, {"padding", EMLX_ATTR_INTS, false},
       {"strides", EMLX_ATTR_INTS, false})
 ATTRS(attrs_dot, {"contract_left", EMLX_ATTR_INTS, true}, {"batch_left", EMLX_ATTR_INTS, true},
@@ -91,7 +96,7 @@ const char *attr_text(const op_call *call, const char *name, const char *otherwi
 static const char *const kind_names[] = {
     [EMLX_ATTR_INT] = "an integer",     [EMLX_ATTR_INTS] = "a list of integers",
     [EMLX_ATTR_BOOL] = "true or false", [EMLX_ATTR_NUMBER] = "a number",
-    [EMLX_ATTR_TEXT] = "a name",
+    [EMLX_ATTR_TEXT] = "a name",        [EMLX_ATTR_FUNCTION] = "a function",
 };
 
 static bool attr_well_formed(const emlx_attr *attr) {
@@ -102,6 +107,7 @@ static bool attr_well_formed(const emlx_attr *attr) {
     case EMLX_ATTR_INTS: return attr->count <= 4 * EMLX_MAX_RANK && (attr->ints || !attr->count);
     case EMLX_ATTR_NUMBER: return attr->value.kind <= EMLX_NUMBER_COMPLEX;
     case EMLX_ATTR_TEXT: return attr->text != NULL;
+    case EMLX_ATTR_FUNCTION: return attr->function != NULL;
     }
     return false;
 }

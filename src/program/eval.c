@@ -101,6 +101,8 @@ static bool worth_keeping(emlx_tensor *t) {
     case PRIM_sort:
     case PRIM_scan:
     case PRIM_pick:
+    case PRIM_custom:
+    case PRIM_call:
     case PRIM_write: return true;
     case PRIM_map:
         if (t->evaluations > 0) return true;

@@ -72,7 +72,9 @@ static void find_last_uses(preparer *p) {
             p->last[resolve(p->form, k->steps[s].args[i])] = s;
     for (uint32_t i = 0; i < k->store_count; i++)
         p->last[resolve(p->form, k->stores[i].step)] = k->step_count;
-    if (k->kind == KERNEL_REDUCE) p->last[resolve(p->form, k->reduced)] = k->step_count;
+    bool folds = k->kind == KERNEL_REDUCE || k->kind == KERNEL_CUSTOM;
+    if (folds) p->last[resolve(p->form, k->reduced)] = k->step_count;
+    if (k->kind == KERNEL_CUSTOM) p->last[k->carry] = k->step_count;
 }
 
 // Steps whose elements never change during a run are computed once. A guard's alias of one is too.
@@ -81,7 +83,8 @@ static bool is_fixed(const preparer *p, const expr_step *s) {
     switch (s->kind) {
     case EXPR_CONST: return true;
     case EXPR_LOAD: return is_uniform_access(f, s->index);
-    case EXPR_IOTA: return false;
+    case EXPR_IOTA: return is_uniform_access(f, s->index);
+    case EXPR_CARRY: return false;
     default: break;
     }
     for (uint32_t i = 0; i < step_operands(s); i++)
@@ -285,6 +288,8 @@ static void make_fixed(tile_run *run) {
             splat(run, form, run->at[n], &run->call->constants[s->index]);
         else if (s->kind == EXPR_LOAD)
             splat(run, form, run->at[n], run->bases[s->index]);
+        else if (s->kind == EXPR_IOTA)
+            f->kernels->iota[s->type](run->at[n], f->kernel->accesses[s->index].offset, 0, f->tile);
         else
             run_function(run, n, f->tile);
     }
@@ -379,7 +384,7 @@ static void eval_step(tile_run *run, uint32_t n, int64_t first, const position *
     const tile_form *f = run->form;
     const expr_step *s = &f->kernel->steps[n];
     const step_form *form = &f->steps[n];
-    if (form->place == PLACE_FIXED) return;
+    if (form->place == PLACE_FIXED || s->kind == EXPR_CARRY) return;
     if (s->kind == EXPR_GUARD) check_guard(run, s, count);
     if (form->place == PLACE_ALIAS) {
         run->at[n] = run->at[form->alias];
