@@ -37,6 +37,13 @@ uint32_t draw(uint32_t below) {
     XX(F32, float)                                                                                 \
     XX(F64, double)
 
+// Whether C has the type; tensors of others come and go by way of f64.
+static bool has_elements(emlx_type type) {
+#define XX(name, ctype) || type == EMLX_##name
+    return false ELEMENT_TYPES(XX);
+#undef XX
+}
+
 double element_get(emlx_type type, const void *data, int64_t index) {
     switch (type) {
 #define XX(name, ctype)                                                                            \
@@ -58,7 +65,16 @@ void element_set(emlx_type type, void *data, int64_t index, double value) {
     }
 }
 
+emlx_tensor *as_type(emlx_tensor *t, emlx_type type) {
+    return apply_to("as_type", &t, 1, NULL, 0, type);
+}
+
 emlx_tensor *tensor_of(emlx_type type, const emlx_shape *shape, const double *values) {
+    if (!has_elements(type)) {
+        emlx_tensor *wide = tensor_of(EMLX_F64, shape, values), *narrow = as_type(wide, type);
+        emlx_tensor_release(wide);
+        return narrow;
+    }
     int64_t count = emlx_shape_count(shape);
     size_t size = (size_t)count * emlx_type_size(type);
     void *data = malloc(size + 1);
@@ -90,6 +106,13 @@ double *values_of(emlx_tensor *tensor) {
     const void *data;
     emlx_error err;
     assert_non_null(values);
+    if (!has_elements(emlx_tensor_type(tensor))) {
+        emlx_tensor *wide = as_type(tensor, EMLX_F64);
+        free(values);
+        values = values_of(wide);
+        emlx_tensor_release(wide);
+        return values;
+    }
     assert_ok(emlx_tensor_data(tensor, &data, &err), err);
     for (int64_t i = 0; i < count; i++) values[i] = element_get(emlx_tensor_type(tensor), data, i);
     return values;

@@ -143,8 +143,9 @@ static emlx_status place_step(preparer *p, uint32_t n, emlx_error *err) {
     } else if (form->fn != NULL && stores_directly(p, n, &form->access)) {
         form->place = PLACE_MEMORY;
     } else {
+        // What is carried from tile to tile shares its slot with nothing.
         form->place = PLACE_SLOT;
-        form->offset = take_slot(p);
+        form->offset = s->kind == EXPR_CARRY ? p->slot_count++ : take_slot(p);
     }
     // Only now, as a result must not overwrite an operand of another size.
     for (uint32_t i = 0; i < step_operands(s); i++) {
