@@ -156,10 +156,15 @@ defmodule EMLX.Call do
     names = for attribute <- attributes, do: attribute.name
 
     def block(%unquote(module){} = struct),
-      do: {unquote(name), struct |> Map.take(unquote(names)) |> Map.to_list()}
+      do: plain(unquote(name), struct |> Map.take(unquote(names)) |> Map.to_list())
   end
 
   def block(_struct), do: nil
+
+  # Attributes are numbers; where one is a tensor, Nx's own definition is used.
+  defp plain(name, attributes) do
+    unless Enum.any?(attributes, &match?({_name, %T{}}, &1)), do: {name, attributes}
+  end
 
   @doc "Raises that this version has no such operation."
   @spec missing(atom) :: no_return

@@ -152,9 +152,12 @@ typedef struct conv_params {
 
 // Operands: source, indices (s64, last axis of length `count`). Ascending axes of the source.
 // The result's shape is the indices' without the last axis, then the source's other axes.
+// `along` one axis, the indices have the result's shape instead, which differs from the source's in
+// that axis only: each index replaces that part of its own position.
 typedef struct gather_params {
     int32_t count;
     int32_t axes[EMLX_MAX_RANK];
+    int32_t along; // a truth value
 } gather_params;
 
 // Operands: target, indices (s64, {n, count}), updates ({n, other axes of the target, each of at

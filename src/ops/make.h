@@ -26,6 +26,8 @@ emlx_status make_done(maker *m, emlx_tensor *result, emlx_tensor **out);
 emlx_tensor *make_keep(maker *m, emlx_status status, emlx_tensor *t);
 emlx_tensor *make_node(maker *m, const node_spec *spec);
 
+// Another op of the table, without attributes, applied to up to three operands.
+emlx_tensor *make_op(maker *m, const char *name, emlx_type type, int operands, ...);
 // A scalar function of up to three operands (unused ones NULL), computed in `compute` and given
 // in `type`. Constant operands are converted here and now.
 emlx_tensor *make_map(maker *m, scalar_op op, emlx_type compute, emlx_type type, emlx_tensor *a,

@@ -206,6 +206,7 @@ emlx_status lower_dot(const op_call *call, const op_result *result, emlx_tensor 
     if (type_is_integer(type) &&
         (type_is_float(operand_type(call, 0)) || type_is_float(operand_type(call, 1))))
         type = EMLX_F64;
+    type = type_whole(type);
     maker m;
     make_start(&m, call, &result->shape, err);
     emlx_tensor *sides[2] = {make_cast(&m, call->in[0], type), make_cast(&m, call->in[1], type)};
@@ -237,8 +238,7 @@ emlx_status check_cumulative(const op_call *call, op_result *result, emlx_error 
 static emlx_type scan_type(reduce_kind kind, emlx_type fold) {
     bool narrow = type_is_float(fold) && type_size(fold) < sizeof(float);
     if (narrow) return kind == REDUCE_SUM || kind == REDUCE_PRODUCT ? EMLX_F64 : EMLX_F32;
-    if (type_table[fold].bits >= 8) return fold;
-    return type_class_of(fold) == CLASS_SIGNED ? EMLX_S8 : EMLX_U8;
+    return type_whole(fold);
 }
 
 emlx_status lower_cumulative(const op_call *call, const op_result *result, emlx_tensor **out,

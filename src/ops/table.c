@@ -22,6 +22,8 @@ ATTRS(attrs_padding, {"padding", EMLX_ATTR_INTS, true})
 ATTRS(attrs_reduce, {"axes", EMLX_ATTR_INTS, false}, {"keep_axes", EMLX_ATTR_BOOL, false})
 ATTRS(attrs_arg_reduce, {"axis", EMLX_ATTR_INT, false}, {"tie_break", EMLX_ATTR_TEXT, false},
       {"keep_axis", EMLX_ATTR_BOOL, false})
+ATTRS(attrs_all_close, {"equal_nan", EMLX_ATTR_BOOL, false}, {"rtol", EMLX_ATTR_NUMBER, false},
+      {"atol", EMLX_ATTR_NUMBER, false})
 ATTRS(attrs_cumulative, {"axis", EMLX_ATTR_INT, true}, {"reverse", EMLX_ATTR_BOOL, false})
 ATTRS(attrs_window, {"window", EMLX_ATTR_INTS, true}, {"padding", EMLX_ATTR_INTS, false},
       {"strides", EMLX_ATTR_INTS, false}, {"window_dilations", EMLX_ATTR_INTS, false})

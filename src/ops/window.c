@@ -282,9 +282,7 @@ emlx_status lower_window_scatter(const op_call *call, const op_result *result, e
     windows w;
     TRY(find_windows(call, &w, err));
     emlx_type compared = compared_type(call), compute = type_compute(compared);
-    emlx_type added = result->type;
-    if (type_table[added].bits < 8)
-        added = type_class_of(added) == CLASS_SIGNED ? EMLX_S8 : EMLX_U8; // sums wrap at the end
+    emlx_type added = type_whole(result->type);
     maker m;
     make_start(&m, call, &result->shape, err);
     emlx_tensor *t = make_cast(&m, make_cast(&m, call->in[0], compared), compute);
