@@ -4,7 +4,7 @@
 
 static const char *const kind_names[] = {
     [EMLX_ATTR_INT] = "int",       [EMLX_ATTR_INTS] = "ints", [EMLX_ATTR_BOOL] = "bool",
-    [EMLX_ATTR_NUMBER] = "number", [EMLX_ATTR_TEXT] = "text",
+    [EMLX_ATTR_NUMBER] = "number", [EMLX_ATTR_TEXT] = "text", [EMLX_ATTR_FUNCTION] = "function",
 };
 
 static void print_op(const emlx_op *op) {

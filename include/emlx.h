@@ -225,8 +225,11 @@ typedef enum emlx_attr_kind {
     EMLX_ATTR_INTS,   // a list of integers
     EMLX_ATTR_BOOL,   // value.s is 0 or 1
     EMLX_ATTR_NUMBER, // value
-    EMLX_ATTR_TEXT    // one of a few names
+    EMLX_ATTR_TEXT,   // one of a few names
+    EMLX_ATTR_FUNCTION
 } emlx_attr_kind;
+
+typedef struct emlx_function emlx_function;
 
 // A named attribute of an op call. Only the fields of its kind are read.
 typedef struct emlx_attr {
@@ -236,6 +239,7 @@ typedef struct emlx_attr {
     const int64_t *ints;
     size_t count;
     const char *text;
+    emlx_function *function;
 } emlx_attr;
 
 // The ops in the table's order; NULL past the last.
@@ -296,6 +300,11 @@ EMLX_API emlx_status emlx_block_while(emlx_block *block, emlx_block *condition, 
                                       emlx_error *err);
 EMLX_API emlx_status emlx_block_output(emlx_block *block, const char *name, uint32_t value,
                                        emlx_error *err);
+// A function, as ops like `reduce` take one, from a block with one output. Takes the block over, on
+// failure too.
+EMLX_API emlx_status emlx_function_new(emlx_block *block, emlx_function **out, emlx_error *err);
+EMLX_API emlx_function *emlx_function_retain(emlx_function *function);
+EMLX_API void emlx_function_release(emlx_function *function);
 // Type and shape of a value; NULL when there is no such value.
 EMLX_API const emlx_shape *emlx_block_shape(const emlx_block *block, uint32_t value,
                                             emlx_type *type);

@@ -20,9 +20,6 @@ typedef struct reader {
     int nesting;
 } reader;
 
-static emlx_status read_block(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_block **out,
-                              emlx_error *err);
-
 static emlx_status expected(emlx_error *err, const char *what) {
     return nif_fail(err, EMLX_INVALID, "a program %s", what);
 }
@@ -124,12 +121,16 @@ static emlx_status read_op(reader *to, const ERL_NIF_TERM *parts, emlx_error *er
     value_list operands;
     uint32_t value;
     TRY(op_get(to->env, parts[0], &op, err));
-    TRY(read_attrs(to->env, op, parts[2], &attrs, err));
     TRY(read_result_type(to->env, parts[3], &type, err));
-    emlx_status status = read_values(to->env, parts[1], &operands, err);
-    if (status == EMLX_OK)
-        status = emlx_block_apply(to->block, op_core(op), operands.items, operands.count,
-                                  attrs.items, attrs.count, type, &value, err);
+    emlx_status status = read_attrs(to->env, op, parts[2], to->nesting, &attrs, err);
+    if (status == EMLX_OK) status = read_values(to->env, parts[1], &operands, err);
+    if (status != EMLX_OK) {
+        attrs_clear(&attrs);
+        return status;
+    }
+    status = emlx_block_apply(to->block, op_core(op), operands.items, operands.count, attrs.items,
+                              attrs.count, type, &value, err);
+    attrs_clear(&attrs);
     value_list_free(&operands);
     return status;
 }
@@ -161,7 +162,7 @@ static emlx_status read_blocks(reader *to, ERL_NIF_TERM term, block_list *list, 
     if (list->items == NULL) return no_memory(err);
     ERL_NIF_TERM head;
     while (enif_get_list_cell(to->env, term, &head, &term)) {
-        TRY(read_block(to->env, head, to->nesting + 1, &list->items[list->count], err));
+        TRY(block_read(to->env, head, to->nesting + 1, &list->items[list->count], err));
         list->count++;
     }
     return EMLX_OK;
@@ -188,8 +189,8 @@ static emlx_status read_while(reader *to, const ERL_NIF_TERM *parts, emlx_error 
     value_list state;
     uint32_t first;
     emlx_status status = read_values(to->env, parts[3], &state, err);
-    if (status == EMLX_OK) status = read_block(to->env, parts[1], to->nesting + 1, &condition, err);
-    if (status == EMLX_OK) status = read_block(to->env, parts[2], to->nesting + 1, &body, err);
+    if (status == EMLX_OK) status = block_read(to->env, parts[1], to->nesting + 1, &condition, err);
+    if (status == EMLX_OK) status = block_read(to->env, parts[2], to->nesting + 1, &body, err);
     if (status == EMLX_OK)
         status =
             emlx_block_while(to->block, condition, body, state.items, state.count, &first, err);
@@ -226,8 +227,8 @@ static emlx_status fill_block(reader *to, ERL_NIF_TERM term, emlx_error *err) {
     return read_each(to, parts[2], read_output, err);
 }
 
-static emlx_status read_block(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_block **out,
-                              emlx_error *err) {
+emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_block **out,
+                       emlx_error *err) {
     reader to = {env, NULL, nesting};
     TRY(emlx_block_new(&to.block, err));
     emlx_status status = fill_block(&to, term, err);
@@ -236,8 +237,4 @@ static emlx_status read_block(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, em
     else
         emlx_block_release(to.block);
     return status;
-}
-
-emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, emlx_block **out, emlx_error *err) {
-    return read_block(env, term, 0, out, err);
 }

@@ -38,6 +38,7 @@ void nif_report(emlx_error *err, emlx_status code, const char *format, ...)
     XX(neg_infinity)                                                                               \
     XX(tensor)                                                                                     \
     XX(cond)                                                                                       \
+    XX(function)                                                                                   \
     XX(ints)                                                                                       \
     XX(number)                                                                                     \
     XX(text)
@@ -131,7 +132,7 @@ ERL_NIF_TERM make_ops(ErlNifEnv *env);
 
 enum { MAX_ATTRS = 16, MAX_ATTR_INTS = 512, MAX_TEXT = 32 };
 
-// The attributes of a call, with room for what they point to.
+// The attributes of a call, with room for what they point to; to be cleared.
 typedef struct attr_list {
     emlx_attr items[MAX_ATTRS];
     size_t count;
@@ -140,9 +141,11 @@ typedef struct attr_list {
     char texts[MAX_ATTRS][MAX_TEXT];
 } attr_list;
 
-// Reads a keyword list. An attribute that is nil counts as not given.
-emlx_status read_attrs(ErlNifEnv *env, const nif_op *op, ERL_NIF_TERM term, attr_list *attrs,
-                       emlx_error *err);
+// Reads a keyword list. An attribute that is nil counts as not given. Functions are blocks, nested
+// one deeper than `nesting`.
+emlx_status read_attrs(ErlNifEnv *env, const nif_op *op, ERL_NIF_TERM term, int nesting,
+                       attr_list *attrs, emlx_error *err);
+void attrs_clear(attr_list *attrs);
 
 // Answers that come later ---------------------------------------------------------------------
 
@@ -175,8 +178,9 @@ void task_start(task *task);
 // Starts the threads, once.
 bool queue_load(void);
 
-// Reads a block from the term that EMLX.Program describes.
-emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, emlx_block **out, emlx_error *err);
+// Reads a block from the term that EMLX.Program describes; `nesting` blocks are around it.
+emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_block **out,
+                       emlx_error *err);
 
 // The functions that Elixir sees --------------------------------------------------------------
 

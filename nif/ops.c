@@ -73,11 +73,10 @@ const emlx_op *op_core(const nif_op *op) { return op->op; }
 // The table as terms --------------------------------------------------------------------------
 
 static ERL_NIF_TERM make_attrs(ErlNifEnv *env, const emlx_op *op) {
-    const ERL_NIF_TERM kinds[] = {[EMLX_ATTR_INT] = atoms.int_,
-                                  [EMLX_ATTR_INTS] = atoms.ints,
-                                  [EMLX_ATTR_BOOL] = atoms.bool_,
-                                  [EMLX_ATTR_NUMBER] = atoms.number,
-                                  [EMLX_ATTR_TEXT] = atoms.text};
+    const ERL_NIF_TERM kinds[] = {
+        [EMLX_ATTR_INT] = atoms.int_,   [EMLX_ATTR_INTS] = atoms.ints,
+        [EMLX_ATTR_BOOL] = atoms.bool_, [EMLX_ATTR_NUMBER] = atoms.number,
+        [EMLX_ATTR_TEXT] = atoms.text,  [EMLX_ATTR_FUNCTION] = atoms.function};
     ERL_NIF_TERM items[MAX_ATTRS];
     const char *name;
     emlx_attr_kind kind;
@@ -185,8 +184,15 @@ static bool read_name(ErlNifEnv *env, ERL_NIF_TERM term, char *text, emlx_attr *
     return enif_get_atom(env, term, text, MAX_TEXT, ERL_NIF_LATIN1) > 0;
 }
 
+static emlx_status read_function(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_attr *out,
+                                 emlx_error *err) {
+    emlx_block *block;
+    TRY(block_read(env, term, nesting + 1, &block, err));
+    return emlx_function_new(block, &out->function, err);
+}
+
 static emlx_status read_attr(ErlNifEnv *env, const nif_op *op, const nif_attr *attr,
-                             ERL_NIF_TERM term, attr_list *attrs, emlx_error *err) {
+                             ERL_NIF_TERM term, int nesting, attr_list *attrs, emlx_error *err) {
     ErlNifSInt64 whole;
     if (attrs->count == MAX_ATTRS)
         return nif_fail(err, EMLX_INVALID, "%s: an attribute is given twice", emlx_op_name(op->op));
@@ -211,6 +217,7 @@ static emlx_status read_attr(ErlNifEnv *env, const nif_op *op, const nif_attr *a
         if (!read_name(env, term, attrs->texts[attrs->count], out))
             return wrong(op, attr, "an atom", err);
         break;
+    case EMLX_ATTR_FUNCTION: TRY(read_function(env, term, nesting, out, err)); break;
     }
     attrs->count++;
     return EMLX_OK;
@@ -222,8 +229,12 @@ static const nif_attr *find_attr(const nif_op *op, ERL_NIF_TERM atom) {
     return NULL;
 }
 
-emlx_status read_attrs(ErlNifEnv *env, const nif_op *op, ERL_NIF_TERM term, attr_list *attrs,
-                       emlx_error *err) {
+void attrs_clear(attr_list *attrs) {
+    for (size_t i = 0; i < attrs->count; i++) emlx_function_release(attrs->items[i].function);
+}
+
+emlx_status read_attrs(ErlNifEnv *env, const nif_op *op, ERL_NIF_TERM term, int nesting,
+                       attr_list *attrs, emlx_error *err) {
     ERL_NIF_TERM head;
     int arity;
     const ERL_NIF_TERM *pair;
@@ -236,7 +247,7 @@ emlx_status read_attrs(ErlNifEnv *env, const nif_op *op, ERL_NIF_TERM term, attr
         if (pair[1] == atoms.nil) continue;
         const nif_attr *attr = find_attr(op, pair[0]);
         if (attr != NULL) {
-            TRY(read_attr(env, op, attr, pair[1], attrs, err));
+            TRY(read_attr(env, op, attr, pair[1], nesting, attrs, err));
             continue;
         }
         enif_get_atom(env, pair[0], name, sizeof name, ERL_NIF_LATIN1);

@@ -16,7 +16,7 @@ static ERL_NIF_TERM run_compile(task *task) {
     emlx_error err;
     emlx_block *block;
     emlx_program *program = NULL;
-    emlx_status status = block_read(env, task->term, &block, &err);
+    emlx_status status = block_read(env, task->term, 0, &block, &err);
     if (status == EMLX_OK)
         status = emlx_program_compile(block, task->device->device, &program, &err);
     return finish(env, status, program, &err);
@@ -26,7 +26,7 @@ static ERL_NIF_TERM run_save(task *task) {
     ErlNifEnv *env = task->to->env;
     emlx_error err;
     emlx_block *block;
-    emlx_status status = block_read(env, task->term, &block, &err);
+    emlx_status status = block_read(env, task->term, 0, &block, &err);
     if (status == EMLX_OK) {
         status = emlx_block_save(block, task->path, &err);
         emlx_block_release(block);

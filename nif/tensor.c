@@ -148,10 +148,13 @@ static emlx_status apply(ErlNifEnv *env, const ERL_NIF_TERM argv[], const tensor
     TRY(op_get(env, argv[0], &op, err));
     *count = emlx_op_results(op_core(op));
     if (argv[1] != atoms.nil) TRY(device_get(env, argv[1], &device, err));
-    TRY(read_attrs(env, op, argv[3], &attrs, err));
     TRY(read_result_type(env, argv[4], &type, err));
-    return emlx_apply(op_core(op), device == NULL ? NULL : device->device, operands->items,
-                      operands->count, attrs.items, attrs.count, type, out, err);
+    emlx_status status = read_attrs(env, op, argv[3], 0, &attrs, err);
+    if (status == EMLX_OK)
+        status = emlx_apply(op_core(op), device == NULL ? NULL : device->device, operands->items,
+                            operands->count, attrs.items, attrs.count, type, out, err);
+    attrs_clear(&attrs);
+    return status;
 }
 
 // One tensor, or a tuple of several. Takes all over, on failure too.

@@ -37,6 +37,18 @@ uint32_t draw(uint32_t below) {
     XX(F32, float)                                                                                 \
     XX(F64, double)
 
+// The type of an element's parts, and how many of them an array has.
+static emlx_type part_of(emlx_type type) {
+    return type == EMLX_C64 ? EMLX_F32 : type == EMLX_C128 ? EMLX_F64 : type;
+}
+
+// Whether C has the type; tensors of others come and go by way of f64.
+static bool has_elements(emlx_type type) {
+#define XX(name, ctype) || part_of(type) == EMLX_##name
+    return false ELEMENT_TYPES(XX);
+#undef XX
+}
+
 double element_get(emlx_type type, const void *data, int64_t index) {
     switch (type) {
 #define XX(name, ctype)                                                                            \
@@ -58,16 +70,20 @@ void element_set(emlx_type type, void *data, int64_t index, double value) {
     }
 }
 
-// The type of an element's parts, and how many of them an array has.
-static emlx_type part_of(emlx_type type) {
-    return type == EMLX_C64 ? EMLX_F32 : type == EMLX_C128 ? EMLX_F64 : type;
-}
-
 int64_t number_count(emlx_type type, const emlx_shape *shape) {
     return emlx_shape_count(shape) * (part_of(type) == type ? 1 : 2);
 }
 
+emlx_tensor *as_type(emlx_tensor *t, emlx_type type) {
+    return apply_to("as_type", &t, 1, NULL, 0, type);
+}
+
 emlx_tensor *tensor_of(emlx_type type, const emlx_shape *shape, const double *values) {
+    if (!has_elements(type)) {
+        emlx_tensor *wide = tensor_of(EMLX_F64, shape, values), *narrow = as_type(wide, type);
+        emlx_tensor_release(wide);
+        return narrow;
+    }
     int64_t count = number_count(type, shape);
     size_t size = (size_t)emlx_shape_count(shape) * emlx_type_size(type);
     void *data = malloc(size + 1);
@@ -100,6 +116,13 @@ double *values_of(emlx_tensor *tensor) {
     const void *data;
     emlx_error err;
     assert_non_null(values);
+    if (!has_elements(emlx_tensor_type(tensor))) {
+        emlx_tensor *wide = as_type(tensor, EMLX_F64);
+        free(values);
+        values = values_of(wide);
+        emlx_tensor_release(wide);
+        return values;
+    }
     assert_ok(emlx_tensor_data(tensor, &data, &err), err);
     for (int64_t i = 0; i < count; i++) values[i] = element_get(part_of(type), data, i);
     return values;

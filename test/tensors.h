@@ -17,7 +17,7 @@ int close_test_device(void **state);
 void draw_seed(uint64_t seed);
 uint32_t draw(uint32_t below);
 
-// The number at `index` of an array of `type`, and storing one there; bf16 and f16 excepted.
+// The number at `index` of an array of `type`, and storing one there; for types that C has.
 double element_get(emlx_type type, const void *data, int64_t index);
 void element_set(emlx_type type, void *data, int64_t index, double value);
 
@@ -27,6 +27,7 @@ int64_t number_count(emlx_type type, const emlx_shape *shape);
 // A tensor of small whole numbers and, for floats, fractions.
 emlx_tensor *random_tensor(emlx_type type, const emlx_shape *shape, int low, int high);
 emlx_tensor *tensor_of(emlx_type type, const emlx_shape *shape, const double *values);
+emlx_tensor *as_type(emlx_tensor *t, emlx_type type);
 // The elements, computed; to be freed.
 double *values_of(emlx_tensor *tensor);
 

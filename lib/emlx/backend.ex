@@ -35,7 +35,7 @@ defmodule EMLX.Backend do
   @type ref :: {atom, reference}
   @type t :: %__MODULE__{ref: ref, shape: tuple, type: Nx.Type.t(), data: nil}
 
-  alias EMLX.{Call, Native, Ops, Types}
+  alias EMLX.{Call, Expr, Native, Ops, Types}
   alias __MODULE__, as: B
   alias Nx.Tensor, as: T
 
@@ -146,6 +146,46 @@ defmodule EMLX.Backend do
     else
       document
     end
+  end
+
+  ## Functions
+  #
+  # A function that is given to a fold is traced into expressions, which the fold then has
+  # inside. One that cannot be, as it looks at values, is called for each element.
+
+  @impl true
+  def reduce(out, tensor, start, options, fun),
+    do: fold(:reduce, out, [tensor, start, options], tensor.type, fun)
+
+  @impl true
+  def window_reduce(out, tensor, start, window, options, fun),
+    do: fold(:window_reduce, out, [tensor, start, window, options], out.type, fun)
+
+  defp fold(op, out, [tensor, start | rest] = arguments, type, fun) do
+    case trace(&as_tensor(fun.(&1, &2), out.type), [type, out.type], device_of([tensor, start])) do
+      {:ok, block} ->
+        run(op, out, arguments ++ [block])
+
+      :error ->
+        [tensor, start] = Enum.map([tensor, start], &Nx.backend_copy(&1, Nx.BinaryBackend))
+        fun = &call(fun, value(&1, type), value(&2, out.type), out.type)
+        result = apply(Nx.BinaryBackend, op, [out, tensor, start | rest] ++ [fun])
+        Nx.backend_transfer(result, {__MODULE__, device: device_of(arguments)})
+    end
+  end
+
+  defp call(fun, x, acc, type),
+    do: fun.(x, acc) |> as_tensor(type) |> Nx.backend_copy(Nx.BinaryBackend)
+
+  defp value(x, type), do: x |> as_tensor(type) |> Nx.as_type(type)
+
+  defp as_tensor(%T{} = tensor, _type), do: tensor
+  defp as_tensor(number, type), do: Nx.tensor(number, type: type, backend: Nx.BinaryBackend)
+
+  defp trace(fun, types, device) do
+    {:ok, Expr.trace(fun, types, device: device)}
+  rescue
+    _ -> :error
   end
 
   ## Blocks

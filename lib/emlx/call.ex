@@ -28,7 +28,9 @@ defmodule EMLX.Call do
         :put_slice,
         :gather,
         :indexed_add,
-        :indexed_put
+        :indexed_put,
+        :reduce,
+        :window_reduce
       ]
 
   callbacks = Nx.Backend.behaviour_info(:callbacks)
@@ -131,6 +133,14 @@ defmodule EMLX.Call do
     {[tensor, source, init], [window: window] ++ options}
   end
 
+  def new(:reduce, _out, [tensor, start, options, fun]),
+    do: {[tensor, start], [function: fun] ++ Keyword.take(options, [:axes, :keep_axes])}
+
+  def new(:window_reduce, _out, [tensor, start, window, options, fun]) do
+    options = Keyword.take(options, @window_options)
+    {[tensor, start], [function: fun, window: window] ++ options}
+  end
+
   def new(name, _out, _arguments), do: missing(name)
 
   @doc """
@@ -149,10 +159,15 @@ defmodule EMLX.Call do
     names = for attribute <- attributes, do: attribute.name
 
     def block(%unquote(module){} = struct),
-      do: {unquote(name), struct |> Map.take(unquote(names)) |> Map.to_list()}
+      do: plain(unquote(name), struct |> Map.take(unquote(names)) |> Map.to_list())
   end
 
   def block(_struct), do: nil
+
+  # Attributes are numbers; where one is a tensor, Nx's own definition is used.
+  defp plain(name, attributes) do
+    unless Enum.any?(attributes, &match?({_name, %T{}}, &1)), do: {name, attributes}
+  end
 
   @doc "Raises that this version has no such operation."
   @spec missing(atom) :: no_return

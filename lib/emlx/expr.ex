@@ -54,6 +54,19 @@ defmodule EMLX.Expr do
     {block, indices}
   end
 
+  @doc """
+  Traces a function of scalars of the given types into a block, as ops take one.
+
+  Options are those of `flatten/2`.
+  """
+  @spec trace(function, [Nx.Type.t()], keyword) :: block
+  def trace(fun, types, options) do
+    params = Enum.map(types, &Nx.template({}, &1))
+    expr = Nx.Defn.debug_expr_apply(fun, params)
+    {block, _indices} = flatten(expr, [keep: Enum.map(params, &spec/1)] ++ options)
+    block
+  end
+
   # A composite that the tree functions can walk; they know no lists.
   defp outputs_tuple(outputs), do: List.to_tuple(outputs)
 
@@ -198,9 +211,18 @@ defmodule EMLX.Expr do
   defp build(%T{data: %Expr{op: op, args: args}} = tensor, scopes) do
     unless Ops.member?(op), do: Call.missing(op)
     {operands, attributes} = Call.new(op, %{tensor | shape: shape(tensor)}, static(op, args))
-    {values, scopes} = emit_all(operands, scopes)
+    {values, [scope | _] = scopes} = emit_all(operands, scopes)
+    attributes = Enum.map(attributes, &function(&1, scope.env))
     add({op, values, attributes, Types.to_native(tensor.type)}, scopes)
   end
+
+  # The result of a function may have another type than the fold.
+  defp function({name, %T{type: type, data: %Expr{op: :fun, args: [params, body, _]}}}, env) do
+    body = if body.type == type, do: body, else: Nx.as_type(body, type)
+    {name, closed_block([body], Enum.map(params, &spec/1), env)}
+  end
+
+  defp function(attribute, _env), do: attribute
 
   # Constant starts make a slice a view.
   defp static(op, [tensor, starts | rest]) when op in [:slice, :put_slice] do

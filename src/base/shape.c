@@ -93,3 +93,16 @@ bool shape_broadcast(const emlx_shape *a, const emlx_shape *b, emlx_shape *out) 
     *out = made;
     return true;
 }
+
+emlx_status shape_bad_index(const emlx_shape *shape, const int32_t *axes, int32_t count,
+                            int32_t which, int64_t index, emlx_error *err) {
+    char text[SHAPE_TEXT];
+    emlx_shape front = {.rank = shape->rank};
+    for (int32_t d = 0, indexed = 0; d < shape->rank; d++) {
+        bool is_indexed = indexed < count && axes[indexed] == d;
+        front.dims[is_indexed ? indexed : count + d - indexed] = shape->dims[d];
+        indexed += is_indexed;
+    }
+    return error_set(err, EMLX_OUT_OF_BOUNDS, "index %lld is out of bounds for axis %d in shape %s",
+                     (long long)index, which, shape_print(&front, text));
+}

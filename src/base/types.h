@@ -26,6 +26,12 @@ static inline bool type_is_complex(emlx_type t) { return type_class_of(t) == CLA
 static inline bool type_is_integer(emlx_type t) { return type_class_of(t) <= CLASS_SIGNED; }
 // The type whose values kernels hold for `t`: f32 for the narrow floats, `t` itself otherwise.
 static inline emlx_type type_compute(emlx_type t) { return (emlx_type)type_table[t].compute; }
+// The integer type of 8 bits for narrower ones, `t` itself otherwise. What is computed in it wraps
+// to the width of `t` when it is cast back.
+static inline emlx_type type_whole(emlx_type t) {
+    if (type_table[t].bits >= 8) return t;
+    return type_class_of(t) == CLASS_SIGNED ? EMLX_S8 : EMLX_U8;
+}
 
 // Nx's rules for result types.
 emlx_type type_merge(emlx_type a, emlx_type b); // of two tensors

@@ -28,7 +28,9 @@
     XX(sort)     /* values or their order along an axis */                                         \
     XX(scan)     /* a running fold along an axis */                                                \
     XX(pick)     /* the position of each window's winner */                                        \
-    XX(routine)  /* a numerical routine applied to each element of a batch */
+    XX(routine)  /* a numerical routine applied to each element of a batch */                      \
+    XX(custom)   /* a fold over axes with a function of scalars */                                 \
+    XX(call)     /* the same with a function that has to be called for each element */
 
 typedef enum primitive {
 #define XX(name) PRIM_##name,
@@ -156,9 +158,12 @@ typedef struct conv_params {
 
 // Operands: source, indices (s64, last axis of length `count`). Ascending axes of the source.
 // The result's shape is the indices' without the last axis, then the source's other axes.
+// `along` one axis, the indices have the result's shape instead, which differs from the source's in
+// that axis only: each index replaces that part of its own position.
 typedef struct gather_params {
     int32_t count;
     int32_t axes[EMLX_MAX_RANK];
+    int32_t along; // a truth value
 } gather_params;
 
 // Operands: target, indices (s64, {n, count}), updates ({n, other axes of the target, each of at
@@ -228,6 +233,26 @@ typedef struct routine_params {
     int64_t flags;
     double tolerance; // svd: singular values up to this part of the largest are zero
 } routine_params;
+// A step of a function of scalars: a `map` of earlier values.
+typedef struct custom_step {
+    map_params map;
+    uint8_t type; // of the result
+    uint16_t args[3];
+} custom_step;
+
+// Operands: a tensor, the value to start with (a scalar of the result's type), and scalars that the
+// function uses. An element of the result is f(e_n, ... f(e_1, start)) over the elements e along
+// the folded axes, in row-major order. The values of f are numbered: its two parameters, the
+// scalars, then the steps.
+typedef struct custom_params {
+    uint32_t axes;   // as of reduce_params
+    uint32_t result; // the number of the value that f gives
+    uint32_t count;  // of steps
+    custom_step steps[];
+} custom_params;
+
+// A `call` has no parameters. Operands: the elements {results, elements of a fold}, the value to
+// start with, and the function (graph/function.h).
 
 // Nodes -----------------------------------------------------------------------------------------
 

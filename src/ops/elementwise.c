@@ -230,6 +230,8 @@ emlx_status lower_bitcast(const op_call *call, const op_result *result, emlx_ten
     if (type_is_complex(result->type))
         return error_set(err, EMLX_INVALID, "there is no %s of other bits",
                          emlx_type_name(result->type));
+    // In the byte that holds them, narrow elements are extended by their sign.
+    if (emlx_type_bits(from) < 8) return lower_as_type(call, result, out, err);
     return one_map(call, result, SCALAR_bitcast, from, out, err);
 }
 

@@ -47,21 +47,43 @@ emlx_status check_gather(const op_call *call, op_result *result, emlx_error *err
     return emlx_shape_make(dims, rank, &result->shape, err);
 }
 
+static emlx_status check_along(const op_call *call, int64_t axis, emlx_error *err) {
+    int32_t rank = operand_shape(call, 0)->rank;
+    if (!type_is_integer(operand_type(call, 1)))
+        return error_set(err, EMLX_INVALID, "indices must be integers, got %s",
+                         emlx_type_name(operand_type(call, 1)));
+    if (axis >= 0 && axis < rank) return EMLX_OK;
+    return error_set(err, EMLX_INVALID, "axis %lld is outside of rank %d", (long long)axis, rank);
+}
+
 emlx_status check_take(const op_call *call, op_result *result, emlx_error *err) {
     const emlx_shape *source = operand_shape(call, 0), *indices = operand_shape(call, 1);
     int64_t axis = attr_int(call, "axis", 0), dims[2 * EMLX_MAX_RANK];
     size_t rank = 0;
-    if (!type_is_integer(operand_type(call, 1)))
-        return error_set(err, EMLX_INVALID, "indices must be integers, got %s",
-                         emlx_type_name(operand_type(call, 1)));
-    if (axis < 0 || axis >= source->rank)
-        return error_set(err, EMLX_INVALID, "axis %lld is outside of rank %d", (long long)axis,
-                         source->rank);
+    TRY(check_along(call, axis, err));
     for (int32_t d = 0; d < axis; d++) dims[rank++] = source->dims[d];
     for (int32_t d = 0; d < indices->rank; d++) dims[rank++] = indices->dims[d];
     for (int32_t d = (int32_t)axis + 1; d < source->rank; d++) dims[rank++] = source->dims[d];
     result->type = operand_type(call, 0);
     return emlx_shape_make(dims, rank, &result->shape, err);
+}
+
+emlx_status check_take_along_axis(const op_call *call, op_result *result, emlx_error *err) {
+    const emlx_shape *source = operand_shape(call, 0), *indices = operand_shape(call, 1);
+    int64_t axis = attr_int(call, "axis", 0);
+    char a[SHAPE_TEXT], b[SHAPE_TEXT];
+    TRY(check_along(call, axis, err));
+    bool fits = source->rank == indices->rank;
+    for (int32_t d = 0; d < source->rank && fits; d++)
+        fits = d == axis || source->dims[d] == indices->dims[d];
+    if (!fits)
+        return error_set(err, EMLX_INVALID,
+                         "the indices %s and the operand %s differ in more than "
+                         "axis %lld",
+                         shape_print(indices, a), shape_print(source, b), (long long)axis);
+    result->type = operand_type(call, 0);
+    result->shape = *indices;
+    return EMLX_OK;
 }
 
 emlx_status check_scatter(const op_call *call, op_result *result, emlx_error *err) {
@@ -114,56 +136,44 @@ emlx_status check_argsort(const op_call *call, op_result *result, emlx_error *er
 
 // The indexed axes of an operand, ascending.
 typedef struct indexed {
-    const int64_t *axes;
-    size_t count;
+    int32_t count;
+    int32_t axes[EMLX_MAX_RANK];
 } indexed;
 
 static indexed indexed_axes(const op_call *call) {
     const emlx_attr *axes = attr_get(call, "axes");
-    return (indexed){axes->ints, axes->count};
-}
-
-static emlx_status bad_index(const op_call *call, indexed axes, int64_t index, size_t which,
-                             emlx_error *err) {
-    const emlx_shape *target = operand_shape(call, 0);
-    char text[SHAPE_TEXT];
-    emlx_shape front = {.rank = target->rank};
-    int32_t at = 0;
-    uint32_t used = 0;
-    for (size_t i = 0; i < axes.count; i++) {
-        front.dims[at++] = target->dims[axes.axes[i]];
-        used |= 1u << axes.axes[i];
-    }
-    for (int32_t d = 0; d < target->rank; d++)
-        if (!(used >> d & 1)) front.dims[at++] = target->dims[d];
-    return error_set(err, EMLX_OUT_OF_BOUNDS,
-                     "index %lld is out of bounds for axis %zu in shape %s", (long long)index,
-                     which, shape_print(&front, text));
+    indexed out = {.count = (int32_t)axes->count};
+    for (size_t i = 0; i < axes->count; i++) out.axes[i] = (int32_t)axes->ints[i];
+    return out;
 }
 
 // Reports a bad index at once when the indices are known. The others are checked by the engine.
-static emlx_status check_known(const op_call *call, indexed axes, emlx_error *err) {
+// Along an axis, all axes count as indexed.
+static emlx_status check_known(const op_call *call, const indexed *axes, bool along,
+                               emlx_error *err) {
     const emlx_tensor *indices = call->in[1];
+    const emlx_shape *target = operand_shape(call, 0);
     emlx_type type = emlx_tensor_type(indices);
     const void *data;
     size_t count;
     scalar_value room;
     if (!known_values(indices, CHECKED_NOW, &data, &count, &room)) return EMLX_OK;
     bool constant = indices->primitive == PRIM_constant;
-    for (size_t i = 0; i < (constant ? axes.count : count); i++) {
+    for (size_t i = 0; i < (constant ? (size_t)axes->count : count); i++) {
         const char *at = (const char *)data + (constant ? 0 : i * type_size(type));
         emlx_number n = type_load(type, at);
-        size_t which = i % axes.count;
-        uint64_t length = (uint64_t)operand_shape(call, 0)->dims[axes.axes[which]];
-        if (n.as.u >= length) return bad_index(call, axes, n.as.s, which, err);
+        int32_t which = (int32_t)(i % (size_t)axes->count);
+        if (n.as.u < (uint64_t)target->dims[axes->axes[which]]) continue;
+        if (along) return shape_bad_index(target, NULL, 0, axes->axes[0], n.as.s, err);
+        return shape_bad_index(target, axes->axes, axes->count, which, n.as.s, err);
     }
     return EMLX_OK;
 }
 
-static emlx_tensor *make_gather(maker *m, emlx_tensor *source, emlx_tensor *indices, indexed axes,
-                                const emlx_shape *shape) {
-    gather_params params = {.count = (int32_t)axes.count};
-    for (size_t i = 0; i < axes.count; i++) params.axes[i] = (int32_t)axes.axes[i];
+static emlx_tensor *make_gather(maker *m, emlx_tensor *source, emlx_tensor *indices,
+                                const indexed *axes, bool along, const emlx_shape *shape) {
+    gather_params params = {.count = axes->count, .along = along};
+    memcpy(params.axes, axes->axes, sizeof params.axes);
     emlx_tensor *inputs[2] = {source, make_cast(m, indices, EMLX_S64)};
     if (m->status != EMLX_OK) return NULL;
     node_spec spec = {.primitive = PRIM_gather,
@@ -178,10 +188,21 @@ static emlx_tensor *make_gather(maker *m, emlx_tensor *source, emlx_tensor *indi
 
 emlx_status lower_gather(const op_call *call, const op_result *result, emlx_tensor **out,
                          emlx_error *err) {
-    TRY(check_known(call, indexed_axes(call), err));
+    indexed axes = indexed_axes(call);
+    TRY(check_known(call, &axes, false, err));
     maker m;
     make_start(&m, call, &result->shape, err);
-    emlx_tensor *t = make_gather(&m, call->in[0], call->in[1], indexed_axes(call), &result->shape);
+    emlx_tensor *t = make_gather(&m, call->in[0], call->in[1], &axes, false, &result->shape);
+    return make_done(&m, make_cast(&m, t, result->type), out);
+}
+
+emlx_status lower_take_along_axis(const op_call *call, const op_result *result, emlx_tensor **out,
+                                  emlx_error *err) {
+    indexed axes = {.count = 1, .axes = {(int32_t)attr_int(call, "axis", 0)}};
+    TRY(check_known(call, &axes, true, err));
+    maker m;
+    make_start(&m, call, &result->shape, err);
+    emlx_tensor *t = make_gather(&m, call->in[0], call->in[1], &axes, true, &result->shape);
     return make_done(&m, make_cast(&m, t, result->type), out);
 }
 
@@ -189,8 +210,8 @@ emlx_status lower_gather(const op_call *call, const op_result *result, emlx_tens
 emlx_status lower_take(const op_call *call, const op_result *result, emlx_tensor **out,
                        emlx_error *err) {
     int64_t axis = attr_int(call, "axis", 0), order[EMLX_MAX_RANK];
-    indexed axes = {&axis, 1};
-    TRY(check_known(call, axes, err));
+    indexed axes = {.count = 1, .axes = {(int32_t)axis}};
+    TRY(check_known(call, &axes, false, err));
     emlx_shape vectors = *operand_shape(call, 1), found = result->shape;
     int32_t lead = (int32_t)axis, inner = vectors.rank;
     for (int32_t d = 0; d < found.rank; d++) {
@@ -207,30 +228,32 @@ emlx_status lower_take(const op_call *call, const op_result *result, emlx_tensor
     } else {
         m.status = error_set(err, EMLX_INVALID, "the indices have too many axes");
     }
-    emlx_tensor *t = make_gather(&m, call->in[0], indices, axes, &found);
+    emlx_tensor *t = make_gather(&m, call->in[0], indices, &axes, false, &found);
     t = view_transpose(&m, t, order);
     return make_done(&m, make_cast(&m, t, result->type), out);
 }
 
 emlx_status lower_scatter(const op_call *call, const op_result *result, emlx_tensor **out,
                           emlx_error *err) {
-    TRY(check_known(call, indexed_axes(call), err));
-    const emlx_attr *axes = attr_get(call, "axes");
-    scatter_params params = {.kind = (uint8_t)call->op->code, .count = (int32_t)axes->count};
-    for (size_t i = 0; i < axes->count; i++) params.axes[i] = (int32_t)axes->ints[i];
+    indexed axes = indexed_axes(call);
+    TRY(check_known(call, &axes, false, err));
+    scatter_params params = {.kind = (uint8_t)call->op->code, .count = axes.count};
+    memcpy(params.axes, axes.axes, sizeof params.axes);
+    emlx_type type = type_whole(result->type);
     maker m;
     make_start(&m, call, &result->shape, err);
-    emlx_tensor *inputs[3] = {make_cast(&m, call->in[0], result->type),
+    emlx_tensor *inputs[3] = {make_cast(&m, call->in[0], type),
                               make_cast(&m, call->in[1], EMLX_S64),
-                              make_cast(&m, call->in[2], result->type)};
+                              make_cast(&m, call->in[2], type)};
     node_spec spec = {.primitive = PRIM_scatter,
-                      .type = result->type,
+                      .type = type,
                       .shape = result->shape,
                       .params = &params,
                       .params_size = sizeof params,
                       .inputs = inputs,
                       .input_count = 3};
-    return make_done(&m, m.status == EMLX_OK ? make_node(&m, &spec) : NULL, out);
+    emlx_tensor *t = m.status == EMLX_OK ? make_node(&m, &spec) : NULL;
+    return make_done(&m, make_cast(&m, t, result->type), out);
 }
 
 // The code says whether positions are wanted instead of values.

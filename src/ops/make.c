@@ -2,6 +2,7 @@
 // make.c - building the nodes of one lowering.
 #include "ops/make.h"
 
+#include <stdarg.h>
 #include <string.h>
 
 void make_start(maker *m, const op_call *call, const emlx_shape *shape, emlx_error *err) {
@@ -44,6 +45,18 @@ emlx_tensor *make_node(maker *m, const node_spec *spec) {
     full.op = m->op;
     emlx_tensor *t = NULL;
     emlx_status status = node_new(&full, &t, m->err);
+    return make_keep(m, status, t);
+}
+
+emlx_tensor *make_op(maker *m, const char *name, emlx_type type, int operands, ...) {
+    emlx_tensor *in[3], *t = NULL;
+    va_list list;
+    va_start(list, operands);
+    for (int i = 0; i < operands; i++) in[i] = va_arg(list, emlx_tensor *);
+    va_end(list);
+    if (m->status != EMLX_OK) return NULL;
+    emlx_status status =
+        emlx_apply(emlx_op_find(name), m->device, in, (size_t)operands, NULL, 0, type, &t, m->err);
     return make_keep(m, status, t);
 }
 

@@ -28,6 +28,8 @@ emlx_status make_done_all(maker *m, emlx_tensor *const *results, size_t count, e
 emlx_tensor *make_keep(maker *m, emlx_status status, emlx_tensor *t);
 emlx_tensor *make_node(maker *m, const node_spec *spec);
 
+// Another op of the table, without attributes, applied to up to three operands.
+emlx_tensor *make_op(maker *m, const char *name, emlx_type type, int operands, ...);
 // A scalar function of up to three operands (unused ones NULL), computed in `compute` and given
 // in `type`. Constant operands are converted here and now.
 emlx_tensor *make_map(maker *m, scalar_op op, emlx_type compute, emlx_type type, emlx_tensor *a,
@@ -44,6 +46,9 @@ emlx_tensor *make_integer(maker *m, emlx_type type, int64_t value);
 // A fold over the axes whose bit is set, in the type `fold`, into the maker's shape.
 emlx_tensor *make_reduce(maker *m, reduce_kind kind, emlx_type fold, emlx_type type, uint32_t axes,
                          emlx_tensor *t);
+// The axes in the attribute `axes`, or all, as bits; and what is left of a shape without them.
+emlx_status folded_axes(const op_call *call, uint32_t *mask, emlx_error *err);
+void folded_shape(const emlx_shape *from, uint32_t mask, bool keep, emlx_shape *shape);
 // The type that elements are converted to before folding, so that only the end is rounded.
 emlx_type fold_type(reduce_kind kind, emlx_type from, emlx_type to);
 
@@ -51,6 +56,12 @@ emlx_type fold_type(reduce_kind kind, emlx_type from, emlx_type to);
 // negative padding crops.
 emlx_tensor *make_pad(maker *m, emlx_tensor *t, emlx_tensor *value, const int64_t *padding,
                       const emlx_shape *shape);
+
+// The number of windows along each axis, by the window attributes of the call.
+emlx_status windows_shape(const op_call *call, emlx_shape *shape, emlx_error *err);
+// The windows of `t` with padding of the scalar `padding`, as further axes: the bits in `axes`.
+emlx_tensor *make_windows(maker *m, const op_call *call, emlx_tensor *t, emlx_tensor *padding,
+                          uint32_t *axes);
 
 // The values of a tensor when they are known now: a constant, or data that the host can read, of at
 // most `most` elements. False otherwise. `*count` is 1 for a constant.

@@ -6,8 +6,7 @@
 
 // Checks ------------------------------------------------------------------------------------
 
-// The bits of the axes to fold: those in the attribute `axes`, or all.
-static emlx_status folded_axes(const op_call *call, uint32_t *mask, emlx_error *err) {
+emlx_status folded_axes(const op_call *call, uint32_t *mask, emlx_error *err) {
     int32_t rank = operand_shape(call, 0)->rank;
     const emlx_attr *axes = attr_get(call, "axes");
     *mask = (1u << rank) - 1;
@@ -22,7 +21,7 @@ static emlx_status folded_axes(const op_call *call, uint32_t *mask, emlx_error *
     return EMLX_OK;
 }
 
-static void folded_shape(const emlx_shape *from, uint32_t mask, bool keep, emlx_shape *shape) {
+void folded_shape(const emlx_shape *from, uint32_t mask, bool keep, emlx_shape *shape) {
     shape->rank = 0;
     for (int32_t d = 0; d < from->rank; d++) {
         bool folded = mask >> d & 1;
@@ -214,6 +213,7 @@ emlx_status lower_dot(const op_call *call, const op_result *result, emlx_tensor 
         complex = complex || type_is_complex(from);
     }
     if (complex) type = type_complex(type);
+    type = type_whole(type);
     maker m;
     make_start(&m, call, &result->shape, err);
     emlx_tensor *sides[2] = {make_cast(&m, call->in[0], type), make_cast(&m, call->in[1], type)};
@@ -247,8 +247,7 @@ emlx_status check_cumulative(const op_call *call, op_result *result, emlx_error 
 static emlx_type scan_type(reduce_kind kind, emlx_type fold) {
     bool narrow = type_is_float(fold) && type_size(fold) < sizeof(float);
     if (narrow) return kind == REDUCE_SUM || kind == REDUCE_PRODUCT ? EMLX_F64 : EMLX_F32;
-    if (type_table[fold].bits >= 8) return fold;
-    return type_class_of(fold) == CLASS_SIGNED ? EMLX_S8 : EMLX_U8;
+    return type_whole(fold);
 }
 
 emlx_status lower_cumulative(const op_call *call, const op_result *result, emlx_tensor **out,

@@ -22,9 +22,16 @@ ATTRS(attrs_padding, {"padding", EMLX_ATTR_INTS, true})
 ATTRS(attrs_reduce, {"axes", EMLX_ATTR_INTS, false}, {"keep_axes", EMLX_ATTR_BOOL, false})
 ATTRS(attrs_arg_reduce, {"axis", EMLX_ATTR_INT, false}, {"tie_break", EMLX_ATTR_TEXT, false},
       {"keep_axis", EMLX_ATTR_BOOL, false})
+ATTRS(attrs_all_close, {"equal_nan", EMLX_ATTR_BOOL, false}, {"rtol", EMLX_ATTR_NUMBER, false},
+      {"atol", EMLX_ATTR_NUMBER, false})
 ATTRS(attrs_cumulative, {"axis", EMLX_ATTR_INT, true}, {"reverse", EMLX_ATTR_BOOL, false})
 ATTRS(attrs_window, {"window", EMLX_ATTR_INTS, true}, {"padding", EMLX_ATTR_INTS, false},
       {"strides", EMLX_ATTR_INTS, false}, {"window_dilations", EMLX_ATTR_INTS, false})
+ATTRS(attrs_custom, {"axes", EMLX_ATTR_INTS, false}, {"keep_axes", EMLX_ATTR_BOOL, false},
+      {"function", EMLX_ATTR_FUNCTION, true})
+ATTRS(attrs_custom_window, {"window", EMLX_ATTR_INTS, true}, {"padding", EMLX_ATTR_INTS, false},
+      {"strides", EMLX_ATTR_INTS, false}, {"window_dilations", EMLX_ATTR_INTS, false},
+      {"function", EMLX_ATTR_FUNCTION, true})
 ATTRS(attrs_window_scatter, {"window", EMLX_ATTR_INTS, true}, {"padding", EMLX_ATTR_INTS, false},
       {"strides", EMLX_ATTR_INTS, false})
 ATTRS(attrs_dot, {"contract_left", EMLX_ATTR_INTS, true}, {"batch_left", EMLX_ATTR_INTS, true},
@@ -98,7 +105,7 @@ const char *attr_text(const op_call *call, const char *name, const char *otherwi
 static const char *const kind_names[] = {
     [EMLX_ATTR_INT] = "an integer",     [EMLX_ATTR_INTS] = "a list of integers",
     [EMLX_ATTR_BOOL] = "true or false", [EMLX_ATTR_NUMBER] = "a number",
-    [EMLX_ATTR_TEXT] = "a name",
+    [EMLX_ATTR_TEXT] = "a name",        [EMLX_ATTR_FUNCTION] = "a function",
 };
 
 static bool attr_well_formed(const emlx_attr *attr) {
@@ -109,6 +116,7 @@ static bool attr_well_formed(const emlx_attr *attr) {
     case EMLX_ATTR_INTS: return attr->count <= 4 * EMLX_MAX_RANK && (attr->ints || !attr->count);
     case EMLX_ATTR_NUMBER: return attr->value.kind <= EMLX_NUMBER_COMPLEX;
     case EMLX_ATTR_TEXT: return attr->text != NULL;
+    case EMLX_ATTR_FUNCTION: return attr->function != NULL;
     }
     return false;
 }
@@ -152,9 +160,10 @@ emlx_status refuse_complex(const op_call *call, emlx_error *err) {
 }
 
 static emlx_status choose_type(emlx_type wanted, op_result *result, emlx_error *err) {
-    static const char *const choices[] = {
-        [CHOOSE_FLOAT] = "a float type", [CHOOSE_INTEGER] = "an integer type",
-        [CHOOSE_COMPLEX] = "a complex type", [CHOOSE_U8] = "u8"};
+    static const char *const choices[] = {[CHOOSE_FLOAT] = "a float type",
+                                          [CHOOSE_INTEGER] = "an integer type",
+                                          [CHOOSE_COMPLEX] = "a complex type",
+                                          [CHOOSE_U8] = "u8"};
     if (wanted != EMLX_TYPE_DEFAULT) {
         if (!type_is_valid(wanted)) return error_set(err, EMLX_INVALID, "no such result type");
         bool fits = result->choice == CHOOSE_ANY ||

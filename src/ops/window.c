@@ -105,15 +105,16 @@ static emlx_tensor *neutral(maker *m, reduce_kind kind, emlx_type type) {
     return make_constant(m, type, &scalar, &number);
 }
 
-// Folds the windows along the axes whose bit is set. The axes inside of a window come before the
-// last one: the fold then runs along rows of neighbouring windows.
-static emlx_tensor *fold_windows(maker *m, const windows *w, emlx_tensor *t, uint32_t mask,
-                                 reduce_kind kind, emlx_type fold, emlx_type type) {
+// Shows the windows along the axes whose bit is set; `*folded` tells the axes inside of a window.
+// They come before the last one: a fold then runs along rows of neighbouring windows. The maker's
+// shape becomes that of the fold.
+static emlx_tensor *view_windows(maker *m, const windows *w, emlx_tensor *t, uint32_t mask,
+                                 uint32_t *folded) {
     int32_t axes[2 * EMLX_MAX_RANK];
     int64_t steps[2 * EMLX_MAX_RANK], dims[2 * EMLX_MAX_RANK];
     size_t n = 0;
-    uint32_t folded = 0;
     emlx_shape shape;
+    *folded = 0;
     if (t == NULL) return NULL;
     m->shape = *emlx_tensor_shape(t);
     for (int32_t d = 0; d < w->rank; d++) {
@@ -122,7 +123,7 @@ static emlx_tensor *fold_windows(maker *m, const windows *w, emlx_tensor *t, uin
             axes[n] = e;
             steps[n] = w->dilations[e];
             dims[n] = w->window[e];
-            folded |= 1u << n++;
+            *folded |= 1u << n++;
         }
         if (mask >> d & 1) m->shape.dims[d] = w->count.dims[d];
         axes[n] = d;
@@ -134,7 +135,14 @@ static emlx_tensor *fold_windows(maker *m, const windows *w, emlx_tensor *t, uin
         m->status = status;
         return NULL;
     }
-    return make_reduce(m, kind, fold, type, folded, view_walk(m, t, axes, steps, &shape));
+    return view_walk(m, t, axes, steps, &shape);
+}
+
+static emlx_tensor *fold_windows(maker *m, const windows *w, emlx_tensor *t, uint32_t mask,
+                                 reduce_kind kind, emlx_type fold, emlx_type type) {
+    uint32_t folded;
+    t = view_windows(m, w, t, mask, &folded);
+    return make_reduce(m, kind, fold, type, folded, t);
 }
 
 // Whether folding axis by axis pays: it takes as many steps as the lengths have together, not as
@@ -169,6 +177,22 @@ emlx_status lower_window(const op_call *call, const op_result *result, emlx_tens
         rest &= ~(1u << d);
     }
     return make_done(&m, fold_windows(&m, &w, t, rest, kind, fold, to), out);
+}
+
+emlx_status windows_shape(const op_call *call, emlx_shape *shape, emlx_error *err) {
+    windows w;
+    TRY(find_windows(call, &w, err));
+    *shape = w.count;
+    return EMLX_OK;
+}
+
+emlx_tensor *make_windows(maker *m, const op_call *call, emlx_tensor *t, emlx_tensor *padding,
+                          uint32_t *axes) {
+    windows w;
+    if (m->status == EMLX_OK) m->status = find_windows(call, &w, m->err);
+    if (m->status != EMLX_OK) return NULL;
+    if (w.pads) t = make_pad(m, t, padding, w.padding, &w.padded);
+    return view_windows(m, &w, t, (1u << w.rank) - 1, axes);
 }
 
 // Scatter -----------------------------------------------------------------------------------
@@ -261,9 +285,7 @@ emlx_status lower_window_scatter(const op_call *call, const op_result *result, e
     windows w;
     TRY(find_windows(call, &w, err));
     emlx_type compared = compared_type(call), compute = type_compute(compared);
-    emlx_type added = result->type;
-    if (type_table[added].bits < 8)
-        added = type_class_of(added) == CLASS_SIGNED ? EMLX_S8 : EMLX_U8; // sums wrap at the end
+    emlx_type added = type_whole(result->type);
     maker m;
     make_start(&m, call, &result->shape, err);
     emlx_tensor *t = make_cast(&m, make_cast(&m, call->in[0], compared), compute);

@@ -192,18 +192,13 @@ static uint32_t read_view(emitter *e, uint32_t n, const index_map *map) {
 
 // Writing a node -------------------------------------------------------------------------------
 
-static uint32_t map_step(emitter *e, uint32_t n, const index_map *map) {
-    const emlx_tensor *t = e->g->nodes[n];
-    const map_params *p = t->params;
-    uint32_t args[3] = {0}, count = e->g->first[n + 1] - e->g->first[n];
+// A scalar function of steps, converted to `type`.
+static uint32_t function_step(emitter *e, const map_params *p, emlx_type type, uint32_t args[3],
+                              uint32_t count) {
     for (uint32_t i = 0; i < count && !e->failed; i++) {
-        uint32_t operand = operand_of(e->g, n, i);
-        index_map through;
-        map_operand(e->space, map, &t->shape, &e->g->nodes[operand]->shape, &through);
-        args[i] = read_node(e, operand, &through);
         bool truth = i == 0 && p->op == SCALAR_select;
         bool as_is = p->guard != GUARD_NONE || truth || p->op == SCALAR_bitcast;
-        if (!as_is && !e->failed) args[i] = cast_step(e, args[i], (emlx_type)p->compute);
+        if (!as_is) args[i] = cast_step(e, args[i], (emlx_type)p->compute);
     }
     if (e->failed) return 0;
     expr_step step = {.kind = EXPR_SCALAR, .op = p->op, .type = p->compute, .compute = p->compute};
@@ -215,11 +210,23 @@ static uint32_t map_step(emitter *e, uint32_t n, const index_map *map) {
     } else if (p->op == SCALAR_identity) {
         return args[0];
     } else if (p->op == SCALAR_bitcast) {
-        step.type = t->type;
+        step.type = (uint8_t)type;
     } else {
         step.type = (uint8_t)scalar_result_type((scalar_op)p->op, (emlx_type)p->compute);
     }
-    return cast_step(e, add_step(e, step), (emlx_type)t->type);
+    return cast_step(e, add_step(e, step), type);
+}
+
+static uint32_t map_step(emitter *e, uint32_t n, const index_map *map) {
+    const emlx_tensor *t = e->g->nodes[n];
+    uint32_t args[3] = {0}, count = e->g->first[n + 1] - e->g->first[n];
+    for (uint32_t i = 0; i < count && !e->failed; i++) {
+        uint32_t operand = operand_of(e->g, n, i);
+        index_map through;
+        map_operand(e->space, map, &t->shape, &e->g->nodes[operand]->shape, &through);
+        args[i] = read_node(e, operand, &through);
+    }
+    return function_step(e, t->params, (emlx_type)t->type, args, count);
 }
 
 static void emit_inlined(emitter *e, const fuse_root *r) {
@@ -293,6 +300,39 @@ static void emit_reduce(emitter *e, uint32_t n) {
     e->kernel->output = e->value_of[n];
 }
 
+static uint32_t count_args(const map_params *p) {
+    return p->guard != GUARD_NONE ? 2 : scalar_table[p->op].operands;
+}
+
+static void emit_custom(emitter *e, uint32_t n) {
+    const emlx_tensor *t = e->g->nodes[n];
+    const custom_params *p = t->params;
+    const index_map scalar = {0};
+    uint32_t operands = e->g->first[n + 1] - e->g->first[n];
+    uint32_t *values = arena_array(&e->f->g->memory, operands + p->count, sizeof *values);
+    index_map dense;
+    map_dense(e->space, &dense);
+    e->failed = e->failed || values == NULL;
+    if (e->failed) return;
+    values[0] = read_node(e, operand_of(e->g, n, 0), &dense);
+    e->kernel->start = read_node(e, operand_of(e->g, n, 1), &scalar);
+    values[1] = add_step(e, (expr_step){.kind = EXPR_CARRY, .type = t->type});
+    for (uint32_t i = 2; i < operands && !e->failed; i++)
+        values[i] = read_node(e, operand_of(e->g, n, i), &scalar);
+    for (uint32_t i = 0; i < p->count && !e->failed; i++) {
+        const custom_step *s = &p->steps[i];
+        uint32_t args[3] = {values[s->args[0]], values[s->args[1]], values[s->args[2]]};
+        values[operands + i] =
+            function_step(e, &s->map, (emlx_type)s->type, args, count_args(&s->map));
+    }
+    if (e->failed) return;
+    e->kernel->kind = KERNEL_CUSTOM;
+    e->kernel->carry = values[1];
+    e->kernel->reduced = values[p->result];
+    e->kernel->axes = p->axes;
+    e->kernel->output = e->value_of[n];
+}
+
 static void operand_access(emitter *e, uint32_t n, bool strided) {
     const emlx_tensor *t = e->g->nodes[n];
     index_map map;
@@ -338,7 +378,8 @@ static void emit_kernel(emitter *e, const fuse_root *r) {
         [PRIM_dot] = KERNEL_DOT,       [PRIM_conv] = KERNEL_CONV,
         [PRIM_gather] = KERNEL_GATHER, [PRIM_scatter] = KERNEL_SCATTER,
         [PRIM_sort] = KERNEL_SORT,     [PRIM_scan] = KERNEL_SCAN,
-        [PRIM_pick] = KERNEL_PICK,     [PRIM_routine] = KERNEL_ROUTINE};
+        [PRIM_pick] = KERNEL_PICK,     [PRIM_routine] = KERNEL_ROUTINE,
+        [PRIM_call] = KERNEL_CALL};
     uint32_t n = r->node;
     primitive p = (primitive)e->g->nodes[n]->primitive;
     *e->kernel = (plan_kernel){.kind = KERNEL_MAP, .op = e->g->nodes[n]->op};
@@ -352,6 +393,8 @@ static void emit_kernel(emitter *e, const fuse_root *r) {
     if (e->failed || p == PRIM_map) return;
     if (p == PRIM_reduce)
         emit_reduce(e, n);
+    else if (p == PRIM_custom)
+        emit_custom(e, n);
     else if (p == PRIM_view)
         emit_view_copy(e, n);
     else if (p == PRIM_write && r->part > 0)

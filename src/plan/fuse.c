@@ -279,6 +279,15 @@ static void visit_reduce(fuser *u, uint32_t n) {
     ask_whole(u, operand, root);
 }
 
+static void visit_custom(fuser *u, uint32_t n) {
+    subgraph *g = u->g;
+    const index_map scalar = {0};
+    visit_reduce(u, n);
+    uint32_t root = u->f->root_count - 1;
+    for (uint32_t i = g->first[n] + 1; i < g->first[n + 1] && !u->failed; i++)
+        ask(u, g->operands[i], root, &scalar);
+}
+
 // Whether every element is the same, so that it costs nothing to read.
 static bool is_uniform(const subgraph *g, uint32_t n) {
     if (is_primitive(g, n, PRIM_constant)) return true;
@@ -344,7 +353,8 @@ static void (*const visitors[PRIM_COUNT])(fuser *, uint32_t) = {
     [PRIM_view] = visit_view,         [PRIM_write] = visit_write,   [PRIM_reduce] = visit_reduce,
     [PRIM_dot] = visit_strided,       [PRIM_conv] = visit_strided,  [PRIM_gather] = visit_whole,
     [PRIM_scatter] = visit_scatter,   [PRIM_sort] = visit_whole,    [PRIM_scan] = visit_whole,
-    [PRIM_pick] = visit_whole,        [PRIM_routine] = visit_whole,
+    [PRIM_pick] = visit_whole,        [PRIM_routine] = visit_whole, [PRIM_custom] = visit_custom,
+    [PRIM_call] = visit_whole,
 };
 
 static bool start(fuser *u) {

@@ -41,6 +41,7 @@ typedef enum expr_kind {
     EXPR_IOTA,  // accesses[index].offset + sum(index * strides), converted to `type` (s64 wraps)
     EXPR_CAST,  // args[0], of type `compute`, converted to `type`
     EXPR_GUARD, // args[0]; the run fails with guard `op` where args[1] (u8) is not 0
+    EXPR_CARRY, // what was folded so far (CUSTOM)
     EXPR_SCALAR // scalar_table[op] of the args, computed in `compute`; `bitcast` only renames
                 // the type of the bits, `identity` does not occur
 } expr_kind;
@@ -73,6 +74,8 @@ typedef enum kernel_kind {
     KERNEL_SCAN,
     KERNEL_PICK,
     KERNEL_ROUTINE,
+    KERNEL_CUSTOM, // expression over `rank` axes, step by step along the axes in `axes`
+    KERNEL_CALL,
     KERNEL_COUNT
 } kernel_kind;
 
@@ -80,8 +83,8 @@ typedef struct plan_kernel {
     kernel_kind kind;
     const char *op; // name of the op that it computes last, for messages
 
-    // MAP and REDUCE: iteration space, axes of length 1 dropped and adjacent ones merged where
-    // every access allows it.
+    // MAP, REDUCE and CUSTOM: iteration space, axes of length 1 dropped and adjacent ones merged
+    // where every access allows it.
     int32_t rank;
     int64_t dims[EMLX_MAX_RANK];
     uint32_t step_count, access_count, store_count;
@@ -95,11 +98,15 @@ typedef struct plan_kernel {
     uint32_t axes;
     reduce_kind reduce;
 
+    // CUSTOM: the same, but every element of the fold gives step `reduced`, which is step `carry`
+    // at the next one; `carry` begins as step `start`.
+    uint32_t carry, start;
+
     // The other kinds: operands as accesses over their own shapes (dense except in DOT and CONV),
     // in the primitive's order; `params` is the primitive's.
     const void *params;
     emlx_shape *shapes; // of those operands
-    uint32_t output;    // REDUCE and the other kinds: the value produced
+    uint32_t output;    // REDUCE, CUSTOM and the other kinds: the value produced
 
     // A MAP that copies one value unchanged: nothing to do when the copy took its source's buffer.
     bool copies;

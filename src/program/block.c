@@ -10,6 +10,7 @@
 #include "base/shape.h"
 #include "base/types.h"
 #include "engine.h"
+#include "graph/function.h"
 
 // Values of a block; far above any real program, so that sums of counts cannot overflow.
 #define VALUES_MAX ((size_t)1 << 30)
@@ -43,6 +44,7 @@ emlx_status emlx_block_new(emlx_block **out, emlx_error *err) {
 
 static void instr_clear(instr *i) {
     emlx_tensor_release(i->literal);
+    for (size_t a = 0; a < i->attr_count; a++) emlx_function_release(i->attrs[a].function);
     mem_free(i->operands, i->operand_count * sizeof *i->operands);
     mem_free(i->attrs, i->attrs_size);
     for (size_t b = 0; b < i->block_count; b++) {
@@ -309,13 +311,15 @@ static emlx_status copy_attrs(const emlx_op *op, const emlx_attr *attrs, size_t 
     for (size_t a = 0; a < count; a++) {
         const emlx_attr *from = &attrs[a];
         copies[a] =
-            (emlx_attr){static_name(op, from->name), from->kind, from->value, NULL, 0, NULL};
+            (emlx_attr){static_name(op, from->name), from->kind, from->value, NULL, 0, NULL, NULL};
         if (from->kind == EMLX_ATTR_INTS) {
             copies[a].ints = (int64_t *)payload;
             copies[a].count = from->count;
             if (from->count > 0) memcpy(payload, from->ints, attr_payload(from));
         } else if (from->kind == EMLX_ATTR_TEXT) {
             copies[a].text = memcpy(payload, from->text, strlen(from->text) + 1);
+        } else if (from->kind == EMLX_ATTR_FUNCTION) {
+            copies[a].function = emlx_function_retain(from->function);
         }
         payload += attr_payload(from);
     }
@@ -335,11 +339,26 @@ static emlx_status check_unique(const emlx_op *op, const emlx_attr *attrs, size_
     return EMLX_OK;
 }
 
+// The depth of a block with this call: one more than that of the functions it is given.
+static emlx_status depth_with(const emlx_block *block, const emlx_attr *attrs, size_t count,
+                              uint32_t *depth, emlx_error *err) {
+    *depth = block->depth;
+    for (size_t a = 0; a < count; a++) {
+        if (attrs[a].kind != EMLX_ATTR_FUNCTION) continue;
+        uint32_t inner = attrs[a].function->block->depth;
+        if (inner >= BLOCK_DEPTH_MAX)
+            return error_set(err, EMLX_INVALID, "blocks nest more than %d deep", BLOCK_DEPTH_MAX);
+        if (inner >= *depth) *depth = inner + 1;
+    }
+    return EMLX_OK;
+}
+
 emlx_status emlx_block_apply(emlx_block *block, const emlx_op *op, const uint32_t *operands,
                              size_t operand_count, const emlx_attr *attrs, size_t attr_count,
                              emlx_type type, uint32_t *value, emlx_error *err) {
     size_t count = emlx_op_results(op);
     emlx_status status = check_values(block, operands, operand_count, err);
+    uint32_t depth;
     if (status != EMLX_OK) return error_prefix(err, status, "%s", emlx_op_name(op));
     TRY(block_reserve(block, count, err));
     emlx_tensor *symbols[EMLX_MAX_RESULTS];
@@ -347,6 +366,7 @@ emlx_status emlx_block_apply(emlx_block *block, const emlx_op *op, const uint32_
                       attr_count, type, symbols, err));
     instr i = {.kind = INSTR_OP, .op = op, .type = type};
     status = check_unique(op, attrs, attr_count, err);
+    if (status == EMLX_OK) status = depth_with(block, attrs, attr_count, &depth, err);
     if (status == EMLX_OK) status = copy_attrs(op, attrs, attr_count, &i, err);
     if (status == EMLX_OK) status = copy_values(operands, operand_count, &i.operands, err);
     if (status != EMLX_OK) {
@@ -355,6 +375,7 @@ emlx_status emlx_block_apply(emlx_block *block, const emlx_op *op, const uint32_
         return status;
     }
     i.operand_count = operand_count;
+    block->depth = depth;
     block_push(block, &i, symbols, count, value);
     return EMLX_OK;
 }

@@ -102,6 +102,8 @@ static bool worth_keeping(emlx_tensor *t) {
     case PRIM_scan:
     case PRIM_pick:
     case PRIM_routine:
+    case PRIM_custom:
+    case PRIM_call:
     case PRIM_write: return true;
     case PRIM_map:
         if (t->evaluations > 0) return true;

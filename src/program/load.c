@@ -158,7 +158,7 @@ static emlx_status read_attr(const json_t *from, emlx_attr *attr, int64_t *room,
     static const char *const kinds[] = {
         [EMLX_ATTR_INT] = "an integer",     [EMLX_ATTR_INTS] = "a list of integers",
         [EMLX_ATTR_BOOL] = "true or false", [EMLX_ATTR_NUMBER] = "a number",
-        [EMLX_ATTR_TEXT] = "a text",
+        [EMLX_ATTR_TEXT] = "a text",        [EMLX_ATTR_FUNCTION] = "a block",
     };
     bool fits = false;
     attr->value = (emlx_number){.kind = EMLX_NUMBER_SIGNED};
@@ -179,13 +179,14 @@ static emlx_status read_attr(const json_t *from, emlx_attr *attr, int64_t *room,
         attr->text = json_string_value(from);
         fits = attr->text != NULL;
         break;
+    case EMLX_ATTR_FUNCTION: break;
     }
     return fits ? EMLX_OK : error_set(err, EMLX_FORMAT, "not %s", kinds[attr->kind]);
 }
 
 // The arrays that an op call is given in, in one allocation.
 typedef struct call_room {
-    size_t size;
+    size_t size, attr_count;
     emlx_attr *attrs;
     int64_t *ints;
     uint32_t *operands;
@@ -200,20 +201,38 @@ static emlx_status room_new(const json_t *attrs, size_t operands, call_room *out
                 operands * sizeof *out->operands + 1;
     out->attrs = mem_alloc(out->size);
     if (out->attrs == NULL) return no_memory(err);
+    out->attr_count = count;
     out->ints = (int64_t *)(out->attrs + count);
     out->operands = (uint32_t *)(out->ints + ints);
     return EMLX_OK;
 }
 
-static emlx_status read_attrs(const emlx_op *op, const json_t *from, call_room *room,
-                              emlx_error *err) {
+static emlx_status read_block(reader *r, const json_t *from, unsigned depth, emlx_block **out,
+                              emlx_error *err);
+
+static emlx_status read_function(reader *r, const json_t *from, unsigned depth, emlx_attr *attr,
+                                 emlx_error *err) {
+    emlx_block *block;
+    TRY(read_block(r, from, depth + 1, &block, err));
+    return emlx_function_new(block, &attr->function, err);
+}
+
+static void room_free(call_room *room) {
+    for (size_t i = 0; i < room->attr_count; i++) emlx_function_release(room->attrs[i].function);
+    mem_free(room->attrs, room->size);
+}
+
+static emlx_status read_attrs(reader *r, const emlx_op *op, const json_t *from, unsigned depth,
+                              call_room *room, emlx_error *err) {
     const char *key;
     json_t *value;
     size_t count = 0, ints = 0;
     json_object_foreach((json_t *)from, key, value) {
         emlx_attr *attr = &room->attrs[count++];
         TRY(attr_kind_of(op, key, attr, err));
-        emlx_status status = read_attr(value, attr, room->ints, &ints, err);
+        emlx_status status = attr->kind == EMLX_ATTR_FUNCTION
+                                 ? read_function(r, value, depth, attr, err)
+                                 : read_attr(value, attr, room->ints, &ints, err);
         if (status != EMLX_OK) return error_prefix(err, status, "attribute %s", attr->name);
     }
     return EMLX_OK;
@@ -221,38 +240,35 @@ static emlx_status read_attrs(const emlx_op *op, const json_t *from, call_room *
 
 // Instructions -----------------------------------------------------------------------------------
 
-static emlx_status read_block(reader *r, const json_t *from, unsigned depth, emlx_block **out,
-                              emlx_error *err);
-
 static emlx_status read_operands(const json_t *from, uint32_t *out, emlx_error *err) {
     for (size_t i = 0; i < json_array_size(from); i++)
         TRY(get_value(json_array_get(from, i), &out[i], err));
     return EMLX_OK;
 }
 
-static emlx_status apply_op(emlx_block *block, const emlx_op *op, const json_t *from,
-                            const json_t *attrs, const json_t *operands, emlx_error *err) {
+static emlx_status apply_op(reader *r, const emlx_op *op, const json_t *from, unsigned depth,
+                            emlx_block *block, emlx_error *err) {
     uint32_t value;
+    const json_t *operands = json_object_get(from, "operands");
+    const json_t *attrs = json_object_get(from, "attrs");
     emlx_type type = EMLX_TYPE_DEFAULT;
     bool typed = emlx_op_results(op) == 1 || json_object_get(from, "type") != NULL;
     if (typed) TRY(get_type(from, &type, err));
     call_room room = {0};
     TRY(room_new(attrs, json_array_size(operands), &room, err));
     emlx_status status = read_operands(operands, room.operands, err);
-    if (status == EMLX_OK) status = read_attrs(op, attrs, &room, err);
+    if (status == EMLX_OK) status = read_attrs(r, op, attrs, depth, &room, err);
     if (status != EMLX_OK)
         error_prefix(err, status, "%s", emlx_op_name(op));
     else
         status = emlx_block_apply(block, op, room.operands, json_array_size(operands), room.attrs,
                                   json_object_size(attrs), type, &value, err);
-    mem_free(room.attrs, room.size);
+    room_free(&room);
     return status;
 }
 
 static emlx_status read_op(reader *r, const json_t *from, unsigned depth, emlx_block *block,
                            emlx_error *err) {
-    (void)r;
-    (void)depth;
     const char *name;
     const json_t *operands, *attrs = json_object_get(from, "attrs");
     TRY(check_members(from, err, "op", "operands", "attrs", "type", NULL));
@@ -262,7 +278,7 @@ static emlx_status read_op(reader *r, const json_t *from, unsigned depth, emlx_b
     TRY(get_array(from, "operands", &operands, err));
     if (attrs != NULL && !json_is_object(attrs))
         return error_set(err, EMLX_FORMAT, "\"attrs\" is not an object");
-    return apply_op(block, op, from, attrs, operands, err);
+    return apply_op(r, op, from, depth, block, err);
 }
 
 static emlx_status read_literal(reader *r, const json_t *from, unsigned depth, emlx_block *block,

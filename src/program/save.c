@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "base/error.h"
+#include "graph/function.h"
 #include "program/block.h"
 #include "program/format.h"
 #include "program/nodes.h"
@@ -56,6 +57,9 @@ static json_t *ints_json(const int64_t *ints, size_t count) {
     return NULL;
 }
 
+static emlx_status block_json(writer *w, const emlx_block *block, json_t **out, emlx_error *err);
+
+// NULL when out of memory.
 static json_t *attr_json(const emlx_attr *attr) {
     switch (attr->kind) {
     case EMLX_ATTR_INT: return json_integer(attr->value.as.s);
@@ -63,18 +67,24 @@ static json_t *attr_json(const emlx_attr *attr) {
     case EMLX_ATTR_BOOL: return json_boolean(attr->value.as.s);
     case EMLX_ATTR_NUMBER: return number_json(&attr->value);
     case EMLX_ATTR_TEXT: return json_string(attr->text);
+    case EMLX_ATTR_FUNCTION: break;
     }
     return NULL;
 }
 
-static json_t *attrs_json(const instr *in) {
-    json_t *out = json_object();
-    bool fits = true;
-    for (size_t a = 0; a < in->attr_count; a++)
-        fits = fits && put(out, in->attrs[a].name, attr_json(&in->attrs[a]));
-    if (fits) return out;
-    json_decref(out);
-    return NULL;
+static emlx_status attrs_json(writer *w, const instr *in, json_t *to, emlx_error *err) {
+    json_t *attrs = json_object();
+    if (!put(to, "attrs", attrs)) return no_memory(err);
+    for (size_t a = 0; a < in->attr_count; a++) {
+        const emlx_attr *attr = &in->attrs[a];
+        json_t *value = NULL;
+        if (attr->kind == EMLX_ATTR_FUNCTION)
+            TRY(block_json(w, attr->function->block, &value, err));
+        else
+            value = attr_json(attr);
+        if (!put(attrs, attr->name, value)) return no_memory(err);
+    }
+    return EMLX_OK;
 }
 
 // Values -----------------------------------------------------------------------------------------
@@ -109,16 +119,14 @@ static const char *type_text(const emlx_block *block, uint32_t value) {
 
 // Instructions -----------------------------------------------------------------------------------
 
-static emlx_status block_json(writer *w, const emlx_block *block, json_t **out, emlx_error *err);
-
-static emlx_status op_json(const emlx_block *block, const instr *in, const uint32_t *numbers,
-                           json_t *to, emlx_error *err) {
+static emlx_status op_json(writer *w, const emlx_block *block, const instr *in,
+                           const uint32_t *numbers, json_t *to, emlx_error *err) {
     bool fits = put(to, "op", json_string(emlx_op_name(in->op))) &&
                 put(to, "operands", operands_json(in, numbers));
     if (fits && in->value_count == 1)
         fits = put(to, "type", json_string(type_text(block, in->first)));
-    if (fits && in->attr_count > 0) fits = put(to, "attrs", attrs_json(in));
-    return fits ? EMLX_OK : no_memory(err);
+    if (!fits) return no_memory(err);
+    return in->attr_count > 0 ? attrs_json(w, in, to, err) : EMLX_OK;
 }
 
 static emlx_status literal_json(writer *w, const emlx_block *block, const instr *in, json_t *to,
@@ -167,7 +175,7 @@ static emlx_status instr_json(writer *w, const emlx_block *block, const instr *i
     if (in->kind == INSTR_INPUT) return EMLX_OK;
     json_t *to = json_object();
     if (!append(code, to)) return no_memory(err);
-    if (in->kind == INSTR_OP) return op_json(block, in, numbers, to, err);
+    if (in->kind == INSTR_OP) return op_json(w, block, in, numbers, to, err);
     if (in->kind == INSTR_TENSOR) return literal_json(w, block, in, to, err);
     TRY(in->kind == INSTR_COND ? cond_json(w, in, to, err) : while_json(w, in, to, err));
     return put(to, "operands", operands_json(in, numbers)) ? EMLX_OK : no_memory(err);

@@ -34,26 +34,6 @@ static uint64_t step_integer(int kind, uint64_t a, int64_t x) {
     return (uint64_t)((kind == MAX) == (x > (int64_t)a) ? x : (int64_t)a);
 }
 
-static emlx_tensor *as_type(emlx_tensor *t, emlx_type type) {
-    return apply_to("as_type", &t, 1, NULL, 0, type);
-}
-
-static double *doubles_of(emlx_tensor *t) {
-    emlx_tensor *wide = as_type(t, EMLX_F64);
-    double *values = values_of(wide);
-    emlx_tensor_release(wide);
-    return values;
-}
-
-// A tensor of the type; narrow floats, which the helpers cannot write, by way of f64.
-static emlx_tensor *tensor_in(emlx_type type, const emlx_shape *shape, const double *values) {
-    bool narrow = type == EMLX_F16 || type == EMLX_BF16;
-    if (!narrow) return tensor_of(type, shape, values);
-    emlx_tensor *wide = tensor_of(EMLX_F64, shape, values), *t = as_type(wide, type);
-    emlx_tensor_release(wide);
-    return t;
-}
-
 // Float products stay near 1, so that long ones neither vanish nor overflow.
 static emlx_tensor *operand(int kind, emlx_type type, const emlx_shape *s, bool special) {
     static const double specials[] = {NAN, INFINITY, -INFINITY, 0.0, -0.0};
@@ -69,7 +49,7 @@ static emlx_tensor *operand(int kind, emlx_type type, const emlx_shape *s, bool 
             values[i] = whole + draw(8) / 8.0;
         if (special && draw(50) == 0) values[i] = specials[draw(5)];
     }
-    emlx_tensor *t = tensor_in(type, s, values);
+    emlx_tensor *t = tensor_of(type, s, values);
     free(values);
     return t;
 }
@@ -100,11 +80,11 @@ static void check(int kind, emlx_type type, const emlx_shape *s, int axis, bool 
     emlx_attr attrs[2] = {with_int("axis", axis), with_bool("reverse", reverse)};
     emlx_tensor *out = apply_to(names[kind], &t, 1, attrs, reverse ? 2 : 1, EMLX_TYPE_DEFAULT);
     assert_int_equal(emlx_tensor_type(out), type);
-    double *in = doubles_of(t), *wanted = calloc((size_t)count + 1, sizeof *wanted);
+    double *in = values_of(t), *wanted = calloc((size_t)count + 1, sizeof *wanted);
     uint64_t *integers = calloc((size_t)count + 1, sizeof *integers);
     fold_lines(kind, s, axis, reverse, in, wanted, integers);
-    emlx_tensor *rounded = tensor_in(type < EMLX_F8 ? EMLX_F64 : type, s, wanted);
-    double *floats = doubles_of(rounded), *got = doubles_of(out);
+    emlx_tensor *rounded = tensor_of(type < EMLX_F8 ? EMLX_F64 : type, s, wanted);
+    double *floats = values_of(rounded), *got = values_of(out);
     const char *data = NULL;
     emlx_error err;
     assert_ok(emlx_tensor_data(out, (const void **)&data, &err), err);
@@ -173,7 +153,7 @@ static void types_of_results(void **unused) {
     emlx_attr axis = with_int("axis", 0);
     emlx_tensor *same = apply_to("cumulative_sum", &t, 1, &axis, 1, EMLX_TYPE_DEFAULT);
     emlx_tensor *wider = apply_to("cumulative_sum", &t, 1, &axis, 1, EMLX_F32);
-    double *a = doubles_of(same), *b = doubles_of(wider);
+    double *a = values_of(same), *b = values_of(wider);
     assert_int_equal(emlx_tensor_type(same), EMLX_U4);
     for (int i = 0; i < 3; i++) {
         assert_true(a[i] == narrow[i]);

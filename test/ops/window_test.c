@@ -73,25 +73,6 @@ static int64_t element_of(const options *o, int64_t cell, int64_t w) {
 
 // Tensors ---------------------------------------------------------------------------------------
 
-static emlx_tensor *as_type(emlx_tensor *t, emlx_type type) {
-    return apply_to("as_type", &t, 1, NULL, 0, type);
-}
-
-static double *doubles_of(emlx_tensor *t) {
-    emlx_tensor *wide = as_type(t, EMLX_F64);
-    double *values = values_of(wide);
-    emlx_tensor_release(wide);
-    return values;
-}
-
-// Narrow floats, which the helpers cannot write, come by way of f64.
-static emlx_tensor *tensor_in(emlx_type type, const emlx_shape *shape, const double *values) {
-    if (type != EMLX_F16 && type != EMLX_BF16) return tensor_of(type, shape, values);
-    emlx_tensor *wide = tensor_of(EMLX_F64, shape, values), *t = as_type(wide, type);
-    emlx_tensor_release(wide);
-    return t;
-}
-
 // Few different numbers, so that some are equal; whole ones for integers.
 static emlx_tensor *operand(int kind, emlx_type type, const emlx_shape *s, bool special) {
     static const double specials[] = {NAN, INFINITY, -INFINITY, 0.0, -0.0};
@@ -102,7 +83,7 @@ static emlx_tensor *operand(int kind, emlx_type type, const emlx_shape *s, bool 
         if (type >= EMLX_F8 && kind == PRODUCT) values[i] = draw(2) ? 2 : -0.5;
         if (special && draw(4) == 0) values[i] = specials[draw(5)];
     }
-    emlx_tensor *t = tensor_in(type, s, values);
+    emlx_tensor *t = tensor_of(type, s, values);
     free(values);
     return t;
 }
@@ -180,7 +161,7 @@ static void check_fold(int kind, emlx_type type, const options *o, bool special,
     assert_true(memcmp(emlx_tensor_shape(out)->dims, o->count.dims,
                        (size_t)o->count.rank * sizeof *o->count.dims) == 0);
     int64_t cells = emlx_shape_count(&o->count);
-    double *in = doubles_of(t), *got = doubles_of(out);
+    double *in = values_of(t), *got = values_of(out);
     double *wanted = malloc((size_t)cells * sizeof *wanted);
     const char *bytes = NULL;
     emlx_error err;
@@ -193,8 +174,8 @@ static void check_fold(int kind, emlx_type type, const options *o, bool special,
             fail_msg("%s of %s: cell %lld is %g, not %llx", names[kind], emlx_type_name(type),
                      (long long)cell, got[cell], (unsigned long long)bits);
     }
-    emlx_tensor *rounded = tensor_in(floats ? type : EMLX_F64, &o->count, wanted);
-    double *real = doubles_of(rounded);
+    emlx_tensor *rounded = tensor_of(floats ? type : EMLX_F64, &o->count, wanted);
+    double *real = values_of(rounded);
     for (int64_t cell = 0; floats && cell < cells; cell++)
         if (!same_real(got[cell], real[cell]))
             fail_msg("%s of %s: cell %lld is %.17g, not %.17g", names[kind], emlx_type_name(type),
@@ -301,8 +282,8 @@ static void check_scatter(const options *o, bool max, const emlx_type in_types[3
     const char *name = max ? "window_scatter_max" : "window_scatter_min";
     emlx_tensor *out = apply_to(name, in, 3, attrs, attr_count, EMLX_TYPE_DEFAULT);
     int64_t count = emlx_shape_count(&o->shape);
-    double *t = doubles_of(in[0]), *source = doubles_of(in[1]), *init = doubles_of(in[2]);
-    double *got = doubles_of(out), *wanted = calloc((size_t)count, sizeof *wanted);
+    double *t = values_of(in[0]), *source = values_of(in[1]), *init = values_of(in[2]);
+    double *got = values_of(out), *wanted = calloc((size_t)count, sizeof *wanted);
     scatter_by_hand(o, max, t, source, init[0], wanted);
     for (int64_t i = 0; i < count; i++)
         if (got[i] != wanted[i])

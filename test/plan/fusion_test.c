@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "program/programs.h"
 #include "tensors.h"
 
 enum { GRAPHS = 400, OPS = 40, START = 4, MOST = START + OPS };
@@ -117,15 +118,35 @@ static void grow_shape(forest *f, int x) {
     grow(f, "broadcast", &x, 1, attrs, 2);
 }
 
+// A fold with acc * 0.5 - e, begun with a scalar of the forest.
+static void grow_custom(forest *f, int x, int64_t axis) {
+    int both[2] = {x, 2};
+    emlx_error err;
+    emlx_block *b = new_block();
+    emlx_attr attrs[2] = {{.name = "function", .kind = EMLX_ATTR_FUNCTION},
+                          with_ints("axes", &axis, 1)};
+    uint32_t e = input(b, NULL, emlx_tensor_type(f->pairs[x].lazy), 0);
+    uint32_t half = op(b, "multiply", 2, input(b, NULL, EMLX_F32, 0), real_constant(b, 0.5));
+    output(b, NULL, op(b, "subtract", 2, half, e));
+    must(emlx_function_new(b, &attrs[0].function, &err), &err);
+    for (int i = 0; i < f->count; i++)
+        if (shape_of(f, i)->rank == 0 && emlx_tensor_type(f->pairs[i].lazy) == EMLX_F32)
+            both[1] = i;
+    grow(f, "reduce", both, 2, attrs, 2);
+    emlx_function_release(attrs[0].function);
+}
+
 static void grow_reduce(forest *f, int x) {
     static const char *const names[] = {"sum", "reduce_max", "reduce_min", "any", "argmax"};
     const emlx_shape *s = shape_of(f, x);
     if (s->rank == 0) return;
     int64_t axis = draw((uint32_t)s->rank);
-    uint32_t which = draw(5);
+    uint32_t which = draw(6);
     emlx_attr attrs[2] = {with_ints("axes", &axis, 1), with_bool("keep_axes", draw(2))};
     if (which < 4) {
         grow(f, names[which], &x, 1, attrs, 2);
+    } else if (which == 5) {
+        grow_custom(f, x, axis);
     } else {
         attrs[0] = with_int("axis", axis);
         grow(f, names[which], &x, 1, attrs, 1);

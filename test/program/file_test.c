@@ -6,38 +6,16 @@
 #include <unistd.h>
 
 #include "memory/memory.h"
+#include "program/files.h"
 #include "program/programs.h"
-
-static char path[64];
 
 static const float literal_data[3] = {10, 20, 30};
 static const float x_data[6] = {1, 2, -3, 4, 1, -2};
 
-static int make_path(void **state) {
-    (void)state;
-    snprintf(path, sizeof path, "/tmp/emlx-file-test-%ld.safetensors", (long)getpid());
-    return 0;
-}
-
-static int remove_path(void **state) {
-    (void)state;
-    unlink(path);
-    return 0;
-}
-
-static void write_bytes(const void *data, size_t size) {
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(data, 1, size, file), size);
-    assert_int_equal(fclose(file), 0);
-}
-
-static uint8_t *read_bytes(size_t *size) {
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
+static uint8_t *saved_bytes(size_t *size) {
     uint8_t *data = malloc(1 << 20);
-    *size = fread(data, 1, 1 << 20, file);
-    fclose(file);
+    assert_non_null(data);
+    *size = read_bytes(data, 1 << 20);
     return data;
 }
 
@@ -69,7 +47,7 @@ static void write_program(const char *program) {
 static emlx_status load(emlx_error *err) {
     emlx_device *device = cpu();
     emlx_program *program = NULL;
-    emlx_status status = emlx_program_load(path, device, &program, err);
+    emlx_status status = emlx_program_load(test_path, device, &program, err);
     if (status == EMLX_OK) emlx_program_release(program);
     emlx_device_release(device);
     return status;
@@ -81,7 +59,7 @@ static void save_sample(emlx_device *device) {
     emlx_error err;
     emlx_tensor *literal = tensor_f32(device, literal_data, 1, 3);
     emlx_block *b = sample_block(literal);
-    assert_ok(emlx_block_save(b, path, &err), err);
+    assert_ok(emlx_block_save(b, test_path, &err), err);
     emlx_block_release(b);
     emlx_tensor_release(literal);
 }
@@ -92,7 +70,7 @@ static void the_sample_comes_back(void **state) {
     emlx_device *device = cpu();
     emlx_program *program;
     save_sample(device);
-    assert_ok(emlx_program_load(path, device, &program, &err), err);
+    assert_ok(emlx_program_load(test_path, device, &program, &err), err);
     assert_string_equal(emlx_program_input(program, 0)->name, "x");
     assert_string_equal(emlx_program_output(program, 5)->name, "exp");
     for (int32_t n = 0; n < 4; n++) assert_sample(program, device, x_data, n, literal_data);
@@ -108,11 +86,11 @@ static void files_are_stable(void **state) {
     emlx_block *b;
     size_t before, after;
     save_sample(device);
-    uint8_t *first = read_bytes(&before);
-    assert_ok(emlx_block_load(path, device, &b, &err), err);
-    assert_ok(emlx_block_save(b, path, &err), err);
+    uint8_t *first = saved_bytes(&before);
+    assert_ok(emlx_block_load(test_path, device, &b, &err), err);
+    assert_ok(emlx_block_save(b, test_path, &err), err);
     emlx_block_release(b);
-    uint8_t *second = read_bytes(&after);
+    uint8_t *second = saved_bytes(&after);
     assert_int_equal(before, after);
     assert_memory_equal(first, second, before);
     free(first);
@@ -157,11 +135,11 @@ static void numbers_are_exact(void **state) {
     emlx_block *b = new_block();
     for (size_t i = 0; i < COUNT; i++) constant(b, &cases[i]);
     constant(b, &(number_case){{EMLX_NUMBER_REAL, {.f = {NAN}}}, EMLX_F64});
-    assert_ok(emlx_block_save(b, path, &err), err);
+    assert_ok(emlx_block_save(b, test_path, &err), err);
     emlx_block_release(b);
     emlx_program *program;
     emlx_tensor *outputs[COUNT + 1];
-    assert_ok(emlx_program_load(path, device, &program, &err), err);
+    assert_ok(emlx_program_load(test_path, device, &program, &err), err);
     assert_ok(emlx_program_run(program, NULL, 0, outputs, COUNT + 1, &err), err);
     for (size_t i = 0; i <= COUNT; i++) {
         uint8_t data[8];
@@ -196,11 +174,11 @@ static void literals_of_every_type(void **state) {
         output(b, NULL, value);
         emlx_tensor_release(literal);
     }
-    assert_ok(emlx_block_save(b, path, &err), err);
+    assert_ok(emlx_block_save(b, test_path, &err), err);
     emlx_block_release(b);
     emlx_program *program;
     emlx_tensor *outputs[EMLX_TYPE_COUNT];
-    assert_ok(emlx_program_load(path, device, &program, &err), err);
+    assert_ok(emlx_program_load(test_path, device, &program, &err), err);
     assert_ok(emlx_program_run(program, NULL, 0, outputs, EMLX_TYPE_COUNT, &err), err);
     for (int type = 0; type < EMLX_TYPE_COUNT; type++) {
         const void *data;
@@ -321,7 +299,7 @@ static void wrong_programs_are_refused(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         write_program(cases[i].text);
         assert_error(load(&err), EMLX_FORMAT, err, cases[i].message);
-        assert_non_null(strstr(err.message, path));
+        assert_non_null(strstr(err.message, test_path));
     }
     write_program(
         MAIN(X, "{'tensor':'t0','type':'f32'}," ADD("0,1", ""), "{'name':'y','value':2}"));
@@ -357,9 +335,9 @@ static void every_truncation_is_refused(void **state) {
     emlx_device *device = cpu();
     size_t size;
     save_sample(device);
-    uint8_t *data = read_bytes(&size);
+    uint8_t *data = saved_bytes(&size);
     for (size_t length = 0; length < size; length++) {
-        assert_int_equal(truncate(path, 0), 0);
+        assert_int_equal(truncate(test_path, 0), 0);
         write_bytes(data, length);
         assert_int_equal(load(&err), EMLX_FORMAT);
         assert_int_equal(err.code, EMLX_FORMAT);
@@ -375,7 +353,7 @@ static void every_flipped_bit_is_survived(void **state) {
     emlx_device *device = cpu();
     size_t size;
     save_sample(device);
-    uint8_t *data = read_bytes(&size);
+    uint8_t *data = saved_bytes(&size);
     for (size_t bit = 0; bit < size * 8; bit++) {
         data[bit / 8] ^= (uint8_t)(1 << bit % 8);
         write_bytes(data, size);
@@ -402,8 +380,8 @@ static void no_allocation_may_fail_unnoticed(void **state) {
         emlx_block *b = NULL;
         device = cpu();
         mem_fail_from(n);
-        status = emlx_block_load(path, device, &b, &err);
-        if (status == EMLX_OK) status = emlx_block_save(b, path, &err);
+        status = emlx_block_load(test_path, device, &b, &err);
+        if (status == EMLX_OK) status = emlx_block_save(b, test_path, &err);
         mem_fail_from(0);
         if (b != NULL) emlx_block_release(b);
         emlx_device_release(device);
@@ -413,7 +391,7 @@ static void no_allocation_may_fail_unnoticed(void **state) {
     }
     assert_int_equal(status, EMLX_OK);
     char pattern[128];
-    snprintf(pattern, sizeof pattern, "%s.%ld.0.part", path, (long)getpid());
+    snprintf(pattern, sizeof pattern, "%s.%ld.0.part", test_path, (long)getpid());
     assert_int_not_equal(access(pattern, F_OK), 0);
 }
 
@@ -431,5 +409,5 @@ int main(void) {
         cmocka_unit_test(every_flipped_bit_is_survived),
         cmocka_unit_test(no_allocation_may_fail_unnoticed),
     };
-    return cmocka_run_group_tests_name("program/file", tests, make_path, remove_path);
+    return RUN_WITH_FILE("program/file", tests);
 }

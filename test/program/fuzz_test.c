@@ -7,43 +7,16 @@
 #include <unistd.h>
 
 #include "memory/memory.h"
+#include "program/files.h"
 #include "program/programs.h"
 
 enum { ROOM = 1 << 16 };
 
-static char path[64];
 static uint64_t seed = 1;
 
 static size_t pick(size_t below) {
     seed = seed * 6364136223846793005u + 1442695040888963407u;
     return (size_t)(seed >> 33) % below;
-}
-
-static int make_path(void **state) {
-    (void)state;
-    snprintf(path, sizeof path, "/tmp/emlx-fuzz-test-%ld", (long)getpid());
-    return 0;
-}
-
-static int remove_path(void **state) {
-    (void)state;
-    unlink(path);
-    return 0;
-}
-
-static size_t read_file(uint8_t *data) {
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
-    size_t size = fread(data, 1, ROOM, file);
-    fclose(file);
-    return size;
-}
-
-static void write_file(const uint8_t *data, size_t size) {
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(data, 1, size, file), size);
-    fclose(file);
 }
 
 // Damage -----------------------------------------------------------------------------------------
@@ -104,18 +77,18 @@ static void program_files(void **state) {
     emlx_device *device = cpu();
     emlx_tensor *literal = tensor_f32(device, (float[]){1, 2, 3}, 1, 3);
     emlx_block *b = sample_block(literal);
-    assert_ok(emlx_block_save(b, path, &err), err);
+    assert_ok(emlx_block_save(b, test_path, &err), err);
     emlx_block_release(b);
     emlx_tensor_release(literal);
-    size_t size = read_file(original), accepted = 0;
+    size_t size = read_bytes(original, ROOM), accepted = 0;
     for (size_t round = 0; round < rounds(); round++) {
         memcpy(data, original, size);
         size_t now = size;
         for (size_t i = 1 + pick(4); i > 0 && now > 0; i--) now = damage(data, now);
         if (pick(8) != 0) repair_header(data, now, 12);
-        write_file(data, now);
+        write_bytes(data, now);
         emlx_program *program;
-        if (emlx_program_load(path, device, &program, &err) != EMLX_OK) continue;
+        if (emlx_program_load(test_path, device, &program, &err) != EMLX_OK) continue;
         accepted++;
         emlx_program_release(program);
     }
@@ -130,15 +103,15 @@ static void array_files(void **state) {
     emlx_error err;
     emlx_device *device = cpu();
     emlx_tensor *tensor = tensor_f32(device, (float[]){1, 2, 3, 4, 5, 6}, 2, 2, 3);
-    assert_ok(emlx_npy_save(path, tensor, &err), err);
+    assert_ok(emlx_npy_save(test_path, tensor, &err), err);
     emlx_tensor_release(tensor);
-    size_t size = read_file(original);
+    size_t size = read_bytes(original, ROOM);
     for (size_t round = 0; round < rounds(); round++) {
         memcpy(data, original, size);
         size_t now = size;
         for (size_t i = 1 + pick(4); i > 0 && now > 0; i--) now = damage(data, now);
-        write_file(data, now);
-        if (emlx_npy_load(path, device, &tensor, &err) == EMLX_OK) emlx_tensor_release(tensor);
+        write_bytes(data, now);
+        if (emlx_npy_load(test_path, device, &tensor, &err) == EMLX_OK) emlx_tensor_release(tensor);
     }
     emlx_device_release(device);
 }
@@ -148,5 +121,5 @@ int main(void) {
         cmocka_unit_test(program_files),
         cmocka_unit_test(array_files),
     };
-    return cmocka_run_group_tests_name("program/fuzz", tests, make_path, remove_path);
+    return RUN_WITH_FILE("program/fuzz", tests);
 }

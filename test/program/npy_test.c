@@ -5,36 +5,8 @@
 #include <unistd.h>
 
 #include "memory/memory.h"
+#include "program/files.h"
 #include "program/programs.h"
-
-static char path[64];
-
-static int make_path(void **state) {
-    (void)state;
-    snprintf(path, sizeof path, "/tmp/emlx-npy-test-%ld.npy", (long)getpid());
-    return 0;
-}
-
-static int remove_path(void **state) {
-    (void)state;
-    unlink(path);
-    return 0;
-}
-
-static void write_bytes(const void *data, size_t size) {
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(data, 1, size, file), size);
-    assert_int_equal(fclose(file), 0);
-}
-
-static size_t read_bytes(uint8_t *data, size_t room) {
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
-    size_t size = fread(data, 1, room, file);
-    fclose(file);
-    return size;
-}
 
 // A file of this version, header and data.
 static void write_npy(int version, const char *header, const void *data, size_t size) {
@@ -51,7 +23,7 @@ static void write_npy(int version, const char *header, const void *data, size_t 
 static emlx_tensor *load(emlx_device *device) {
     emlx_error err;
     emlx_tensor *tensor;
-    assert_ok(emlx_npy_load(path, device, &tensor, &err), err);
+    assert_ok(emlx_npy_load(test_path, device, &tensor, &err), err);
     return tensor;
 }
 
@@ -125,7 +97,7 @@ static void every_type_comes_back(void **state) {
         assert_ok(
             emlx_tensor_from_data(device, (emlx_type)type, &shape, bytes, size, &tensor, &err),
             err);
-        emlx_status status = emlx_npy_save(path, tensor, &err);
+        emlx_status status = emlx_npy_save(test_path, tensor, &err);
         emlx_tensor_release(tensor);
         if (type == EMLX_F8_E4M3FN) {
             assert_error(status, EMLX_UNSUPPORTED, err, "f8_e4m3fn");
@@ -152,7 +124,7 @@ static void headers_are_numpys(void **state) {
     emlx_device *device = cpu();
     emlx_tensor *tensor = tensor_f32(device, data, 2, 2, 3);
     uint8_t bytes[256];
-    assert_ok(emlx_npy_save(path, tensor, &err), err);
+    assert_ok(emlx_npy_save(test_path, tensor, &err), err);
     assert_int_equal(read_bytes(bytes, sizeof bytes), 128 + 24);
     assert_memory_equal(bytes, "\x93NUMPY\x01\x00\x76\x00", 10);
     assert_memory_equal(bytes + 10, expected, strlen(expected));
@@ -200,14 +172,14 @@ static void wrong_headers_are_refused(void **state) {
     emlx_tensor *tensor;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         write_npy(1, cases[i].header, "\0\0\0\0", 4);
-        assert_error(emlx_npy_load(path, device, &tensor, &err), cases[i].status, err,
+        assert_error(emlx_npy_load(test_path, device, &tensor, &err), cases[i].status, err,
                      cases[i].message);
-        assert_non_null(strstr(err.message, path));
+        assert_non_null(strstr(err.message, test_path));
     }
     write_npy(4, "{}", "", 0);
-    assert_error(emlx_npy_load(path, device, &tensor, &err), EMLX_FORMAT, err, "version 4.0");
+    assert_error(emlx_npy_load(test_path, device, &tensor, &err), EMLX_FORMAT, err, "version 4.0");
     write_bytes("PK\3\4 something else", 20);
-    assert_error(emlx_npy_load(path, device, &tensor, &err), EMLX_FORMAT, err, "magic");
+    assert_error(emlx_npy_load(test_path, device, &tensor, &err), EMLX_FORMAT, err, "magic");
     assert_error(emlx_npy_load("/nowhere.npy", device, &tensor, &err), EMLX_IO, err,
                  "/nowhere.npy: cannot open");
     emlx_device_release(device);
@@ -221,17 +193,17 @@ static void damaged_files_are_survived(void **state) {
     emlx_device *device = cpu();
     emlx_tensor *tensor = tensor_f32(device, data, 2, 2, 3);
     uint8_t bytes[256];
-    assert_ok(emlx_npy_save(path, tensor, &err), err);
+    assert_ok(emlx_npy_save(test_path, tensor, &err), err);
     emlx_tensor_release(tensor);
     size_t size = read_bytes(bytes, sizeof bytes);
     for (size_t length = 0; length < size; length++) {
         write_bytes(bytes, length);
-        assert_int_equal(emlx_npy_load(path, device, &tensor, &err), EMLX_FORMAT);
+        assert_int_equal(emlx_npy_load(test_path, device, &tensor, &err), EMLX_FORMAT);
     }
     for (size_t bit = 0; bit < size * 8; bit++) {
         bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
         write_bytes(bytes, size);
-        if (emlx_npy_load(path, device, &tensor, &err) == EMLX_OK) emlx_tensor_release(tensor);
+        if (emlx_npy_load(test_path, device, &tensor, &err) == EMLX_OK) emlx_tensor_release(tensor);
         bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
     }
     emlx_device_release(device);
@@ -248,7 +220,7 @@ static void no_allocation_may_fail_unnoticed(void **state) {
     for (size_t n = 1; status != EMLX_OK && n < 100; n++) {
         write_npy(1, "{'descr': '>i4', 'fortran_order': True, 'shape': (2, 3), }", data, 24);
         mem_fail_from(n);
-        status = emlx_npy_load(path, device, &tensor, &err);
+        status = emlx_npy_load(test_path, device, &tensor, &err);
         mem_fail_from(0);
         if (status != EMLX_OK) assert_int_equal(status, EMLX_OUT_OF_MEMORY);
         if (status == EMLX_OK) emlx_tensor_release(tensor);
@@ -269,5 +241,5 @@ int main(void) {
         cmocka_unit_test(damaged_files_are_survived),
         cmocka_unit_test(no_allocation_may_fail_unnoticed),
     };
-    return cmocka_run_group_tests_name("program/npy", tests, make_path, remove_path);
+    return RUN_WITH_FILE("program/npy", tests);
 }

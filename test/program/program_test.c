@@ -35,13 +35,13 @@ static void ports_are_described(void **state) {
     emlx_device *device = cpu();
     emlx_program *program = sample(device);
     assert_int_equal(emlx_program_input_count(program), 2);
-    assert_int_equal(emlx_program_output_count(program), 6);
+    assert_int_equal(emlx_program_output_count(program), 7);
     assert_string_equal(emlx_program_input(program, 1)->name, "n");
     assert_int_equal(emlx_program_input(program, 1)->type, EMLX_S32);
     assert_string_equal(emlx_program_output(program, 1)->name, "choice");
     assert_int_equal(emlx_program_output(program, 1)->shape.dims[1], 3);
     assert_null(emlx_program_input(program, 2));
-    assert_null(emlx_program_output(program, 6));
+    assert_null(emlx_program_output(program, 7));
     assert_true(emlx_program_kernel_count(program) > 5);
     assert_true(emlx_program_op_count(program) > 20);
     emlx_program_release(program);
@@ -202,14 +202,14 @@ static void wrong_inputs_are_named(void **state) {
     emlx_device *device = cpu();
     emlx_program *program = sample(device);
     emlx_tensor *x = tensor_f32(device, sample_x[0], 2, 2, 3), *n = scalar_s32(device, 2);
-    emlx_tensor *flat = tensor_f32(device, sample_x[0], 1, 6), *outputs[6];
-    assert_error(emlx_program_run(program, (emlx_tensor *[]){x}, 1, outputs, 6, &err), EMLX_INVALID,
+    emlx_tensor *flat = tensor_f32(device, sample_x[0], 1, 6), *outputs[7];
+    assert_error(emlx_program_run(program, (emlx_tensor *[]){x}, 1, outputs, 7, &err), EMLX_INVALID,
                  err, "1 inputs given, the program has 2");
-    assert_error(emlx_program_run(program, (emlx_tensor *[]){x, x}, 2, outputs, 6, &err),
+    assert_error(emlx_program_run(program, (emlx_tensor *[]){x, x}, 2, outputs, 7, &err),
                  EMLX_INVALID, err, "program input \"n\" is f32 {2, 3}, s32 {} expected");
-    assert_error(emlx_program_run(program, (emlx_tensor *[]){flat, n}, 2, outputs, 6, &err),
+    assert_error(emlx_program_run(program, (emlx_tensor *[]){flat, n}, 2, outputs, 7, &err),
                  EMLX_INVALID, err, "program input \"x\" is f32 {6}, f32 {2, 3} expected");
-    assert_error(emlx_program_run(program, (emlx_tensor *[]){x, NULL}, 2, outputs, 6, &err),
+    assert_error(emlx_program_run(program, (emlx_tensor *[]){x, NULL}, 2, outputs, 7, &err),
                  EMLX_INVALID, err, "\"n\" is missing");
     assert_error(emlx_program_run(program, (emlx_tensor *[]){x, n}, 2, outputs, 5, &err),
                  EMLX_INVALID, err, "room for 5 outputs");
@@ -251,7 +251,7 @@ static void run_done(void *context, emlx_status status, emlx_tensor **outputs, s
     (void)err;
     waiting *w = context;
     float loop[6] = {0};
-    bool right = status == EMLX_OK && count == 6 &&
+    bool right = status == EMLX_OK && count == 7 &&
                  emlx_tensor_read(outputs[0], 0, loop, sizeof loop, NULL) == EMLX_OK &&
                  loop[0] == sample_x[0][0] + 6;
     for (size_t i = 0; i < count; i++) emlx_tensor_release(outputs[i]);
@@ -290,15 +290,15 @@ static void *run_often(void *context) {
     intptr_t wrong = 0;
     if (emlx_device_open("cpu", &device, NULL) != EMLX_OK) return (void *)1;
     for (int i = 0; i < 20; i++) {
-        emlx_tensor *inputs[2] = {NULL}, *outputs[6] = {NULL};
+        emlx_tensor *inputs[2] = {NULL}, *outputs[7] = {NULL};
         float loop[6] = {0};
         wrong += emlx_tensor_from_data(device, EMLX_F32, &shape, sample_x[0], 24, &inputs[0], NULL);
         wrong += emlx_tensor_from_data(device, EMLX_S32, &scalar, &n, 4, &inputs[1], NULL);
-        wrong += emlx_program_run(program, inputs, 2, outputs, 6, NULL);
+        wrong += emlx_program_run(program, inputs, 2, outputs, 7, NULL);
         wrong += emlx_tensor_read(outputs[0], 0, loop, sizeof loop, NULL);
         wrong += loop[0] != sample_x[0][0] + 6;
         for (int k = 0; k < 2; k++) emlx_tensor_release(inputs[k]);
-        for (int k = 0; k < 6; k++) emlx_tensor_release(outputs[k]);
+        for (int k = 0; k < 7; k++) emlx_tensor_release(outputs[k]);
     }
     emlx_device_release(device);
     return (void *)wrong;

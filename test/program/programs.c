@@ -60,6 +60,18 @@ uint32_t real_constant(emlx_block *b, double value) {
     return constant(b, (emlx_number){EMLX_NUMBER_REAL, {.f = {value, 0}}}, EMLX_F32);
 }
 
+uint32_t fold_all(emlx_block *b, uint32_t value, uint32_t start, emlx_block *function) {
+    emlx_error err;
+    uint32_t operands[] = {value, start}, out;
+    emlx_attr attr = {.name = "function", .kind = EMLX_ATTR_FUNCTION};
+    assert_ok(emlx_function_new(function, &attr.function, &err), err);
+    assert_ok(emlx_block_apply(b, emlx_op_find("reduce"), operands, 2, &attr, 1, EMLX_TYPE_DEFAULT,
+                               &out, &err),
+              err);
+    emlx_function_release(attr.function);
+    return out;
+}
+
 uint32_t sum_all(emlx_block *b, uint32_t value) { return op(b, "sum", 1, value); }
 
 void output(emlx_block *b, const char *name, uint32_t value) {
@@ -197,6 +209,28 @@ static uint32_t add_choice(emlx_block *b, uint32_t x, uint32_t literal) {
     return first;
 }
 
+// One block of the function, or of the cond in it: its inputs are an element and what was folded.
+static emlx_block *step_block(uint32_t values[2]) {
+    emlx_block *b = new_block();
+    for (int i = 0; i < 2; i++) values[i] = input(b, NULL, EMLX_F32, 0);
+    return b;
+}
+
+static uint32_t add_fold(emlx_block *b, uint32_t x) {
+    emlx_error err;
+    uint32_t v[2], first;
+    emlx_block *differ = step_block(v), *branches[2];
+    output(differ, NULL, op(differ, "subtract", 2, v[0], v[1]));
+    for (int i = 0; i < 2; i++) {
+        branches[i] = step_block(v);
+        output(branches[i], NULL, op(branches[i], i == 0 ? "subtract" : "add", 2, v[0], v[1]));
+    }
+    emlx_block *step = step_block(v);
+    assert_ok(emlx_block_cond(step, &differ, 1, branches, 2, v, 2, &first, &err), err);
+    output(step, NULL, first);
+    return fold_all(b, x, real_constant(b, 1), step);
+}
+
 emlx_block *sample_block(emlx_tensor *literal) {
     emlx_error err;
     emlx_block *b = new_block();
@@ -211,15 +245,16 @@ emlx_block *sample_block(emlx_tensor *literal) {
     output(b, "sum", sum);
     output(b, "again", sum);
     output(b, "exp", op(b, "add", 2, e, op(b, "multiply", 2, choice, real_constant(b, 0))));
+    output(b, "folded", add_fold(b, x));
     return b;
 }
 
 void assert_sample(emlx_program *program, emlx_device *device, const float x[6], int32_t n,
                    const float literal[3]) {
     emlx_error err;
-    emlx_tensor *inputs[] = {tensor_f32(device, x, 2, 2, 3), scalar_s32(device, n)}, *outputs[6];
-    assert_ok(emlx_program_run(program, inputs, 2, outputs, 6, &err), err);
-    float loop[6], choice[6], sum[3], expected[6], total = 0;
+    emlx_tensor *inputs[] = {tensor_f32(device, x, 2, 2, 3), scalar_s32(device, n)}, *outputs[7];
+    assert_ok(emlx_program_run(program, inputs, 2, outputs, 7, &err), err);
+    float loop[6], choice[6], sum[3], expected[6], total = 0, folded = 1;
     for (int i = 0; i < 6; i++) total += x[i];
     int32_t rounds = n * (n - 1) / 2;
     for (int i = 0; i < 6; i++) {
@@ -234,6 +269,8 @@ void assert_sample(emlx_program *program, emlx_device *device, const float x[6],
     assert_f32(outputs[3], sum, 3);
     assert_f32(outputs[4], sum, 3);
     assert_f32(outputs[5], expected, 6);
-    for (int i = 0; i < 6; i++) emlx_tensor_release(outputs[i]);
+    for (int i = 0; i < 6; i++) folded = x[i] != folded ? x[i] - folded : x[i] + folded;
+    assert_f32(outputs[6], &folded, 1);
+    for (int i = 0; i < 7; i++) emlx_tensor_release(outputs[i]);
     for (int i = 0; i < 2; i++) emlx_tensor_release(inputs[i]);
 }

@@ -13,6 +13,8 @@ uint32_t op(emlx_block *b, const char *name, int operands, ...);
 // A scalar constant of s32 or f32.
 uint32_t int_constant(emlx_block *b, int64_t value);
 uint32_t real_constant(emlx_block *b, double value);
+// A fold of all elements with a function of f32 scalars, which is taken over.
+uint32_t fold_all(emlx_block *b, uint32_t value, uint32_t start, emlx_block *function);
 // The sum of all elements.
 uint32_t sum_all(emlx_block *b, uint32_t value);
 void output(emlx_block *b, const char *name, uint32_t value);
@@ -28,7 +30,8 @@ emlx_program *compile(emlx_block *b, emlx_device *device);
 //   loop: x plus n * (n - 1) / 2, counted up by a loop within a loop
 //   choice: by the sum of x: above 10, x * 2; above 0, x + the literal; else -x
 //   same: x itself; n: the literal plus n, twice under two names; exp: exp of x, used on both sides
-//   of the control flow
+//   of the control flow; folded: x folded from 1 with e - acc, or e + acc where both are equal,
+//   chosen by a cond
 // `literal` is f32{3}.
 emlx_block *sample_block(emlx_tensor *literal);
 // Adds the outputs of the sample for x and n, computed plainly.

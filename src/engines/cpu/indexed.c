@@ -64,25 +64,12 @@ static int64_t row_offset(const slices *s, int64_t row) {
     return axis_offset(s->dims, s->other_strides, s->rank, row);
 }
 
-static emlx_status bad_index(const slices *s, int64_t index, int32_t which, emlx_error *err) {
-    char text[SHAPE_TEXT];
-    emlx_shape front = {.rank = 0};
-    for (int32_t i = 0; i < s->count; i++) front.dims[front.rank++] = s->shape->dims[s->axes[i]];
-    for (int32_t d = 0, next = 0; d < s->shape->rank; d++) {
-        if (next < s->count && s->axes[next] == d)
-            next++;
-        else
-            front.dims[front.rank++] = s->shape->dims[d];
-    }
-    return error_set(err, EMLX_OUT_OF_BOUNDS, "index %lld is out of bounds for axis %d in shape %s",
-                     (long long)index, which, shape_print(&front, text));
-}
-
 static emlx_status slice_offset(const slices *s, const int64_t *indices, int64_t *offset,
                                 emlx_error *err) {
     *offset = 0;
     for (int32_t i = 0; i < s->count; i++) {
-        if ((uint64_t)indices[i] >= (uint64_t)s->limits[i]) return bad_index(s, indices[i], i, err);
+        if ((uint64_t)indices[i] >= (uint64_t)s->limits[i])
+            return shape_bad_index(s->shape, s->axes, s->count, i, indices[i], err);
         *offset += indices[i] * s->strides[i];
     }
     return EMLX_OK;
@@ -121,10 +108,85 @@ static void gather_task(void *context, int64_t index) {
     }
 }
 
+// Along an axis -----------------------------------------------------------------------------------
+
+// Source and result are [outer, length of each, inner].
+typedef struct along_work along_work;
+struct along_work {
+    const void *source;
+    const int64_t *indices;
+    void *out;
+    int64_t length, from, inner; // length of the result's axis and of the source's
+    int64_t rows, group;         // outer * length, and of a task
+    int64_t (*take)(const along_work *w, int64_t first, int64_t end);
+    atomic_llong bad; // position of the first index out of bounds, or -1
+};
+
+// Copies rows of the result. Returns the position of an index that is out of bounds, or -1.
+#define TAKE_LOOP(type)                                                                            \
+    static int64_t take_##type(const along_work *w, int64_t first, int64_t end) {                  \
+        const type *source = (const type *)w->source + first / w->length * w->from * w->inner;     \
+        type *out = w->out;                                                                        \
+        int64_t left = w->length - first % w->length;                                              \
+        for (int64_t row = first, at = first * w->inner; row < end; row++) {                       \
+            for (int64_t i = 0; i < w->inner; i++, at++) {                                         \
+                int64_t index = w->indices[at];                                                    \
+                if ((uint64_t)index >= (uint64_t)w->from) return at;                               \
+                out[at] = source[index * w->inner + i];                                            \
+            }                                                                                      \
+            if (--left > 0) continue;                                                              \
+            source += w->from * w->inner;                                                          \
+            left = w->length;                                                                      \
+        }                                                                                          \
+        return -1;                                                                                 \
+    }
+typedef struct {
+    uint64_t half[2];
+} uint128;
+TAKE_LOOP(uint8_t)
+TAKE_LOOP(uint16_t)
+TAKE_LOOP(uint32_t)
+TAKE_LOOP(uint64_t)
+TAKE_LOOP(uint128)
+
+static void along_task(void *context, int64_t index) {
+    along_work *w = context;
+    int64_t first = index * w->group, end = first + w->group;
+    int64_t bad = w->take(w, first, end < w->rows ? end : w->rows);
+    long long lowest = atomic_load(&w->bad);
+    while (bad >= 0 && (lowest < 0 || bad < lowest))
+        if (atomic_compare_exchange_weak(&w->bad, &lowest, bad)) break;
+}
+
+static emlx_status run_along(const cpu_run *run, int32_t axis, emlx_error *err) {
+    static int64_t (*const by_size[])(const along_work *, int64_t, int64_t) = {
+        take_uint8_t, take_uint16_t, take_uint32_t, take_uint64_t, take_uint128};
+    const plan_kernel *k = run->call->kernel;
+    const plan_value *value = output_value(run);
+    int64_t count = emlx_shape_count(&value->shape);
+    if (count == 0) return EMLX_OK;
+    along_work w = {.source = operand_data(run, 0),
+                    .indices = (const int64_t *)operand_data(run, 1),
+                    .out = output_data(run),
+                    .length = value->shape.dims[axis],
+                    .from = k->shapes[0].dims[axis],
+                    .inner = 1,
+                    .take = by_size[__builtin_ctzl(type_size(value->type))]};
+    for (int32_t d = axis + 1; d < value->shape.rank; d++) w.inner *= value->shape.dims[d];
+    w.rows = count / w.inner;
+    w.group = w.inner >= TASK_ELEMENTS ? 1 : TASK_ELEMENTS / w.inner;
+    atomic_init(&w.bad, -1);
+    pool_for(run->device->pool, (w.rows - 1) / w.group + 1, along_task, &w);
+    int64_t bad = atomic_load(&w.bad);
+    if (bad < 0) return EMLX_OK;
+    return shape_bad_index(&k->shapes[0], NULL, 0, axis, w.indices[bad], err);
+}
+
 emlx_status run_gather(const cpu_run *run, emlx_error *err) {
     const plan_kernel *k = run->call->kernel;
     const gather_params *p = k->params;
     const plan_value *value = output_value(run);
+    if (p->along) return run_along(run, p->axes[0], err);
     gather_work w = {.run = run};
     find_slices(&k->shapes[0], p->axes, p->count, NULL, value->type, &w.slices);
     w.source = operand_data(run, 0);

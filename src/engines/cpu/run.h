@@ -16,7 +16,7 @@ typedef struct fold_form {
 } fold_form;
 
 typedef struct kernel_form {
-    tile_form tile; // of MAP and REDUCE
+    tile_form tile; // of MAP, REDUCE and CUSTOM
     fold_form fold; // of REDUCE
 } kernel_form;
 
@@ -31,6 +31,8 @@ emlx_status prepare_map(kernel_form *form, const emlx_plan *plan, const plan_ker
                         const cpu_kernels *kernels, arena *memory, emlx_error *err);
 emlx_status prepare_fold(kernel_form *form, const emlx_plan *plan, const plan_kernel *kernel,
                          const cpu_kernels *kernels, arena *memory, emlx_error *err);
+emlx_status prepare_custom(kernel_form *form, const emlx_plan *plan, const plan_kernel *kernel,
+                           const cpu_kernels *kernels, arena *memory, emlx_error *err);
 emlx_status run_map(const cpu_run *run, emlx_error *err);
 emlx_status run_fold(const cpu_run *run, emlx_error *err);
 emlx_status run_dot(const cpu_run *run, emlx_error *err);
@@ -41,6 +43,8 @@ emlx_status run_sort(const cpu_run *run, emlx_error *err);
 emlx_status run_scan(const cpu_run *run, emlx_error *err);
 emlx_status run_pick(const cpu_run *run, emlx_error *err);
 emlx_status run_routine(const cpu_run *run, emlx_error *err);
+emlx_status run_custom(const cpu_run *run, emlx_error *err);
+emlx_status run_call(const cpu_run *run, emlx_error *err);
 
 // Before products of that many multiplications by BLAS. See blas.c.
 void blas_ready(const cpu_run *run, double work);

@@ -65,13 +65,18 @@ static uint32_t resolve(const tile_form *f, uint32_t step) {
     return step;
 }
 
+static bool folds(const plan_kernel *k) {
+    return k->kind == KERNEL_REDUCE || k->kind == KERNEL_CUSTOM;
+}
+
 // Steps whose elements never change during a run are computed once. A guard's alias of one is too.
 static bool is_fixed(const preparer *p, const expr_step *s) {
     const tile_form *f = p->form;
     switch (s->kind) {
     case EXPR_CONST: return true;
     case EXPR_LOAD: return is_uniform_access(f, s->index);
-    case EXPR_IOTA: return false;
+    case EXPR_IOTA: return is_uniform_access(f, s->index);
+    case EXPR_CARRY: return false;
     default: break;
     }
     for (uint32_t i = 0; i < step_operands(s); i++)
@@ -119,7 +124,7 @@ static emlx_status join_steps(preparer *p, arena *memory, emlx_error *err) {
         for (uint32_t i = 0; i < form->arg_count; i++) uses[form->args[i]]++;
     }
     for (uint32_t i = 0; i < k->store_count; i++) uses[k->stores[i].step]++;
-    if (k->kind == KERNEL_REDUCE) uses[k->reduced]++;
+    if (folds(k)) uses[k->reduced]++;
     for (uint32_t n = 0; n < k->step_count; n++) join_pair(f, n, uses);
     return EMLX_OK;
 }
@@ -131,7 +136,8 @@ static void find_last_uses(preparer *p) {
             p->last[resolve(p->form, p->form->steps[s].args[i])] = s;
     for (uint32_t i = 0; i < k->store_count; i++)
         p->last[resolve(p->form, k->stores[i].step)] = k->step_count;
-    if (k->kind == KERNEL_REDUCE) p->last[resolve(p->form, k->reduced)] = k->step_count;
+    if (folds(k)) p->last[resolve(p->form, k->reduced)] = k->step_count;
+    if (k->kind == KERNEL_CUSTOM) p->last[k->carry] = k->step_count;
 }
 
 // Whether the result can be written straight to where it is stored. A buffer taken over from an
@@ -185,8 +191,9 @@ static emlx_status place_step(preparer *p, uint32_t n, emlx_error *err) {
     } else if (form->fn != NULL && stores_directly(p, n, &form->access)) {
         form->place = PLACE_MEMORY;
     } else {
+        // What is carried from tile to tile shares its slot with nothing.
         form->place = PLACE_SLOT;
-        form->offset = take_slot(p);
+        form->offset = s->kind == EXPR_CARRY ? p->slot_count++ : take_slot(p);
     }
     // Only now, as a result must not overwrite an operand of another size.
     for (uint32_t i = 0; i < form->arg_count; i++) {
@@ -330,6 +337,8 @@ static void make_fixed(tile_run *run) {
             splat(run, form, run->at[n], &run->call->constants[s->index]);
         else if (s->kind == EXPR_LOAD)
             splat(run, form, run->at[n], run->bases[s->index]);
+        else if (s->kind == EXPR_IOTA)
+            f->kernels->iota[s->type](run->at[n], f->kernel->accesses[s->index].offset, 0, f->tile);
         else
             run_function(run, n, f->tile);
     }
@@ -424,7 +433,7 @@ static void eval_step(tile_run *run, uint32_t n, int64_t first, const position *
     const tile_form *f = run->form;
     const expr_step *s = &f->kernel->steps[n];
     const step_form *form = &f->steps[n];
-    if (form->place == PLACE_FIXED || form->place == PLACE_NONE) return;
+    if (form->place == PLACE_FIXED || form->place == PLACE_NONE || s->kind == EXPR_CARRY) return;
     if (s->kind == EXPR_GUARD) check_guard(run, s, count);
     if (form->place == PLACE_ALIAS) {
         run->at[n] = run->at[form->alias];

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// files.h - the one file that a test of files works on, removed at its end.
+#ifndef EMLX_TEST_FILES_H
+#define EMLX_TEST_FILES_H
+
+#include "test.h"
+
+// Set while a group made by RUN_WITH_FILE runs.
+extern char test_path[64];
+int make_test_path(void **state);
+int remove_test_path(void **state);
+#define RUN_WITH_FILE(name, tests)                                                                 \
+    cmocka_run_group_tests_name(name, tests, make_test_path, remove_test_path)
+
+void write_bytes(const void *data, size_t size);
+// Returns how many there were, at most `room`.
+size_t read_bytes(void *data, size_t room);
+
+#endif
