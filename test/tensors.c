@@ -58,21 +58,30 @@ void element_set(emlx_type type, void *data, int64_t index, double value) {
     }
 }
 
+// The type of an element's parts, and how many of them an array has.
+static emlx_type part_of(emlx_type type) {
+    return type == EMLX_C64 ? EMLX_F32 : type == EMLX_C128 ? EMLX_F64 : type;
+}
+
+int64_t number_count(emlx_type type, const emlx_shape *shape) {
+    return emlx_shape_count(shape) * (part_of(type) == type ? 1 : 2);
+}
+
 emlx_tensor *tensor_of(emlx_type type, const emlx_shape *shape, const double *values) {
-    int64_t count = emlx_shape_count(shape);
-    size_t size = (size_t)count * emlx_type_size(type);
+    int64_t count = number_count(type, shape);
+    size_t size = (size_t)emlx_shape_count(shape) * emlx_type_size(type);
     void *data = malloc(size + 1);
     emlx_error err;
     emlx_tensor *t;
     assert_non_null(data);
-    for (int64_t i = 0; i < count; i++) element_set(type, data, i, values[i]);
+    for (int64_t i = 0; i < count; i++) element_set(part_of(type), data, i, values[i]);
     assert_ok(emlx_tensor_from_data(test_device, type, shape, data, size, &t, &err), err);
     free(data);
     return t;
 }
 
 emlx_tensor *random_tensor(emlx_type type, const emlx_shape *shape, int low, int high) {
-    int64_t count = emlx_shape_count(shape);
+    int64_t count = number_count(type, shape);
     double *values = malloc(((size_t)count + 1) * sizeof *values);
     assert_non_null(values);
     for (int64_t i = 0; i < count; i++) {
@@ -85,13 +94,14 @@ emlx_tensor *random_tensor(emlx_type type, const emlx_shape *shape, int low, int
 }
 
 double *values_of(emlx_tensor *tensor) {
-    int64_t count = emlx_shape_count(emlx_tensor_shape(tensor));
+    emlx_type type = emlx_tensor_type(tensor);
+    int64_t count = number_count(type, emlx_tensor_shape(tensor));
     double *values = malloc(((size_t)count + 1) * sizeof *values);
     const void *data;
     emlx_error err;
     assert_non_null(values);
     assert_ok(emlx_tensor_data(tensor, &data, &err), err);
-    for (int64_t i = 0; i < count; i++) values[i] = element_get(emlx_tensor_type(tensor), data, i);
+    for (int64_t i = 0; i < count; i++) values[i] = element_get(part_of(type), data, i);
     return values;
 }
 

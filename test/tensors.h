@@ -21,6 +21,9 @@ uint32_t draw(uint32_t below);
 double element_get(emlx_type type, const void *data, int64_t index);
 void element_set(emlx_type type, void *data, int64_t index, double value);
 
+// Numbers in an array: two for each element of a complex one, real part first. The next three take
+// and give them in that form.
+int64_t number_count(emlx_type type, const emlx_shape *shape);
 // A tensor of small whole numbers and, for floats, fractions.
 emlx_tensor *random_tensor(emlx_type type, const emlx_shape *shape, int low, int high);
 emlx_tensor *tensor_of(emlx_type type, const emlx_shape *shape, const double *values);

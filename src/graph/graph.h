@@ -76,7 +76,8 @@ typedef enum guard_kind {
     GUARD_NONE,
     GUARD_DIVISION,
     GUARD_LEFT_SHIFT,
-    GUARD_RIGHT_SHIFT
+    GUARD_RIGHT_SHIFT,
+    GUARD_REAL
 } guard_kind;
 
 // Parameters, by primitive ----------------------------------------------------------------------

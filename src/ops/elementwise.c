@@ -362,11 +362,17 @@ static bool is_wide(const emlx_tensor *t) {
     return (type == EMLX_U64 || type == EMLX_S64) && t->primitive != PRIM_constant;
 }
 
+// `real` or `imag` of a complex operand; a real one as it is.
+static emlx_tensor *part_of(maker *m, scalar_op part, emlx_tensor *t) {
+    emlx_type type = emlx_tensor_type(t);
+    if (!type_is_complex(type)) return t;
+    return make_map(m, part, type, type_part(type), t, NULL, NULL);
+}
+
 // A 64-bit integer against a complex number, whose imaginary part has to be 0 to be equal.
 static emlx_tensor *compare_complex(maker *m, scalar_op op, emlx_tensor *i, emlx_tensor *z) {
-    emlx_type type = emlx_tensor_type(z), part = type_part(type);
-    emlx_tensor *re = make_map(m, SCALAR_real, type, part, z, NULL, NULL);
-    emlx_tensor *im = make_map(m, SCALAR_imag, type, part, z, NULL, NULL);
+    emlx_type part = type_part(emlx_tensor_type(z));
+    emlx_tensor *re = part_of(m, SCALAR_real, z), *im = part_of(m, SCALAR_imag, z);
     if (m->status != EMLX_OK) return NULL;
     emlx_tensor *real = compare_wide(m, op, i, re);
     emlx_tensor *whole = compare(m, op, part, im, make_integer(m, part, 0));
@@ -464,6 +470,36 @@ emlx_status lower_quotient(const op_call *call, const op_result *result, emlx_te
         t = make_guard(&m, GUARD_DIVISION, t, compare(&m, SCALAR_equal, type, divisor, zero));
     }
     return make_done(&m, t, out);
+}
+
+static bool is_not_real(const emlx_number *n) {
+    return n->kind == EMLX_NUMBER_COMPLEX && n->as.f[1] != 0;
+}
+
+// Complex operands are accepted as long as they are real.
+emlx_status lower_atan2(const op_call *call, const op_result *result, emlx_tensor **out,
+                        emlx_error *err) {
+    if (!any_complex(call)) return lower_float(call, result, out, err);
+    bool known[2];
+    emlx_number which;
+    for (size_t i = 0; i < 2; i++)
+        if (has_bad(call->in[i], is_not_real, &known[i], &which))
+            return error_set(err, EMLX_ARITHMETIC, "only real numbers are accepted, got %g%+gi",
+                             which.as.f[0], which.as.f[1]);
+    maker m;
+    make_start(&m, call, &result->shape, err);
+    emlx_type compute = type_part(float_compute(result->type, call));
+    emlx_tensor *t = make_map(&m, SCALAR_atan2, compute, type_part(result->type),
+                              part_of(&m, SCALAR_real, call->in[0]),
+                              part_of(&m, SCALAR_real, call->in[1]), NULL);
+    for (size_t i = 0; i < 2; i++) {
+        emlx_type type = operand_type(call, i), part = type_part(type);
+        if (known[i] || !type_is_complex(type)) continue;
+        emlx_tensor *zero = make_integer(&m, part, 0);
+        emlx_tensor *imaginary = part_of(&m, SCALAR_imag, call->in[i]);
+        t = make_guard(&m, GUARD_REAL, t, compare(&m, SCALAR_not_equal, part, imaginary, zero));
+    }
+    return make_done(&m, make_cast(&m, t, result->type), out);
 }
 
 // Bits shifted in are the left operand's: its signedness in the result's width.

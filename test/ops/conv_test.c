@@ -297,6 +297,59 @@ static void random_options(void **unused) {
         }
 }
 
+// The convolution of one part of the input with one part of the kernel.
+static double *part_product(const conv *c, emlx_tensor *const *in, const char *left,
+                            const char *right) {
+    emlx_tensor *parts[2] = {apply_to(left, &in[0], 1, NULL, 0, EMLX_F64),
+                             apply_to(right, &in[1], 1, NULL, 0, EMLX_F64)};
+    emlx_tensor *out = apply_conv(c, parts, EMLX_F64);
+    double *values = values_of(out);
+    for (int i = 0; i < 2; i++) emlx_tensor_release(parts[i]);
+    emlx_tensor_release(out);
+    return values;
+}
+
+static void check_complex(const conv *c, emlx_type left, emlx_type right) {
+    int64_t channels = c->channels * c->feature_groups, batch = c->batch * c->batch_groups;
+    emlx_shape input = stored(c->spatial, batch, channels, c->input, c->input_axes);
+    emlx_shape kernel = stored(c->spatial, c->filters, c->channels, c->kernel, c->kernel_axes);
+    emlx_tensor *in[2] = {draw_operand(left, &input), draw_operand(right, &kernel)};
+    emlx_tensor *out = apply_conv(c, in, EMLX_TYPE_DEFAULT);
+    bool narrow = emlx_tensor_type(out) == EMLX_C64;
+    double *got = values_of(out), *terms[4];
+    for (int i = 0; i < 4; i++)
+        terms[i] = part_product(c, in, i / 2 ? "imag" : "real", i % 2 ? "imag" : "real");
+    // At most 10 in size are multiplied, channels times taps times.
+    double terms_added = (double)c->channels;
+    for (int32_t d = 0; d < c->spatial; d++) terms_added *= (double)c->kernel[d];
+    double slack = (narrow ? 3e-7 : 1e-15) * 200 * terms_added;
+    for (int64_t i = 0; i < emlx_shape_count(emlx_tensor_shape(out)); i++) {
+        double re = terms[0][i] - terms[3][i], im = terms[1][i] + terms[2][i];
+        if (fabs(got[2 * i] - re) > slack || fabs(got[2 * i + 1] - im) > slack)
+            fail_msg("%s with %s, %d spatial axes, result %lld: %.17g%+.17gi, not %.17g%+.17gi",
+                     emlx_type_name(left), emlx_type_name(right), c->spatial, (long long)i,
+                     got[2 * i], got[2 * i + 1], re, im);
+    }
+    for (int i = 0; i < 4; i++) free(terms[i]);
+    free(got);
+    for (int i = 0; i < 2; i++) emlx_tensor_release(in[i]);
+    emlx_tensor_release(out);
+}
+
+static void complex_numbers(void **unused) {
+    (void)unused;
+    static const emlx_type types[][2] = {{EMLX_C64, EMLX_C64},
+                                         {EMLX_C128, EMLX_C128},
+                                         {EMLX_F32, EMLX_C64},
+                                         {EMLX_C64, EMLX_F64},
+                                         {EMLX_S32, EMLX_C64}};
+    draw_seed(9);
+    for (int round = 0; round < 100; round++) {
+        conv c = draw_conv();
+        check_complex(&c, types[round % 5][0], types[round % 5][1]);
+    }
+}
+
 // Strides, padding on every side and input dilation alike for all axes.
 static const struct {
     conv conv;
@@ -563,9 +616,10 @@ static void errors(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(random_options), cmocka_unit_test(network_layers),
-        cmocka_unit_test(rounding),       cmocka_unit_test(infinite_weights),
-        cmocka_unit_test(empty_operands), cmocka_unit_test(errors),
+        cmocka_unit_test(random_options),   cmocka_unit_test(complex_numbers),
+        cmocka_unit_test(network_layers),   cmocka_unit_test(rounding),
+        cmocka_unit_test(infinite_weights), cmocka_unit_test(empty_operands),
+        cmocka_unit_test(errors),
     };
     return RUN_ON_CPU("ops/conv", tests);
 }

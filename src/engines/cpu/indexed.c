@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/shape.h"
 #include "base/types.h"
+#include "engines/cpu/math_complex.h"
 #include "engines/cpu/run.h"
 
 // A slice of a dense array: its axes other than the indexed ones. Slices are walked as rows along
@@ -152,10 +153,11 @@ ADD_LOOP(uint16_t, uint16_t)
 ADD_LOOP(uint32_t, uint32_t)
 ADD_LOOP(uint64_t, uint64_t)
 ADD_LOOP(double, double)
+ADD_LOOP(pair, pair)
 
 typedef void (*add_fn)(char *to, const char *from, int64_t step, int64_t n);
 
-// Integers add in place, by width; floats in an f64 copy, so that a sum is rounded once.
+// Integers add in place, by width; others in an f64 or c128 copy, so that a sum is rounded once.
 static const add_fn add_by_size[4] = {add_uint8_t, add_uint16_t, add_uint32_t, add_uint64_t};
 
 static emlx_status scatter_slices(const cpu_run *run, const slices *s, char *target, add_fn add,
@@ -179,36 +181,29 @@ static emlx_status scatter_slices(const cpu_run *run, const slices *s, char *tar
     return EMLX_OK;
 }
 
-// An array of the type converted to f64, in new memory of `size` bytes.
-static emlx_status widen(const cpu_run *run, const char *data, emlx_type type, int64_t count,
-                         void **wide, size_t *size, emlx_error *err) {
-    *size = (size_t)count * sizeof(double);
-    TRY(pool_alloc(*size, wide, err));
-    tile_fn cast = run->kernels->cast[type][EMLX_F64];
-    if (cast != NULL)
-        cast(*wide, data, NULL, NULL, (size_t)count);
-    else
-        memcpy(*wide, data, *size);
+// An array of the type converted to another, in new memory of `size` bytes.
+static emlx_status widen(const cpu_run *run, const char *data, emlx_type type, emlx_type wide,
+                         int64_t count, void **out, size_t *size, emlx_error *err) {
+    *size = (size_t)count * type_size(wide);
+    TRY(pool_alloc(*size, out, err));
+    run->kernels->cast[type][wide](*out, data, NULL, NULL, (size_t)count);
     return EMLX_OK;
 }
 
 static emlx_status add_floats(const cpu_run *run, slices *s, emlx_type type, emlx_error *err) {
     const plan_kernel *k = run->call->kernel;
     int64_t count = emlx_shape_count(&k->shapes[0]), added = emlx_shape_count(&k->shapes[2]);
+    emlx_type wide = type_is_complex(type) ? EMLX_C128 : EMLX_F64;
+    add_fn add = type_is_complex(type) ? add_pair : add_double;
     void *target = NULL, *updates = NULL;
     size_t target_size, updates_size;
-    TRY(widen(run, output_data(run), type, count, &target, &target_size, err));
+    TRY(widen(run, output_data(run), type, wide, count, &target, &target_size, err));
     emlx_status status =
-        widen(run, operand_data(run, 2), type, added, &updates, &updates_size, err);
-    s->size = sizeof(double);
-    if (status == EMLX_OK) status = scatter_slices(run, s, target, add_double, updates, err);
-    if (status == EMLX_OK) {
-        tile_fn narrow = run->kernels->cast[EMLX_F64][type];
-        if (narrow != NULL)
-            narrow(output_data(run), target, NULL, NULL, (size_t)count);
-        else
-            memcpy(output_data(run), target, target_size);
-    }
+        widen(run, operand_data(run, 2), type, wide, added, &updates, &updates_size, err);
+    s->size = type_size(wide);
+    if (status == EMLX_OK) status = scatter_slices(run, s, target, add, updates, err);
+    if (status == EMLX_OK)
+        run->kernels->cast[wide][type](output_data(run), target, NULL, NULL, (size_t)count);
     if (updates != NULL) pool_free(updates, updates_size);
     pool_free(target, target_size);
     return status;
@@ -222,7 +217,7 @@ emlx_status run_scatter(const cpu_run *run, emlx_error *err) {
     find_slices(&k->shapes[0], p->axes, p->count, &k->shapes[2].dims[1], type, &s);
     if (s.rows * s.length == 0) return EMLX_OK;
     bool adds = p->kind == SCATTER_ADD;
-    if (adds && type_is_float(type)) return add_floats(run, &s, type, err);
+    if (adds && !type_is_integer(type)) return add_floats(run, &s, type, err);
     add_fn add = adds ? add_by_size[__builtin_ctzl(s.size)] : NULL;
     return scatter_slices(run, &s, output_data(run), add, operand_data(run, 2), err);
 }

@@ -25,10 +25,11 @@ static pair plus(pair x, pair y) { return make(creal(x) + creal(y), cimag(x) + c
 
 // Division ----------------------------------------------------------------------------------------
 
-// a * b + c * d with an error of at most 1.5 units in the last place (Kahan's method).
+// a * b + c * d with an error of at most 1.5 units in the last place (Kahan's method), and with the
+// sign of a 0 that the plain sum has.
 static double sum_of_products(double a, double b, double c, double d) {
-    double product = c * d, lost = fma(c, d, -product);
-    return fma(a, b, product) + lost;
+    double product = c * d, lost = fma(c, d, -product), sum = fma(a, b, product);
+    return lost == 0 ? sum : sum + lost;
 }
 
 static pair divide_plain(pair x, pair y) {
@@ -150,12 +151,12 @@ static double lost_in_sum(double a, double b) {
 // exact instead.
 static pair one_log1p(pair z) {
     double x = creal(z), y = cimag(z);
-    pair above = make(1 + x, y);
+    pair above = plus(make(1, 0), z);
     if (!(fabs(x) < 4 && fabs(y) < 4)) return clog(above);
     double xx = x * x, yy = y * y, sum = 2 * x + xx, excess = sum + yy;
     double lost = fma(x, x, -xx) + fma(y, y, -yy) + lost_in_sum(2 * x, xx) + lost_in_sum(sum, yy);
     if (excess < -0.5) return clog(above);
-    return make(log1p(excess + lost) / 2, atan2(y, 1 + x));
+    return make(log1p(excess + lost) / 2, one_phase(above));
 }
 
 // On the cut the root is above the real axis, whatever the sign of the 0.
@@ -171,9 +172,15 @@ static pair one_sqrt(pair z) {
 
 static pair one_rsqrt(pair z) { return one_divide(make(1, 0), one_sqrt(z)); }
 
+static double real_cbrt(double x) {
+    double root;
+    KERNEL(f64, cbrt)(&root, &x, NULL, NULL, 1);
+    return root;
+}
+
 static pair one_cbrt(pair z) {
-    double size = one_abs(z), angle = one_phase(z) / 3, root = cbrt(size);
-    if (isinf(size) && finite_parts(z)) root = 2 * cbrt(hypot(creal(z) / 8, cimag(z) / 8));
+    double size = one_abs(z), angle = one_phase(z) / 3, root = real_cbrt(size);
+    if (isinf(size) && finite_parts(z)) root = 2 * real_cbrt(hypot(creal(z) / 8, cimag(z) / 8));
     return angle == 0 ? make(root, 0) : make(root * cos(angle), root * sin(angle));
 }
 
@@ -234,11 +241,11 @@ static pair one_acosh(pair z) {
 }
 
 static pair one_atanh(pair z) {
-    double x = creal(z), y = cimag(z);
+    double x = creal(z);
     if (!finite_parts(z)) return unknown();
-    if (y == 0 && fabs(x) > 1)
-        return make(creal(catanh(z)), x > 0 ? -copysign(half_pi, y) : half_pi);
-    return catanh(z);
+    pair value = catanh(z);
+    bool on_cut = cimag(z) == 0 && fabs(x) > 1;
+    return on_cut ? make(creal(value), copysign(half_pi, -x)) : value;
 }
 
 // Tile functions ----------------------------------------------------------------------------------
@@ -273,7 +280,9 @@ typedef double _Complex pair_c128;
 
 COMPLEX_MATH_UNARY(DEFINE_UNARY, c64, C64)
 COMPLEX_MATH_UNARY(DEFINE_UNARY, c128, C128)
-COMPLEX_MATH_PARTS(DEFINE_PART, c64, C64)
-COMPLEX_MATH_PARTS(DEFINE_PART, c128, C128)
-COMPLEX_MATH_BINARY(DEFINE_BINARY, c64, C64)
-COMPLEX_MATH_BINARY(DEFINE_BINARY, c128, C128)
+DEFINE_PART(phase, c64, C64)
+DEFINE_PART(phase, c128, C128)
+DEFINE_PART(abs, c128, C128)
+DEFINE_BINARY(pow, c64, C64)
+DEFINE_BINARY(pow, c128, C128)
+DEFINE_BINARY(divide, c128, C128)

@@ -161,18 +161,10 @@
     XX(rsqrt, type, TYPE)                                                                          \
     XX(cbrt, type, TYPE)
 
-#define COMPLEX_MATH_PARTS(XX, type, TYPE)                                                         \
-    XX(abs, type, TYPE)                                                                            \
-    XX(phase, type, TYPE)
-
-#define COMPLEX_MATH_BINARY(XX, type, TYPE)                                                        \
-    XX(divide, type, TYPE)                                                                         \
-    XX(pow, type, TYPE)
-
 #define COMPLEX_MATH_ROWS(XX, type, TYPE)                                                          \
     COMPLEX_MATH_UNARY(XX, type, TYPE)                                                             \
-    COMPLEX_MATH_PARTS(XX, type, TYPE)                                                             \
-    COMPLEX_MATH_BINARY(XX, type, TYPE)
+    XX(phase, type, TYPE)                                                                          \
+    XX(pow, type, TYPE)
 
 // Every function of the types that are compiled per level.
 #define LEVEL_ROWS(XX)                                                                             \
@@ -188,6 +180,8 @@
     FLOAT_ROWS(XX, f64, F64)                                                                       \
     COMPLEX_ROWS(XX, c64, C64)                                                                     \
     COMPLEX_ROWS(XX, c128, C128)                                                                   \
+    XX(abs, c64, C64)                                                                              \
+    XX(divide, c64, C64)                                                                           \
     XX(complex, f32, F32)                                                                          \
     XX(complex, f64, F64)
 
@@ -198,10 +192,13 @@
     INTEGER_ROWS(XX, s2, S2)                                                                       \
     INTEGER_ROWS(XX, s4, S4)
 
-// Functions that call libm an element at a time gain nothing from another level either.
+// Functions that call libm an element at a time gain nothing from another level either. Those of
+// c64 whose squares and products are exact in double do without.
 #define SHARED_ROWS(XX)                                                                            \
     COMPLEX_MATH_ROWS(XX, c64, C64)                                                                \
-    COMPLEX_MATH_ROWS(XX, c128, C128)
+    COMPLEX_MATH_ROWS(XX, c128, C128)                                                              \
+    XX(abs, c128, C128)                                                                            \
+    XX(divide, c128, C128)
 
 #define SHARED_KERNEL(type, op) KERNELS_JOIN(shared, type, op)
 #define NARROW_KERNEL(type, op) KERNELS_JOIN(narrow, type, op)

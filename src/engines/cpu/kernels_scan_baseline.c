@@ -2,6 +2,7 @@
 // kernels_scan_baseline.c - running folds, and their table. All levels use this one build.
 #define LEVEL baseline
 #include "engines/cpu/kernels_level.h"
+#include "engines/cpu/math_complex.h"
 
 #define KERNELS_JOIN_2_(a, b) a##_##b
 #define KERNELS_JOIN_2(a, b) KERNELS_JOIN_2_(a, b)
@@ -85,6 +86,32 @@
 #define NAME f64_product
 #define START 1
 #define STEP(acc, x) ((acc) * (x))
+#include "engines/cpu/kernels_scan.inc"
+#undef T
+#undef A
+
+#define T float _Complex
+#define A pair
+#define NAME c64_sum
+#define START 0
+#define STEP(acc, x) ((acc) + (x))
+#include "engines/cpu/kernels_scan.inc"
+#define NAME c64_product
+#define START 1
+#define STEP(acc, x) pair_times(acc, (pair)(x))
+#include "engines/cpu/kernels_scan.inc"
+#undef T
+#undef A
+
+#define T double _Complex
+#define A pair
+#define NAME c128_sum
+#define START 0
+#define STEP(acc, x) ((acc) + (x))
+#include "engines/cpu/kernels_scan.inc"
+#define NAME c128_product
+#define START 1
+#define STEP(acc, x) pair_times(acc, (pair)(x))
 #include "engines/cpu/kernels_scan.inc"
 #undef T
 #undef A
@@ -233,6 +260,7 @@
         [EMLX_S8] = u8_##kind##_scan, [EMLX_S16] = u16_##kind##_scan,                              \
         [EMLX_S32] = u32_##kind##_scan, [EMLX_S64] = u64_##kind##_scan,                            \
         [EMLX_F32] = f32_##kind##_scan, [EMLX_F64] = f64_##kind##_scan,                            \
+        [EMLX_C64] = c64_##kind##_scan, [EMLX_C128] = c128_##kind##_scan,                          \
     }
 #define EXTREMES(kind)                                                                             \
     {                                                                                              \
