@@ -207,7 +207,10 @@ typedef struct pick_params {
     XX(lu)               /* the permutation as a matrix, l, u */                                   \
     XX(eigh)             /* values, vectors; only the upper triangle is read */                    \
     XX(svd)              /* u, singular values, v transposed */                                    \
-    XX(determinant)      /* one number */
+    XX(determinant)      /* one number */                                                          \
+    XX(fft)              /* a line's transform */                                                  \
+    XX(rfft)             /* its first half, which is all of it where the line is real */           \
+    XX(irfft)            /* the real line with that half, transformed back */
 
 typedef enum routine_kind {
 #define XX(name) ROUTINE_##name,
@@ -222,16 +225,20 @@ enum {
     ROUTINE_CONJUGATE = 4, // or conjugated
     ROUTINE_RIGHT = 8,     // triangular_solve: the unknown stands left of the triangle
     ROUTINE_VECTOR = 16,   // the second operand is one vector a matrix
-    ROUTINE_FULL = 32      // qr, svd: square orthogonal factors
+    ROUTINE_FULL = 32,     // qr, svd: square orthogonal factors
+    ROUTINE_INVERSE = 64   // fft: the inverse transform
 };
 
 // The first `batch` axes of operands and result count the batch; what follows them is one element
-// each. All have one type. The results of an element lie one after the other, each row by row.
+// each. All have one type, but for transforms: those go from f32, f64, c64 or c128 to one of them.
+// The results of an element lie one after the other, each row by row.
 typedef struct routine_params {
     int32_t kind; // routine_kind
     int32_t batch;
     int64_t flags;
-    double tolerance; // svd: singular values up to this part of the largest are zero
+    int64_t length;   // transforms: what the line is cut or padded to
+    double tolerance; // transforms: parts up to this size are zero; svd: singular values up to this
+                      // part of the largest are
 } routine_params;
 // A step of a function of scalars: a `map` of earlier values.
 typedef struct custom_step {

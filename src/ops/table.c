@@ -44,6 +44,10 @@ ATTRS(attrs_conv, {"strides", EMLX_ATTR_INTS, false}, {"padding", EMLX_ATTR_INTS
 ATTRS(attrs_sort, {"axis", EMLX_ATTR_INT, true}, {"direction", EMLX_ATTR_TEXT, false})
 ATTRS(attrs_triangular, {"lower", EMLX_ATTR_BOOL, false}, {"left_side", EMLX_ATTR_BOOL, false},
       {"transform_a", EMLX_ATTR_TEXT, false})
+ATTRS(attrs_fft, {"length", EMLX_ATTR_INT, false}, {"axis", EMLX_ATTR_INT, false},
+      {"eps", EMLX_ATTR_NUMBER, false})
+ATTRS(attrs_fft2, {"lengths", EMLX_ATTR_INTS, false}, {"axes", EMLX_ATTR_INTS, false},
+      {"eps", EMLX_ATTR_NUMBER, false})
 ATTRS(attrs_qr, {"mode", EMLX_ATTR_TEXT, false})
 ATTRS(attrs_svd, {"full_matrices?", EMLX_ATTR_BOOL, false})
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // linalg_test.c - linear algebra by putting factors together again, in plain loops, over shapes,
 // batches and types; conventions of order and sign; singular, indefinite and non-finite matrices.
+#include <complex.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -448,6 +449,104 @@ static void determinants(void **unused) {
         }
 }
 
+// Complex matrices ------------------------------------------------------------------------------
+
+typedef double _Complex complex_number;
+
+static complex_number *numbers_of(emlx_tensor *t) { return (complex_number *)values_of(t); }
+
+static void assert_complex_product(const complex_number *a, const complex_number *b,
+                                   const complex_number *expected, int n, double within) {
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++) {
+            complex_number sum = 0;
+            for (int k = 0; k < n; k++) sum += a[i * n + k] * b[k * n + j];
+            assert_near(cabs(sum - expected[i * n + j]), 0, within);
+        }
+}
+
+// b = a', conjugated.
+static void adjoin(const complex_number *a, complex_number *b, int n) {
+    for (int i = 0; i < n * n; i++) b[i % n * n + i / n] = conj(a[i]);
+}
+
+static void complex_factors_of(emlx_type type, int n) {
+    emlx_shape shape = {2, {n, n}};
+    int area = n * n;
+    double within = (type == EMLX_C128 ? 1e-12 : 1e-4) * n;
+    complex_number *m = malloc(sizeof *m * (size_t)area), *h = malloc(sizeof *h * (size_t)area);
+    complex_number *w = malloc(sizeof *w * (size_t)area);
+    assert_true(m != NULL && h != NULL && w != NULL);
+    emlx_tensor *t = random_tensor(type, &shape, -2, 2), *out[EMLX_MAX_RESULTS];
+    complex_number *a = numbers_of(t);
+    apply_all("qr", t, NULL, out);
+    complex_number *q = numbers_of(out[0]), *r = numbers_of(out[1]);
+    assert_complex_product(q, r, a, n, within);
+    adjoin(q, m, n);
+    for (int i = 0; i < area; i++) w[i] = i % (n + 1) == 0;
+    assert_complex_product(m, q, w, n, within);
+    for (int i = 0; i < area; i++) assert_true(i % n >= i / n || r[i] == 0);
+    release_all(out, (double *[]){(double *)q, (double *)r}, 2);
+
+    // a a' + 1 has a root and real values.
+    adjoin(a, m, n);
+    for (int i = 0; i < area; i++) {
+        h[i] = i % (n + 1) == 0;
+        for (int k = 0; k < n; k++) h[i] += a[i / n * n + k] * m[k * n + i % n];
+    }
+    emlx_tensor *whole = tensor_of(type, &shape, (double *)h);
+    out[0] = apply_to("cholesky", &whole, 1, NULL, 0, EMLX_TYPE_DEFAULT);
+    complex_number *l = numbers_of(out[0]);
+    adjoin(l, m, n);
+    assert_complex_product(l, m, h, n, within * 10);
+    release_all(out, (double *[]){(double *)l}, 1);
+    apply_all("eigh", whole, NULL, out);
+    complex_number *values = numbers_of(out[0]), *v = numbers_of(out[1]);
+    for (int i = 0; i < area; i++) w[i] = v[i] * values[i % n];
+    assert_complex_product(h, v, w, n, within * 10);
+    for (int i = 0; i < n; i++) assert_true(cimag(values[i]) == 0 && creal(values[i]) > 0);
+    release_all(out, (double *[]){(double *)values, (double *)v}, 2);
+    release_all((emlx_tensor *[]){t, whole}, (double *[]){(double *)a, (double *)h}, 2);
+    free(m);
+    free(w);
+}
+
+static void complex_factors(void **unused) {
+    (void)unused;
+    static const int sizes[] = {1, 2, 3, 8, 70};
+    for (int i = 0; i < 5; i++)
+        for (int wide = 0; wide < 2; wide++)
+            complex_factors_of(wide ? EMLX_C128 : EMLX_C64, sizes[i]);
+}
+
+// a x = b, with the triangle conjugated for every other size.
+static void complex_equations(void **unused) {
+    (void)unused;
+    for (int n = 1; n < 30; n += 4)
+        for (int triangular = 0; triangular < 2; triangular++) {
+            emlx_shape shape = {2, {n, n}}, vector = {1, {n}};
+            bool flip = triangular && n % 8 == 1;
+            emlx_attr attr = with_text("transform_a", flip ? "conjugate" : "none");
+            emlx_tensor *in[] = {random_tensor(EMLX_C128, &shape, -2, 2),
+                                 random_tensor(EMLX_C128, &vector, -9, 9)};
+            complex_number *a = numbers_of(in[0]), *b = numbers_of(in[1]);
+            for (int i = 0; i < n; i++) a[i * n + i] += 4 * n;
+            emlx_tensor_release(in[0]);
+            in[0] = tensor_of(EMLX_C128, &shape, (double *)a);
+            emlx_tensor *x = apply_to(triangular ? "triangular_solve" : "solve", in, 2, &attr,
+                                      (size_t)triangular, EMLX_TYPE_DEFAULT);
+            complex_number *found = numbers_of(x);
+            for (int i = 0; i < n; i++) {
+                complex_number sum = 0;
+                for (int k = 0; k < (triangular ? i + 1 : n); k++)
+                    sum += (flip ? conj(a[i * n + k]) : a[i * n + k]) * found[k];
+                assert_near(cabs(sum - b[i]), 0, 1e-12);
+            }
+            release_all((emlx_tensor *[]){in[0], in[1], x},
+                        (double *[]){(double *)a, (double *)b, (double *)found}, 3);
+        }
+}
+
 // Conventions -----------------------------------------------------------------------------------
 
 typedef struct known_case {
@@ -644,13 +743,14 @@ static void in_programs(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cholesky_factors), cmocka_unit_test(qr_factors),
-        cmocka_unit_test(lu_factors),       cmocka_unit_test(eigh_vectors),
-        cmocka_unit_test(singular_values),  cmocka_unit_test(triangular_equations),
-        cmocka_unit_test(equations),        cmocka_unit_test(determinants),
-        cmocka_unit_test(conventions),      cmocka_unit_test(singular_matrices),
-        cmocka_unit_test(wrong_calls),      cmocka_unit_test(types_of_results),
-        cmocka_unit_test(in_programs),
+        cmocka_unit_test(cholesky_factors),  cmocka_unit_test(qr_factors),
+        cmocka_unit_test(lu_factors),        cmocka_unit_test(eigh_vectors),
+        cmocka_unit_test(singular_values),   cmocka_unit_test(triangular_equations),
+        cmocka_unit_test(equations),         cmocka_unit_test(determinants),
+        cmocka_unit_test(conventions),       cmocka_unit_test(singular_matrices),
+        cmocka_unit_test(wrong_calls),       cmocka_unit_test(types_of_results),
+        cmocka_unit_test(in_programs),       cmocka_unit_test(complex_factors),
+        cmocka_unit_test(complex_equations),
     };
     draw_seed(11);
     return RUN_ON_CPU("ops/linalg", tests);

@@ -80,7 +80,7 @@ static const kernel_runner runners[KERNEL_COUNT] = {
     [KERNEL_DOT] = {NULL, run_dot},         [KERNEL_GATHER] = {NULL, run_gather},
     [KERNEL_SCATTER] = {NULL, run_scatter}, [KERNEL_SORT] = {NULL, run_sort},
     [KERNEL_CONV] = {NULL, run_conv},       [KERNEL_SCAN] = {NULL, run_scan},
-    [KERNEL_PICK] = {NULL, run_pick},       [KERNEL_ROUTINE] = {NULL, run_routine},
+    [KERNEL_PICK] = {NULL, run_pick},       [KERNEL_ROUTINE] = {prepare_routine, run_routine},
     [KERNEL_CALL] = {NULL, run_call},       [KERNEL_CUSTOM] = {prepare_custom, run_custom},
 };
 

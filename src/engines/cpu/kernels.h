@@ -63,6 +63,21 @@ typedef struct conv_fns {
 // add, subtract and multiply, in the order of scalar.def.
 enum { SCALAR_PAIRS = SCALAR_multiply - SCALAR_add + 1 };
 
+// One pass of a Fourier transform, forward, of lines side by side: with the elements in front
+// numbered [k][p][q], k < radix, p < rest, q < stride, element [p][j][q] behind is the sum over k of
+// [k][p][q] times exp(-2 pi i (j k / radix + p j / (radix rest))).
+typedef struct fft_pass {
+    int64_t radix; // 2, 4, or odd and at most FFT_LARGEST
+    int64_t rest, stride;
+    const double *turns; // [p][j - 1], j from 1: exp(-2 pi i p j / (radix rest)), real and imaginary
+    const double *roots; // of odd radix: exp(-2 pi i j / radix)
+} fft_pass;
+enum { FFT_LARGEST = 31 };
+
+// Real and imaginary parts lie apart; element e of line l is at e * lines + l.
+typedef void (*fft_fn)(const fft_pass *pass, int64_t lines, const double *from_re,
+                       const double *from_im, double *to_re, double *to_im);
+
 typedef struct cpu_kernels {
     const char *level;
     // scalar[function][type it is computed in]; NULL where that makes no sense.
@@ -85,6 +100,7 @@ typedef struct cpu_kernels {
     const conv_fns *conv;
     // The same for f32 with sums in f32.
     const conv_fns *conv_quick;
+    fft_fn fft;
 } cpu_kernels;
 
 // The tables that this build has; each is complete.

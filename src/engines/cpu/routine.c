@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// routine.c - runs a routine on each element of a batch, elements in parallel.
+// routine.c - runs a routine on each element of a batch, elements in parallel. Transforms go
+// several at a time, see fft.c.
 #include "engines/cpu/routine.h"
 
 #include "base/types.h"
@@ -73,7 +74,7 @@ static void find_lengths(const cpu_run *run, routine_call *call) {
     call->other = (int)shapes[1].dims[shapes[1].rank - axis];
 }
 
-emlx_status run_routine(const cpu_run *run, emlx_error *err) {
+static emlx_status run_elements(const cpu_run *run, emlx_error *err) {
     const plan_kernel *k = run->call->kernel;
     const routine_params *p = k->params;
     const plan_value *value = output_value(run);
@@ -98,4 +99,30 @@ emlx_status run_routine(const cpu_run *run, emlx_error *err) {
     w.group = work >= TASK_WORK ? 1 : (int64_t)(TASK_WORK / work);
     pool_for(run->device->pool, (w.count - 1) / w.group + 1, routine_task, &w);
     return task_result(&w.errors, err);
+}
+
+// Transforms -------------------------------------------------------------------------------------
+
+// What a longer transform needs is not kept between runs.
+#define KEPT_LENGTH 65536
+
+static bool is_transform(const plan_kernel *k) {
+    return ((const routine_params *)k->params)->kind >= ROUTINE_fft;
+}
+
+emlx_status prepare_routine(kernel_form *form, const emlx_plan *plan, const plan_kernel *kernel,
+                            const cpu_kernels *kernels, arena *memory, emlx_error *err) {
+    (void)plan;
+    (void)kernels;
+    const routine_params *p = kernel->params;
+    if (!is_transform(kernel) || p->length > KEPT_LENGTH) return EMLX_OK;
+    form->fft = fft_prepare(p->length, memory);
+    if (form->fft == NULL)
+        return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a transform of length %lld",
+                         (long long)p->length);
+    return EMLX_OK;
+}
+
+emlx_status run_routine(const cpu_run *run, emlx_error *err) {
+    return is_transform(run->call->kernel) ? run_fft(run, err) : run_elements(run, err);
 }

@@ -27,6 +27,12 @@ typedef emlx_status (*routine_fn)(const routine_call *call, emlx_error *err);
 // At least that many bytes, aligned for any type, with arbitrary contents; lost by the next call.
 emlx_status scratch_take(const routine_call *call, size_t size, void **out, emlx_error *err);
 
+// The transforms of lines, many at a time.
+typedef struct fft_form fft_form;
+// What a transform of that length needs, in `memory`; NULL when there is none left.
+const fft_form *fft_prepare(int64_t length, arena *memory);
+emlx_status run_fft(const cpu_run *run, emlx_error *err);
+
 // The routines of linear algebra by type: f32, f64, c64, c128. NULL: there is none.
 extern const routine_fn linalg_f32[ROUTINE_COUNT], linalg_f64[ROUTINE_COUNT];
 extern const routine_fn linalg_c64[ROUTINE_COUNT], linalg_c128[ROUTINE_COUNT];

@@ -16,8 +16,9 @@ typedef struct fold_form {
 } fold_form;
 
 typedef struct kernel_form {
-    tile_form tile; // of MAP, REDUCE and CUSTOM
-    fold_form fold; // of REDUCE
+    tile_form tile;             // of MAP, REDUCE and CUSTOM
+    fold_form fold;             // of REDUCE
+    const struct fft_form *fft; // of ROUTINE, or NULL: made when it runs
 } kernel_form;
 
 typedef struct cpu_run {
@@ -33,6 +34,8 @@ emlx_status prepare_fold(kernel_form *form, const emlx_plan *plan, const plan_ke
                          const cpu_kernels *kernels, arena *memory, emlx_error *err);
 emlx_status prepare_custom(kernel_form *form, const emlx_plan *plan, const plan_kernel *kernel,
                            const cpu_kernels *kernels, arena *memory, emlx_error *err);
+emlx_status prepare_routine(kernel_form *form, const emlx_plan *plan, const plan_kernel *kernel,
+                            const cpu_kernels *kernels, arena *memory, emlx_error *err);
 emlx_status run_map(const cpu_run *run, emlx_error *err);
 emlx_status run_fold(const cpu_run *run, emlx_error *err);
 emlx_status run_dot(const cpu_run *run, emlx_error *err);

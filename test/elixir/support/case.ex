@@ -8,7 +8,8 @@ defmodule EMLX.Case do
 
   # What the reference and we may differ by, relative to the larger value: the
   # reference truncates bf16, the others are last digits.
-  @tolerance %{bf16: 1.6e-2, f16: 2.0e-3, f32: 2.0e-6, f64: 1.0e-12, c64: 2.0e-6}
+  @tolerance %{bf16: 1.6e-2, f16: 2.0e-3, f32: 2.0e-6, f64: 1.0e-12}
+             |> Map.merge(%{c64: 2.0e-6, c128: 1.0e-12})
 
   using do
     quote do
@@ -89,7 +90,18 @@ defmodule EMLX.Case do
   defp close?(a, b, tolerance), do: abs(a - b) <= tolerance * max(max(abs(a), abs(b)), 1.0e-3)
 
   @doc "Reproducible numbers on `Nx.BinaryBackend`, small and of both signs where the type has them."
-  def random(shape, type, seed, options \\ []) do
+  def random(shape, type, seed, options \\ [])
+
+  def random(shape, {:c, size}, seed, options) do
+    re = random(shape, {:f, div(size, 2)}, seed, options)
+    im = random(shape, {:f, div(size, 2)}, seed + 1000, options)
+    with_reference(fn -> Nx.complex(re, im) end)
+  end
+
+  def random(shape, type, seed, options) when type in [:c64, :c128],
+    do: random(shape, Nx.Type.normalize!(type), seed, options)
+
+  def random(shape, type, seed, options) do
     state = :rand.seed_s(:exsss, {seed, 7, 11})
     {low, high} = options[:range] || range(type)
 
