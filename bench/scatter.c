@@ -47,7 +47,8 @@ static emlx_tensor *random_tensor(emlx_device *device, emlx_type type, const int
 }
 
 static double time_case(emlx_device *device, const scatter_case *c) {
-    int64_t updates[2] = {c->updates}, indices[2] = {c->updates, (int64_t)c->indexed}, limits[2];
+    int64_t updates[2] = {c->updates}, indices[2] = {c->updates, (int64_t)c->indexed},
+            limits[2] = {1, 1};
     size_t rank = 1;
     for (size_t d = 0, i = 0; d < c->rank; d++) {
         if (i < c->indexed && c->axes[i] == (int64_t)d)

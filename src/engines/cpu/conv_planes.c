@@ -164,7 +164,7 @@ static void copy_group(const planes_work *w, const char *x, int64_t row, int64_t
     const conv_work *c = w->conv;
     for (int64_t channel = 0; channel < c->channels; channel++)
         for (int64_t phase = 0; phase < w->phases; phase++) {
-            int64_t rest = phase, phases[EMLX_MAX_RANK];
+            int64_t rest = phase, phases[EMLX_MAX_RANK] = {0};
             for (int32_t d = c->rank - 1; d >= 0; d--) {
                 phases[d] = rest % w->axes[d].step;
                 rest /= w->axes[d].step;

@@ -82,7 +82,20 @@ ONE_LOOP(put_one_u16, uint16_t, uint16_t, 0)
 ONE_LOOP(put_one_u32, uint32_t, uint32_t, 0)
 ONE_LOOP(put_one_u64, uint64_t, uint64_t, 0)
 
-// Integers add in place, by width; floats in f64, so that a sum is rounded once.
+typedef struct complex_pair {
+    double re, im;
+} complex_pair;
+
+static void add_pair(char *to, const char *from, int64_t step, int64_t n) {
+    complex_pair *out = (complex_pair *)to;
+    const complex_pair *in = (const complex_pair *)from;
+    for (int64_t i = 0; i < n; i++) {
+        out[i * step].re += in[i].re;
+        out[i * step].im += in[i].im;
+    }
+}
+
+// Integers add in place, by width; others in f64 or c128, so that a sum is rounded once.
 static void choose_add(scatter_work *w) {
     static const add_fn adds[4] = {add_u8, add_u16, add_u32, add_u64};
     static const one_fn add_ones[4] = {add_one_u8, add_one_u16, add_one_u32, add_one_u64};
@@ -91,9 +104,13 @@ static void choose_add(scatter_work *w) {
     w->wide = w->type;
     if (!w->adds) {
         w->one = put_ones[width];
-    } else if (!type_is_float(w->type)) {
+    } else if (type_is_integer(w->type)) {
         w->add = adds[width];
         w->one = add_ones[width];
+    } else if (type_is_complex(w->type)) {
+        w->wide = EMLX_C128;
+        w->add = add_pair;
+        if (w->type != EMLX_C128) w->widen = w->run->kernels->cast[w->type][EMLX_C128];
     } else {
         bool single = w->type == EMLX_F32, direct = single || w->type == EMLX_F64;
         w->wide = EMLX_F64;
@@ -107,7 +124,7 @@ static void choose_add(scatter_work *w) {
 
 static void combine(const scatter_work *w, char *to, const char *from, int64_t step, int64_t n) {
     int64_t size = (int64_t)w->slices.size, wide = (int64_t)type_size(w->wide);
-    double few[FEW];
+    complex_pair few[FEW];
     if (!w->adds && step == 1) {
         memcpy(to, from, (size_t)(n * size));
     } else if (!w->adds) {
