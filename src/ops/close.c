@@ -40,11 +40,11 @@ static emlx_tensor *integer_distance(maker *m, emlx_tensor *a, emlx_tensor *b) {
 // What the distance may be: atol + rtol * |b|, in b's type, or where that has no fractions in f32
 // or, among integers, f64.
 static emlx_tensor *bound(maker *m, const op_call *call, bool integers, emlx_tensor *b) {
-    emlx_type type = emlx_tensor_type(b);
-    if (integers) type = EMLX_F64;
+    if (integers) b = make_cast(m, b, EMLX_F64);
+    emlx_tensor *size = make_op(m, "abs", EMLX_TYPE_DEFAULT, 1, b);
+    if (size == NULL) return NULL;
+    emlx_type type = emlx_tensor_type(size);
     if (type_is_integer(type) || type == EMLX_F8_E4M3FN) type = EMLX_F32;
-    emlx_tensor *size =
-        make_op(m, "abs", EMLX_TYPE_DEFAULT, 1, integers ? make_cast(m, b, type) : b);
     emlx_tensor *relative = make_op(m, "multiply", type, 2, size, tolerance(m, call, "rtol", 1e-5));
     return make_op(m, "add", type, 2, relative, tolerance(m, call, "atol", 1e-8));
 }

@@ -28,14 +28,18 @@ enum { FORMATS = sizeof formats / sizeof *formats, MOST = 1 << 16 };
 
 // Bits ------------------------------------------------------------------------------------------
 
-static uint64_t low_bits(int bits) { return bits == 64 ? UINT64_MAX : ((uint64_t)1 << bits) - 1; }
+static uint64_t bit(int number) { return number < 64 ? (uint64_t)1 << number : 0; }
+static uint64_t low_bits(int bits) { return bit(bits) - 1; }
+static uint64_t shift_down(uint64_t x, int bits) { return bits < 64 ? x >> bits : 0; }
+static uint64_t sign_bit(const format *f) { return bit(f->bits - 1); }
+static int bias_of(const format *f) { return (int)(low_bits(f->exponent) >> 1); }
 static bool is_float(const format *f) { return f->exponent > 0; }
 // It has no infinities, and one NaN of each sign.
 static bool is_finite_only(const format *f) { return f->type == EMLX_F8_E4M3FN; }
 
 // The element with these bits in memory: narrow signed ones are extended to a byte.
 static void store_bits(const format *f, uint64_t bits, char *out) {
-    if (f->bits < 8 && f->is_signed && bits >> (f->bits - 1)) bits |= 0xff & ~low_bits(f->bits);
+    if (f->bits < 8 && f->is_signed && bits & sign_bit(f)) bits |= 0xff & ~low_bits(f->bits);
     memcpy(out, &bits, emlx_type_size(f->type));
 }
 
@@ -50,18 +54,18 @@ static uint64_t load_bits(const format *f, const char *in) {
 // A long double holds every element of every type.
 static long double decode(const format *f, uint64_t bits) {
     if (!is_float(f)) {
-        if (!f->is_signed || !(bits >> (f->bits - 1))) return (long double)bits;
+        if (!f->is_signed || !(bits & sign_bit(f))) return (long double)bits;
         return (long double)(int64_t)(bits | ~low_bits(f->bits));
     }
     uint64_t fraction = bits & low_bits(f->fraction);
-    uint64_t exponent = bits >> f->fraction & low_bits(f->exponent);
-    long double sign = bits >> (f->bits - 1) ? -1 : 1;
-    int bias = (1 << (f->exponent - 1)) - 1;
+    uint64_t exponent = shift_down(bits, f->fraction) & low_bits(f->exponent);
+    long double sign = bits & sign_bit(f) ? -1 : 1;
+    int bias = bias_of(f);
     bool top = exponent == low_bits(f->exponent);
     if (top && is_finite_only(f) && fraction == low_bits(f->fraction)) return NAN;
     if (top && !is_finite_only(f)) return fraction == 0 ? sign * INFINITY : (long double)NAN;
     if (exponent == 0) return sign * ldexpl((long double)fraction, 1 - bias - f->fraction);
-    fraction |= (uint64_t)1 << f->fraction;
+    fraction |= bit(f->fraction);
     return sign * ldexpl((long double)fraction, (int)exponent - bias - f->fraction);
 }
 
@@ -77,11 +81,11 @@ static uint64_t encode_integer(const format *f, long double x) {
 
 // To the nearest, of two the one with an even last bit.
 static uint64_t encode_float(const format *f, double x) {
-    int bias = (1 << (f->exponent - 1)) - 1, e = 0;
-    uint64_t top = low_bits(f->exponent) << f->fraction;
-    uint64_t sign = signbit(x) ? (uint64_t)1 << (f->bits - 1) : 0;
+    int bias = bias_of(f), e = 0;
+    uint64_t top = low_bits(f->exponent) * bit(f->fraction);
+    uint64_t sign = signbit(x) ? sign_bit(f) : 0;
     uint64_t infinity = is_finite_only(f) ? 0x7e : top;
-    if (isnan(x)) return is_finite_only(f) ? 0x7f : top | (uint64_t)1 << (f->fraction - 1);
+    if (isnan(x)) return is_finite_only(f) ? 0x7f : top | bit(f->fraction - 1);
     if (isinf(x)) return sign | infinity;
     if (x == 0) return sign;
     frexp(x, &e);
@@ -89,7 +93,7 @@ static uint64_t encode_float(const format *f, double x) {
     // In units of the last place: a normal number has its leading one there, and a carry out of the
     // fraction goes on into the exponent.
     double places = rint(ldexp(fabs(x), f->fraction - unit));
-    uint64_t bits = (uint64_t)places + ((uint64_t)(unit + bias - 1) << f->fraction);
+    uint64_t bits = (uint64_t)places + (uint64_t)(unit + bias - 1) * bit(f->fraction);
     return sign | (bits > infinity ? infinity : bits);
 }
 
@@ -138,7 +142,7 @@ static int list_elements(const format *f, uint64_t *elements) {
 static emlx_tensor *tensor_of_bits(const format *f, const uint64_t *elements, int count) {
     size_t size = emlx_type_size(f->type);
     emlx_shape shape = {1, {count}};
-    char *data = malloc((size_t)count * size);
+    char *data = malloc((size_t)count * size + 1);
     emlx_tensor *t;
     emlx_error err;
     assert_non_null(data);

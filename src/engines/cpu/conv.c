@@ -89,6 +89,7 @@ static void find_axes(conv_work *w) {
     for (int32_t d = 0; d + 2 < kernel->rank; reach += kernel->dims[2 + d], d++) {
         conv_axis axis = {.results = out->dims[(w->params->channels_last ? 1 : 2) + d],
                           .taps = kernel->dims[2 + d],
+                          .length = w->run->call->kernel->shapes[0].dims[2 + d],
                           .x_stride = w->x.strides[2 + d],
                           .w_stride = w->w.strides[2 + d],
                           .reach = reach};
@@ -99,7 +100,8 @@ static void find_axes(conv_work *w) {
         else
             w->axes[w->rank++] = axis;
     }
-    if (w->rank == 0) w->axes[w->rank++] = (conv_axis){.results = 1, .taps = 1, .reach = w->reach};
+    if (w->rank == 0)
+        w->axes[w->rank++] = (conv_axis){.results = 1, .taps = 1, .length = 1, .reach = w->reach};
 }
 
 // Packing ---------------------------------------------------------------------------------------
@@ -224,6 +226,7 @@ static emlx_status compute(conv_work *w, emlx_error *err) {
     if (conv_is_depthwise(w)) return conv_depthwise(w, err);
     bool thin = w->channels <= THIN && w->filters <= THIN;
     bool fits = w->all_filters <= INT32_MAX && w->channels <= INT32_MAX / w->taps;
+    if (thin && conv_has_planes(w)) return conv_planes(w, err);
     if (!type_is_float(w->type) || w->small || thin || !fits) return conv_direct(w, err);
     return conv_product(w, err);
 }

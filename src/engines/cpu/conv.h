@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // conv.h - a convolution as the CPU engine sees it: where input elements meet kernel elements, and
-// the three ways to add up their products.
+// the ways to add up their products.
 #ifndef EMLX_CPU_CONV_H
 #define EMLX_CPU_CONV_H
 
@@ -15,9 +15,9 @@ typedef struct conv_reach {
 } conv_reach;
 
 typedef struct conv_axis {
-    int64_t results, taps;
-    int64_t x_stride, w_stride; // in elements
-    const conv_reach *reach;    // of each tap
+    int64_t results, taps, length; // length: of the input
+    int64_t x_stride, w_stride;    // in elements
+    const conv_reach *reach;       // of each tap
 } conv_axis;
 
 // An operand in memory, as it came or packed.
@@ -76,6 +76,11 @@ static inline bool conv_find(const conv_axis *axis, int64_t tap, int64_t result,
     return true;
 }
 
+// What adds up in direct convolutions: in f32 where that is good enough.
+const conv_fns *conv_choose_fns(const conv_work *w);
+// Tasks of equally many items, by the multiplications that an item is.
+int64_t conv_task_items(double work);
+
 // Row by row in order: exact for integers, in double where there is little work, and also for
 // groups of few channels and filters.
 emlx_status conv_direct(conv_work *w, emlx_error *err);
@@ -83,6 +88,9 @@ emlx_status conv_direct(conv_work *w, emlx_error *err);
 // group, channels innermost.
 bool conv_is_depthwise(const conv_work *w);
 emlx_status conv_depthwise(conv_work *w, emlx_error *err);
+// The same, whole planes of results at a time: channels first, no dilated input.
+bool conv_has_planes(const conv_work *w);
+emlx_status conv_planes(conv_work *w, emlx_error *err);
 // As products of matrices by BLAS, for f32 and f64.
 emlx_status conv_product(conv_work *w, emlx_error *err);
 

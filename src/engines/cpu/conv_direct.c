@@ -16,13 +16,12 @@ enum {
 #define TASK_WORK (1 << 18)
 
 // Sums in f32 are as good as those of BLAS, and much quicker than in double.
-static const conv_fns *choose_fns(const conv_work *w) {
+const conv_fns *conv_choose_fns(const conv_work *w) {
     const cpu_kernels *kernels = w->run->kernels;
     return w->type == EMLX_F32 && !w->small ? kernels->conv_quick : &kernels->conv[w->type];
 }
 
-// Tasks of equally many items, by the work that an item is.
-static int64_t task_items(double work) {
+int64_t conv_task_items(double work) {
     return work >= TASK_WORK ? 1 : (int64_t)(TASK_WORK / (work < 1 ? 1 : work));
 }
 
@@ -238,7 +237,7 @@ static void rows_task(void *context, int64_t index) {
 }
 
 emlx_status conv_direct(conv_work *w, emlx_error *err) {
-    rows_work work = {.conv = w, .fns = choose_fns(w)};
+    rows_work work = {.conv = w, .fns = conv_choose_fns(w)};
     int64_t length = w->axes[w->rank - 1].results;
     if (work.fns->rows == NULL)
         return error_set(err, EMLX_UNSUPPORTED, "cpu has no convolution of %s",
@@ -248,7 +247,7 @@ emlx_status conv_direct(conv_work *w, emlx_error *err) {
     work.pieces = (length - 1) / ROW + 1;
     work.items = w->batch * w->all_filters * work.outer * work.pieces;
     double results = (double)(length < ROW ? length : ROW);
-    work.group = task_items(results * (double)w->taps * (double)w->channels);
+    work.group = conv_task_items(results * (double)w->taps * (double)w->channels);
     pool_for(w->run->device->pool, (work.items - 1) / work.group + 1, rows_task, &work);
     return EMLX_OK;
 }
@@ -313,7 +312,7 @@ static void depth_task(void *context, int64_t index) {
 }
 
 emlx_status conv_depthwise(conv_work *w, emlx_error *err) {
-    depth_work work = {.conv = w, .fns = choose_fns(w)};
+    depth_work work = {.conv = w, .fns = conv_choose_fns(w)};
     int32_t order[EMLX_MAX_RANK];
     const emlx_shape *kernel = conv_kernel_shape(w);
     // Filters innermost.
@@ -321,7 +320,7 @@ emlx_status conv_depthwise(conv_work *w, emlx_error *err) {
     order[kernel->rank - 1] = 0;
     if (w->w.strides[0] != 1) TRY(conv_pack(w, &w->w, kernel, order, err));
     work.positions = w->batch * w->positions;
-    work.group = task_items((double)w->taps * (double)w->all_filters);
+    work.group = conv_task_items((double)w->taps * (double)w->all_filters);
     pool_for(w->run->device->pool, (work.positions - 1) / work.group + 1, depth_task, &work);
     return EMLX_OK;
 }

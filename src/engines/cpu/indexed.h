@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// indexed.h - slices of an array at computed indices, which gather copies and scatter combines.
+#ifndef EMLX_CPU_INDEXED_H
+#define EMLX_CPU_INDEXED_H
+
+#include "engines/cpu/run.h"
+
+// A slice of a dense array: its axes other than the indexed ones. Slices are walked as rows along
+// the last of those axes.
+typedef struct slices {
+    int32_t count;                  // indexed axes
+    int64_t strides[EMLX_MAX_RANK]; // of the indexed axes, in elements
+    int64_t limits[EMLX_MAX_RANK];
+    int32_t rank; // other axes, without the last
+    int64_t dims[EMLX_MAX_RANK], other_strides[EMLX_MAX_RANK];
+    int64_t length, step; // of the last
+    int64_t rows;
+    size_t size; // bytes of an element
+    const emlx_shape *shape;
+    const int32_t *axes;
+} slices;
+
+// `window` has the lengths of the other axes, which may be less than the array's; NULL: the same.
+void find_slices(const emlx_shape *shape, const int32_t *axes, int32_t count, const int64_t *window,
+                 emlx_type type, slices *s);
+// Where the slice at some indices begins.
+emlx_status slice_offset(const slices *s, const int64_t *indices, int64_t *offset, emlx_error *err);
+static inline int64_t row_offset(const slices *s, int64_t row) {
+    return axis_offset(s->dims, s->other_strides, s->rank, row);
+}
+
+#endif
