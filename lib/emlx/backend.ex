@@ -35,7 +35,9 @@ defmodule EMLX.Backend do
   @type ref :: {atom, reference}
   @type t :: %__MODULE__{ref: ref, shape: tuple, type: Nx.Type.t(), data: nil}
 
-  alias EMLX.{Call, Native, Ops, Types}
+  import EMLX.Remote, only: [is_remote: 1]
+
+  alias EMLX.{Call, Native, Ops, Remote, Types}
   alias __MODULE__, as: B
   alias Nx.Tensor, as: T
 
@@ -70,6 +72,9 @@ defmodule EMLX.Backend do
   ## Reading and moving
 
   @impl true
+  def to_binary(%T{data: %B{ref: {_device, ref}}} = tensor, limit) when is_remote(ref),
+    do: Remote.call(tensor, __MODULE__, :to_binary, [tensor, limit])
+
   def to_binary(%T{type: type, data: %B{ref: {_device, ref}}}, limit) do
     ref |> Native.to_binary(Types.bytes(type, limit)) |> Types.pack(type)
   end
@@ -81,8 +86,8 @@ defmodule EMLX.Backend do
   end
 
   @impl true
-  def backend_transfer(%T{data: %B{ref: {device, _ref}}} = tensor, module, options) do
-    if module == __MODULE__ and device(options) == device do
+  def backend_transfer(%T{data: %B{ref: {device, ref}}} = tensor, module, options) do
+    if module == __MODULE__ and device(options) == device and not is_remote(ref) do
       tensor
     else
       copy = backend_copy(tensor, module, options)
@@ -92,19 +97,25 @@ defmodule EMLX.Backend do
   end
 
   @impl true
+  def backend_deallocate(%T{data: %B{ref: {_device, ref}}} = tensor) when is_remote(ref),
+    do: Remote.call(tensor, __MODULE__, :backend_deallocate, [tensor])
+
   def backend_deallocate(%T{data: %B{ref: {_device, ref}}}), do: Native.deallocate(ref)
 
   @impl true
   def to_batched(%T{} = out, %T{} = tensor, options) do
     batch = elem(out.shape, 0)
     total = elem(tensor.shape, 0)
-    full = for start <- 0..(div(total, batch) - 1)//1, do: rows(out, tensor, start * batch, batch)
+    full = div(total, batch)
 
-    case {rem(total, batch), Keyword.get(options, :leftover, :repeat)} do
-      {0, _leftover} -> full
-      {rest, :repeat} -> full ++ [repeat(out, tensor, total, rest, batch)]
-      {_rest, _discard} -> full
-    end
+    leftover =
+      if Keyword.get(options, :leftover, :repeat) == :repeat, do: rem(total, batch), else: 0
+
+    # A stream, so that a batch lives no longer than its consumer wants it.
+    Stream.map(0..(full + min(leftover, 1) - 1)//1, fn
+      ^full -> repeat(out, tensor, total, leftover, batch)
+      index -> rows(out, tensor, index * batch, batch)
+    end)
   end
 
   defp rows(out, %T{shape: shape} = tensor, start, count) do
@@ -216,7 +227,7 @@ defmodule EMLX.Backend do
   @doc false
   # The native reference of a tensor on a device; other tensors are copied there.
   @spec native(T.t(), atom) :: reference
-  def native(%T{data: %B{ref: {device, ref}}}, device), do: ref
+  def native(%T{data: %B{ref: {device, ref}}}, device) when not is_remote(ref), do: ref
 
   def native(%T{data: %Nx.Defn.Expr{}} = tensor, _device) do
     raise ArgumentError,

@@ -3,7 +3,7 @@ defmodule EMLX.Compiler do
   @moduledoc false
   # Programs made from expressions: compile, run, save. EMLX delegates here.
 
-  alias EMLX.{Backend, Cache, Expr, Native}
+  alias EMLX.{Backend, Cache, Expr, Key, Native}
   alias Nx.Defn.Composite
 
   # What is needed to run: the native program (nil without outputs), the indices
@@ -25,7 +25,7 @@ defmodule EMLX.Compiler do
   # call to call. Other options do not change the program.
   defp cache_key(key, vars, options) do
     hooks = options |> Keyword.get(:hooks, %{}) |> Map.keys()
-    {key, Enum.map(vars, &template/1), device(options), hooks}
+    {Key.new(key), Enum.map(vars, &template/1), device(options), hooks}
   end
 
   defp compile(vars, fun, options) do

@@ -88,8 +88,9 @@ defmodule EMLX.Native do
         _ = with_memory(fn -> try_eval([tensor]) end)
         tensor
 
+      # Whoever called knows which operation it was, and Nx's own words have no name before them.
       {:error, kind, message} ->
-        Error.raise_as(kind, message)
+        Error.raise_as(kind, String.replace_prefix(message, "#{op}: ", ""))
     end
   end
 
