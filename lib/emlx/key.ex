@@ -20,6 +20,9 @@ defmodule EMLX.Key do
     end
   end
 
+  # Erlang before version 27 takes 0.0 and -0.0 for the same key.
+  def new(float) when is_float(float), do: {:float, <<float::float>>}
+
   def new(%T{data: %Nx.Defn.Expr{id: id}} = tensor), do: {:expression, id, %{tensor | data: nil}}
   def new([head | tail]), do: [new(head) | new(tail)]
   def new(tuple) when is_tuple(tuple), do: tuple |> Tuple.to_list() |> new() |> List.to_tuple()

@@ -9,7 +9,8 @@ defmodule EMLX.KeyTest do
     adder = fn n -> fn x -> Nx.add(x, n) end end
     assert Key.new(adder.(1)) == Key.new(adder.(1))
     assert Key.new(adder.(1)) != Key.new(adder.(2))
-    assert Key.new(adder.(1)) != Key.new(adder.(1.0))
+    assert Key.new(adder.(1)) !== Key.new(adder.(1.0))
+    assert Key.new(adder.(0.0)) !== Key.new(adder.(-1.0 * 0))
     assert Key.new(&Nx.add/2) == (&Nx.add/2)
     assert Key.new(fn -> adder end) != Key.new(adder)
   end
