@@ -107,9 +107,17 @@ defmodule EMLX.Native do
         _ = with_memory(fn -> try_eval([tensor]) end)
         tensor
 
-      # Whoever called knows which operation it was, and Nx's own words have no name before them.
       {:error, kind, message} ->
-        Error.raise_as(kind, String.replace_prefix(message, "#{op}: ", ""))
+        Error.raise_as(kind, words_of_nx(message, "#{op}: "))
+    end
+  end
+
+  # Where Nx has words for an error that depends on values, they come without the operation.
+  defp words_of_nx(message, prefix) do
+    case String.replace_prefix(message, prefix, "") do
+      "index " <> _ = words -> words
+      "cannot " <> _ = words -> words
+      _other -> message
     end
   end
 

@@ -236,7 +236,12 @@ defmodule NxTests do
 
   defp chosen?(file, arguments), do: Enum.any?(arguments, &String.contains?(file, &1))
 
-  defp compile(file), do: Code.compile_quoted(Rewrite.file(file), Path.expand(file))
+  # Warnings about Nx's tests are Nx's business.
+  defp compile(file) do
+    compile = fn -> Code.compile_quoted(Rewrite.file(file), Path.expand(file)) end
+    {modules, _warnings} = Code.with_diagnostics([log: false], compile)
+    modules
+  end
 
   # Nx's tests of servings want two more nodes, one of them hidden.
   defp cluster(support) do
