@@ -209,6 +209,9 @@ defmodule NxTests do
     Application.put_env(:emlx, Report, known)
     Code.put_compiler_option(:ignore_module_conflict, true)
 
+    # Failures are reported below; what supervisors say of them is too much.
+    :logger.remove_handler(:default)
+
     File.cd!(source, fn ->
       support =
         for file <- Path.wildcard("test/support/*.ex"), module <- compile(file), do: module
@@ -217,7 +220,6 @@ defmodule NxTests do
 
       ExUnit.start(
         autorun: false,
-        capture_log: true,
         assert_receive_timeout: 1000,
         formatters: [Report],
         exclude: exclude
