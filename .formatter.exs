@@ -4,7 +4,8 @@
     "{mix,.formatter}.exs",
     "lib/**/*.ex",
     "test/elixir/**/*.{ex,exs}",
-    "test/nif/**/*.exs"
+    "test/nif/**/*.exs",
+    "test/nx/*.exs"
   ],
   line_length: 98
 ]

@@ -17,10 +17,10 @@ defmodule EMLX.MixProject do
       start_permanent: Mix.env() == :prod,
       test_paths: ["test/elixir"],
       elixirc_paths: elixirc_paths(Mix.env()),
-      deps: Enum.reject(needed(), &installed?(elem(&1, 0))),
+      deps: Enum.reject(needed(), &installed?(elem(&1, 0))) ++ documentation(),
       description: "Runs Nx programs natively: backend, defn compiler, program files",
       package: package(),
-      docs: [main: "EMLX"]
+      docs: docs()
     ]
   end
 
@@ -45,6 +45,33 @@ defmodule EMLX.MixProject do
     ]
   end
 
+  # In an environment of its own, so that nothing else asks for it: MIX_ENV=docs mix docs
+  defp documentation do
+    if Mix.env() == :docs, do: [{:ex_doc, "~> 0.34", runtime: false}], else: []
+  end
+
+  defp docs do
+    [
+      main: "readme",
+      extras: [
+        "README.md",
+        "guides/moving.md",
+        "guides/serving.md",
+        "docs/differences.md",
+        "docs/architecture.md",
+        "docs/program-format.md",
+        "CHANGELOG.md",
+        "LICENSE"
+      ],
+      groups_for_extras: [Guides: ~r"guides/", Reference: ~r"docs/"],
+      groups_for_docs: ["On references": &(&1[:group] == "On references")],
+      groups_for_modules: [
+        "Finding out": [EMLX.Telemetry, EMLX.Profiling, EMLX.Debug],
+        Errors: [EMLX.Error, EMLX.NIFError]
+      ]
+    ]
+  end
+
   # A library that lies in Erlang's own library path is taken from there, so that
   # a machine without Hex can build and test.
   defp installed?(app) do
@@ -57,7 +84,9 @@ defmodule EMLX.MixProject do
   defp package do
     [
       licenses: ["Apache-2.0"],
-      files: ~w(lib nif src include cli Makefile mix.exs .formatter.exs README.md LICENSE)
+      files:
+        ~w(lib nif src include cli guides docs Makefile mix.exs .formatter.exs) ++
+          ~w(README.md CHANGELOG.md LICENSE)
     ]
   end
 end

@@ -40,6 +40,19 @@ defmodule EMLX do
   alias EMLX.{Backend, Compiler, Native, NIF, Program}
 
   @doc """
+  Whether two values are the device and the reference of a tensor; for guards.
+
+  ## Examples
+
+      iex> require EMLX
+      iex> {device, ref} = EMLX.Backend.from_nx(Nx.tensor(1))
+      iex> EMLX.is_tensor(device, ref)
+      true
+
+  """
+  defguard is_tensor(device, ref) when is_atom(device) and is_reference(ref)
+
+  @doc """
   The device that is used where none is given, `:cpu` unless configured.
   """
   @spec default_device() :: atom
@@ -48,8 +61,11 @@ defmodule EMLX do
   ## Compiler
 
   @impl true
-  def __jit__(key, vars, fun, args_list, options),
-    do: Compiler.jit(key, vars, fun, args_list, options)
+  def __jit__(key, vars, fun, args_list, options) do
+    results = Compiler.jit(key, vars, fun, args_list, options)
+    if EMLX.Debug.enabled?(), do: EMLX.Debug.check!(results, "a result of #{inspect(key)}")
+    results
+  end
 
   @impl true
   def __compile__(_key, vars, fun, options),
@@ -144,7 +160,7 @@ defmodule EMLX do
   Computes the tensors of a container now, and returns it.
 
   Reading a tensor does so anyway; this is for timing, and to decide when the
-  work is done.
+  work is done. A `{device, reference}` pair is computed as well, and gives `:ok`.
 
   ## Examples
 
@@ -154,13 +170,18 @@ defmodule EMLX do
 
   """
   @spec eval(container) :: container when container: Nx.Container.t()
+  @spec eval(Backend.ref()) :: :ok
+  def eval({device, ref}) when is_tensor(device, ref), do: Backend.evaluate([ref], device)
+
   def eval(container) do
     refs =
-      for %Nx.Tensor{data: %Backend{ref: {_device, ref}}} <-
+      for %Nx.Tensor{data: %Backend{ref: {device, ref}}} <-
             Nx.Defn.Composite.flatten_list([container]),
-          do: ref
+          do: {device, ref}
 
-    Native.eval(refs)
+    for {device, refs} <- Enum.group_by(refs, &elem(&1, 0), &elem(&1, 1)),
+        do: :ok = Backend.evaluate(refs, device)
+
     container
   end
 
@@ -205,4 +226,12 @@ defmodule EMLX do
   """
   @spec reset_peak_memory() :: :ok
   def reset_peak_memory, do: NIF.memory_reset_peak()
+
+  ## On {device, reference} pairs
+
+  for {name, arity} <- EMLX.Pairs.__info__(:functions) do
+    arguments = Macro.generate_arguments(arity, __MODULE__)
+    @doc group: "On references"
+    defdelegate unquote(name)(unquote_splicing(arguments)), to: EMLX.Pairs
+  end
 end

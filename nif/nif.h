@@ -201,6 +201,11 @@ emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_bloc
     XX(to_binary, 2)                                                                               \
     XX(deallocate, 1)                                                                              \
     XX(tensor_info, 1)                                                                             \
+    XX(tensor_address, 1)                                                                          \
+    XX(from_address, 5)                                                                            \
+    XX(shm_write, 3)                                                                               \
+    XX(shm_read, 4)                                                                                \
+    XX(shm_unlink, 1)                                                                              \
     XX(apply, 5)                                                                                   \
     XX(eval, 2)                                                                                    \
     XX(program_compile, 3)                                                                         \

@@ -35,7 +35,9 @@ defmodule EMLX.Backend do
   @type ref :: {atom, reference}
   @type t :: %__MODULE__{ref: ref, shape: tuple, type: Nx.Type.t(), data: nil}
 
-  alias EMLX.{Call, Expr, Native, Ops, Types}
+  import EMLX.Remote, only: [is_remote: 1]
+
+  alias EMLX.{Call, Expr, Native, Ops, Pointer, Remote, Telemetry, Types}
   alias __MODULE__, as: B
   alias Nx.Tensor, as: T
 
@@ -54,15 +56,15 @@ defmodule EMLX.Backend do
   def eye(out, options), do: create(:eye, out, [], options)
 
   @impl true
-  def from_binary(%T{type: type, shape: shape} = out, binary, options) do
-    device = device(options)
-    binary = Types.unpack(binary, type)
+  def from_binary(%T{type: type} = out, binary, options),
+    do: from_blob(out, Types.unpack(binary, type), device(options))
 
-    put(
-      out,
-      device,
-      Native.from_binary(Native.device(device), Types.to_native(type), shape, binary)
-    )
+  @doc false
+  # Elements in whole bytes, as they lie in memory.
+  @spec from_blob(T.t(), binary, atom) :: T.t()
+  def from_blob(%T{type: type, shape: shape} = out, blob, device) do
+    ref = Native.from_binary(Native.device(device), Types.to_native(type), shape, blob)
+    put(out, device, ref)
   end
 
   defp device(options), do: options[:device] || EMLX.default_device()
@@ -70,8 +72,39 @@ defmodule EMLX.Backend do
   ## Reading and moving
 
   @impl true
-  def to_binary(%T{type: type, data: %B{ref: {_device, ref}}}, limit) do
-    ref |> Native.to_binary(Types.bytes(type, limit)) |> Types.pack(type)
+  def to_binary(%T{data: %B{ref: {_device, ref}}} = tensor, limit) when is_remote(ref),
+    do: Remote.call(tensor, __MODULE__, :to_binary, [tensor, limit])
+
+  def to_binary(%T{type: type, shape: shape, data: %B{ref: {device, ref}}}, limit) do
+    bytes = Types.bytes(type, limit)
+    metadata = %{device: device, shape: shape, dtype: type, byte_size: bytes}
+
+    Telemetry.span(:to_binary, metadata, fn ->
+      ref |> Native.to_binary(bytes, &evaluate(&1, device)) |> Types.pack(type)
+    end)
+  end
+
+  @doc false
+  @spec evaluate([reference], atom) :: :ok
+  def evaluate(refs, device) do
+    metadata = %{device: device, count: length(refs)}
+    Telemetry.span(:eval, metadata, fn -> Native.eval(refs) end)
+  end
+
+  @impl true
+  def from_pointer(pointer, type, shape, backend_options, options) do
+    device = backend_options |> init() |> device()
+    out = %T{type: type, shape: shape, names: options[:names], data: nil}
+    put(out, device, Pointer.read(pointer, type, shape, device))
+  end
+
+  @impl true
+  def to_pointer(%T{data: %B{ref: {_device, ref}}} = tensor, options) do
+    if is_remote(ref) do
+      raise ArgumentError, "a pointer to a tensor of node #{node(ref)} can only be made there"
+    end
+
+    Pointer.new(ref, tensor.type, options)
   end
 
   @impl true
@@ -81,8 +114,8 @@ defmodule EMLX.Backend do
   end
 
   @impl true
-  def backend_transfer(%T{data: %B{ref: {device, _ref}}} = tensor, module, options) do
-    if module == __MODULE__ and device(options) == device do
+  def backend_transfer(%T{data: %B{ref: {device, ref}}} = tensor, module, options) do
+    if module == __MODULE__ and device(options) == device and not is_remote(ref) do
       tensor
     else
       copy = backend_copy(tensor, module, options)
@@ -92,19 +125,25 @@ defmodule EMLX.Backend do
   end
 
   @impl true
+  def backend_deallocate(%T{data: %B{ref: {_device, ref}}} = tensor) when is_remote(ref),
+    do: Remote.call(tensor, __MODULE__, :backend_deallocate, [tensor])
+
   def backend_deallocate(%T{data: %B{ref: {_device, ref}}}), do: Native.deallocate(ref)
 
   @impl true
   def to_batched(%T{} = out, %T{} = tensor, options) do
     batch = elem(out.shape, 0)
     total = elem(tensor.shape, 0)
-    full = for start <- 0..(div(total, batch) - 1)//1, do: rows(out, tensor, start * batch, batch)
+    full = div(total, batch)
 
-    case {rem(total, batch), Keyword.get(options, :leftover, :repeat)} do
-      {0, _leftover} -> full
-      {rest, :repeat} -> full ++ [repeat(out, tensor, total, rest, batch)]
-      {_rest, _discard} -> full
-    end
+    leftover =
+      if Keyword.get(options, :leftover, :repeat) == :repeat, do: rem(total, batch), else: 0
+
+    # A stream, so that a batch lives no longer than its consumer wants it.
+    Stream.map(0..(full + min(leftover, 1) - 1)//1, fn
+      ^full -> repeat(out, tensor, total, leftover, batch)
+      index -> rows(out, tensor, index * batch, batch)
+    end)
   end
 
   defp rows(out, %T{shape: shape} = tensor, start, count) do
@@ -263,7 +302,7 @@ defmodule EMLX.Backend do
   @doc false
   # The native reference of a tensor on a device; other tensors are copied there.
   @spec native(T.t(), atom) :: reference
-  def native(%T{data: %B{ref: {device, ref}}}, device), do: ref
+  def native(%T{data: %B{ref: {device, ref}}}, device) when not is_remote(ref), do: ref
 
   def native(%T{data: %Nx.Defn.Expr{}} = tensor, _device) do
     raise ArgumentError,
@@ -299,6 +338,10 @@ defmodule EMLX.Backend do
 
   """
   @spec to_nx(ref) :: T.t()
+  def to_nx({device, ref}) when is_remote(ref) do
+    raise ArgumentError, "the reference on #{inspect(device)} is one of node #{node(ref)}"
+  end
+
   def to_nx({device, ref}) do
     {type, dims, _ready, _depth} = Native.tensor_info(ref)
 
@@ -312,5 +355,22 @@ defmodule EMLX.Backend do
       device,
       ref
     )
+  end
+
+  @doc """
+  As `to_nx/1`, with the names and vectorized axes of a template.
+  """
+  @spec to_nx(ref, T.t()) :: T.t()
+  def to_nx(ref, %T{} = template) do
+    tensor = to_nx(ref)
+    expected = Nx.devectorize(template)
+
+    if {tensor.type, tensor.shape} != {expected.type, expected.shape} do
+      raise ArgumentError,
+            "expected a tensor #{Nx.Type.to_string(expected.type)} #{Kernel.inspect(expected.shape)}, " <>
+              "got #{Nx.Type.to_string(tensor.type)} #{Kernel.inspect(tensor.shape)}"
+    end
+
+    %{template | data: %{tensor.data | shape: template.shape}}
   end
 end

@@ -3,7 +3,7 @@ defmodule EMLX.Compiler do
   @moduledoc false
   # Programs made from expressions: compile, run, save. EMLX delegates here.
 
-  alias EMLX.{Backend, Cache, Expr, Native}
+  alias EMLX.{Backend, Cache, Expr, Key, Native, Telemetry}
   alias Nx.Defn.Composite
 
   # What is needed to run: the native program (nil without outputs), the indices
@@ -25,10 +25,15 @@ defmodule EMLX.Compiler do
   # call to call. Other options do not change the program.
   defp cache_key(key, vars, options) do
     hooks = options |> Keyword.get(:hooks, %{}) |> Map.keys()
-    {key, Enum.map(vars, &template/1), device(options), hooks}
+    {Key.new(key), Enum.map(vars, &template/1), device(options), hooks}
   end
 
   defp compile(vars, fun, options) do
+    metadata = %{device: device(options), arguments: length(vars)}
+    Telemetry.span(:compile, metadata, fn -> build(vars, fun, options) end)
+  end
+
+  defp build(vars, fun, options) do
     device = device(options)
     result = fun.(vars)
     {block, inputs} = Expr.flatten(result, device: device, hooks: options[:hooks])

@@ -63,10 +63,11 @@ defmodule EMLX.Native do
   def from_binary(device, type, shape, binary),
     do: unwrap(NIF.from_binary(device, type, shape, binary))
 
-  def to_binary(tensor, bytes) do
+  # `eval` computes the tensor where that has not been done yet.
+  def to_binary(tensor, bytes, eval \\ &eval/1) do
     case NIF.to_binary(tensor, bytes) do
       :pending ->
-        eval([tensor])
+        eval.([tensor])
         unwrap(NIF.to_binary(tensor, bytes))
 
       result ->
@@ -75,6 +76,24 @@ defmodule EMLX.Native do
   end
 
   def tensor_info(tensor), do: unwrap(NIF.tensor_info(tensor))
+
+  def address(tensor) do
+    eval([tensor])
+    unwrap(NIF.tensor_address(tensor))
+  end
+
+  def from_address(device, type, shape, address, bytes),
+    do: unwrap(NIF.from_address(device, type, shape, address, bytes))
+
+  def shm_write(tensor, name, permissions) do
+    eval([tensor])
+    unwrap(await(reference, NIF.shm_write({tensor, permissions}, name, reference)))
+  end
+
+  def shm_read(device, type, shape, name),
+    do: unwrap(await(reference, NIF.shm_read(device, {type, shape}, name, reference)))
+
+  def shm_unlink(name), do: unwrap(NIF.shm_unlink(name))
   def deallocate(tensor), do: unwrap(NIF.deallocate(tensor))
 
   def apply(op, device, operands, attributes, type) do
@@ -90,7 +109,16 @@ defmodule EMLX.Native do
         tensors
 
       {:error, kind, message} ->
-        Error.raise_as(kind, message)
+        Error.raise_as(kind, words_of_nx(message, "#{op}: "))
+    end
+  end
+
+  # Where Nx has words for an error that depends on values, they come without the operation.
+  defp words_of_nx(message, prefix) do
+    case String.replace_prefix(message, prefix, "") do
+      "index " <> _ = words -> words
+      "cannot " <> _ = words -> words
+      _other -> message
     end
   end
 

@@ -69,6 +69,7 @@ defmodule EMLX.BackendTest do
     assert batches.([]) == [[0, 1], [2, 3], [4, 0]]
     assert batches.(leftover: :discard) == [[0, 1], [2, 3]]
     assert Nx.iota({3}) |> Nx.to_batched(3) |> Enum.map(&Nx.to_list/1) == [[0, 1, 2]]
+    assert Nx.iota({2}) |> Nx.to_batched(1) |> Enum.take(1) |> Enum.map(&Nx.to_list/1) == [[0]]
   end
 
   describe "types below a byte" do
@@ -98,6 +99,10 @@ defmodule EMLX.BackendTest do
     test "of values" do
       assert_raise ArithmeticError, fn ->
         Nx.to_list(Nx.quotient(Nx.tensor([1, 2]), Nx.tensor([1, 0])))
+      end
+
+      assert_raise ArgumentError, "cannot right shift by -1", fn ->
+        Nx.right_shift(Nx.tensor([1, 2]), -1)
       end
 
       assert_raise ArgumentError, ~r/index 5 is out of bounds for axis 0 in shape \{2\}/, fn ->

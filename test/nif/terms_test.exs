@@ -120,6 +120,11 @@ defmodule EMLX.NIF.TermsTest do
       :to_binary -> [tensor, 16]
       :deallocate -> [tensor]
       :tensor_info -> [tensor]
+      :tensor_address -> [tensor]
+      :from_address -> [cpu(), :s32, {2, 2}, elem(Native.address(tensor), 0), 16]
+      :shm_write -> [{tensor, 0o400}, shm_name(), make_ref()]
+      :shm_read -> [cpu(), {:s32, {2, 2}}, shm_name(), make_ref()]
+      :shm_unlink -> [shm_name()]
       :apply -> [:sort, nil, [tensor], [axis: 0], :s32]
       :eval -> [[apply_op(:negate, [tensor])], make_ref()]
       :program_compile -> [cpu(), block, make_ref()]
@@ -128,6 +133,14 @@ defmodule EMLX.NIF.TermsTest do
       :program_info -> [Native.compile(cpu(), block)]
       :program_run -> [Native.compile(cpu(), block), [tensor], make_ref()]
     end
+  end
+
+  # No second one can be made while there is one.
+  defp shm_name do
+    name = "/emlx-terms-#{System.pid()}"
+    NIF.shm_unlink(name)
+    on_exit(fn -> NIF.shm_unlink(name) end)
+    name
   end
 
   # Answers to calls that happened to be right.

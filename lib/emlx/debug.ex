@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+defmodule EMLX.Debug do
+  @moduledoc """
+  Help in finding where a number stops being one.
+
+  With `config :emlx, detect_non_finites: true`, or after
+  `Application.put_env(:emlx, :detect_non_finites, true)`, the results of compiled
+  functions and the tensors named by `assert_no_nan_inf!/2` are computed at once and
+  checked: NaN or an infinity raises. Unlike in other releases of this name, this is
+  read while the program runs, not when it is compiled.
+
+  Indices out of bounds always raise, whatever `:enable_bounds_check` says.
+  """
+
+  @doc """
+  Raises if a tensor, or one of a container, has NaN or an infinity, and returns it.
+  Does nothing where `:detect_non_finites` is not set.
+
+  ## Examples
+
+      iex> require EMLX.Debug
+      iex> Application.put_env(:emlx, :detect_non_finites, true)
+      iex> EMLX.Debug.assert_no_nan_inf!(Nx.tensor([1.0, :nan]), "loss")
+      ** (EMLX.Error) loss has NaN: f32 {2}
+      iex> Application.put_env(:emlx, :detect_non_finites, false)
+
+  """
+  defmacro assert_no_nan_inf!(container, name) do
+    quote do
+      container = unquote(container)
+      if EMLX.Debug.enabled?(), do: EMLX.Debug.check!(container, unquote(name)), else: container
+    end
+  end
+
+  @doc "Whether results are checked."
+  @spec enabled?() :: boolean
+  def enabled?, do: Application.get_env(:emlx, :detect_non_finites, false) == true
+
+  @doc false
+  @spec check!(container, term) :: container when container: term
+  def check!(container, name) do
+    container
+    |> List.wrap()
+    |> Nx.Defn.Composite.flatten_list()
+    |> Enum.each(&check_one!(&1, name))
+
+    container
+  end
+
+  defp check_one!(%Nx.Tensor{data: %Nx.Defn.Expr{}}, _name), do: :ok
+
+  defp check_one!(%Nx.Tensor{type: {class, _}} = tensor, name) when class not in [:u, :s] do
+    for {what, test} <- [{"NaN", &Nx.is_nan/1}, {"an infinity", &Nx.is_infinity/1}],
+        tensor |> Nx.devectorize() |> test.() |> Nx.any() |> Nx.to_number() == 1 do
+      raise EMLX.Error,
+        kind: :non_finite,
+        message: "#{name} has #{what}: #{Nx.Type.to_string(tensor.type)} #{inspect(tensor.shape)}"
+    end
+  end
+
+  defp check_one!(_integers, _name), do: :ok
+end

@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+defmodule EMLX.Pairs do
+  @moduledoc false
+  # What `EMLX` offers on `{device, reference}` pairs; it delegates here.
+
+  import EMLX.Refs, only: [pairs: 1, pairs_of_operations: 0]
+
+  alias EMLX.{Backend, Native, Refs}
+
+  @doc """
+  The number in a scalar.
+
+  ## Examples
+
+      iex> 3 |> EMLX.scalar_tensor(:int32, :cpu) |> EMLX.item()
+      3
+
+  """
+  @spec item(Backend.ref()) :: number | Complex.t() | :infinity | :neg_infinity | :nan
+  def item(tensor) do
+    EMLX.Profiling.count(:item)
+    tensor |> Refs.unwrap() |> Nx.to_number()
+  end
+
+  @doc "The elements as a binary, each in whole bytes: all, or the first `limit`."
+  @spec to_blob(Backend.ref(), pos_integer | :infinity) :: binary
+  def to_blob({device, ref}, limit \\ :infinity) when is_atom(device) and is_reference(ref) do
+    {type, _dims, _ready, _depth} = Native.tensor_info(ref)
+    # The library gives no more than there is.
+    count = if limit == :infinity, do: 0xFFFFFFFFFFFF, else: limit
+    bytes = EMLX.Types.bytes(EMLX.Types.from_native(type), count)
+    Native.to_binary(ref, bytes, &Backend.evaluate(&1, device))
+  end
+
+  @doc "The tensor of a pair."
+  @spec to_nx(Backend.ref()) :: Nx.Tensor.t()
+  def to_nx(tensor), do: Refs.unwrap(tensor)
+
+  @doc "The same tensor on another device."
+  @spec to_device(Backend.ref(), atom) :: Backend.ref()
+  def to_device({device, ref}, device) when is_atom(device) and is_reference(ref),
+    do: {device, ref}
+
+  def to_device(tensor, device),
+    do: tensor |> Refs.unwrap() |> Nx.backend_copy({Backend, device: device}) |> Refs.wrap()
+
+  @doc "Frees a tensor now: `:ok` or `:already_deallocated`. Using it afterwards raises."
+  @spec deallocate(Backend.ref()) :: :ok | :already_deallocated
+  def deallocate({device, ref}) when is_atom(device) and is_reference(ref),
+    do: Native.deallocate(ref)
+
+  @doc "Axis lengths."
+  @spec shape(Backend.ref()) :: tuple
+  def shape(tensor), do: Refs.unwrap(tensor).shape
+
+  @doc "For each axis how many elements lie from one index to the next; memory is always dense."
+  @spec strides(Backend.ref()) :: tuple
+  def strides(tensor) do
+    {strides, _size} =
+      tensor
+      |> shape()
+      |> Tuple.to_list()
+      |> List.foldr({[], 1}, &{[elem(&2, 1) | elem(&2, 0)], &1 * elem(&2, 1)})
+
+    List.to_tuple(strides)
+  end
+
+  @doc """
+  The type, by the name that MLX has for it.
+
+  ## Examples
+
+      iex> EMLX.scalar_type(EMLX.ones({2}, :f32, :cpu))
+      :float32
+
+  """
+  @spec scalar_type(Backend.ref()) :: atom
+  def scalar_type(tensor), do: Refs.type_name(Refs.unwrap(tensor).type)
+
+  @doc "The value of `:ok` or `{:ok, value}`; raises `EMLX.NIFError` for `{:error, reason}`."
+  @spec unwrap!(:ok | {:ok, value} | {:error, term}) :: :ok | value when value: term
+  def unwrap!(:ok), do: :ok
+  def unwrap!({:ok, value}), do: value
+  def unwrap!({:error, reason}), do: raise(EMLX.NIFError, message: to_string(reason))
+
+  @doc "The address of a tensor's memory and its bytes; valid while the tensor is held."
+  @spec tensor_data_ptr(Backend.ref()) :: {non_neg_integer, non_neg_integer}
+  def tensor_data_ptr(tensor) do
+    pointer = tensor |> Refs.unwrap() |> Nx.to_pointer()
+    {pointer.address, pointer.data_size}
+  end
+
+  @doc "Copies a tensor to new shared memory: its name and bytes. See `shm_unlink/1`."
+  @spec tensor_to_shm(Backend.ref(), non_neg_integer) :: {String.t(), non_neg_integer}
+  def tensor_to_shm(tensor, permissions) do
+    pointer = tensor |> Refs.unwrap() |> Nx.to_pointer(mode: :ipc, permissions: permissions)
+    {pointer.handle, pointer.data_size}
+  end
+
+  @doc """
+  Removes the name of shared memory, which reading it with `Nx.from_pointer/5` does by
+  itself. No error if it is gone already.
+  """
+  @spec shm_unlink(String.t()) :: :ok
+  def shm_unlink(name), do: Native.shm_unlink(name)
+
+  pairs_of_operations()
+
+  pairs do
+    eye(m, n, type, device) ->
+      Nx.eye({m, n}, type: Refs.type(type), backend: Refs.on(device))
+
+    from_blob(blob, shape, type, device) ->
+      Refs.blob(blob, shape, Refs.type(type), device)
+
+    scalar_tensor(value, type, device) ->
+      Nx.tensor(value, type: Refs.type(type), backend: Refs.on(device))
+
+    ones(shape, type, device) ->
+      Refs.filled(1, shape, type, device)
+
+    full(value, shape, type, device) ->
+      Refs.filled(value, shape, type, device)
+
+    arange(start, stop, step, integer?, device) ->
+      Refs.range(start, stop, step, integer?, device)
+
+    reshape(tensor, shape) ->
+      Nx.reshape(tensor, shape)
+
+    broadcast_to(tensor, shape) ->
+      Nx.broadcast(tensor, shape)
+
+    copy(tensor) ->
+      Nx.backend_copy(tensor, {Backend, device: elem(tensor.data.ref, 0)})
+
+    astype(tensor, type) ->
+      Nx.as_type(tensor, Refs.type(type))
+
+    view(tensor, type) ->
+      Nx.bitcast(tensor, Refs.type(type))
+
+    as_strided(tensor, shape, strides, offset) ->
+      Refs.as_strided(tensor, shape, strides, offset)
+
+    transpose(tensor, axes) ->
+      Nx.transpose(tensor, axes: axes)
+
+    squeeze(tensor, axes) ->
+      Nx.squeeze(tensor, axes: axes)
+
+    pad(tensor, axes, low, high, tensor_value) ->
+      Refs.pad(tensor, axes, low, high, tensor_value)
+
+    stack(tensors, axis) ->
+      Nx.stack(tensors, axis: axis)
+
+    concatenate(tensors, axis) ->
+      Nx.concatenate(tensors, axis: axis)
+
+    minimum(tensor_a, tensor_b) ->
+      Nx.min(tensor_a, tensor_b)
+
+    maximum(tensor_a, tensor_b) ->
+      Nx.max(tensor_a, tensor_b)
+
+    where(tensor_pred, tensor_a, tensor_b) ->
+      Nx.select(tensor_pred, tensor_a, tensor_b)
+
+    take(tensor, tensor_indices, axis) ->
+      Nx.take(tensor, tensor_indices, axis: axis)
+
+    take_along_axis(tensor, tensor_indices, axis) ->
+      Nx.take_along_axis(tensor, tensor_indices, axis: axis)
+
+    sort(tensor, axis) ->
+      Nx.sort(tensor, axis: axis)
+
+    argsort(tensor, axis) ->
+      Nx.argsort(tensor, axis: axis)
+
+    all(tensor, axes, keep) ->
+      Nx.all(tensor, axes: axes, keep_axes: keep)
+
+    any(tensor, axes, keep) ->
+      Nx.any(tensor, axes: axes, keep_axes: keep)
+
+    sum(tensor, axes, keep) ->
+      Nx.sum(tensor, axes: axes, keep_axes: keep)
+
+    product(tensor, axes, keep) ->
+      Nx.product(tensor, axes: axes, keep_axes: keep)
+
+    max(tensor, axes, keep) ->
+      Nx.reduce_max(tensor, axes: axes, keep_axes: keep)
+
+    min(tensor, axes, keep) ->
+      Nx.reduce_min(tensor, axes: axes, keep_axes: keep)
+
+    argmax(tensor, keep) ->
+      Nx.argmax(tensor, keep_axis: keep)
+
+    argmax(tensor, axis, keep) ->
+      Nx.argmax(tensor, axis: axis, keep_axis: keep)
+
+    argmin(tensor, keep) ->
+      Nx.argmin(tensor, keep_axis: keep)
+
+    argmin(tensor, axis, keep) ->
+      Nx.argmin(tensor, axis: axis, keep_axis: keep)
+
+    cumulative_sum(tensor, axis, reverse, inclusive) ->
+      Refs.cumulative(:cumulative_sum, tensor, axis, reverse, inclusive)
+
+    cumulative_product(tensor, axis, reverse, inclusive) ->
+      Refs.cumulative(:cumulative_product, tensor, axis, reverse, inclusive)
+
+    cumulative_max(tensor, axis, reverse, inclusive) ->
+      Refs.cumulative(:cumulative_max, tensor, axis, reverse, inclusive)
+
+    cumulative_min(tensor, axis, reverse, inclusive) ->
+      Refs.cumulative(:cumulative_min, tensor, axis, reverse, inclusive)
+
+    slice(tensor, starts, stops, strides) ->
+      Nx.slice(tensor, starts, Refs.lengths(starts, stops), strides: strides)
+
+    slice_update(tensor, tensor_update, starts, stops) ->
+      Refs.slice_update(tensor, tensor_update, starts, stops)
+
+    tensordot(tensor_a, tensor_b, axes_a, axes_b) ->
+      Nx.dot(tensor_a, axes_a, tensor_b, axes_b)
+
+    allclose(tensor_a, tensor_b, rtol, atol, equal_nan) ->
+      Nx.all(Refs.close(tensor_a, tensor_b, rtol, atol, equal_nan))
+
+    isclose(tensor_a, tensor_b, rtol, atol, equal_nan) ->
+      Refs.close(tensor_a, tensor_b, rtol, atol, equal_nan)
+
+    conv_general(
+      tensor,
+      tensor_kernel,
+      strides,
+      low,
+      high,
+      kernel_dilation,
+      input_dilation,
+      groups
+    ) ->
+      Refs.conv(
+        tensor,
+        tensor_kernel,
+        strides,
+        low,
+        high,
+        kernel_dilation,
+        input_dilation,
+        groups
+      )
+
+    window_scatter_max(tensor, tensor_source, tensor_init, window, low, high, strides) ->
+      Nx.window_scatter_max(tensor, tensor_source, tensor_init, window,
+        padding: Enum.zip(low, high),
+        strides: strides
+      )
+
+    window_scatter_min(tensor, tensor_source, tensor_init, window, low, high, strides) ->
+      Nx.window_scatter_min(tensor, tensor_source, tensor_init, window,
+        padding: Enum.zip(low, high),
+        strides: strides
+      )
+
+    gather(tensor, tensor_indices, axes, slice_sizes) ->
+      Refs.gather(tensor, tensor_indices, axes, slice_sizes)
+
+    scatter(tensor, tensor_indices, tensor_updates, axes) ->
+      Refs.scatter(:indexed_put, tensor, tensor_indices, tensor_updates, axes)
+
+    scatter_add(tensor, tensor_indices, tensor_updates, axes) ->
+      Refs.scatter(:indexed_add, tensor, tensor_indices, tensor_updates, axes)
+
+    fft(tensor, n, axis) ->
+      Nx.fft(tensor, length: n, axis: axis)
+
+    ifft(tensor, n, axis) ->
+      Nx.ifft(tensor, length: n, axis: axis)
+
+    fft2(tensor, lengths, axes) ->
+      Nx.fft2(tensor, lengths: lengths, axes: axes)
+
+    ifft2(tensor, lengths, axes) ->
+      Nx.ifft2(tensor, lengths: lengths, axes: axes)
+
+    linalg_lu(tensor) ->
+      Nx.LinAlg.lu(tensor)
+
+    linalg_qr(tensor) ->
+      Nx.LinAlg.qr(tensor)
+
+    linalg_svd(tensor, compute_uv) ->
+      Refs.svd(tensor, compute_uv)
+
+    linalg_cholesky(tensor, upper) ->
+      tensor |> Nx.LinAlg.cholesky() |> Refs.upper(upper)
+
+    linalg_eigh(tensor, _uplo) ->
+      Nx.LinAlg.eigh(tensor)
+
+    linalg_inv(tensor) ->
+      Nx.LinAlg.invert(tensor)
+
+    linalg_pinv(tensor) ->
+      Nx.LinAlg.pinv(tensor)
+
+    linalg_solve(tensor_a, tensor_b) ->
+      Nx.LinAlg.solve(tensor_a, tensor_b)
+
+    linalg_solve_triangular(tensor_a, tensor_b, upper) ->
+      Nx.LinAlg.triangular_solve(tensor_a, tensor_b, lower: not upper)
+
+    tri_inv(tensor, upper) ->
+      Nx.LinAlg.triangular_solve(tensor, Nx.eye(tensor), lower: not upper)
+  end
+end

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+defmodule EMLX.Telemetry do
+  @moduledoc """
+  What EMLX reports through [telemetry](https://hexdocs.pm/telemetry).
+
+  ## Spans
+
+  Each of these is a `:start` event followed by a `:stop` or an `:exception` event,
+  with the measurements of `:telemetry.span/3`: `:system_time` and
+  `:monotonic_time` at the start, `:duration` and `:monotonic_time` at the end.
+
+  | event | when | metadata |
+  |---|---|---|
+  | `[:emlx, :compile, _]` | a function is compiled, as it was not in the cache | `:device`, `:arguments` (their number) |
+  | `[:emlx, :eval, _]` | recorded operations are computed, by `EMLX.eval/1` or because a tensor is read | `:device`, `:count` (of tensors asked for) |
+  | `[:emlx, :to_binary, _]` | a tensor is read | `:device`, `:shape`, `:dtype`, `:byte_size` |
+
+  The metadata of all three has a `:telemetry_span_context` that is the same in both
+  events of a span. Operations themselves report nothing: they are only recorded.
+
+  ## Values
+
+  | event | measurements |
+  |---|---|
+  | `[:emlx, :memory, :stats]` | those of `EMLX.memory_info/0` |
+  | `[:emlx, :cache, :stats]` | `:size`, and since the start `:hits`, `:misses` and `:evictions` |
+
+  These are sent by `memory_stats/0` and `cache_stats/0`, which are meant to be called
+  by a poller:
+
+      {:telemetry_poller,
+       measurements: [
+         {EMLX.Telemetry, :memory_stats, []},
+         {EMLX.Telemetry, :cache_stats, []}
+       ],
+       period: :timer.seconds(10)}
+  """
+
+  @doc """
+  Sends `[:emlx, :memory, :stats]` and returns its measurements.
+
+  ## Examples
+
+      iex> %{active_memory: active, peak_memory: peak} = EMLX.Telemetry.memory_stats()
+      iex> peak >= active
+      true
+
+  """
+  @spec memory_stats() :: %{atom => non_neg_integer}
+  def memory_stats, do: report([:emlx, :memory, :stats], EMLX.memory_info())
+
+  @doc """
+  Sends `[:emlx, :cache, :stats]`, on compiled functions, and returns its measurements.
+
+  ## Examples
+
+      iex> EMLX.Telemetry.cache_stats() |> Map.keys() |> Enum.sort()
+      [:evictions, :hits, :misses, :size]
+
+  """
+  @spec cache_stats() :: %{atom => non_neg_integer}
+  def cache_stats, do: report([:emlx, :cache, :stats], EMLX.Cache.stats())
+
+  defp report(event, measurements) do
+    :telemetry.execute(event, measurements, %{})
+    measurements
+  end
+
+  @doc false
+  # As :telemetry.span/3, for functions that add nothing to the metadata: without
+  # listeners this costs two look-ups.
+  @spec span(atom, map, (-> result)) :: result when result: term
+  def span(name, metadata, fun) do
+    metadata = Map.put(metadata, :telemetry_span_context, make_ref())
+    start = System.monotonic_time()
+    # Cheaper than to ask the clock once more.
+    times = %{monotonic_time: start, system_time: start + System.time_offset()}
+    :telemetry.execute([:emlx, name, :start], times, metadata)
+
+    try do
+      fun.()
+    catch
+      kind, reason ->
+        failure = %{kind: kind, reason: reason, stacktrace: __STACKTRACE__}
+        :telemetry.execute([:emlx, name, :exception], since(start), Map.merge(metadata, failure))
+        :erlang.raise(kind, reason, __STACKTRACE__)
+    else
+      result ->
+        :telemetry.execute([:emlx, name, :stop], since(start), metadata)
+        result
+    end
+  end
+
+  defp since(start) do
+    now = System.monotonic_time()
+    %{duration: now - start, monotonic_time: now}
+  end
+end

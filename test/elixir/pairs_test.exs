@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+defmodule EMLX.PairsTest do
+  # The functions on {device, reference} pairs give what the Nx functions give that they stand for.
+  use EMLX.Case, async: true
+
+  require EMLX
+
+  defp pair(tensor), do: EMLX.Backend.from_nx(tensor)
+  defp random_pair(shape, seed), do: shape |> random(:f32, seed) |> pair()
+
+  defp list(pair) do
+    tensor = EMLX.to_nx(pair)
+    if Nx.rank(tensor) == 0, do: Nx.to_number(tensor), else: Nx.to_list(tensor)
+  end
+
+  test "all operations of the op table that take only operands" do
+    operations = EMLX.Refs.operations()
+    assert {:add, 2} in operations and {:tanh, 1} in operations and {:clip, 3} in operations
+    assert length(operations) > 50
+
+    for {name, count} <- operations, count < 3 do
+      type = if to_string(name) =~ ~r/bit|shift|count|quotient/, do: :u8, else: :f32
+      operands = for i <- 1..count, do: random({3, 4}, type, i, range: {1, 5})
+      operands = Enum.map(operands, &Nx.backend_copy(&1, EMLX.Backend))
+      actual = apply(EMLX, name, Enum.map(operands, &pair/1))
+      assert Nx.to_binary(EMLX.to_nx(actual)) == Nx.to_binary(apply(Nx, name, operands))
+    end
+  end
+
+  test "creation" do
+    assert list(EMLX.eye(2, 3, :int32, :cpu)) == [[1, 0, 0], [0, 1, 0]]
+    assert list(EMLX.from_blob(<<1, 2, 3>>, {3}, :uint8, :cpu)) == [1, 2, 3]
+    assert list(EMLX.ones({2}, :f64, :cpu)) == [1.0, 1.0]
+    assert list(EMLX.full(2.5, {2}, :float32, :cpu)) == [2.5, 2.5]
+    assert list(EMLX.full(EMLX.scalar_tensor(3, :int64, :cpu), {2}, :int64, :cpu)) == [3, 3]
+    assert list(EMLX.arange(0, 5, 2, true, :cpu)) == [0, 2, 4]
+    assert list(EMLX.arange(1, 2, 0.5, false, :cpu)) == [1.0, 1.5]
+  end
+
+  test "what a tensor is" do
+    {device, ref} = t = pair(Nx.iota({2, 3, 4}, type: :s64))
+    assert EMLX.is_tensor(device, ref)
+    assert EMLX.shape(t) == {2, 3, 4}
+    assert EMLX.strides(t) == {12, 4, 1}
+    assert EMLX.scalar_type(t) == :int64
+    assert EMLX.eval(t) == :ok
+    assert EMLX.to_device(t, :cpu) == t
+    assert EMLX.to_blob(t, 2) == <<0::64-native, 1::64-native>>
+    assert byte_size(EMLX.to_blob(t)) == 24 * 8
+    assert EMLX.deallocate(t) == :ok
+    assert EMLX.deallocate(t) == :already_deallocated
+    assert_raise ArgumentError, ~r/deallocated/, fn -> EMLX.to_blob(t) end
+  end
+
+  test "to_nx takes names from a template" do
+    t = pair(Nx.iota({2, 3}))
+    assert EMLX.Backend.to_nx(t, Nx.template({2, 3}, :s32, names: [:x, :y])).names == [:x, :y]
+    v = EMLX.Backend.to_nx(t, Nx.vectorize(Nx.iota({2, 3}), :rows))
+    assert v.vectorized_axes == [rows: 2]
+    assert Nx.to_list(Nx.devectorize(Nx.add(v, 1))) == [[1, 2, 3], [4, 5, 6]]
+
+    assert_raise ArgumentError, ~r/expected/, fn ->
+      EMLX.Backend.to_nx(t, Nx.template({6}, :s32))
+    end
+  end
+
+  test "shapes" do
+    t = pair(Nx.iota({2, 3}))
+    assert list(EMLX.reshape(t, {3, 2})) == [[0, 1], [2, 3], [4, 5]]
+    assert list(EMLX.transpose(t, [1, 0])) == [[0, 3], [1, 4], [2, 5]]
+    assert list(EMLX.slice(t, [0, 1], [2, 3], [1, 1])) == [[1, 2], [4, 5]]
+    assert list(EMLX.as_strided(t, {3, 2}, {1, 3}, 0)) == [[0, 3], [1, 4], [2, 5]]
+    assert list(EMLX.as_strided(t, [2, 2], [1, 1], 1)) == [[1, 2], [2, 3]]
+    assert list(EMLX.pad(t, [1], [1], [0], pair(Nx.tensor(9)))) == [[9, 0, 1, 2], [9, 3, 4, 5]]
+    assert list(EMLX.stack([t, t], 0)) |> length() == 2
+    assert list(EMLX.concatenate([t, t], 1)) == [[0, 1, 2, 0, 1, 2], [3, 4, 5, 3, 4, 5]]
+    assert list(EMLX.astype(t, :float32)) == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+    assert list(EMLX.view(pair(Nx.tensor([1.0])), :int32)) == [0x3F800000]
+    assert list(EMLX.broadcast_to(pair(Nx.tensor([1, 2])), {2, 2})) == [[1, 2], [1, 2]]
+    update = pair(Nx.tensor([[7, 8]]))
+    assert list(EMLX.slice_update(t, update, [1, 0], [2, 2])) == [[0, 1, 2], [7, 8, 5]]
+    assert_raise ArgumentError, ~r/fit/, fn -> EMLX.slice_update(t, update, [1, 0], [2, 3]) end
+  end
+
+  test "folds and sorting" do
+    t = pair(Nx.tensor([[3, 1, 2], [4, 6, 5]]))
+    assert list(EMLX.sum(t, [1], false)) == [6, 15]
+    assert list(EMLX.max(t, [0], true)) == [[4, 6, 5]]
+    assert list(EMLX.min(t, [0, 1], false)) == 1
+    assert list(EMLX.maximum(t, pair(Nx.tensor(3)))) == [[3, 3, 3], [4, 6, 5]]
+    assert list(EMLX.argmax(t, false)) == 4
+    assert list(EMLX.argmin(t, 1, false)) == [1, 0]
+    assert list(EMLX.sort(t, -1)) == [[1, 2, 3], [4, 5, 6]]
+    assert list(EMLX.argsort(t, 1)) == [[1, 2, 0], [0, 2, 1]]
+    assert list(EMLX.cumulative_sum(t, 1, false, true)) == [[3, 4, 6], [4, 10, 15]]
+    assert_raise ArgumentError, ~r/inclusive/, fn -> EMLX.cumulative_sum(t, 1, false, false) end
+  end
+
+  test "indexing" do
+    t = pair(Nx.iota({3, 4}))
+    rows = pair(Nx.tensor([2, 0]))
+    columns = pair(Nx.tensor([1, 3]))
+    assert list(EMLX.take(t, rows, 0)) == [[8, 9, 10, 11], [0, 1, 2, 3]]
+    assert list(EMLX.gather(t, [rows, columns], [0, 1], [1, 1])) == [[[9]], [[3]]]
+    assert list(EMLX.gather(t, [rows], [0], [1, 4])) == [[[8, 9, 10, 11]], [[0, 1, 2, 3]]]
+    assert_raise ArgumentError, ~r/slices/, fn -> EMLX.gather(t, [rows], [0], [2, 4]) end
+
+    updates = pair(Nx.tensor([[[50]], [[60]]]))
+
+    assert list(EMLX.scatter(t, [rows, columns], updates, [0, 1])) ==
+             [[0, 1, 2, 60], [4, 5, 6, 7], [8, 50, 10, 11]]
+
+    assert list(EMLX.scatter_add(t, [rows, columns], updates, [0, 1])) ==
+             [[0, 1, 2, 63], [4, 5, 6, 7], [8, 59, 10, 11]]
+
+    assert list(EMLX.where(pair(Nx.tensor([1, 0])), rows, columns)) == [2, 3]
+  end
+
+  test "products and convolution" do
+    a = random_pair({2, 3}, 1)
+    b = random_pair({3, 4}, 2)
+    dot = Nx.dot(EMLX.to_nx(a), EMLX.to_nx(b))
+    assert Nx.to_binary(EMLX.to_nx(EMLX.tensordot(a, b, [1], [0]))) == Nx.to_binary(dot)
+
+    # One batch of 3 by 3 with two channels last; one filter.
+    input = random_pair({1, 3, 3, 2}, 3)
+    kernel = random_pair({1, 2, 2, 2}, 4)
+    actual = EMLX.conv_general(input, kernel, [1, 1], [0, 0], [1, 0], [1, 1], [1, 1], 1)
+    first = &Nx.transpose(EMLX.to_nx(&1), axes: [0, 3, 1, 2])
+    expected = Nx.conv(first.(input), first.(kernel), padding: [{0, 1}, {0, 0}])
+    assert EMLX.shape(actual) == {1, 3, 2, 1}
+    assert_close(Nx.transpose(EMLX.to_nx(actual), axes: [0, 3, 1, 2]), expected)
+  end
+
+  test "closeness" do
+    a = pair(Nx.tensor([1.0, :nan, :infinity, 2.0]))
+    b = pair(Nx.tensor([1.0001, :nan, :infinity, 3.0]))
+    assert list(EMLX.isclose(a, b, 1.0e-3, 0.0, false)) == [1, 0, 1, 0]
+    assert list(EMLX.isclose(a, b, 1.0e-3, 0.0, true)) == [1, 1, 1, 0]
+    assert list(EMLX.allclose(a, a, 0.0, 0.0, true)) == 1
+  end
+
+  test "errors" do
+    assert_raise ArgumentError, ~r/pair, got: 1/, fn -> EMLX.add(1, 2) end
+    assert_raise EMLX.NIFError, "no", fn -> EMLX.unwrap!({:error, "no"}) end
+    assert EMLX.unwrap!({:ok, 1}) == 1
+    assert_raise EMLX.Error, ~r/unknown|device|only/, fn -> EMLX.ones({1}, :f32, :tpu) end
+    assert_raise ArgumentError, ~r/no GPU/, fn -> EMLX.ones({1}, :f32, :gpu) end
+  end
+end

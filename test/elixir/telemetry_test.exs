@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+defmodule EMLX.TelemetryTest do
+  # Not async: events of other tests would be counted.
+  use EMLX.Case, async: false
+
+  doctest EMLX.Telemetry
+  doctest EMLX.Profiling
+  doctest EMLX.Debug
+
+  defp listen(events) do
+    test = self()
+    name = {__MODULE__, make_ref()}
+
+    :telemetry.attach_many(
+      name,
+      events,
+      &__MODULE__.forward/4,
+      test
+    )
+
+    on_exit(fn -> :telemetry.detach(name) end)
+  end
+
+  def forward(event, measurements, metadata, test),
+    do: send(test, {event, measurements, metadata})
+
+  defp span(name), do: for(part <- [:start, :stop, :exception], do: [:emlx, name, part])
+
+  test "reading a pending tensor evaluates it once" do
+    t = Nx.add(Nx.iota({2, 3}), 1)
+    listen(span(:eval) ++ span(:to_binary))
+    Nx.to_binary(t)
+
+    assert_received {[:emlx, :to_binary, :start], %{system_time: _, monotonic_time: _}, read}
+    assert %{device: :cpu, shape: {2, 3}, dtype: {:s, 32}, byte_size: 24} = read
+    assert_received {[:emlx, :eval, :start], _, %{device: :cpu, count: 1}}
+    assert_received {[:emlx, :eval, :stop], %{duration: duration}, _}
+    assert duration > 0
+    assert_received {[:emlx, :to_binary, :stop], _, %{telemetry_span_context: context}}
+    assert context == read.telemetry_span_context
+
+    Nx.to_binary(t)
+    assert_received {[:emlx, :to_binary, :stop], _, _}
+    refute_received {[:emlx, :eval, :start], _, _}
+  end
+
+  test "failures" do
+    t = Nx.quotient(Nx.iota({2}), Nx.iota({2}))
+    listen(span(:eval))
+    assert_raise ArithmeticError, fn -> EMLX.eval(t) end
+    assert_received {[:emlx, :eval, :exception], %{duration: _}, %{kind: :error, reason: reason}}
+    assert %ArithmeticError{} = reason
+  end
+
+  test "compiling, and the cache" do
+    listen(span(:compile) ++ [[:emlx, :cache, :stats]])
+    before = EMLX.Telemetry.cache_stats()
+    fun = Nx.Defn.jit(fn x, y -> Nx.add(x, Nx.multiply(y, 3)) end)
+    assert Nx.to_number(fun.(1, 2)) == 7
+    assert_received {[:emlx, :compile, :start], _, _}
+    assert_received {[:emlx, :compile, :stop], _, %{device: :cpu, arguments: 2}}
+    assert Nx.to_number(fun.(2, 2)) == 8
+    refute_received {[:emlx, :compile, :start], _, _}
+
+    stats = EMLX.Telemetry.cache_stats()
+    assert_received {[:emlx, :cache, :stats], ^stats, %{}}
+    assert stats.misses - before.misses == 1
+    assert stats.hits - before.hits == 1
+  end
+
+  test "memory" do
+    listen([[:emlx, :memory, :stats]])
+    stats = EMLX.Telemetry.memory_stats()
+    assert_received {[:emlx, :memory, :stats], ^stats, %{}}
+  end
+
+  test "profiling counts evaluations, reads and items" do
+    assert EMLX.Profiling.read() == {:error, :not_initialized}
+    EMLX.Profiling.init()
+    on_exit(&EMLX.Profiling.stop/0)
+    EMLX.item(EMLX.add(EMLX.ones({}, :f32, :cpu), EMLX.ones({}, :f32, :cpu)))
+    assert EMLX.Profiling.read() == {:ok, %{eval: 1, item: 1, to_blob: 1}}
+    EMLX.Profiling.reset()
+    assert EMLX.Profiling.read() == {:ok, %{eval: 0, item: 0, to_blob: 0}}
+    text = ExUnit.CaptureIO.capture_io(fn -> EMLX.Profiling.snapshot("step") end)
+    assert text == "EMLX.Profiling step: eval=0 item=0 to_blob=0\n"
+  end
+
+  describe "detect_non_finites" do
+    setup do
+      Application.put_env(:emlx, :detect_non_finites, true)
+      on_exit(fn -> Application.delete_env(:emlx, :detect_non_finites) end)
+    end
+
+    test "checks what compiled functions return" do
+      divide = Nx.Defn.jit(fn x -> {x, %{a: Nx.divide(1, x)}} end)
+      assert {_, %{a: a}} = divide.(2)
+      assert Nx.to_number(a) == 0.5
+      assert_raise EMLX.Error, ~r/has an infinity: f32 \{\}/, fn -> divide.(0) end
+    end
+  end
+end

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+# Runs the tests of Nx itself with EMLX as default backend and compiler.
+#
+#     MIX_ENV=test mix run test/nx/run.exs [FILE...]
+#
+# The files are read from a checkout of the installed version of Nx: NX_SOURCE, or the directory
+# in which a dependency lies. Nothing there is changed: the code is rewritten after it is read.
+#
+# Tests that are known to fail stand in known.txt with the reason. A test that fails and is not
+# there fails the run, and so does one that is there and passes; NX_TESTS_PRUNE=1 takes the latter
+# out of the list.
+
+defmodule NxTests.View do
+  @moduledoc false
+  # Nx's tests compare tensors with `==`, and the backend's data is a part of that. So both sides
+  # are looked at as tensors of the reference backend, which are equal when types, shapes, names
+  # and bytes are.
+
+  def equal?(left, right), do: view(left) == view(right)
+
+  def view(%Nx.Tensor{data: %EMLX.Backend{}} = tensor),
+    do: Nx.backend_copy(tensor, Nx.BinaryBackend)
+
+  def view(%Nx.Tensor{} = tensor), do: tensor
+  def view(%_{} = struct), do: struct |> Map.from_struct() |> view() |> Map.merge(name(struct))
+  def view(%{} = map), do: Map.new(map, fn {key, value} -> {view(key), view(value)} end)
+  def view([head | tail]), do: [view(head) | view(tail)]
+  def view(tuple) when is_tuple(tuple), do: tuple |> Tuple.to_list() |> view() |> List.to_tuple()
+  def view(other), do: other
+
+  defp name(%module{}), do: %{__struct__: module}
+end
+
+defmodule NxTests.Rewrite do
+  @moduledoc false
+  # What is changed in the code of a test file:
+  # - comparisons outside of guards and numerical definitions, which have an `==` of their own;
+  # - matches that compare values or name the reference backend, which see such tensors;
+  # - the evaluator, which most tests ask for by name, becomes our compiler;
+  # - the options that a serving is said to start with include our compiler.
+
+  alias NxTests.View
+
+  @comparisons %{==: true, ===: true, !=: false, !==: false}
+  @numerical [:defn, :defnp]
+
+  def file(path) do
+    path
+    |> File.read!()
+    |> Code.string_to_quoted!(file: path, columns: true)
+    |> code()
+  end
+
+  defp code({numerical, _, _} = definition) when numerical in @numerical,
+    do: compiler(definition)
+
+  defp code({:when, meta, arguments}) do
+    {patterns, [guard]} = Enum.split(arguments, -1)
+    {:when, meta, code(patterns) ++ [guard]}
+  end
+
+  defp code({operator, meta, [left, right]}) when is_map_key(@comparisons, operator) do
+    call = {{:., meta, [View, :equal?]}, meta, [code(left), code(right)]}
+    if @comparisons[operator], do: call, else: {:not, meta, [call]}
+  end
+
+  defp code({:assert, meta, [{:=, match, [pattern, value]}]}) do
+    value = code(value)
+    value = if bytes?(pattern), do: {{:., meta, [View, :view]}, meta, [value]}, else: value
+    {:assert, meta, [{:=, match, [pattern, value]}]}
+  end
+
+  defp code({:assert_received, meta, [pattern | message]}),
+    do: {:assert_received, meta, [Macro.prewalk(pattern, &serving_options/1) | message]}
+
+  defp code({:alias, _, _} = directive), do: directive
+  defp code({:__aliases__, _, _} = name), do: compiler(name)
+  defp code({call, meta, arguments}), do: {code(call), meta, code(arguments)}
+  defp code({left, right}), do: {code(left), code(right)}
+  defp code(list) when is_list(list), do: Enum.map(list, &code/1)
+  defp code(other), do: other
+
+  defp bytes?(pattern) do
+    nodes = pattern |> Macro.prewalker() |> Enum.to_list()
+    variables = for {name, _, context} when is_atom(context) and name != :_ <- nodes, do: name
+
+    variables != Enum.uniq(variables) or
+      Enum.any?(nodes, &(match?({:^, _, _}, &1) or &1 == :BinaryBackend))
+  end
+
+  defp serving_options([{:batch_keys, keys} | rest]),
+    do: [{:batch_keys, keys}, {:compiler, EMLX} | rest]
+
+  defp serving_options(node), do: node
+
+  defp compiler(code) do
+    Macro.prewalk(code, fn
+      {:__aliases__, _, [:Nx, :Defn, :Evaluator]} -> EMLX
+      {:__aliases__, _, [:Evaluator]} -> EMLX
+      node -> node
+    end)
+  end
+end
+
+defmodule NxTests.Report do
+  @moduledoc false
+  # An ExUnit formatter: prints what is not as the list says, and one line with the counts.
+  use GenServer
+
+  alias ExUnit.Formatter
+
+  @impl true
+  def init(options) do
+    known = Application.fetch_env!(:emlx, __MODULE__)
+    {:ok, %{known: known, seen: %{}, passed: 0, expected: 0, failed: 0, options: options}}
+  end
+
+  @impl true
+  def handle_cast({:test_finished, test}, state), do: {:noreply, finished(test, state)}
+
+  def handle_cast({:module_finished, %{state: {:failed, failures}} = module}, state) do
+    text = Formatter.format_test_all_failure(module, failures, state.failed, 100, &plain/2)
+    IO.puts(text)
+    {:noreply, %{state | failed: state.failed + 1}}
+  end
+
+  def handle_cast({:suite_finished, _times}, state) do
+    Application.put_env(:emlx, __MODULE__, state)
+    {:noreply, state}
+  end
+
+  def handle_cast(_event, state), do: {:noreply, state}
+
+  defp finished(%{state: nil} = test, state), do: passed(name(test), state)
+
+  defp finished(%{state: {:failed, reasons}} = test, state),
+    do: failed(name(test), test, reasons, state)
+
+  defp finished(_left_out, state), do: state
+
+  defp passed(name, state) when is_map_key(state.known, name) do
+    IO.puts("passes, but is listed in known.txt: #{name}")
+    %{state | failed: state.failed + 1, seen: Map.put(state.seen, name, :passed)}
+  end
+
+  defp passed(_name, state), do: %{state | passed: state.passed + 1}
+
+  defp failed(name, _test, _reasons, state) when is_map_key(state.known, name),
+    do: %{state | expected: state.expected + 1, seen: Map.put(state.seen, name, :failed)}
+
+  defp failed(name, test, reasons, state) do
+    failed = state.failed + 1
+    IO.puts(Formatter.format_test_failure(test, reasons, failed, 100, &plain/2))
+    IO.puts("     listed as: #{name}")
+    %{state | failed: failed}
+  end
+
+  defp plain(_key, text), do: text
+
+  defp name(%{name: name, tags: %{file: file}}), do: "#{Path.relative_to_cwd(file)} | #{name}"
+end
+
+defmodule NxTests do
+  @moduledoc false
+
+  alias NxTests.{Report, Rewrite}
+
+  @known Path.join(__DIR__, "known.txt")
+
+  # Documentation of Nx that the suites in test/elixir run as well.
+  @elsewhere ["test/nx/doctest_test.exs", "test/nx/constants_test.exs"]
+
+  def main(arguments) do
+    case source() do
+      {:ok, source} -> run(source, arguments)
+      {:skip, reason} -> IO.puts("skipped: Nx's own tests; #{reason}")
+    end
+  end
+
+  # The first directory with tests of the version that is loaded.
+  defp source do
+    version = Application.spec(:nx, :vsn) |> List.to_string()
+    candidates = [System.get_env("NX_SOURCE"), Application.app_dir(:nx), Path.expand("deps/nx")]
+    found = Enum.find(candidates, &(&1 && File.regular?(Path.join(&1, "test/nx_test.exs"))))
+
+    cond do
+      found == nil ->
+        {:skip, "set NX_SOURCE to a checkout of Nx #{version}, its directory nx"}
+
+      not (File.read!(Path.join(found, "mix.exs")) =~ ~s(@version "#{version}")) ->
+        {:skip, "#{found} is not Nx #{version}, which is loaded"}
+
+      true ->
+        {:ok, found}
+    end
+  end
+
+  defp run(source, arguments) do
+    all =
+      Path.wildcard(Path.join(source, "test/**/*_test.exs"))
+      |> Enum.map(&Path.relative_to(&1, source))
+
+    files =
+      if arguments == [], do: all -- @elsewhere, else: Enum.filter(all, &chosen?(&1, arguments))
+
+    known = known(files)
+
+    Application.put_env(:emlx, :add_backend_on_inspect, false)
+    Application.put_env(:emlx, Report, known)
+    Code.put_compiler_option(:ignore_module_conflict, true)
+
+    # Failures are reported below; what supervisors say of them is too much.
+    :logger.remove_handler(:default)
+
+    File.cd!(source, fn ->
+      support =
+        for file <- Path.wildcard("test/support/*.ex"), module <- compile(file), do: module
+
+      exclude = if cluster(support), do: [], else: [:distributed]
+
+      ExUnit.start(
+        autorun: false,
+        assert_receive_timeout: 1000,
+        formatters: [Report],
+        exclude: exclude
+      )
+
+      Enum.each(files, &compile/1)
+
+      # Only now: tensors in module attributes must be literals.
+      Nx.global_default_backend(EMLX.Backend)
+      Nx.Defn.global_default_options(compiler: EMLX)
+      ExUnit.run()
+    end)
+
+    finish(Application.fetch_env!(:emlx, Report))
+  end
+
+  defp chosen?(file, arguments), do: Enum.any?(arguments, &String.contains?(file, &1))
+
+  # Warnings about Nx's tests are Nx's business.
+  defp compile(file) do
+    compile = fn -> Code.compile_quoted(Rewrite.file(file), Path.expand(file)) end
+    {modules, _warnings} = Code.with_diagnostics([log: false], compile)
+    modules
+  end
+
+  # Nx's tests of servings want two more nodes, one of them hidden.
+  defp cluster(support) do
+    if match?({"", 0}, System.cmd("epmd", ["-daemon"])) and
+         match?({:ok, _}, Node.start(:"primary@127.0.0.1", :longnames)) do
+      {:ok, _, second} = :peer.start(%{name: :"secondary@127.0.0.1"})
+      {:ok, _, third} = :peer.start(%{name: :"tertiary@127.0.0.1", args: [~c"-hidden"]})
+      Enum.each([second, third], &prepare(&1, support))
+      true
+    else
+      IO.puts("skipped: Nx's tests of several nodes; epmd or a local network is missing")
+      false
+    end
+  end
+
+  defp prepare(node, support) do
+    true = :erpc.call(node, :code, :set_path, [:code.get_path()])
+    {:ok, _} = :erpc.call(node, :application, :ensure_all_started, [:emlx])
+    :ok = :erpc.call(node, Nx, :global_default_backend, [EMLX.Backend]) |> then(fn _ -> :ok end)
+    _ = :erpc.call(node, Nx.Defn, :global_default_options, [[compiler: EMLX]])
+    for {module, code} <- support, do: :erpc.call(node, :code, :load_binary, [module, ~c"", code])
+  end
+
+  ## The list: lines "file | test", and comments with the reasons
+
+  defp known(files) do
+    for line <- String.split(File.read!(@known), "\n", trim: true),
+        not String.starts_with?(line, "#"),
+        [file | _] = String.split(line, " | "),
+        file in files,
+        into: %{},
+        do: {line, true}
+  end
+
+  defp finish(report) do
+    gone = for {name, true} <- report.known, not is_map_key(report.seen, name), do: name
+    Enum.each(gone, &IO.puts("is listed in known.txt, but there is no such test: #{&1}"))
+    if System.get_env("NX_TESTS_PRUNE") == "1", do: prune(report, gone)
+
+    IO.puts("#{report.expected} more failed as known.txt says")
+    IO.puts("#{report.passed} passed, #{report.failed + length(gone)} failed")
+    if report.failed + length(gone) > 0, do: System.halt(1)
+  end
+
+  defp prune(report, gone) do
+    stale = MapSet.new(gone ++ for({name, :passed} <- report.seen, do: name))
+    lines = @known |> File.read!() |> String.split("\n") |> Enum.reject(&(&1 in stale))
+    File.write!(@known, Enum.join(lines, "\n"))
+  end
+end
+
+NxTests.main(System.argv())
