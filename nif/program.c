@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// program.c - the functions on programs: compile, save, load, ask, run.
+// program.c - the functions on programs: compile, save, load, ask, run; and on queues.
 #include "nif.h"
 
 enum { MAX_PATH = 4096 };
@@ -131,33 +131,135 @@ static ERL_NIF_TERM make_outputs(ErlNifEnv *env, emlx_tensor **outputs, size_t c
     return status == EMLX_OK ? make_ok(env, list) : make_error(env, status, &err);
 }
 
-static void run_done(void *context, emlx_status status, emlx_tensor **outputs, size_t count,
-                     const emlx_error *err) {
+// {:call, run, number, tensors}
+static ERL_NIF_TERM make_call(ErlNifEnv *env, const emlx_stop *stop) {
+    emlx_error err;
+    ERL_NIF_TERM run, result = make_outputs(env, stop->tensors, stop->count);
+    int arity;
+    const ERL_NIF_TERM *parts;
+    emlx_status status = make_run(env, stop->run, &run, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    if (!enif_get_tuple(env, result, &arity, &parts) || arity != 2) return result;
+    return enif_make_tuple4(env, atoms.call, run, enif_make_uint(env, stop->call), parts[1]);
+}
+
+static void stopped(void *context, const emlx_stop *stop) {
     answer *to = context;
-    answer_send(to, status == EMLX_OK ? make_outputs(to->env, outputs, count)
-                                      : make_error(to->env, status, err));
+    ERL_NIF_TERM result;
+    if (stop->status != EMLX_OK)
+        result = make_error(to->env, stop->status, stop->err);
+    else if (stop->run != NULL)
+        result = make_call(to->env, stop);
+    else
+        result = make_outputs(to->env, stop->tensors, stop->count);
+    answer_send(to, result);
 }
 
 static emlx_status run(ErlNifEnv *env, const ERL_NIF_TERM argv[], const tensor_list *inputs,
                        emlx_error *err) {
     emlx_program *program;
     answer *to;
+    emlx_work work = {0};
     TRY(program_get(env, argv[0], &program, err));
-    TRY(answer_new(env, argv[2], &to, err));
+    TRY(queue_get(env, argv[2], &work.queue, err));
+    TRY(answer_new(env, argv[3], &to, err));
+    work.cancel = &to->cancel;
     emlx_status status =
-        emlx_program_run_async(program, inputs->items, inputs->count, run_done, to, err);
+        emlx_program_start(program, inputs->items, inputs->count, &work, stopped, to, err);
     if (status != EMLX_OK) answer_free(to);
     return status;
 }
 
-// program_run(program, inputs, reference)
+// Of two processes that answer the same call, one is refused.
+static emlx_status resume(ErlNifEnv *env, const ERL_NIF_TERM argv[], const tensor_list *results,
+                          emlx_error *err) {
+    run_res *res;
+    answer *to;
+    emlx_work work = {0};
+    TRY(run_get(env, argv[0], &res, err));
+    TRY(queue_get(env, argv[2], &work.queue, err));
+    TRY(answer_new(env, argv[3], &to, err));
+    work.cancel = &to->cancel;
+    emlx_run *waiting = atomic_exchange(&res->run, NULL);
+    emlx_status status = EMLX_INVALID;
+    if (waiting == NULL)
+        nif_report(err, status, "the run does not wait for an answer any more");
+    else
+        status = emlx_run_resume(waiting, results->items, results->count, &work, stopped, to, err);
+    if (status == EMLX_OK) return EMLX_OK;
+    if (waiting != NULL) atomic_store(&res->run, waiting);
+    answer_free(to);
+    return status;
+}
+
+// With the tensors that are the second argument.
+static ERL_NIF_TERM with_tensors(ErlNifEnv *env, const ERL_NIF_TERM argv[],
+                                 emlx_status (*then)(ErlNifEnv *env, const ERL_NIF_TERM argv[],
+                                                     const tensor_list *tensors, emlx_error *err)) {
+    emlx_error err;
+    tensor_list tensors;
+    emlx_status status = tensor_list_get(env, argv[1], &tensors, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    status = then(env, argv, &tensors, &err);
+    tensor_list_release(&tensors);
+    return status == EMLX_OK ? atoms.wait : make_error(env, status, &err);
+}
+
+// program_run(program, inputs, queue or nil, reference): the message's result is {:ok, outputs}, or
+// {:call, run, number, operands} where the program calls its host.
 ERL_NIF_TERM nif_program_run(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
+    return with_tensors(env, argv, run);
+}
+
+// program_resume(run, results, queue or nil, reference): answers the call, and is answered as above
+ERL_NIF_TERM nif_program_resume(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    return with_tensors(env, argv, resume);
+}
+
+// program_drop(run): gives up a run that waits, before its reference is collected.
+ERL_NIF_TERM nif_program_drop(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    run_res *res;
     emlx_error err;
-    tensor_list inputs;
-    emlx_status status = tensor_list_get(env, argv[1], &inputs, &err);
+    emlx_status status = run_get(env, argv[0], &res, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
-    status = run(env, argv, &inputs, &err);
-    tensor_list_release(&inputs);
+    emlx_run_release(atomic_exchange(&res->run, NULL));
+    return atoms.ok;
+}
+
+// Queues --------------------------------------------------------------------------------------
+
+ERL_NIF_TERM nif_queue_new(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    device_res *device;
+    emlx_queue *queue;
+    ERL_NIF_TERM term;
+    emlx_error err;
+    emlx_status status = device_get(env, argv[0], &device, &err);
+    if (status == EMLX_OK) status = emlx_queue_new(device->device, &queue, &err);
+    if (status == EMLX_OK) status = make_queue(env, queue, &term, &err);
+    return status == EMLX_OK ? make_ok(env, term) : make_error(env, status, &err);
+}
+
+static void synced(void *context) { answer_send(context, atoms.ok); }
+
+static emlx_status sync_queue(ErlNifEnv *env, const ERL_NIF_TERM argv[], emlx_error *err) {
+    emlx_queue *queue;
+    answer *to;
+    TRY(queue_get(env, argv[0], &queue, err));
+    if (queue == NULL) return nif_fail(err, EMLX_INVALID, "a queue reference was expected");
+    TRY(answer_new(env, argv[1], &to, err));
+    emlx_status status = emlx_queue_sync(queue, synced, to, err);
+    if (status != EMLX_OK) answer_free(to);
+    return status;
+}
+
+// queue_sync(queue, reference)
+ERL_NIF_TERM nif_queue_sync(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    emlx_error err;
+    emlx_status status = sync_queue(env, argv, &err);
     return status == EMLX_OK ? atoms.wait : make_error(env, status, &err);
 }

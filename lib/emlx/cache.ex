@@ -5,43 +5,75 @@ defmodule EMLX.Cache do
   # used longest ago goes first. A program is compiled once: whoever asks first
   # is told to compile it, the others wait, and if that process dies the next
   # one takes over.
+  #
+  # A key may hold tensors that a closure has captured, and so their memory. What
+  # was not used for `:compile_cache_ttl` milliseconds goes for that reason.
 
   use GenServer
 
   @default_max_items 512
+  @default_ttl :timer.minutes(30)
+  @counters [hits: 1, misses: 2, evictions: 3]
 
   def start_link(_options), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
+
+  @doc """
+  How many programs are kept, and since the start: how often one was found, had to
+  be compiled, and was dropped.
+  """
+  @spec stats() :: %{
+          size: non_neg_integer,
+          hits: non_neg_integer,
+          misses: non_neg_integer,
+          evictions: non_neg_integer
+        }
+  def stats do
+    case :persistent_term.get(__MODULE__, nil) do
+      nil ->
+        %{size: 0, hits: 0, misses: 0, evictions: 0}
+
+      counters ->
+        for {name, i} <- @counters,
+            into: %{size: :ets.info(__MODULE__, :size)},
+            do: {name, :counters.get(counters, i)}
+    end
+  end
+
+  @doc "Drops all programs that are kept. Those in use live on until their last user is gone."
+  @spec clear() :: :ok
+  def clear, do: GenServer.call(__MODULE__, :clear, :infinity)
 
   @doc "The value of a key, made by `fun` in the calling process when there is none."
   @spec fetch(term, (-> value)) :: value when value: term
   def fetch(key, fun) do
     case lookup(key) do
-      {:ok, value} -> value
-      :error -> make(key, fun)
-      :not_running -> fun.()
+      {:ok, value} ->
+        count(:hits)
+        value
+
+      :error ->
+        # The application is not started, as in a script: then nothing is cached.
+        if :ets.whereis(__MODULE__) == :undefined, do: fun.(), else: make(key, fun)
     end
   end
 
   defp lookup(key) do
-    case :ets.lookup(__MODULE__, key) do
-      [{^key, value, _used}] ->
-        :ets.update_element(__MODULE__, key, {3, now()})
-        {:ok, value}
-
-      [] ->
-        :error
-    end
+    value = :ets.lookup_element(__MODULE__, key, 2)
+    :ets.update_element(__MODULE__, key, {3, now()})
+    {:ok, value}
   rescue
-    # The application is not started, as in a script: then nothing is cached.
-    ArgumentError -> :not_running
+    ArgumentError -> :error
   end
 
   defp make(key, fun) do
     case GenServer.call(__MODULE__, {:claim, key}, :infinity) do
       {:ok, value} ->
+        count(:hits)
         value
 
       {:make, claim} ->
+        count(:misses)
+
         try do
           value = fun.()
           GenServer.call(__MODULE__, {:put, key, claim, value}, :infinity)
@@ -52,14 +84,19 @@ defmodule EMLX.Cache do
     end
   end
 
-  defp now, do: System.monotonic_time()
+  defp now, do: System.monotonic_time(:millisecond)
+
+  defp count(what, number \\ 1),
+    do: :counters.add(:persistent_term.get(__MODULE__), @counters[what], number)
 
   ## Server. `claims` holds, by key, the claim of the process that makes the
   ## value and the callers that wait for it.
 
   @impl true
   def init(nil) do
+    :persistent_term.put(__MODULE__, :counters.new(length(@counters), [:write_concurrency]))
     :ets.new(__MODULE__, [:named_table, :public, read_concurrency: true, write_concurrency: true])
+    schedule_sweep()
     {:ok, %{}}
   end
 
@@ -79,6 +116,11 @@ defmodule EMLX.Cache do
       {[], _claims} ->
         {:noreply, grant(claims, key, from, [])}
     end
+  end
+
+  def handle_call(:clear, _from, claims) do
+    :ets.delete_all_objects(__MODULE__)
+    {:reply, :ok, claims}
   end
 
   def handle_call({:put, key, reference, value}, _from, claims) do
@@ -106,6 +148,12 @@ defmodule EMLX.Cache do
       {key, _claim} -> {:noreply, pass_on(claims, key, reference)}
       nil -> {:noreply, claims}
     end
+  end
+
+  def handle_info(:sweep, claims) do
+    sweep(ttl())
+    schedule_sweep()
+    {:noreply, claims}
   end
 
   def handle_info(_message, claims), do: {:noreply, claims}
@@ -140,6 +188,27 @@ defmodule EMLX.Cache do
       oldest = fn {key, _value, used}, acc -> min(acc, {used, key}) end
       {_used, key} = :ets.foldl(oldest, {:infinity, nil}, __MODULE__)
       :ets.delete(__MODULE__, key)
+      count(:evictions)
+      evict()
     end
+  end
+
+  defp ttl, do: Application.get_env(:emlx, :compile_cache_ttl, @default_ttl)
+
+  @doc false
+  def sweep(:infinity), do: :ok
+
+  def sweep(milliseconds) do
+    before = now() - milliseconds
+
+    count(
+      :evictions,
+      :ets.select_delete(__MODULE__, [{{:_, :_, :"$1"}, [{:<, :"$1", before}], [true]}])
+    )
+  end
+
+  defp schedule_sweep do
+    period = if ttl() == :infinity, do: @default_ttl, else: max(div(ttl(), 4), 1000)
+    Process.send_after(self(), :sweep, period)
   end
 end

@@ -25,7 +25,7 @@ typedef struct compiler {
     const emlx_block *block;
     emlx_device *device;
     emlx_tensor **symbols; // by value
-    bool *needed;          // by instruction: control flow that the outputs depend on
+    bool *needed;          // by instruction: control flow that has to run
     node_notes notes;
     LIST(segment) segments; // segment i comes before the i-th control step
     LIST(emlx_tensor *) stack;
@@ -40,7 +40,15 @@ static emlx_tensor *port_symbol(const compiler *c, const block_port *port) {
     return c->symbols[port->value];
 }
 
-static bool is_control(const instr *i) { return i->kind == INSTR_COND || i->kind == INSTR_WHILE; }
+static bool is_control(const instr *i) { return i->kind >= INSTR_COND; }
+
+// What calls the host is not left out, whether its results are needed or not.
+static bool has_effect(const instr *i) {
+    if (i->kind == INSTR_CALL) return true;
+    for (size_t b = 0; b < i->block_count; b++)
+        if (i->blocks[b]->calls) return true;
+    return false;
+}
 
 static bool is_free(const emlx_tensor *t) {
     return t->primitive == PRIM_constant || t->primitive == PRIM_iota || t->primitive == PRIM_view;
@@ -81,8 +89,10 @@ static emlx_status reach_control(compiler *c, uint32_t index, emlx_error *err) {
     return EMLX_OK;
 }
 
-// Finds the control flow that the outputs depend on.
+// Finds the control flow that the outputs or calls depend on.
 static emlx_status reach_outputs(compiler *c, emlx_error *err) {
+    for (size_t i = 0; i < c->block->code.count; i++)
+        if (has_effect(&c->block->code.items[i])) TRY(reach_control(c, (uint32_t)i, err));
     for (size_t i = 0; i < c->block->outputs.count; i++)
         TRY(push(c, &c->symbols[c->block->outputs.items[i].value], 1, err));
     while (c->stack.count > 0) {
@@ -222,21 +232,45 @@ static emlx_status add_segment(compiler *c, emlx_error *err) {
 }
 
 static emlx_status compile_blocks(compiler *c, step *st, const instr *in, emlx_error *err) {
+    if (in->block_count == 0) return EMLX_OK;
     st->blocks = mem_alloc(in->block_count * sizeof *st->blocks);
     if (st->blocks == NULL) return no_memory(err);
     st->block_count = (uint32_t)in->block_count;
     for (size_t b = 0; b < in->block_count; b++) {
         TRY(code_compile(in->blocks[b], c->device, &st->blocks[b], err));
         c->code->kernel_count += st->blocks[b]->kernel_count;
+        c->code->calls |= st->blocks[b]->calls;
     }
+    return EMLX_OK;
+}
+
+static const step_kind control_steps[] = {
+    [INSTR_COND] = STEP_COND, [INSTR_WHILE] = STEP_WHILE, [INSTR_CALL] = STEP_CALL};
+
+static emlx_port port_of(const emlx_tensor *symbol) {
+    return (emlx_port){NULL, emlx_tensor_type(symbol), *emlx_tensor_shape(symbol)};
+}
+
+// What the host is given and what it is to give, by which it is checked.
+static emlx_status call_ports(const compiler *c, const instr *in, step *st, emlx_error *err) {
+    size_t count = in->operand_count + in->value_count;
+    st->ports = mem_alloc((count + 1) * sizeof *st->ports);
+    if (st->ports == NULL) return no_memory(err);
+    for (size_t i = 0; i < in->operand_count; i++)
+        st->ports[i] = port_of(c->symbols[in->operands[i]]);
+    for (uint32_t v = 0; v < in->value_count; v++)
+        st->ports[in->operand_count + v] = port_of(c->symbols[in->first + v]);
+    c->code->calls = true;
     return EMLX_OK;
 }
 
 // The step of a control-flow instruction, whose operands are in slots by now.
 static emlx_status add_control(compiler *c, const instr *in, emlx_error *err) {
     step *st = NULL;
-    TRY(add_step(c, in->kind == INSTR_COND ? STEP_COND : STEP_WHILE, &st, err));
+    TRY(add_step(c, control_steps[in->kind], &st, err));
     TRY(step_slots(st, in->operand_count, in->value_count, err));
+    st->call = in->call;
+    if (in->kind == INSTR_CALL) TRY(call_ports(c, in, st, err));
     for (size_t i = 0; i < in->operand_count; i++)
         TRY(slot_of(c, c->symbols[in->operands[i]], &st->inputs[i].slot, err));
     for (uint32_t v = 0; v < in->value_count; v++) {
@@ -420,6 +454,7 @@ static void step_clear(step *st) {
     if (st->planned.plan != NULL) planned_clear(&st->planned);
     for (uint32_t b = 0; b < st->block_count; b++) code_release(st->blocks[b]);
     mem_free(st->blocks, st->block_count * sizeof *st->blocks);
+    mem_free(st->ports, ((size_t)st->input_count + st->output_count + 1) * sizeof *st->ports);
 }
 
 void code_release(code *c) {

@@ -14,6 +14,7 @@
 #include "graph/lock.h"
 #include "memory/arena.h"
 #include "plan/run.h"
+#include "program/work.h"
 
 // One evaluation. Its address is the mark of its claims.
 struct eval_job {
@@ -162,7 +163,7 @@ static void publish(eval_job *job, emlx_buffer **results, given_up *freed) {
     }
 }
 
-static emlx_status compute(eval_job *job, emlx_buffer **results, const atomic_bool *cancel,
+static emlx_status compute(eval_job *job, emlx_buffer **results, const emlx_cancel *cancel,
                            emlx_error *err) {
     emlx_device *device = job->roots[0]->device;
     plan_request request = {device, job->roots, job->root_count, job->leaves, job->leaf_count};
@@ -177,7 +178,7 @@ static emlx_status compute(eval_job *job, emlx_buffer **results, const atomic_bo
     return status;
 }
 
-static emlx_status finish(eval_job *job, const atomic_bool *cancel, emlx_error *err) {
+static emlx_status finish(eval_job *job, const emlx_cancel *cancel, emlx_error *err) {
     if (job->root_count == 0) return EMLX_OK;
     emlx_buffer **results = arena_array(&job->memory, job->root_count, sizeof *results);
     given_up *freed = arena_array(&job->memory, job->root_count, sizeof *freed);
@@ -206,7 +207,7 @@ static emlx_status claim_error(walk_end end, emlx_error *err) {
     return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to evaluate");
 }
 
-emlx_status eval_tensors(emlx_tensor *const *tensors, size_t count, const atomic_bool *cancel,
+emlx_status eval_tensors(emlx_tensor *const *tensors, size_t count, const emlx_cancel *cancel,
                          emlx_error *err) {
     eval_job job = {.wanted = tensors, .wanted_count = count};
     for (size_t i = 1; i < count; i++)
@@ -219,16 +220,21 @@ emlx_status eval_tensors(emlx_tensor *const *tensors, size_t count, const atomic
     return status;
 }
 
-emlx_status emlx_eval(emlx_tensor *const *tensors, size_t count, emlx_error *err) {
-    if (count == 0) return EMLX_OK;
-    TRY(eval_tensors(tensors, count, NULL, err));
+static emlx_status eval_and_wait(emlx_tensor *const *tensors, size_t count,
+                                 const emlx_cancel *cancel, emlx_error *err) {
+    TRY(eval_tensors(tensors, count, cancel, err));
     return tensors[0]->device->ops->wait(tensors[0]->device, err);
+}
+
+emlx_status emlx_eval(emlx_tensor *const *tensors, size_t count, emlx_error *err) {
+    return count == 0 ? EMLX_OK : eval_and_wait(tensors, count, NULL, err);
 }
 
 // Queued evaluations ---------------------------------------------------------------------------
 
 typedef struct queued_eval {
     pool_job job;
+    const emlx_cancel *cancel;
     emlx_done done;
     void *context;
     size_t count;
@@ -244,19 +250,20 @@ static void free_queued(queued_eval *q) {
 static void run_queued(pool_job *job) {
     queued_eval *q = (queued_eval *)job;
     emlx_error err = {.code = EMLX_OK};
-    emlx_status status = emlx_eval(q->tensors, q->count, &err);
+    emlx_status status = eval_and_wait(q->tensors, q->count, q->cancel, &err);
     emlx_done done = q->done;
     void *context = q->context;
     free_queued(q);
     if (done != NULL) done(context, status, &err);
 }
 
-emlx_status emlx_eval_async(emlx_tensor *const *tensors, size_t count, emlx_done done,
-                            void *context, emlx_error *err) {
+emlx_status emlx_eval_async(emlx_tensor *const *tensors, size_t count, const emlx_work *work,
+                            emlx_done done, void *context, emlx_error *err) {
     if (count == 0) return error_set(err, EMLX_INVALID, "no tensors to evaluate");
     queued_eval *q = mem_alloc(sizeof *q + count * sizeof *q->tensors);
     if (q == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to queue an evaluation");
     q->job.run = run_queued;
+    q->cancel = work == NULL ? NULL : work->cancel;
     q->done = done;
     q->context = context;
     q->count = count;
@@ -265,6 +272,6 @@ emlx_status emlx_eval_async(emlx_tensor *const *tensors, size_t count, emlx_done
         // What is being computed counts as there: chains built on it start anew.
         atomic_store_explicit(&tensors[i]->depth, 0, memory_order_relaxed);
     }
-    pool_submit(tensors[0]->device->pool, &q->job);
+    work_submit(tensors[0]->device, work, &q->job);
     return EMLX_OK;
 }

@@ -13,17 +13,19 @@ typedef struct slot_use {
     bool last;
 } slot_use;
 
-typedef enum step_kind { STEP_SEGMENT, STEP_COND, STEP_WHILE } step_kind;
+typedef enum step_kind { STEP_SEGMENT, STEP_COND, STEP_WHILE, STEP_CALL } step_kind;
 
 typedef struct code code;
 
 typedef struct step {
     step_kind kind;
     uint32_t input_count, output_count, block_count;
-    slot_use *inputs;  // SEGMENT: of the plan. COND, WHILE: what each block gets
+    uint32_t call;     // CALL: its number
+    slot_use *inputs;  // SEGMENT: of the plan. COND, WHILE: what each block gets. CALL: the host
     slot_use *outputs; // WHILE: they hold the state while it runs
     planned planned;   // SEGMENT
     code **blocks;     // COND: the predicates, then the branches. WHILE: condition, body
+    emlx_port *ports;  // CALL: of the inputs, then of the outputs; one more than there are
 } step;
 
 // A literal's data, in its slot from the start.
@@ -40,6 +42,7 @@ struct code {
     LIST(step) steps;
     LIST(bound) bounds;
     size_t kernel_count; // blocks inside included
+    bool calls;          // it, or a block inside, calls the host
 };
 
 struct emlx_program {

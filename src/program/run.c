@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "base/cancel.h"
 #include "base/error.h"
 #include "base/types.h"
 #include "plan/run.h"
@@ -75,7 +76,7 @@ static emlx_status run_segment(program_run *run, frame *f, const step *st, emlx_
     emlx_buffer **outputs = buffers + st->input_count;
     for (uint32_t i = 0; i < st->input_count; i++)
         buffers[i] = slot_take(f, st->inputs[i].slot, st->inputs[i].last);
-    emlx_status status = plan_run(run->device, &st->planned, buffers, outputs, &run->cancel, err);
+    emlx_status status = plan_run(run->device, &st->planned, buffers, outputs, run->cancel, err);
     for (uint32_t i = 0; i < st->output_count && status == EMLX_OK; i++)
         slot_set(f, st->outputs[i], outputs[i]);
     if (buffers != few) mem_free(buffers, count * sizeof *buffers);
@@ -177,6 +178,36 @@ static emlx_status resume_while(program_run *run, frame *f, const step *st, emlx
     return EMLX_OK;
 }
 
+// The operands stay where they are until the host asks for them.
+static emlx_status start_call(program_run *run, frame *f, const step *st, emlx_error *err) {
+    (void)f, (void)err;
+    run->call = st;
+    return EMLX_OK;
+}
+
+emlx_status run_operands(program_run *run, emlx_tensor **operands, emlx_error *err) {
+    const step *st = run->call;
+    uint32_t done = 0;
+    emlx_status status = EMLX_OK;
+    for (; done < st->input_count && status == EMLX_OK; done += status == EMLX_OK) {
+        const emlx_port *port = &st->ports[done];
+        emlx_buffer *buffer = slot_take(run->top, st->inputs[done].slot, st->inputs[done].last);
+        status =
+            node_from_buffer(run->device, port->type, &port->shape, buffer, &operands[done], err);
+        if (status != EMLX_OK) buffer_release(buffer);
+    }
+    while (status != EMLX_OK && done > 0) emlx_tensor_release(operands[--done]);
+    return status;
+}
+
+void run_answer(program_run *run, emlx_buffer *const *results) {
+    const step *st = run->call;
+    for (uint32_t i = 0; i < st->output_count; i++)
+        slot_set(run->top, st->outputs[i], buffer_retain(results[i]));
+    run->top->next++;
+    run->call = NULL;
+}
+
 // What each kind of step does when it is reached, and when a block that it started has ended.
 typedef emlx_status (*step_fn)(program_run *run, frame *f, const step *st, emlx_error *err);
 
@@ -186,6 +217,7 @@ static const struct {
     [STEP_SEGMENT] = {run_segment, NULL},
     [STEP_COND] = {start_cond, resume_cond},
     [STEP_WHILE] = {start_while, resume_while},
+    [STEP_CALL] = {start_call, NULL},
 };
 
 // A run ------------------------------------------------------------------------------------------
@@ -228,9 +260,9 @@ static emlx_status advance(program_run *run, emlx_error *err) {
     return step_fns[st->kind].resume(run, f->caller, st, err);
 }
 
-emlx_status run_finish(program_run *run, emlx_error *err) {
-    while (run->top != NULL) {
-        if (atomic_load_explicit(&run->cancel, memory_order_relaxed))
+emlx_status run_go(program_run *run, emlx_error *err) {
+    while (run->top != NULL && run->call == NULL) {
+        if (cancel_raised(run->cancel))
             return error_set(err, EMLX_CANCELLED, "the run was cancelled");
         TRY(advance(run, err));
     }

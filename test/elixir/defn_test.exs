@@ -359,8 +359,16 @@ defmodule EMLX.DefnTest do
       assert EMLX.__partitions_options__(max_concurrency: 3) |> length() == 3
     end
 
-    test "that are unknown are ignored" do
+    test "that are unknown are refused, except for those that Nx adds" do
       assert Nx.to_number(Nx.Defn.jit_apply(&Nx.add/2, [1, 2], batch_keys: [:default])) == 3
+
+      assert_raise ArgumentError, ~r/has no option \{:divice, :cpu\}; it takes :device/, fn ->
+        Nx.Defn.jit_apply(&Nx.add/2, [1, 2], divice: :cpu)
+      end
+
+      assert_raise ArgumentError, ~r/has no option/, fn ->
+        Nx.Defn.compile(&Nx.add/2, [1, 2], divice: :cpu)
+      end
     end
 
     test "a device that is not there is refused" do
@@ -368,14 +376,6 @@ defmodule EMLX.DefnTest do
         Nx.Defn.jit_apply(&Nx.add/2, [1, 2], device: :gpu)
       end
     end
-  end
-
-  test "what cannot be compiled yet says so" do
-    assert_raise ArgumentError, ~r/hooks/, fn ->
-      Nx.Defn.jit_apply(&Nx.Defn.Kernel.hook(&1, fn _ -> :ok end), [Nx.tensor(1)])
-    end
-
-    assert Nx.to_number(Nx.Defn.jit_apply(&Nx.Defn.Kernel.hook(&1, :name), [Nx.tensor(1)])) == 1
   end
 
   test "a serving runs with it" do
