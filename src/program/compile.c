@@ -346,6 +346,40 @@ static emlx_status plan_segments(compiler *c, emlx_error *err) {
     return EMLX_OK;
 }
 
+// Size -------------------------------------------------------------------------------------------
+
+// Element operations that take about a millisecond on one core.
+#define SMALL_WORK ((int64_t)1 << 20)
+// Elements of operands up to which products, sorts and so on take no longer.
+#define SMALL_OPERANDS ((int64_t)1 << 12)
+
+static int64_t plan_work(const emlx_plan *plan) {
+    int64_t work = 0;
+    for (uint32_t i = 0; i < plan->kernel_count && work <= SMALL_WORK; i++) {
+        const plan_kernel *k = &plan->kernels[i];
+        int64_t count = 1, most = k->kind <= KERNEL_REDUCE ? SMALL_WORK : SMALL_OPERANDS;
+        if (k->kind > KERNEL_REDUCE)
+            for (uint32_t a = 0; a < k->access_count; a++) count += emlx_shape_count(&k->shapes[a]);
+        for (int32_t d = 0; k->kind <= KERNEL_REDUCE && d < k->rank; d++)
+            if (count <= most) count *= k->dims[d];
+        work += count > most ? SMALL_WORK + 1 : count * (1 + k->step_count);
+    }
+    return work;
+}
+
+// A loop may take any time. Of branches only one is run, but which is not known.
+static bool is_small(const code *c) {
+    int64_t work = 0;
+    for (size_t i = 0; i < c->steps.count; i++) {
+        const step *st = &c->steps.items[i];
+        if (st->kind == STEP_WHILE) return false;
+        if (st->kind == STEP_SEGMENT) work += plan_work(st->planned.plan);
+        for (uint32_t b = 0; b < st->block_count; b++)
+            if (!st->blocks[b]->small) return false;
+    }
+    return work <= SMALL_WORK;
+}
+
 // Liveness ---------------------------------------------------------------------------------------
 
 static void mark_uses(slot_use *uses, size_t count, bool *read_later) {
@@ -403,6 +437,7 @@ static emlx_status compile_symbols(compiler *c, emlx_error *err) {
     TRY(reach_outputs(c, err));
     TRY(cut(c, err));
     TRY(plan_segments(c, err));
+    c->code->small = is_small(c->code);
     return mark_last_uses(c->code, err);
 }
 

@@ -43,6 +43,7 @@ struct code {
     LIST(bound) bounds;
     size_t kernel_count; // blocks inside included
     bool calls;          // it, or a block inside, calls the host
+    bool small;          // surely done within a millisecond or so
 };
 
 struct emlx_program {

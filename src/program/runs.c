@@ -209,6 +209,7 @@ emlx_status emlx_program_start(emlx_program *program, emlx_tensor *const *inputs
     emlx_run *r = mem_alloc(sizeof *r);
     if (r == NULL) return no_memory(err);
     r->job.run = run_job;
+    r->job.small = program->main->small;
     r->program = emlx_program_retain(program);
     emlx_status status = submit(r, inputs, input_count, work, stopped, context, err);
     if (status != EMLX_OK) emlx_run_release(r);

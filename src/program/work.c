@@ -38,6 +38,7 @@ void work_submit(emlx_device *device, const emlx_work *work, pool_job *job) {
     queue->last = job;
     bool start = !queue->queued;
     if (start) queue->references++;
+    if (start) queue->job.small = job->small;
     queue->queued = true;
     pthread_mutex_unlock(&queue->lock);
     if (start) pool_submit(queue->device->pool, &queue->job);
@@ -53,6 +54,7 @@ static void run_first(pool_job *own) {
     job->run(job);
     pthread_mutex_lock(&queue->lock);
     bool again = queue->queued = queue->first != NULL;
+    if (again) queue->job.small = queue->first->small;
     pthread_mutex_unlock(&queue->lock);
     if (again)
         pool_submit(queue->device->pool, &queue->job);
