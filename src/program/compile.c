@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "program/nodes.h"
 #include "program/program.h"
+#include "program/work.h"
 
 typedef struct kept {
     emlx_tensor *node;
@@ -347,11 +348,6 @@ static emlx_status plan_segments(compiler *c, emlx_error *err) {
 }
 
 // Size -------------------------------------------------------------------------------------------
-
-// Element operations that take about a millisecond on one core.
-#define SMALL_WORK ((int64_t)1 << 20)
-// Elements of operands up to which products, sorts and so on take no longer.
-#define SMALL_OPERANDS ((int64_t)1 << 12)
 
 static int64_t plan_work(const emlx_plan *plan) {
     int64_t work = 0;

@@ -5,6 +5,11 @@
 
 #include "engine.h"
 
+// What a job may do and still be a small one, in element operations: about a millisecond's work.
+#define SMALL_WORK ((int64_t)1 << 20)
+// Elements of operands up to which products, sorts and so on take no longer.
+#define SMALL_OPERANDS ((int64_t)1 << 12)
+
 // `work` may be NULL.
 void work_submit(emlx_device *device, const emlx_work *work, pool_job *job);
 

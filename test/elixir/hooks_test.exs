@@ -385,19 +385,5 @@ defmodule EMLX.HooksTest do
     refute File.exists?(path)
   end
 
-  defp eventually(fun, tries \\ 200) do
-    cond do
-      fun.() ->
-        true
-
-      tries == 0 ->
-        false
-
-      true ->
-        Process.sleep(10)
-        eventually(fun, tries - 1)
-    end
-  end
-
   defp tensor(value), do: Nx.tensor(value, backend: Nx.BinaryBackend)
 end

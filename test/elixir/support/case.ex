@@ -103,6 +103,21 @@ defmodule EMLX.Case do
     values |> Nx.tensor(type: type, backend: Nx.BinaryBackend) |> Nx.reshape(shape)
   end
 
+  @doc "Whether a condition becomes true within ten seconds."
+  def eventually(fun, tries \\ 1000) do
+    cond do
+      fun.() ->
+        true
+
+      tries == 0 ->
+        false
+
+      true ->
+        Process.sleep(10)
+        eventually(fun, tries - 1)
+    end
+  end
+
   defp integer?(type), do: elem(Nx.Type.normalize!(type), 0) in [:u, :s]
 
   defp range(type) do
