@@ -222,6 +222,7 @@ EMLX_API emlx_status emlx_queue_sync(emlx_queue *queue, void (*done)(void *conte
 typedef struct emlx_work {
     emlx_cancel *cancel; // stays valid until the work's end has been reported
     emlx_queue *queue;   // without one, work is done side by side
+    bool here; // done within the call, on its thread: for brief runs, on which see emlx_run_brief
 } emlx_work;
 
 // Called once, on one of the library's threads; `err` is valid during the call only.
@@ -364,7 +365,7 @@ typedef struct emlx_stop {
     size_t count;
     const emlx_error *err;
 } emlx_stop;
-// Called on one of the library's threads.
+// Called on one of the library's threads, or with emlx_work.here on the caller's.
 typedef void (*emlx_stopped)(void *context, const emlx_stop *stop);
 
 // Queues a run and returns; `stopped` is called once, when it comes to a call or ends. If this
@@ -377,6 +378,11 @@ EMLX_API emlx_status emlx_program_start(emlx_program *program, emlx_tensor *cons
 EMLX_API emlx_status emlx_run_resume(emlx_run *run, emlx_tensor *const *results,
                                      size_t result_count, const emlx_work *work,
                                      emlx_stopped stopped, void *context, emlx_error *err);
+// Whether a run, or the rest of one, surely takes some microseconds only, so that handing it to
+// another thread would take longer than itself.
+EMLX_API bool emlx_program_brief(const emlx_program *program, emlx_tensor *const *inputs,
+                                 size_t input_count);
+EMLX_API bool emlx_run_brief(const emlx_run *run, emlx_tensor *const *results, size_t result_count);
 // Gives up a run that waits.
 EMLX_API void emlx_run_release(emlx_run *run);
 

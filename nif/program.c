@@ -143,79 +143,109 @@ static ERL_NIF_TERM make_call(ErlNifEnv *env, const emlx_stop *stop) {
     return enif_make_tuple4(env, atoms.call, run, enif_make_uint(env, stop->call), parts[1]);
 }
 
-static void stopped(void *context, const emlx_stop *stop) {
-    answer *to = context;
-    ERL_NIF_TERM result;
-    if (stop->status != EMLX_OK)
-        result = make_error(to->env, stop->status, stop->err);
-    else if (stop->run != NULL)
-        result = make_call(to->env, stop);
-    else
-        result = make_outputs(to->env, stop->tensors, stop->count);
-    answer_send(to, result);
+static ERL_NIF_TERM make_stop(ErlNifEnv *env, const emlx_stop *stop) {
+    if (stop->status != EMLX_OK) return make_error(env, stop->status, stop->err);
+    if (stop->run != NULL) return make_call(env, stop);
+    return make_outputs(env, stop->tensors, stop->count);
 }
 
-static emlx_status run(ErlNifEnv *env, const ERL_NIF_TERM argv[], const tensor_list *inputs,
-                       emlx_error *err) {
-    emlx_program *program;
+static void stopped_later(void *context, const emlx_stop *stop) {
+    answer *to = context;
+    answer_send(to, make_stop(to->env, stop));
+}
+
+// A run, or the rest of one, to be started by this call of a native function.
+typedef struct starting {
+    ErlNifEnv *env;
+    emlx_program *program; // or NULL: go on with `run`
+    emlx_run *run;
+    const tensor_list *tensors;
+    ERL_NIF_TERM queue, reference;
+    ERL_NIF_TERM result;
+} starting;
+
+static void stopped_here(void *context, const emlx_stop *stop) {
+    starting *s = context;
+    s->result = make_stop(s->env, stop);
+}
+
+static emlx_status start_as(const starting *s, const emlx_work *work, emlx_stopped stopped,
+                            void *context, emlx_error *err) {
+    const tensor_list *t = s->tensors;
+    return s->program != NULL
+               ? emlx_program_start(s->program, t->items, t->count, work, stopped, context, err)
+               : emlx_run_resume(s->run, t->items, t->count, work, stopped, context, err);
+}
+
+// What takes some microseconds is done at once; the scheduler hears how large a part of a
+// process' turn (a millisecond) that may be.
+static emlx_status start_here(starting *s, emlx_error *err) {
+    TRY(start_as(s, &(emlx_work){.here = true}, stopped_here, s, err));
+    enif_consume_timeslice(s->env, 2);
+    return EMLX_OK;
+}
+
+static emlx_status start_later(starting *s, emlx_queue *queue, emlx_error *err) {
     answer *to;
-    emlx_work work = {0};
-    TRY(program_get(env, argv[0], &program, err));
-    TRY(queue_get(env, argv[2], &work.queue, err));
-    TRY(answer_new(env, argv[3], &to, err));
-    work.cancel = &to->cancel;
-    emlx_status status =
-        emlx_program_start(program, inputs->items, inputs->count, &work, stopped, to, err);
+    TRY(answer_new(s->env, s->reference, &to, err));
+    emlx_work work = {.cancel = &to->cancel, .queue = queue};
+    emlx_status status = start_as(s, &work, stopped_later, to, err);
     if (status != EMLX_OK) answer_free(to);
+    s->result = atoms.wait;
     return status;
+}
+
+static emlx_status start(starting *s, emlx_error *err) {
+    emlx_queue *queue;
+    const tensor_list *t = s->tensors;
+    TRY(queue_get(s->env, s->queue, &queue, err));
+    bool brief = s->program != NULL ? emlx_program_brief(s->program, t->items, t->count)
+                                    : emlx_run_brief(s->run, t->items, t->count);
+    return brief && queue == NULL ? start_here(s, err) : start_later(s, queue, err);
+}
+
+static emlx_status run(starting *s, ERL_NIF_TERM program, emlx_error *err) {
+    TRY(program_get(s->env, program, &s->program, err));
+    return start(s, err);
 }
 
 // Of two processes that answer the same call, one is refused.
-static emlx_status resume(ErlNifEnv *env, const ERL_NIF_TERM argv[], const tensor_list *results,
-                          emlx_error *err) {
+static emlx_status resume(starting *s, ERL_NIF_TERM run, emlx_error *err) {
     run_res *res;
-    answer *to;
-    emlx_work work = {0};
-    TRY(run_get(env, argv[0], &res, err));
-    TRY(queue_get(env, argv[2], &work.queue, err));
-    TRY(answer_new(env, argv[3], &to, err));
-    work.cancel = &to->cancel;
-    emlx_run *waiting = atomic_exchange(&res->run, NULL);
-    emlx_status status = EMLX_INVALID;
-    if (waiting == NULL)
-        nif_report(err, status, "the run does not wait for an answer any more");
-    else
-        status = emlx_run_resume(waiting, results->items, results->count, &work, stopped, to, err);
-    if (status == EMLX_OK) return EMLX_OK;
-    if (waiting != NULL) atomic_store(&res->run, waiting);
-    answer_free(to);
+    TRY(run_get(s->env, run, &res, err));
+    s->run = atomic_exchange(&res->run, NULL);
+    if (s->run == NULL)
+        return nif_fail(err, EMLX_INVALID, "the run does not wait for an answer any more");
+    emlx_status status = start(s, err);
+    if (status != EMLX_OK) atomic_store(&res->run, s->run);
     return status;
 }
 
-// With the tensors that are the second argument.
-static ERL_NIF_TERM with_tensors(ErlNifEnv *env, const ERL_NIF_TERM argv[],
-                                 emlx_status (*then)(ErlNifEnv *env, const ERL_NIF_TERM argv[],
-                                                     const tensor_list *tensors, emlx_error *err)) {
+static ERL_NIF_TERM start_call(ErlNifEnv *env, const ERL_NIF_TERM argv[],
+                               emlx_status (*how)(starting *s, ERL_NIF_TERM what,
+                                                  emlx_error *err)) {
     emlx_error err;
     tensor_list tensors;
     emlx_status status = tensor_list_get(env, argv[1], &tensors, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
-    status = then(env, argv, &tensors, &err);
+    starting s = {.env = env, .tensors = &tensors, .queue = argv[2], .reference = argv[3]};
+    status = how(&s, argv[0], &err);
     tensor_list_release(&tensors);
-    return status == EMLX_OK ? atoms.wait : make_error(env, status, &err);
+    return status == EMLX_OK ? s.result : make_error(env, status, &err);
 }
 
-// program_run(program, inputs, queue or nil, reference): the message's result is {:ok, outputs}, or
-// {:call, run, number, operands} where the program calls its host.
+// program_run(program, inputs, queue or nil, reference): {:ok, outputs}, or
+// {:call, run, number, operands} where the program calls its host; or :wait and a message with
+// that.
 ERL_NIF_TERM nif_program_run(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    return with_tensors(env, argv, run);
+    return start_call(env, argv, run);
 }
 
 // program_resume(run, results, queue or nil, reference): answers the call, and is answered as above
 ERL_NIF_TERM nif_program_resume(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    return with_tensors(env, argv, resume);
+    return start_call(env, argv, resume);
 }
 
 // program_drop(run): gives up a run that waits, before its reference is collected.

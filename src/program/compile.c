@@ -349,31 +349,29 @@ static emlx_status plan_segments(compiler *c, emlx_error *err) {
 
 // Size -------------------------------------------------------------------------------------------
 
-static int64_t plan_work(const emlx_plan *plan) {
-    int64_t work = 0;
-    for (uint32_t i = 0; i < plan->kernel_count && work <= SMALL_WORK; i++) {
-        const plan_kernel *k = &plan->kernels[i];
-        int64_t count = 1, most = k->kind <= KERNEL_REDUCE ? SMALL_WORK : SMALL_OPERANDS;
-        if (k->kind > KERNEL_REDUCE)
-            for (uint32_t a = 0; a < k->access_count; a++) count += emlx_shape_count(&k->shapes[a]);
-        for (int32_t d = 0; k->kind <= KERNEL_REDUCE && d < k->rank; d++)
-            if (count <= most) count *= k->dims[d];
-        work += count > most ? SMALL_WORK + 1 : count * (1 + k->step_count);
+static int64_t kernel_work(const plan_kernel *k) {
+    int64_t count = 0;
+    if (k->kind > KERNEL_REDUCE) {
+        for (uint32_t a = 0; a < k->access_count; a++) count += emlx_shape_count(&k->shapes[a]);
+        return whole_work(count);
     }
-    return work;
+    count = 1 + k->step_count;
+    for (int32_t d = 0; d < k->rank && count < WORK_UNKNOWN; d++)
+        count = k->dims[d] > SMALL_WORK ? WORK_UNKNOWN : count * k->dims[d];
+    return KERNEL_WORK + count;
 }
 
 // A loop may take any time. Of branches only one is run, but which is not known.
-static bool is_small(const code *c) {
+static int64_t code_work(const code *c) {
     int64_t work = 0;
-    for (size_t i = 0; i < c->steps.count; i++) {
+    for (size_t i = 0; i < c->steps.count && work < SMALL_WORK; i++) {
         const step *st = &c->steps.items[i];
-        if (st->kind == STEP_WHILE) return false;
-        if (st->kind == STEP_SEGMENT) work += plan_work(st->planned.plan);
-        for (uint32_t b = 0; b < st->block_count; b++)
-            if (!st->blocks[b]->small) return false;
+        if (st->kind == STEP_WHILE) return WORK_UNKNOWN;
+        for (uint32_t k = 0; st->kind == STEP_SEGMENT && k < st->planned.plan->kernel_count; k++)
+            work += kernel_work(&st->planned.plan->kernels[k]);
+        for (uint32_t b = 0; b < st->block_count; b++) work += st->blocks[b]->work;
     }
-    return work <= SMALL_WORK;
+    return work;
 }
 
 // Liveness ---------------------------------------------------------------------------------------
@@ -433,7 +431,7 @@ static emlx_status compile_symbols(compiler *c, emlx_error *err) {
     TRY(reach_outputs(c, err));
     TRY(cut(c, err));
     TRY(plan_segments(c, err));
-    c->code->small = is_small(c->code);
+    c->code->work = code_work(c->code);
     return mark_last_uses(c->code, err);
 }
 

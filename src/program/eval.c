@@ -246,7 +246,7 @@ static void free_queued(queued_eval *q) {
     mem_free(q, sizeof *q + q->count * sizeof *q->tensors);
 }
 
-// Looks at a few pending nodes, as a node that is reached twice counts twice.
+// A look at a few pending nodes. One that is reached twice counts twice.
 enum { FEW_NODES = 128 };
 
 typedef struct look {
@@ -255,32 +255,35 @@ typedef struct look {
     int64_t work;
 } look;
 
-// False when it has become too much. A node that somebody is computing may take any time.
-static bool look_at(look *l, emlx_tensor *t) {
+// What computing one node takes at most, its operands being there.
+static int64_t node_work(const emlx_tensor *t) {
     int64_t count = emlx_shape_count(&t->shape);
-    l->work += count;
-    if (node_buffer(t) != NULL) return l->work <= SMALL_WORK;
-    bool simple = t->primitive <= PRIM_reduce;
-    if (t->job != NULL || ++l->seen > FEW_NODES || count > (simple ? SMALL_WORK : SMALL_OPERANDS))
-        return false;
+    for (uint32_t i = 0; i < t->input_count; i++) count += emlx_shape_count(&t->inputs[i]->shape);
+    return t->primitive > PRIM_reduce ? whole_work(count) : count;
+}
+
+// False when it has become too much. What somebody else is computing may take any time.
+static bool look_at(look *l, emlx_tensor *t) {
+    if (node_buffer(t) != NULL) return true;
+    if (t->job != NULL || ++l->seen > FEW_NODES) return false;
+    l->work += node_work(t);
     for (uint32_t i = 0; i < t->input_count; i++) {
-        if (!simple && emlx_shape_count(&t->inputs[i]->shape) > SMALL_OPERANDS) return false;
         if (l->depth == FEW_NODES) return false;
         l->stack[l->depth++] = t->inputs[i];
     }
     return l->work <= SMALL_WORK;
 }
 
-// Whether computing the tensors is surely done within a millisecond or so.
-static bool is_small(emlx_tensor *const *tensors, size_t count) {
-    look l = {.depth = 0};
-    if (count > FEW_NODES) return false;
-    bool small = true;
+// What computing the tensors takes at most.
+static int64_t eval_work(emlx_tensor *const *tensors, size_t count) {
+    look l = {.work = KERNEL_WORK};
+    if (count > FEW_NODES) return WORK_UNKNOWN;
+    bool few = true;
     graph_lock();
     for (size_t i = 0; i < count; i++) l.stack[l.depth++] = tensors[i];
-    while (l.depth > 0 && small) small = look_at(&l, l.stack[--l.depth]);
+    while (l.depth > 0 && few) few = look_at(&l, l.stack[--l.depth]);
     graph_unlock();
-    return small;
+    return few ? l.work : WORK_UNKNOWN;
 }
 
 // The tensors are let go before the answer, so that whoever waits for it sees them gone.
@@ -300,7 +303,7 @@ emlx_status emlx_eval_async(emlx_tensor *const *tensors, size_t count, const eml
     queued_eval *q = mem_alloc(sizeof *q + count * sizeof *q->tensors);
     if (q == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to queue an evaluation");
     q->job.run = run_queued;
-    q->job.small = is_small(tensors, count);
+    q->job.small = eval_work(tensors, count) <= SMALL_WORK;
     q->cancel = work == NULL ? NULL : work->cancel;
     q->done = done;
     q->context = context;

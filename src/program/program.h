@@ -43,7 +43,7 @@ struct code {
     LIST(bound) bounds;
     size_t kernel_count; // blocks inside included
     bool calls;          // it, or a block inside, calls the host
-    bool small;          // surely done within a millisecond or so
+    int64_t work;        // what a run takes at most, as program/work.h counts it
 };
 
 struct emlx_program {

@@ -198,8 +198,28 @@ static emlx_status submit(emlx_run *r, emlx_tensor *const *tensors, size_t count
     r->run.cancel = work == NULL ? NULL : work->cancel;
     r->stopped = stopped;
     r->context = context;
-    work_submit(r->program->device, work, &r->job);
+    if (work != NULL && work->here)
+        run_job(&r->job);
+    else
+        work_submit(r->program->device, work, &r->job);
     return EMLX_OK;
+}
+
+// Pending tensors would have to be computed first.
+static bool is_brief(const emlx_program *p, emlx_tensor *const *tensors, size_t count) {
+    if (p->main->work > BRIEF_WORK || !p->device->ops->immediate) return false;
+    for (size_t i = 0; i < count; i++)
+        if (!emlx_tensor_ready(tensors[i])) return false;
+    return true;
+}
+
+bool emlx_program_brief(const emlx_program *program, emlx_tensor *const *inputs,
+                        size_t input_count) {
+    return is_brief(program, inputs, input_count);
+}
+
+bool emlx_run_brief(const emlx_run *run, emlx_tensor *const *results, size_t result_count) {
+    return is_brief(run->program, results, result_count);
 }
 
 emlx_status emlx_program_start(emlx_program *program, emlx_tensor *const *inputs,
@@ -209,7 +229,7 @@ emlx_status emlx_program_start(emlx_program *program, emlx_tensor *const *inputs
     emlx_run *r = mem_alloc(sizeof *r);
     if (r == NULL) return no_memory(err);
     r->job.run = run_job;
-    r->job.small = program->main->small;
+    r->job.small = program->main->work <= SMALL_WORK;
     r->program = emlx_program_retain(program);
     emlx_status status = submit(r, inputs, input_count, work, stopped, context, err);
     if (status != EMLX_OK) emlx_run_release(r);

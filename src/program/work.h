@@ -5,10 +5,19 @@
 
 #include "engine.h"
 
-// What a job may do and still be a small one, in element operations: about a millisecond's work.
+// Work is counted in element operations, roughly: what nobody knows is WORK_UNKNOWN. A small job
+// takes about a millisecond at most, a brief one some microseconds.
+#define WORK_UNKNOWN ((int64_t)1 << 56)
 #define SMALL_WORK ((int64_t)1 << 20)
-// Elements of operands up to which products, sorts and so on take no longer.
-#define SMALL_OPERANDS ((int64_t)1 << 12)
+#define BRIEF_WORK ((int64_t)1 << 13)
+// What starting a kernel costs.
+#define KERNEL_WORK 256
+
+// Products, sorts and so on, of which only the number of operands' elements is looked at: as much
+// as the longest that these kernels can take.
+static inline int64_t whole_work(int64_t elements) {
+    return elements > SMALL_WORK ? WORK_UNKNOWN : KERNEL_WORK + elements * elements / 16;
+}
 
 // `work` may be NULL.
 void work_submit(emlx_device *device, const emlx_work *work, pool_job *job);
