@@ -218,6 +218,10 @@ EMLX_API void emlx_queue_release(emlx_queue *queue);
 EMLX_API emlx_status emlx_queue_sync(emlx_queue *queue, void (*done)(void *context), void *context,
                                      emlx_error *err);
 
+// As emlx_eval, but only where it surely takes some microseconds; *done says whether it was.
+EMLX_API emlx_status emlx_eval_brief(emlx_tensor *const *tensors, size_t count, bool *done,
+                                     emlx_error *err);
+
 // How work is done in the background. Either field may be NULL, and so may a pointer to this.
 typedef struct emlx_work {
     emlx_cancel *cancel; // stays valid until the work's end has been reported

@@ -205,7 +205,9 @@ ERL_NIF_TERM nif_eval(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     emlx_status status = tensor_list_get(env, argv[0], &list, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
     bool ready = all_ready(&list);
-    if (!ready) status = eval(env, &list, argv[1], argv[2], &err);
+    if (!ready && argv[1] == atoms.nil)
+        status = emlx_eval_brief(list.items, list.count, &ready, &err);
+    if (status == EMLX_OK && !ready) status = eval(env, &list, argv[1], argv[2], &err);
     tensor_list_release(&list);
     if (status != EMLX_OK) return make_error(env, status, &err);
     return ready ? atoms.ok : atoms.wait;

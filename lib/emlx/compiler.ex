@@ -51,7 +51,15 @@ defmodule EMLX.Compiler do
   # Hooks are kept out of the key but for their names: the functions change from
   # call to call. Other options do not change the program.
   defp cache_key(key, vars, options),
-    do: {key, Enum.map(vars, &template/1), device(options), hook_names(options)}
+    do: {key, signatures(vars), device(options), hook_names(options)}
+
+  # A tuple of a signature's parts hashes faster than a tensor, and no container is
+  # taken for it, as the tensors in those are templates.
+  defp signatures([%Nx.Tensor{} = var | rest]),
+    do: [{var.shape, var.type, var.names, var.vectorized_axes} | signatures(rest)]
+
+  defp signatures([container | rest]), do: [template(container) | signatures(rest)]
+  defp signatures([]), do: []
 
   defp hook_names(options) do
     case options[:hooks] do

@@ -25,6 +25,7 @@ struct eval_job {
     emlx_tensor **leaves;  // referenced; in the order of the walk, so that equal graphs look equal
     emlx_tensor **roots;
     uint32_t claimed_count, claimed_room, leaf_count, leaf_room, root_count;
+    bool patient; // waits where somebody else is computing what it needs
 };
 
 // Walking, all under the graph lock ------------------------------------------------------------
@@ -138,12 +139,12 @@ static walk_end claim_all(eval_job *job) {
         walk_end end = claim(job);
         if (end == WALK_DONE) end = choose_roots(job);
         if (end != WALK_DONE) unclaim(job);
-        if (end == WALK_BUSY) graph_wait();
+        if (end == WALK_BUSY && job->patient) graph_wait();
         graph_unlock();
         if (end == WALK_DONE) return end;
         drop_leaves(job);
         job->claimed_count = job->root_count = 0;
-        if (end != WALK_BUSY) return end;
+        if (end != WALK_BUSY || !job->patient) return end;
     }
 }
 
@@ -207,17 +208,27 @@ static emlx_status claim_error(walk_end end, emlx_error *err) {
     return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to evaluate");
 }
 
-emlx_status eval_tensors(emlx_tensor *const *tensors, size_t count, const emlx_cancel *cancel,
-                         emlx_error *err) {
-    eval_job job = {.wanted = tensors, .wanted_count = count};
+// *busy, which may be NULL: not to wait, but to say that somebody else is at it.
+static emlx_status eval_some(emlx_tensor *const *tensors, size_t count, const emlx_cancel *cancel,
+                             bool *busy, emlx_error *err) {
+    eval_job job = {.wanted = tensors, .wanted_count = count, .patient = busy == NULL};
     for (size_t i = 1; i < count; i++)
         if (tensors[i]->device != tensors[0]->device)
             return error_set(err, EMLX_INVALID, "the tensors are on different devices");
     walk_end end = claim_all(&job);
-    emlx_status status = end == WALK_DONE ? finish(&job, cancel, err) : claim_error(end, err);
+    emlx_status status = EMLX_OK;
+    if (end == WALK_BUSY)
+        *busy = true;
+    else
+        status = end == WALK_DONE ? finish(&job, cancel, err) : claim_error(end, err);
     drop_leaves(&job);
     arena_clear(&job.memory);
     return status;
+}
+
+emlx_status eval_tensors(emlx_tensor *const *tensors, size_t count, const emlx_cancel *cancel,
+                         emlx_error *err) {
+    return eval_some(tensors, count, cancel, NULL, err);
 }
 
 static emlx_status eval_and_wait(emlx_tensor *const *tensors, size_t count,
@@ -266,7 +277,7 @@ static int64_t node_work(const emlx_tensor *t) {
 static bool look_at(look *l, emlx_tensor *t) {
     if (node_buffer(t) != NULL) return true;
     if (t->job != NULL || ++l->seen > FEW_NODES) return false;
-    l->work += node_work(t);
+    l->work += NODE_WORK + node_work(t);
     for (uint32_t i = 0; i < t->input_count; i++) {
         if (l->depth == FEW_NODES) return false;
         l->stack[l->depth++] = t->inputs[i];
@@ -274,7 +285,7 @@ static bool look_at(look *l, emlx_tensor *t) {
     return l->work <= SMALL_WORK;
 }
 
-// What computing the tensors takes at most.
+// What computing the tensors takes at most, planning left aside.
 static int64_t eval_work(emlx_tensor *const *tensors, size_t count) {
     look l = {.work = KERNEL_WORK};
     if (count > FEW_NODES) return WORK_UNKNOWN;
@@ -284,6 +295,17 @@ static int64_t eval_work(emlx_tensor *const *tensors, size_t count) {
     while (l.depth > 0 && few) few = look_at(&l, l.stack[--l.depth]);
     graph_unlock();
     return few ? l.work : WORK_UNKNOWN;
+}
+
+emlx_status emlx_eval_brief(emlx_tensor *const *tensors, size_t count, bool *done,
+                            emlx_error *err) {
+    *done = count == 0;
+    if (*done || !tensors[0]->device->ops->immediate) return EMLX_OK;
+    if (eval_work(tensors, count) > BRIEF_WORK) return EMLX_OK;
+    bool busy = false;
+    TRY(eval_some(tensors, count, NULL, &busy, err));
+    *done = !busy;
+    return EMLX_OK;
 }
 
 // The tensors are let go before the answer, so that whoever waits for it sees them gone.

@@ -10,8 +10,9 @@
 #define WORK_UNKNOWN ((int64_t)1 << 56)
 #define SMALL_WORK ((int64_t)1 << 20)
 #define BRIEF_WORK ((int64_t)1 << 13)
-// What starting a kernel costs.
+// What starting a kernel costs, and planning a node.
 #define KERNEL_WORK 256
+#define NODE_WORK 512
 
 // Products, sorts and so on, of which only the number of operands' elements is looked at: as much
 // as the longest that these kernels can take.
