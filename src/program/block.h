@@ -72,6 +72,13 @@ emlx_status block_replay(const emlx_block *block, emlx_device *device, emlx_tens
 emlx_status tensor_transfer(emlx_tensor *tensor, emlx_device *device, emlx_tensor **out,
                             emlx_error *err);
 
+// Whether a block has neither control flow nor calls.
+bool block_is_plain(const emlx_block *block);
+// The body of a loop and then its condition, of what the body gives: a plain block, made of two,
+// whose outputs are the next state and the condition.
+emlx_status block_merge_loop(const emlx_block *condition, const emlx_block *body, emlx_block **out,
+                             emlx_error *err);
+
 // Room for signature_print.
 #define SIGNATURE_TEXT 384
 // "f32 {2, 3}"; returns `text`.

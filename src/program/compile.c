@@ -232,13 +232,27 @@ static emlx_status add_segment(compiler *c, emlx_error *err) {
     return add_step(c, STEP_SEGMENT, &st, err);
 }
 
+// A loop's body together with its condition.
+static emlx_status compile_merged(compiler *c, const instr *in, code **out, emlx_error *err) {
+    emlx_block *merged;
+    TRY(block_merge_loop(in->blocks[0], in->blocks[1], &merged, err));
+    emlx_status status = code_compile(merged, c->device, out, err);
+    emlx_block_release(merged);
+    return status;
+}
+
 static emlx_status compile_blocks(compiler *c, step *st, const instr *in, emlx_error *err) {
     if (in->block_count == 0) return EMLX_OK;
     st->blocks = mem_alloc(in->block_count * sizeof *st->blocks);
     if (st->blocks == NULL) return no_memory(err);
     st->block_count = (uint32_t)in->block_count;
+    const emlx_block *body = in->kind == INSTR_WHILE ? in->blocks[1] : NULL;
+    st->merged = body != NULL && block_is_plain(body) && block_is_plain(in->blocks[0]);
     for (size_t b = 0; b < in->block_count; b++) {
-        TRY(code_compile(in->blocks[b], c->device, &st->blocks[b], err));
+        if (st->merged && in->blocks[b] == body)
+            TRY(compile_merged(c, in, &st->blocks[b], err));
+        else
+            TRY(code_compile(in->blocks[b], c->device, &st->blocks[b], err));
         c->code->kernel_count += st->blocks[b]->kernel_count;
         c->code->calls |= st->blocks[b]->calls;
     }
@@ -421,7 +435,8 @@ static emlx_status code_new(const emlx_block *block, code **out, emlx_error *err
     c->output_count = (uint32_t)block->outputs.count;
     c->slot_count = c->input_count;
     if (c->output_count > 0)
-        c->decides = emlx_tensor_type(block_symbol(block, block->outputs.items[0].value));
+        c->decides =
+            emlx_tensor_type(block_symbol(block, block->outputs.items[c->output_count - 1].value));
     *out = c;
     return EMLX_OK;
 }

@@ -24,6 +24,7 @@ typedef struct step {
     slot_use *inputs;  // SEGMENT: of the plan. COND, WHILE: what each block gets. CALL: the host
     slot_use *outputs; // WHILE: they hold the state while it runs
     planned planned;   // SEGMENT
+    bool merged;       // WHILE: the body gives the next condition as well, after the state
     code **blocks;     // COND: the predicates, then the branches. WHILE: condition, body
     emlx_port *ports;  // CALL: of the inputs, then of the outputs; one more than there are
 } step;
@@ -38,7 +39,7 @@ typedef struct bound {
 struct code {
     uint32_t slot_count, input_count, output_count;
     slot_use *inputs, *outputs;
-    emlx_type decides; // type of the first output, for a block that is a predicate
+    emlx_type decides; // type of the last output, for a block that is a predicate
     LIST(step) steps;
     LIST(bound) bounds;
     size_t kernel_count; // blocks inside included

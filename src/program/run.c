@@ -102,13 +102,14 @@ static emlx_status enter(program_run *run, const step *st, uint32_t b, const slo
     return EMLX_OK;
 }
 
-// Whether the block that has just ended gave something other than zero.
+// Whether the last output of the block that has just ended is other than zero.
 static emlx_status decide(program_run *run, const char *what, bool *yes, emlx_error *err) {
     const frame *f = run->top;
     emlx_type type = f->code->decides;
+    const emlx_buffer *last = f->slots[f->code->outputs[f->code->output_count - 1].slot];
     uint8_t bytes[16];
-    emlx_status status = run->device->ops->download(run->device, f->slots[f->code->outputs[0].slot],
-                                                    0, bytes, type_size(type), err);
+    emlx_status status =
+        run->device->ops->download(run->device, last, 0, bytes, type_size(type), err);
     if (status != EMLX_OK) return error_prefix(err, status, "%s", what);
     emlx_number number = type_load(type, bytes);
     if (number.kind <= EMLX_NUMBER_UNSIGNED)
@@ -160,16 +161,18 @@ static emlx_status start_while(program_run *run, frame *f, const step *st, emlx_
 }
 
 static emlx_status resume_while(program_run *run, frame *f, const step *st, emlx_error *err) {
+    bool yes = false;
     if (f->block == 1) {
         frame *body = run->top;
         for (uint32_t i = 0; i < st->output_count; i++) {
             slot_use from = body->code->outputs[i];
             set_state(f, st, i, slot_take(body, from.slot, from.last));
         }
+    }
+    if (f->block == 1 && !st->merged) {
         frame_pop(run);
         return enter(run, st, 0, st->outputs, PASS_COPIES, err);
     }
-    bool yes = false;
     TRY(decide(run, "while", &yes, err));
     if (yes) return enter(run, st, 1, st->outputs, PASS_ALL, err);
     for (uint32_t i = 0; i < st->output_count; i++)

@@ -179,18 +179,4 @@ defmodule EMLX.SharingTest do
   end
 
   defp active, do: EMLX.memory_info().active_memory
-
-  # Bytes in use once what earlier tests left behind is gone.
-  defp settled(last \\ nil) do
-    :erlang.garbage_collect()
-
-    case active() do
-      ^last ->
-        last
-
-      bytes ->
-        Process.sleep(100)
-        settled(bytes)
-    end
-  end
 end
