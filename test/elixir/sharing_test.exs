@@ -72,13 +72,23 @@ defmodule EMLX.SharingTest do
     tasks =
       for i <- 1..100 do
         Task.async(fn ->
+          # The first two are done within the call, the others are queued.
           t = Nx.tensor([i, 1], backend: EMLX.Backend)
-          jitted = Nx.Defn.jit_apply(&Nx.multiply(&1, 2), [t], compiler: EMLX)
-          {Nx.to_list(jitted), Nx.to_list(Nx.add(t, 1))}
+          large = Nx.broadcast(t, {10_000, 2})
+          twice = &Nx.sum(Nx.multiply(&1, 2), axes: [0])
+          jitted = for x <- [t, large], do: Nx.Defn.jit_apply(twice, [x], compiler: EMLX)
+
+          {Enum.map(jitted, &Nx.to_flat_list/1), Nx.to_list(Nx.add(t, 1)),
+           Nx.to_number(Nx.sum(large))}
         end)
       end
 
-    assert Task.await_many(tasks, 60_000) == for(i <- 1..100, do: {[2 * i, 2], [i + 1, 2]})
+    assert Task.await_many(tasks, 60_000) ==
+             for(
+               i <- 1..100,
+               do: {[[2 * (i + 1)], [20_000 * i, 20_000]], [i + 1, 2], 10_000 * (i + 1)}
+             )
+
     assert Enum.all?(pids, &Process.alive?/1)
     stop(pids)
   end
