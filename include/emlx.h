@@ -204,11 +204,40 @@ EMLX_API uint32_t emlx_tensor_depth(const emlx_tensor *tensor);
 // Computes tensors together and waits for them. On failure none of their handles is lost; the
 // error names the op that caused it.
 EMLX_API emlx_status emlx_eval(emlx_tensor *const *tensors, size_t count, emlx_error *err);
+// A flag that ends work early with EMLX_CANCELLED. Zeroed at first; raised at any time, on any
+// thread. Work looks at it between kernels, and in loops at each turn.
+typedef struct emlx_cancel {
+    int raised;
+} emlx_cancel;
+EMLX_API void emlx_cancel_raise(emlx_cancel *cancel);
+
+// Work given to one queue is done in that order, one piece after another.
+typedef struct emlx_queue emlx_queue;
+EMLX_API emlx_status emlx_queue_new(emlx_device *device, emlx_queue **out, emlx_error *err);
+// Work in the queue is still done.
+EMLX_API void emlx_queue_release(emlx_queue *queue);
+// Calls `done(context)` when all that was given to the queue before is done. If it fails, `done` is
+// never called.
+EMLX_API emlx_status emlx_queue_sync(emlx_queue *queue, void (*done)(void *context), void *context,
+                                     emlx_error *err);
+
+// As emlx_eval, but only where it surely takes some microseconds; *done says whether it was.
+EMLX_API emlx_status emlx_eval_brief(emlx_tensor *const *tensors, size_t count, bool *done,
+                                     emlx_error *err);
+
+// How work is done in the background. Either field may be NULL, and so may a pointer to this.
+typedef struct emlx_work {
+    emlx_cancel *cancel; // stays valid until the work's end has been reported
+    emlx_queue *queue;   // without one, work is done side by side
+    bool here; // done within the call, on its thread: for brief runs, on which see emlx_run_brief
+} emlx_work;
+
 // Called once, on one of the library's threads; `err` is valid during the call only.
 typedef void (*emlx_done)(void *context, emlx_status status, const emlx_error *err);
 // Queues the same work and returns. If it fails, `done` (may be NULL) is never called.
-EMLX_API emlx_status emlx_eval_async(emlx_tensor *const *tensors, size_t count, emlx_done done,
-                                     void *context, emlx_error *err);
+EMLX_API emlx_status emlx_eval_async(emlx_tensor *const *tensors, size_t count,
+                                     const emlx_work *work, emlx_done done, void *context,
+                                     emlx_error *err);
 // Evaluates and copies `size` bytes from byte `offset` of the dense data.
 EMLX_API emlx_status emlx_tensor_read(emlx_tensor *tensor, size_t offset, void *data, size_t size,
                                       emlx_error *err);
@@ -271,6 +300,12 @@ EMLX_API emlx_status emlx_apply(const emlx_op *op, emlx_device *device,
 // the blocks of `cond` and `while` get what they need as inputs. Not thread-safe.
 typedef struct emlx_block emlx_block;
 
+typedef struct emlx_port {
+    const char *name;
+    emlx_type type;
+    emlx_shape shape;
+} emlx_port;
+
 EMLX_API emlx_status emlx_block_new(emlx_block **out, emlx_error *err);
 EMLX_API void emlx_block_release(emlx_block *block);
 // `name` may be NULL: then the input is called by its position.
@@ -298,6 +333,13 @@ EMLX_API emlx_status emlx_block_cond(emlx_block *block, emlx_block *const *predi
 EMLX_API emlx_status emlx_block_while(emlx_block *block, emlx_block *condition, emlx_block *body,
                                       const uint32_t *state, size_t state_count, uint32_t *first,
                                       emlx_error *err);
+// Stops a run there for its host: it gets the values of `operands` and gives results of these types
+// and shapes (the ports' names mean nothing), which become the values from `*first` on. `number`
+// tells it which call that is. Calls are made in the order they were added, whether or not anything
+// depends on them. See emlx_program_start.
+EMLX_API emlx_status emlx_block_call(emlx_block *block, uint32_t number, const uint32_t *operands,
+                                     size_t operand_count, const emlx_port *results,
+                                     size_t result_count, uint32_t *first, emlx_error *err);
 EMLX_API emlx_status emlx_block_output(emlx_block *block, const char *name, uint32_t value,
                                        emlx_error *err);
 // A function, as ops like `reduce` take one, from a block with one output. Takes the block over, on
@@ -317,12 +359,6 @@ EMLX_API emlx_status emlx_program_compile(emlx_block *block, emlx_device *device
 EMLX_API emlx_program *emlx_program_retain(emlx_program *program);
 EMLX_API void emlx_program_release(emlx_program *program);
 
-typedef struct emlx_port {
-    const char *name;
-    emlx_type type;
-    emlx_shape shape;
-} emlx_port;
-
 EMLX_API size_t emlx_program_input_count(const emlx_program *program);
 EMLX_API size_t emlx_program_output_count(const emlx_program *program);
 EMLX_API const emlx_port *emlx_program_input(const emlx_program *program, size_t index);
@@ -336,13 +372,39 @@ EMLX_API size_t emlx_program_op_count(const emlx_program *program);
 EMLX_API emlx_status emlx_program_run(emlx_program *program, emlx_tensor *const *inputs,
                                       size_t input_count, emlx_tensor **outputs,
                                       size_t output_count, emlx_error *err);
-// Called once, on one of the library's threads. The outputs are the callee's references.
-typedef void (*emlx_program_done)(void *context, emlx_status status, emlx_tensor **outputs,
-                                  size_t output_count, const emlx_error *err);
-// Queues the run and returns. If it fails, `done` is never called.
-EMLX_API emlx_status emlx_program_run_async(emlx_program *program, emlx_tensor *const *inputs,
-                                            size_t input_count, emlx_program_done done,
-                                            void *context, emlx_error *err);
+// A run that waits for the results of a call. It holds no thread.
+typedef struct emlx_run emlx_run;
+
+// Where a run has stopped. The tensors are the callee's references, in an array that is valid
+// during the callback only, as is `err`.
+typedef struct emlx_stop {
+    emlx_status status;    // other than EMLX_OK: the run has failed
+    emlx_run *run;         // at a call: the callee's; NULL at the end
+    uint32_t call;         // its number
+    emlx_tensor **tensors; // operands of the call, or outputs of the program
+    size_t count;
+    const emlx_error *err;
+} emlx_stop;
+// Called on one of the library's threads, or with emlx_work.here on the caller's.
+typedef void (*emlx_stopped)(void *context, const emlx_stop *stop);
+
+// Queues a run and returns; `stopped` is called once, when it comes to a call or ends. If this
+// fails, it is never called. emlx_program_run refuses programs with calls.
+EMLX_API emlx_status emlx_program_start(emlx_program *program, emlx_tensor *const *inputs,
+                                        size_t input_count, const emlx_work *work,
+                                        emlx_stopped stopped, void *context, emlx_error *err);
+// Gives a run the results of the call where it stopped and queues the rest of it. On success the
+// run is taken over, and `stopped` is called once more.
+EMLX_API emlx_status emlx_run_resume(emlx_run *run, emlx_tensor *const *results,
+                                     size_t result_count, const emlx_work *work,
+                                     emlx_stopped stopped, void *context, emlx_error *err);
+// Whether a run, or the rest of one, surely takes some microseconds only, so that handing it to
+// another thread would take longer than itself.
+EMLX_API bool emlx_program_brief(const emlx_program *program, emlx_tensor *const *inputs,
+                                 size_t input_count);
+EMLX_API bool emlx_run_brief(const emlx_run *run, emlx_tensor *const *results, size_t result_count);
+// Gives up a run that waits.
+EMLX_API void emlx_run_release(emlx_run *run);
 
 // Writes a block as a program file (docs/program-format.md). The block is unchanged.
 EMLX_API emlx_status emlx_block_save(const emlx_block *block, const char *path, emlx_error *err);

@@ -22,7 +22,13 @@ defmodule EMLX do
     * `:max_concurrency` - the number of partitions of an `Nx.Serving` with
       `partitions: true`. Defaults to 1.
 
-  Options that EMLX does not know are ignored, as `Nx.Serving` passes its own.
+    * `:hooks` - a map of names to functions, which take the place of the
+      functions of hooks with these names.
+
+    * `:command_queue` - an `EMLX.CommandQueue` in which to run.
+
+  Hooks and `Nx.runtime_call/4` run in the process that called the function, while
+  the program waits for them without holding a thread.
 
   ## Configuration
 
@@ -33,6 +39,9 @@ defmodule EMLX do
 
     * `config :emlx, compile_cache_max_items: 512` - how many compiled functions
       are kept
+
+    * `config :emlx, compile_cache_ttl: 1_800_000` - for how many milliseconds a
+      compiled function is kept after its last use, or `:infinity`
   """
 
   @behaviour Nx.Defn.Compiler
@@ -70,6 +79,10 @@ defmodule EMLX do
   @impl true
   def __compile__(_key, vars, fun, options),
     do: Compiler.compile_to_function(vars, fun, options)
+
+  @impl true
+  def __shard_jit__(key, mesh, vars, fun, args_list, options),
+    do: Compiler.shard_jit(key, mesh, vars, fun, args_list, options)
 
   @impl true
   def __to_backend__(options), do: {Backend, device: Compiler.device(options)}

@@ -5,25 +5,41 @@
 
 #include <string.h>
 
+static ErlNifResourceType *answer_type;
+
+// What nobody waits for any more need not be done.
+static void caller_down(ErlNifEnv *env, void *object, ErlNifPid *pid, ErlNifMonitor *monitor) {
+    (void)env, (void)pid, (void)monitor;
+    emlx_cancel_raise(&((answer *)object)->cancel);
+}
+
+bool answers_open(ErlNifEnv *env, ErlNifResourceFlags flags) {
+    // No destructor: it would cost each answer a trip through a scheduler.
+    ErlNifResourceTypeInit init = {.down = caller_down};
+    answer_type = enif_open_resource_type_x(env, "answer", &init, flags, NULL);
+    return answer_type != NULL;
+}
+
 emlx_status answer_new(ErlNifEnv *env, ERL_NIF_TERM reference, answer **out, emlx_error *err) {
     if (!enif_is_ref(env, reference))
         return nif_fail(err, EMLX_INVALID, "a reference for the answer was expected");
-    answer *to = enif_alloc(sizeof *to);
-    ErlNifEnv *own = enif_alloc_env();
-    if (to == NULL || own == NULL || enif_self(env, &to->pid) == NULL) {
-        if (own != NULL) enif_free_env(own);
-        if (to != NULL) enif_free(to);
-        return nif_fail(err, EMLX_OUT_OF_MEMORY, "no memory for an answer");
+    answer *to = enif_alloc_resource(answer_type, sizeof *to);
+    if (to == NULL) return nif_fail(err, EMLX_OUT_OF_MEMORY, "no memory for an answer");
+    to->cancel = (emlx_cancel){0};
+    to->env = enif_alloc_env();
+    if (to->env == NULL || enif_self(env, &to->pid) == NULL ||
+        enif_monitor_process(env, to, &to->pid, &to->monitor) != 0) {
+        answer_free(to);
+        return nif_fail(err, EMLX_OUT_OF_MEMORY, "no memory for an answer, or no process for it");
     }
-    to->env = own;
-    to->reference = enif_make_copy(own, reference);
+    to->reference = enif_make_copy(to->env, reference);
     *out = to;
     return EMLX_OK;
 }
 
 void answer_free(answer *to) {
-    enif_free_env(to->env);
-    enif_free(to);
+    if (to->env != NULL) enif_free_env(to->env);
+    enif_release_resource(to);
 }
 
 void answer_send(answer *to, ERL_NIF_TERM result) {

@@ -4,6 +4,7 @@
 //   input        {name or nil, type, shape}
 //   instruction  {op, operands, attributes, type or nil} | {:tensor, tensor}
 //                | {:cond, [block], [block], operands} | {:while, block, block, state}
+//                | {:call, number, operands, [{type, shape}]}
 //   output       {name or nil, value}
 // Values are numbered in the order they are made, inputs first.
 #include "nif.h"
@@ -201,6 +202,42 @@ static emlx_status read_while(reader *to, const ERL_NIF_TERM *parts, emlx_error 
     return status;
 }
 
+static emlx_status read_results(ErlNifEnv *env, ERL_NIF_TERM list, emlx_port *ports,
+                                emlx_error *err) {
+    ERL_NIF_TERM head;
+    for (size_t i = 0; enif_get_list_cell(env, list, &head, &list); i++) {
+        int arity;
+        const ERL_NIF_TERM *parts;
+        if (!enif_get_tuple(env, head, &arity, &parts) || arity != 2)
+            return expected(err, "call must have results {type, shape}");
+        ports[i].name = NULL;
+        TRY(read_type(env, parts[0], &ports[i].type, err));
+        TRY(read_shape(env, parts[1], &ports[i].shape, err));
+    }
+    return EMLX_OK;
+}
+
+static emlx_status read_call(reader *to, const ERL_NIF_TERM *parts, emlx_error *err) {
+    unsigned number, count;
+    value_list operands;
+    uint32_t first;
+    if (!enif_get_uint(to->env, parts[1], &number) ||
+        !enif_get_list_length(to->env, parts[3], &count))
+        return expected(err, "call must have a number and a list of results");
+    emlx_port *ports = enif_alloc((count + 1) * sizeof *ports);
+    if (ports == NULL) return no_memory(err);
+    emlx_status status = read_results(to->env, parts[3], ports, err);
+    if (status == EMLX_OK) {
+        status = read_values(to->env, parts[2], &operands, err);
+        if (status == EMLX_OK)
+            status = emlx_block_call(to->block, number, operands.items, operands.count, ports,
+                                     count, &first, err);
+        value_list_free(&operands);
+    }
+    enif_free(ports);
+    return status;
+}
+
 static emlx_status read_instruction(reader *to, ERL_NIF_TERM term, emlx_error *err) {
     int arity;
     const ERL_NIF_TERM *parts;
@@ -209,6 +246,7 @@ static emlx_status read_instruction(reader *to, ERL_NIF_TERM term, emlx_error *e
     if (arity == 2 && parts[0] == atoms.tensor) return read_tensor(to, parts[1], err);
     if (arity != 4) return expected(err, "instruction must have four parts");
     if (parts[0] == atoms.cond) return read_cond(to, parts, err);
+    if (parts[0] == atoms.call) return read_call(to, parts, err);
     if (parts[0] == atoms.loop) return read_while(to, parts, err);
     return read_op(to, parts, err);
 }

@@ -150,7 +150,7 @@ static void stay_mapped(ErlNifEnv *env, ERL_NIF_TERM info) {
 
 static int start(ErlNifEnv *env, ErlNifResourceFlags flags, ERL_NIF_TERM info) {
     atoms_load(env);
-    if (!resources_open(env, flags)) return 1;
+    if (!resources_open(env, flags) || !answers_open(env, flags)) return 1;
     if (!ops_load(env)) return 2;
     if (!queue_load()) return 3;
     stay_mapped(env, info);

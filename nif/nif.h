@@ -39,6 +39,7 @@ void nif_report(emlx_error *err, emlx_status code, const char *format, ...)
     XX(tensor)                                                                                     \
     XX(cond)                                                                                       \
     XX(function)                                                                                   \
+    XX(call)                                                                                       \
     XX(ints)                                                                                       \
     XX(number)                                                                                     \
     XX(text)
@@ -74,9 +75,21 @@ typedef struct program_res {
     emlx_program *program;
 } program_res;
 
+// A run that waits for the results of a call; NULL once somebody has gone on with it.
+typedef struct run_res {
+    _Atomic(emlx_run *) run;
+} run_res;
+
+typedef struct queue_res {
+    emlx_queue *queue;
+} queue_res;
+
 bool resources_open(ErlNifEnv *env, ErlNifResourceFlags flags);
 emlx_status device_get(ErlNifEnv *env, ERL_NIF_TERM term, device_res **device, emlx_error *err);
 emlx_status program_get(ErlNifEnv *env, ERL_NIF_TERM term, emlx_program **program, emlx_error *err);
+emlx_status run_get(ErlNifEnv *env, ERL_NIF_TERM term, run_res **run, emlx_error *err);
+// nil gives NULL: no queue.
+emlx_status queue_get(ErlNifEnv *env, ERL_NIF_TERM term, emlx_queue **queue, emlx_error *err);
 // Gives a reference of the caller's; fails for a tensor that was deallocated.
 emlx_status tensor_get(ErlNifEnv *env, ERL_NIF_TERM term, emlx_tensor **tensor, emlx_error *err);
 // False when it was deallocated before.
@@ -86,6 +99,8 @@ emlx_status make_device(ErlNifEnv *env, emlx_device *device, ERL_NIF_TERM *term,
 emlx_status make_tensor(ErlNifEnv *env, emlx_tensor *tensor, ERL_NIF_TERM *term, emlx_error *err);
 emlx_status make_program(ErlNifEnv *env, emlx_program *program, ERL_NIF_TERM *term,
                          emlx_error *err);
+emlx_status make_run(ErlNifEnv *env, emlx_run *run, ERL_NIF_TERM *term, emlx_error *err);
+emlx_status make_queue(ErlNifEnv *env, emlx_queue *queue, ERL_NIF_TERM *term, emlx_error *err);
 // A binary that aliases the tensor's data and holds a reference of its own.
 emlx_status make_alias(ErlNifEnv *env, emlx_tensor *tensor, const void *data, size_t size,
                        ERL_NIF_TERM *term, emlx_error *err);
@@ -149,13 +164,17 @@ void attrs_clear(attr_list *attrs);
 
 // Answers that come later ---------------------------------------------------------------------
 
-// Where to send the message {reference, result}.
+// Where to send the message {reference, result}. It is a resource that monitors its process: when
+// that dies, `cancel` is raised.
 typedef struct answer {
     ErlNifPid pid;
     ErlNifEnv *env; // for the result, and for terms that the work needs
     ERL_NIF_TERM reference;
+    ErlNifMonitor monitor; // ends with the resource
+    emlx_cancel cancel;    // valid until the answer is sent or freed
 } answer;
 
+bool answers_open(ErlNifEnv *env, ErlNifResourceFlags flags);
 emlx_status answer_new(ErlNifEnv *env, ERL_NIF_TERM reference, answer **out, emlx_error *err);
 void answer_free(answer *to);
 // Sends a result made in `to->env` and frees `to`. A process that is gone is no error.
@@ -207,12 +226,16 @@ emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_bloc
     XX(shm_read, 4)                                                                                \
     XX(shm_unlink, 1)                                                                              \
     XX(apply, 5)                                                                                   \
-    XX(eval, 2)                                                                                    \
+    XX(eval, 3)                                                                                    \
     XX(program_compile, 3)                                                                         \
     XX(program_save, 3)                                                                            \
     XX(program_load, 3)                                                                            \
     XX(program_info, 1)                                                                            \
-    XX(program_run, 3)
+    XX(program_run, 4)                                                                             \
+    XX(program_resume, 4)                                                                          \
+    XX(program_drop, 1)                                                                            \
+    XX(queue_new, 1)                                                                               \
+    XX(queue_sync, 2)
 
 #define XX(name, arity)                                                                            \
     ERL_NIF_TERM nif_##name(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// program.c - the functions on programs: compile, save, load, ask, run.
+// program.c - the functions on programs: compile, save, load, ask, run; and on queues.
 #include "nif.h"
 
 enum { MAX_PATH = 4096 };
@@ -131,33 +131,165 @@ static ERL_NIF_TERM make_outputs(ErlNifEnv *env, emlx_tensor **outputs, size_t c
     return status == EMLX_OK ? make_ok(env, list) : make_error(env, status, &err);
 }
 
-static void run_done(void *context, emlx_status status, emlx_tensor **outputs, size_t count,
-                     const emlx_error *err) {
-    answer *to = context;
-    answer_send(to, status == EMLX_OK ? make_outputs(to->env, outputs, count)
-                                      : make_error(to->env, status, err));
+// {:call, run, number, tensors}
+static ERL_NIF_TERM make_call(ErlNifEnv *env, const emlx_stop *stop) {
+    emlx_error err;
+    ERL_NIF_TERM run, result = make_outputs(env, stop->tensors, stop->count);
+    int arity;
+    const ERL_NIF_TERM *parts;
+    emlx_status status = make_run(env, stop->run, &run, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    if (!enif_get_tuple(env, result, &arity, &parts) || arity != 2) return result;
+    return enif_make_tuple4(env, atoms.call, run, enif_make_uint(env, stop->call), parts[1]);
 }
 
-static emlx_status run(ErlNifEnv *env, const ERL_NIF_TERM argv[], const tensor_list *inputs,
-                       emlx_error *err) {
-    emlx_program *program;
+static ERL_NIF_TERM make_stop(ErlNifEnv *env, const emlx_stop *stop) {
+    if (stop->status != EMLX_OK) return make_error(env, stop->status, stop->err);
+    if (stop->run != NULL) return make_call(env, stop);
+    return make_outputs(env, stop->tensors, stop->count);
+}
+
+static void stopped_later(void *context, const emlx_stop *stop) {
+    answer *to = context;
+    answer_send(to, make_stop(to->env, stop));
+}
+
+// A run, or the rest of one, to be started by this call of a native function.
+typedef struct starting {
+    ErlNifEnv *env;
+    emlx_program *program; // or NULL: go on with `run`
+    emlx_run *run;
+    const tensor_list *tensors;
+    ERL_NIF_TERM queue, reference;
+    ERL_NIF_TERM result;
+} starting;
+
+static void stopped_here(void *context, const emlx_stop *stop) {
+    starting *s = context;
+    s->result = make_stop(s->env, stop);
+}
+
+static emlx_status start_as(const starting *s, const emlx_work *work, emlx_stopped stopped,
+                            void *context, emlx_error *err) {
+    const tensor_list *t = s->tensors;
+    return s->program != NULL
+               ? emlx_program_start(s->program, t->items, t->count, work, stopped, context, err)
+               : emlx_run_resume(s->run, t->items, t->count, work, stopped, context, err);
+}
+
+// What takes some microseconds is done at once; the scheduler hears how large a part of a
+// process' turn (a millisecond) that may be.
+static emlx_status start_here(starting *s, emlx_error *err) {
+    TRY(start_as(s, &(emlx_work){.here = true}, stopped_here, s, err));
+    enif_consume_timeslice(s->env, 2);
+    return EMLX_OK;
+}
+
+static emlx_status start_later(starting *s, emlx_queue *queue, emlx_error *err) {
     answer *to;
-    TRY(program_get(env, argv[0], &program, err));
-    TRY(answer_new(env, argv[2], &to, err));
-    emlx_status status =
-        emlx_program_run_async(program, inputs->items, inputs->count, run_done, to, err);
+    TRY(answer_new(s->env, s->reference, &to, err));
+    emlx_work work = {.cancel = &to->cancel, .queue = queue};
+    emlx_status status = start_as(s, &work, stopped_later, to, err);
+    if (status != EMLX_OK) answer_free(to);
+    s->result = atoms.wait;
+    return status;
+}
+
+static emlx_status start(starting *s, emlx_error *err) {
+    emlx_queue *queue;
+    const tensor_list *t = s->tensors;
+    TRY(queue_get(s->env, s->queue, &queue, err));
+    bool brief = s->program != NULL ? emlx_program_brief(s->program, t->items, t->count)
+                                    : emlx_run_brief(s->run, t->items, t->count);
+    return brief && queue == NULL ? start_here(s, err) : start_later(s, queue, err);
+}
+
+static emlx_status run(starting *s, ERL_NIF_TERM program, emlx_error *err) {
+    TRY(program_get(s->env, program, &s->program, err));
+    return start(s, err);
+}
+
+// Of two processes that answer the same call, one is refused.
+static emlx_status resume(starting *s, ERL_NIF_TERM run, emlx_error *err) {
+    run_res *res;
+    TRY(run_get(s->env, run, &res, err));
+    s->run = atomic_exchange(&res->run, NULL);
+    if (s->run == NULL)
+        return nif_fail(err, EMLX_INVALID, "the run does not wait for an answer any more");
+    emlx_status status = start(s, err);
+    if (status != EMLX_OK) atomic_store(&res->run, s->run);
+    return status;
+}
+
+static ERL_NIF_TERM start_call(ErlNifEnv *env, const ERL_NIF_TERM argv[],
+                               emlx_status (*how)(starting *s, ERL_NIF_TERM what,
+                                                  emlx_error *err)) {
+    emlx_error err;
+    tensor_list tensors;
+    emlx_status status = tensor_list_get(env, argv[1], &tensors, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    starting s = {.env = env, .tensors = &tensors, .queue = argv[2], .reference = argv[3]};
+    status = how(&s, argv[0], &err);
+    tensor_list_release(&tensors);
+    return status == EMLX_OK ? s.result : make_error(env, status, &err);
+}
+
+// program_run(program, inputs, queue or nil, reference): {:ok, outputs}, or
+// {:call, run, number, operands} where the program calls its host; or :wait and a message with
+// that.
+ERL_NIF_TERM nif_program_run(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    return start_call(env, argv, run);
+}
+
+// program_resume(run, results, queue or nil, reference): answers the call, and is answered as above
+ERL_NIF_TERM nif_program_resume(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    return start_call(env, argv, resume);
+}
+
+// program_drop(run): gives up a run that waits, before its reference is collected.
+ERL_NIF_TERM nif_program_drop(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    run_res *res;
+    emlx_error err;
+    emlx_status status = run_get(env, argv[0], &res, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    emlx_run_release(atomic_exchange(&res->run, NULL));
+    return atoms.ok;
+}
+
+// Queues --------------------------------------------------------------------------------------
+
+ERL_NIF_TERM nif_queue_new(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    device_res *device;
+    emlx_queue *queue;
+    ERL_NIF_TERM term;
+    emlx_error err;
+    emlx_status status = device_get(env, argv[0], &device, &err);
+    if (status == EMLX_OK) status = emlx_queue_new(device->device, &queue, &err);
+    if (status == EMLX_OK) status = make_queue(env, queue, &term, &err);
+    return status == EMLX_OK ? make_ok(env, term) : make_error(env, status, &err);
+}
+
+static void synced(void *context) { answer_send(context, atoms.ok); }
+
+static emlx_status sync_queue(ErlNifEnv *env, const ERL_NIF_TERM argv[], emlx_error *err) {
+    emlx_queue *queue;
+    answer *to;
+    TRY(queue_get(env, argv[0], &queue, err));
+    if (queue == NULL) return nif_fail(err, EMLX_INVALID, "a queue reference was expected");
+    TRY(answer_new(env, argv[1], &to, err));
+    emlx_status status = emlx_queue_sync(queue, synced, to, err);
     if (status != EMLX_OK) answer_free(to);
     return status;
 }
 
-// program_run(program, inputs, reference)
-ERL_NIF_TERM nif_program_run(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+// queue_sync(queue, reference)
+ERL_NIF_TERM nif_queue_sync(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
     emlx_error err;
-    tensor_list inputs;
-    emlx_status status = tensor_list_get(env, argv[1], &inputs, &err);
-    if (status != EMLX_OK) return make_error(env, status, &err);
-    status = run(env, argv, &inputs, &err);
-    tensor_list_release(&inputs);
+    emlx_status status = sync_queue(env, argv, &err);
     return status == EMLX_OK ? atoms.wait : make_error(env, status, &err);
 }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// resources.c - devices, tensors and programs as resources. A destructor only drops a reference.
+// resources.c - devices, tensors, programs, runs and queues as resources. A destructor only drops a
+// reference.
 #include "nif.h"
 
 #include <string.h>
 
 #define DEALLOCATED 0x80000000u
 
-static ErlNifResourceType *device_type, *tensor_type, *program_type;
+static ErlNifResourceType *device_type, *tensor_type, *program_type, *run_type, *queue_type;
 
 static void device_destroy(ErlNifEnv *env, void *object) {
     (void)env;
@@ -24,6 +25,16 @@ static void program_destroy(ErlNifEnv *env, void *object) {
     emlx_program_release(((program_res *)object)->program);
 }
 
+static void run_destroy(ErlNifEnv *env, void *object) {
+    (void)env;
+    emlx_run_release(atomic_load(&((run_res *)object)->run));
+}
+
+static void queue_destroy(ErlNifEnv *env, void *object) {
+    (void)env;
+    emlx_queue_release(((queue_res *)object)->queue);
+}
+
 static ErlNifResourceType *open_type(ErlNifEnv *env, const char *name, ErlNifResourceDtor *destroy,
                                      ErlNifResourceFlags flags) {
     ErlNifResourceTypeInit init = {.dtor = destroy};
@@ -34,7 +45,10 @@ bool resources_open(ErlNifEnv *env, ErlNifResourceFlags flags) {
     device_type = open_type(env, "device", device_destroy, flags);
     tensor_type = open_type(env, "tensor", tensor_destroy, flags);
     program_type = open_type(env, "program", program_destroy, flags);
-    return device_type != NULL && tensor_type != NULL && program_type != NULL;
+    run_type = open_type(env, "run", run_destroy, flags);
+    queue_type = open_type(env, "queue", queue_destroy, flags);
+    return device_type != NULL && tensor_type != NULL && program_type != NULL && run_type != NULL &&
+           queue_type != NULL;
 }
 
 // Reading -------------------------------------------------------------------------------------
@@ -53,6 +67,24 @@ emlx_status program_get(ErlNifEnv *env, ERL_NIF_TERM term, emlx_program **progra
     if (!enif_get_resource(env, term, program_type, &object))
         return nif_fail(err, EMLX_INVALID, "a program reference was expected");
     *program = ((program_res *)object)->program;
+    return EMLX_OK;
+}
+
+emlx_status run_get(ErlNifEnv *env, ERL_NIF_TERM term, run_res **run, emlx_error *err) {
+    void *object;
+    if (!enif_get_resource(env, term, run_type, &object))
+        return nif_fail(err, EMLX_INVALID, "a reference to a waiting run was expected");
+    *run = object;
+    return EMLX_OK;
+}
+
+emlx_status queue_get(ErlNifEnv *env, ERL_NIF_TERM term, emlx_queue **queue, emlx_error *err) {
+    void *object;
+    *queue = NULL;
+    if (term == atoms.nil) return EMLX_OK;
+    if (!enif_get_resource(env, term, queue_type, &object))
+        return nif_fail(err, EMLX_INVALID, "a queue reference or nil was expected");
+    *queue = ((queue_res *)object)->queue;
     return EMLX_OK;
 }
 
@@ -175,6 +207,28 @@ emlx_status make_program(ErlNifEnv *env, emlx_program *program, ERL_NIF_TERM *te
         return no_memory(err);
     }
     res->program = program;
+    *term = hand_over(env, res);
+    return EMLX_OK;
+}
+
+emlx_status make_run(ErlNifEnv *env, emlx_run *run, ERL_NIF_TERM *term, emlx_error *err) {
+    run_res *res = enif_alloc_resource(run_type, sizeof *res);
+    if (res == NULL) {
+        emlx_run_release(run);
+        return no_memory(err);
+    }
+    atomic_init(&res->run, run);
+    *term = hand_over(env, res);
+    return EMLX_OK;
+}
+
+emlx_status make_queue(ErlNifEnv *env, emlx_queue *queue, ERL_NIF_TERM *term, emlx_error *err) {
+    queue_res *res = enif_alloc_resource(queue_type, sizeof *res);
+    if (res == NULL) {
+        emlx_queue_release(queue);
+        return no_memory(err);
+    }
+    res->queue = queue;
     *term = hand_over(env, res);
     return EMLX_OK;
 }

@@ -134,7 +134,7 @@ static void flush_done(void *context, emlx_status status, const emlx_error *err)
 static bool bound_chain(emlx_tensor *tensor) {
     if (emlx_tensor_depth(tensor) <= FLUSH_DEPTH) return true;
     bool start = atomic_fetch_add(&flushes, 1) < MAX_FLUSHES;
-    if (start && emlx_eval_async(&tensor, 1, flush_done, NULL, NULL) == EMLX_OK) return true;
+    if (start && emlx_eval_async(&tensor, 1, NULL, flush_done, NULL, NULL) == EMLX_OK) return true;
     atomic_fetch_sub(&flushes, 1);
     return start;
 }
@@ -206,16 +206,19 @@ static void eval_done(void *context, emlx_status status, const emlx_error *err) 
     answer_send(to, status == EMLX_OK ? atoms.ok : make_error(to->env, status, err));
 }
 
-static emlx_status eval(ErlNifEnv *env, const tensor_list *list, ERL_NIF_TERM reference,
-                        emlx_error *err) {
+static emlx_status eval(ErlNifEnv *env, const tensor_list *list, ERL_NIF_TERM queue,
+                        ERL_NIF_TERM reference, emlx_error *err) {
     answer *to;
+    emlx_work work = {0};
+    TRY(queue_get(env, queue, &work.queue, err));
     TRY(answer_new(env, reference, &to, err));
-    emlx_status status = emlx_eval_async(list->items, list->count, eval_done, to, err);
+    work.cancel = &to->cancel;
+    emlx_status status = emlx_eval_async(list->items, list->count, &work, eval_done, to, err);
     if (status != EMLX_OK) answer_free(to);
     return status;
 }
 
-// eval(tensors, reference): :ok when they are ready, else :wait and a message.
+// eval(tensors, queue or nil, reference): :ok when they are ready, else :wait and a message.
 ERL_NIF_TERM nif_eval(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
     emlx_error err;
@@ -223,7 +226,9 @@ ERL_NIF_TERM nif_eval(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     emlx_status status = tensor_list_get(env, argv[0], &list, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
     bool ready = all_ready(&list);
-    if (!ready) status = eval(env, &list, argv[1], &err);
+    if (!ready && argv[1] == atoms.nil)
+        status = emlx_eval_brief(list.items, list.count, &ready, &err);
+    if (status == EMLX_OK && !ready) status = eval(env, &list, argv[1], argv[2], &err);
     tensor_list_release(&list);
     if (status != EMLX_OK) return make_error(env, status, &err);
     return ready ? atoms.ok : atoms.wait;

@@ -22,6 +22,8 @@ typedef struct kernel_call {
 
 typedef struct engine_ops {
     const char *name;
+    // Computes on the calling thread, so that a little work is done in no time.
+    bool immediate;
     // Opens the device; sets what it needs beyond the common fields. May be NULL: nothing to do.
     emlx_status (*open)(emlx_device *device, emlx_error *err);
     void (*close)(emlx_device *device);

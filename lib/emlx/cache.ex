@@ -90,7 +90,8 @@ defmodule EMLX.Cache do
     do: :counters.add(:persistent_term.get(__MODULE__), @counters[what], number)
 
   ## Server. `claims` holds, by key, the claim of the process that makes the
-  ## value and the callers that wait for it.
+  ## value and the callers that wait for it. It hibernates after messages with
+  ## keys and values, so that nothing of them stays in its garbage.
 
   @impl true
   def init(nil) do
@@ -120,7 +121,7 @@ defmodule EMLX.Cache do
 
   def handle_call(:clear, _from, claims) do
     :ets.delete_all_objects(__MODULE__)
-    {:reply, :ok, claims}
+    {:reply, :ok, claims, :hibernate}
   end
 
   def handle_call({:put, key, reference, value}, _from, claims) do
@@ -131,16 +132,16 @@ defmodule EMLX.Cache do
       %{^key => %{reference: ^reference, waiting: waiting}} ->
         Process.demonitor(reference, [:flush])
         Enum.each(waiting, &GenServer.reply(&1, {:ok, value}))
-        {:reply, :ok, Map.delete(claims, key)}
+        {:reply, :ok, Map.delete(claims, key), :hibernate}
 
       %{} ->
-        {:reply, :ok, claims}
+        {:reply, :ok, claims, :hibernate}
     end
   end
 
   @impl true
   def handle_cast({:give_up, key, reference}, claims),
-    do: {:noreply, pass_on(claims, key, reference)}
+    do: {:noreply, pass_on(claims, key, reference), :hibernate}
 
   @impl true
   def handle_info({:DOWN, reference, :process, _pid, _reason}, claims) do

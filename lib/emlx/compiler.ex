@@ -3,29 +3,78 @@ defmodule EMLX.Compiler do
   @moduledoc false
   # Programs made from expressions: compile, run, save. EMLX delegates here.
 
-  alias EMLX.{Backend, Cache, Expr, Key, Native, Telemetry}
+  alias EMLX.{Backend, Cache, CommandQueue, Expr, Key, Native, Telemetry}
   alias Nx.Defn.Composite
 
-  # What is needed to run: the native program (nil without outputs), the indices
-  # of the parameters it takes, and the result with templates for tensors.
-  @enforce_keys [:ref, :device, :inputs, :template]
-  defstruct [:ref, :device, :inputs, :template]
+  # What is needed to run: the native program (nil when there is nothing to run),
+  # the indices of the parameters it takes, the result with templates for tensors,
+  # and what its calls to Elixir ask for.
+  @enforce_keys [:ref, :device, :inputs, :template, :calls]
+  defstruct [:ref, :device, :inputs, :template, :calls]
+
+  # `Nx.Serving` adds its batch keys to the options; the other unused one is the
+  # evaluator's, which a change of compiler should not have to remove.
+  @options [:device, :hooks, :command_queue, :max_concurrency, :batch_keys, :garbage_collect]
 
   def jit(key, vars, fun, args_list, options) do
-    program = Cache.fetch(cache_key(key, vars, options), fn -> compile(vars, fun, options) end)
-    Enum.map(args_list, &run(program, &1))
+    program = fetch(key, vars, fun, options)
+    Enum.map(args_list, &run(program, &1, options))
   end
 
   def compile_to_function(vars, fun, options) do
+    check_options(options)
     program = compile(vars, fun, options)
-    fn args_list -> Enum.map(args_list, &run(program, &1)) end
+    fn args_list -> Enum.map(args_list, &run(program, &1, options)) end
+  end
+
+  @doc """
+  Runs a function on each shard by itself, all of them at the same time.
+  """
+  def shard_jit(key, mesh, vars, fun, args_list, options) do
+    shards = Tuple.product(mesh.shape)
+
+    if length(args_list) != shards do
+      raise ArgumentError,
+            "the mesh #{inspect(mesh.name)} of shape #{inspect(mesh.shape)} needs arguments for " <>
+              "#{shards} shards, got: #{length(args_list)}"
+    end
+
+    program = fetch(key, vars, fun, options)
+    run_all(program, args_list, options)
+  end
+
+  defp fetch(key, vars, fun, options) do
+    check_options(options)
+    Cache.fetch(cache_key(key, vars, options), fn -> compile(vars, fun, options) end)
   end
 
   # Hooks are kept out of the key but for their names: the functions change from
   # call to call. Other options do not change the program.
-  defp cache_key(key, vars, options) do
-    hooks = options |> Keyword.get(:hooks, %{}) |> Map.keys()
-    {Key.new(key), Enum.map(vars, &template/1), device(options), hooks}
+  defp cache_key(key, vars, options),
+    do: {Key.new(key), signatures(vars), device(options), hook_names(options)}
+
+  # A tuple of a signature's parts hashes faster than a tensor, and no container is
+  # taken for it, as the tensors in those are templates.
+  defp signatures([%Nx.Tensor{} = var | rest]),
+    do: [{var.shape, var.type, var.names, var.vectorized_axes} | signatures(rest)]
+
+  defp signatures([container | rest]), do: [template(container) | signatures(rest)]
+  defp signatures([]), do: []
+
+  defp hook_names(options) do
+    case options[:hooks] do
+      nil -> []
+      hooks -> for {name, function} <- hooks, function != nil, do: name
+    end
+  end
+
+  defp check_options([{name, _value} | rest]) when name in @options, do: check_options(rest)
+  defp check_options([]), do: :ok
+
+  defp check_options([unknown | _rest]) do
+    raise ArgumentError,
+          "the EMLX compiler has no option #{inspect(unknown)}; " <>
+            "it takes #{Enum.map_join(@options, ", ", &inspect/1)}"
   end
 
   defp compile(vars, fun, options) do
@@ -36,27 +85,63 @@ defmodule EMLX.Compiler do
   defp build(vars, fun, options) do
     device = device(options)
     result = fun.(vars)
-    {block, inputs} = Expr.flatten(result, device: device, hooks: options[:hooks])
+    {block, inputs, calls} = Expr.flatten(result, device: device, hooks: hook_names(options))
 
+    # Without results there is still something to do if there are calls.
     ref =
-      if match?({_, _, []}, block), do: nil, else: Native.compile(Native.device(device), block)
+      if match?({_, _, []}, block) and calls == %{},
+        do: nil,
+        else: Native.compile(Native.device(device), block)
 
-    %__MODULE__{ref: ref, device: device, inputs: inputs, template: template(result)}
+    %__MODULE__{
+      ref: ref,
+      device: device,
+      inputs: inputs,
+      template: template(result),
+      calls: calls
+    }
   end
 
   defp template(container), do: Composite.traverse(container, &Nx.to_template/1)
 
+  defp run(%__MODULE__{ref: nil, template: template}, _args, _options), do: template
+
+  defp run(%__MODULE__{device: device} = program, args, options) do
+    outputs =
+      Native.run(
+        program.ref,
+        inputs(program, args),
+        CommandQueue.native(options, device),
+        &answer(program, &1, &2, options)
+      )
+
+    tensors(program.template, outputs, device)
+  end
+
+  defp run_all(%__MODULE__{ref: nil, template: template}, args_list, _options),
+    do: Enum.map(args_list, fn _args -> template end)
+
+  defp run_all(%__MODULE__{device: device} = program, args_list, options) do
+    program.ref
+    |> Native.run_all(
+      Enum.map(args_list, &inputs(program, &1)),
+      CommandQueue.native(options, device),
+      &answer(program, &1, &2, options)
+    )
+    |> Enum.map(&tensors(program.template, &1, device))
+  end
+
   # Only the arguments that the program takes are asked for: others may be
   # expensive, or raise.
-  defp run(%__MODULE__{ref: nil, template: template}, _args), do: template
-
-  defp run(%__MODULE__{device: device} = program, args) do
+  defp inputs(%__MODULE__{inputs: indices, device: device}, args) do
     args = List.to_tuple(args)
-    inputs = for i <- program.inputs, do: Backend.native(elem(args, i).(), device)
-    outputs = Native.run(program.ref, inputs)
+    for i <- indices, do: Backend.native(elem(args, i).(), device)
+  end
 
+  # Native references as the tensors of a container.
+  defp tensors(template, refs, device) do
     {result, []} =
-      Composite.traverse(program.template, outputs, fn template, [ref | rest] ->
+      Composite.traverse(template, refs, fn template, [ref | rest] ->
         {Backend.put(template, device, ref), rest}
       end)
 
@@ -65,20 +150,56 @@ defmodule EMLX.Compiler do
 
   def device(options), do: options[:device] || EMLX.default_device()
 
+  ## Calls: in the process that runs the program
+
+  defp answer(%__MODULE__{calls: calls, device: device}, number, operands, options) do
+    case Map.fetch!(calls, number) do
+      {:hook, callback, template} ->
+        function = hook_function(callback, options[:hooks] || %{})
+        function.(tensors(template, operands, device))
+        []
+
+      {:runtime_call, function, call_options, template, result} ->
+        template
+        |> tensors(operands, device)
+        |> function.(call_options)
+        |> results(result, device)
+    end
+  end
+
+  defp hook_function({:fn, function}, _hooks), do: function
+  defp hook_function({:named, name, function}, hooks), do: hooks[name] || function
+
+  defp results(given, template, device) do
+    unless Nx.compatible?(template, given) do
+      raise "expected the runtime_call function to match the given output template " <>
+              "#{inspect(template)}, got: #{inspect(given)}"
+    end
+
+    for tensor <- Composite.flatten_list([given]),
+        do: tensor |> Nx.to_tensor() |> Backend.native(device)
+  end
+
   ## Export: Nx.Defn.compile/3 is asked to compile with this module
 
   def __compile__(_key, vars, fun, options) do
     result = fun.(vars)
 
-    {block, _inputs} =
+    {block, _inputs, calls} =
       Expr.flatten(result,
         device: :cpu,
-        hooks: options[:hooks],
+        hooks: hook_names(options),
         keep: vars |> Composite.flatten_list() |> Enum.map(&Expr.spec/1),
         input_names:
           options |> Keyword.fetch!(:names) |> Enum.zip(vars) |> Enum.flat_map(&paths/1),
         output_names: paths({nil, result})
       )
+
+    if calls != %{} do
+      raise ArgumentError,
+            "a function with hooks (print_value/1 is one) or Nx.runtime_call/4 cannot be " <>
+              "exported: where the program runs, there is no Elixir to call"
+    end
 
     :ok = Native.save(block, Keyword.fetch!(options, :path))
     fn _args -> raise "an exported function cannot be called" end

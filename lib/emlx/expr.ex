@@ -13,6 +13,9 @@ defmodule EMLX.Expr do
   # `cond` are open: a node that also belongs to a scope around them is computed
   # there, once, and becomes an input of every block of that `cond`. A node that
   # only one branch uses stays inside it and runs when the branch is taken.
+  #
+  # A hook or runtime call becomes a `call` instruction with a number, where the
+  # program stops and asks; what to do then is collected beside the block.
 
   alias EMLX.{Backend, Call, Ops, Types}
   alias Nx.Defn.{Composite, Expr, Tree}
@@ -22,25 +25,42 @@ defmodule EMLX.Expr do
     @moduledoc false
     # params: :inputs (a closed scope), a tuple of values (the default of a block
     # is being inlined) or :outer (an open scope). ids: what belongs to this scope
-    # or one around it. outer: what belongs to one around it.
+    # or one around it. outer: what belongs to one around it. calls: by number, in
+    # the outermost scope only, those of the whole program.
     @enforce_keys [:params, :ids]
-    defstruct [:params, :ids, :env, outer: %{}, memo: %{}, code: [], next: 0, captures: %{}]
+    defstruct [
+      :params,
+      :ids,
+      :env,
+      outer: %{},
+      memo: %{},
+      code: [],
+      next: 0,
+      captures: %{},
+      calls: %{}
+    ]
   end
 
   @type block :: {list, list, list}
+  @type call ::
+          {:hook, callback :: tuple, template :: Nx.Container.t()}
+          | {:runtime_call, function, options :: term, template :: Nx.Container.t(),
+             result :: Nx.Container.t()}
 
   @doc """
   Flattens a composite of expressions.
 
-  Returns the block, and the indices of the parameters that became its inputs:
-  those that are used, or `0..(parameters - 1)` when `:keep` says how many there
-  are. Options: `:device`, where literals are placed; `:hooks`, by name;
-  `:input_names` and `:output_names`.
+  Returns the block, the indices of the parameters that became its inputs (those
+  that are used, or `0..(parameters - 1)` when `:keep` says how many there are),
+  and what its calls ask for, by number. Options: `:device`, where literals are
+  placed; `:hooks`, the names of hooks that have a function whatever the
+  expression says; `:input_names` and `:output_names`.
   """
-  @spec flatten(Nx.Container.t(), keyword) :: {block, [non_neg_integer]}
+  @spec flatten(Nx.Container.t(), keyword) ::
+          {block, [non_neg_integer], %{non_neg_integer => call}}
   def flatten(expr, options) do
     outputs = Composite.flatten_list([expr])
-    env = %{device: options[:device], hooks: options[:hooks] || %{}}
+    env = %{device: options[:device], hooks: options[:hooks] || []}
     root = %Scope{params: :inputs, ids: Tree.scope_ids(outputs_tuple(outputs)), env: env}
     {values, [root]} = emit_all(outputs, [root])
 
@@ -51,7 +71,7 @@ defmodule EMLX.Expr do
 
     inputs = for {i, spec} <- used, do: put_elem(spec, 0, names && Enum.at(names, i))
     block = close(root, inputs, values, options[:output_names], &Map.fetch!(position, &1))
-    {block, indices}
+    {block, indices, root.calls}
   end
 
   @doc """
@@ -181,10 +201,10 @@ defmodule EMLX.Expr do
     do: build_cond(tensor, clauses, last, scopes)
 
   defp build(%T{data: %Expr{op: :while, args: [initial, arg, condition, body]}} = tensor, scopes) do
-    {state, [scope | _] = scopes} = emit_all(Composite.flatten_list([initial]), scopes)
+    {state, scopes} = emit_all(Composite.flatten_list([initial]), scopes)
     specs = [arg] |> Composite.flatten_list() |> Enum.map(&spec/1)
-    condition = closed_block([condition], specs, scope.env)
-    body = closed_block(Composite.flatten_list([body]), specs, scope.env)
+    {condition, scopes} = closed_block([condition], specs, scopes)
+    {body, scopes} = closed_block(Composite.flatten_list([body]), specs, scopes)
     add_many({:while, condition, body, state}, tensor, length(state), scopes)
   end
 
@@ -201,12 +221,18 @@ defmodule EMLX.Expr do
   # Nx 0.13 calls the node `hook`, the 1.0 line `io_call`.
   defp build(%T{data: %Expr{op: op, args: [expr, callback, _template, _]}} = tensor, scopes)
        when op in [:hook, :io_call] do
-    if called?(callback, hd(scopes).env.hooks), do: missing("hooks (as print_value/1 uses)")
     {values, scopes} = emit_all(Composite.flatten_list([expr]), scopes)
-    {results(tensor, values), scopes}
+    {results(tensor, values), call_hook(callback, expr, values, scopes)}
   end
 
-  defp build(%T{data: %Expr{op: :runtime_call}}, _scopes), do: missing("Nx.runtime_call")
+  defp build(%T{data: %Expr{op: :runtime_call, args: args}} = tensor, scopes) do
+    [expr, function, result, options] = args
+    {values, scopes} = emit_all(Composite.flatten_list([expr]), scopes)
+    specs = for output <- Composite.flatten_list([result]), do: output |> spec() |> result_spec()
+    call = {:runtime_call, function, options, templates(expr), result}
+    {number, scopes} = add_call(call, scopes)
+    add_many({:call, number, specs, values}, tensor, length(specs), scopes)
+  end
 
   defp build(%T{data: %Expr{op: op, args: args}} = tensor, scopes) do
     unless Ops.member?(op), do: Call.missing(op)
@@ -238,14 +264,39 @@ defmodule EMLX.Expr do
   defp constant(number) when is_integer(number), do: number
   defp constant(_expr), do: nil
 
-  defp called?({:named, name, function}, hooks), do: hooks[name] != nil or function != nil
-  defp called?(_callback, _hooks), do: true
+  ## Calls to Elixir
 
-  defp missing(what) do
-    raise ArgumentError,
-          "EMLX does not run #{what} inside defn yet; " <>
-            "use compiler: Nx.Defn.Evaluator for this function"
+  # A hook passes its data on and is told of it, or of another expression that is
+  # attached to it. Without a function it is nothing.
+  defp call_hook({:token_hook, hooked, callback}, _expr, _values, scopes) do
+    {values, scopes} = emit_all(Composite.flatten_list([hooked]), scopes)
+    call_hook(callback, hooked, values, scopes)
   end
+
+  defp call_hook(callback, expr, values, [scope | _] = scopes) do
+    if called?(callback, scope.env.hooks) do
+      {number, scopes} = add_call({:hook, callback, templates(expr)}, scopes)
+      push(scopes, {:call, number, [], values}, 0)
+    else
+      scopes
+    end
+  end
+
+  defp called?({:named, name, function}, hooks), do: function != nil or name in hooks
+  defp called?({:fn, _function}, _hooks), do: true
+
+  defp add_call(call, [%Scope{calls: calls} = root]) do
+    number = map_size(calls)
+    {number, [%{root | calls: Map.put(calls, number, call)}]}
+  end
+
+  defp add_call(call, [scope | outer]) do
+    {number, outer} = add_call(call, outer)
+    {number, [scope | outer]}
+  end
+
+  defp templates(container), do: Composite.traverse(container, &Nx.to_template/1)
+  defp result_spec({nil, type, shape}), do: {type, shape}
 
   ## Blocks' defaults
 
@@ -314,10 +365,11 @@ defmodule EMLX.Expr do
     {{branch, values}, {branch.captures, scopes}}
   end
 
-  defp closed_block(outputs, specs, env) do
-    scope = %Scope{params: :inputs, ids: Tree.scope_ids(outputs_tuple(outputs)), env: env}
-    {values, [scope]} = emit_all(outputs, [scope])
-    close(scope, specs, values, nil, & &1)
+  defp closed_block(outputs, specs, [outer | _] = scopes) do
+    ids = Tree.scope_ids(outputs_tuple(outputs))
+    scope = %Scope{params: :inputs, ids: ids, env: outer.env}
+    {values, [scope | scopes]} = emit_all(outputs, [scope | scopes])
+    {close(scope, specs, values, nil, & &1), scopes}
   end
 
   ## Native numbering
@@ -331,8 +383,11 @@ defmodule EMLX.Expr do
         {:tensor, _} = literal, code ->
           [literal | code]
 
-        {op, operands, attributes, type}, code when op not in [:cond, :while] ->
+        {op, operands, attributes, type}, code when op not in [:cond, :while, :call] ->
           [{op, Enum.map(operands, number), attributes, type} | code]
+
+        {:call, call, results, operands}, code ->
+          [{:call, call, Enum.map(operands, number), results} | code]
 
         {op, first, second, operands}, code ->
           [{op, first, second, Enum.map(operands, number)} | code]

@@ -24,6 +24,9 @@ defmodule EMLX.Native do
     end
   end
 
+  # The process key under which EMLX.CommandQueue keeps the queue in use.
+  @queue_key :emlx_command_queue
+
   ## Devices
 
   def device(name) when is_atom(name) do
@@ -124,7 +127,19 @@ defmodule EMLX.Native do
 
   def eval(tensors), do: unwrap(with_memory(fn -> try_eval(tensors) end))
 
-  defp try_eval(tensors), do: await(reference, NIF.eval(tensors, reference))
+  defp try_eval(tensors), do: await(reference, NIF.eval(tensors, queue(), reference))
+
+  defp queue do
+    case Process.get(@queue_key) do
+      nil -> nil
+      %{ref: ref} -> ref
+    end
+  end
+
+  ## Queues
+
+  def queue_new(device), do: unwrap(NIF.queue_new(device))
+  def queue_sync(queue), do: unwrap(await(reference, NIF.queue_sync(queue, reference)))
 
   ## Programs
 
@@ -136,8 +151,61 @@ defmodule EMLX.Native do
   def load(device, path), do: unwrap(await(ref, NIF.program_load(device, path, ref)))
   def program_info(program), do: unwrap(NIF.program_info(program))
 
-  def run(program, inputs) do
-    unwrap(with_memory(fn -> await(ref, NIF.program_run(program, inputs, ref)) end))
+  def run(program, inputs),
+    do: run(program, inputs, queue(), fn _number, _operands -> raise "a file has no calls" end)
+
+  # Where the program calls, `answer` is called with the number of the call and its
+  # operands, and gives the call's results.
+  def run(program, inputs, queue, answer) do
+    # Nothing was called yet when this is out of memory, so that it may be repeated.
+    case with_memory(fn -> await(ref, NIF.program_run(program, inputs, queue, ref)) end) do
+      {:call, run, number, operands} -> go_on(run, number, operands, queue, answer)
+      result -> unwrap(result)
+    end
+  end
+
+  # As above for several runs at the same time.
+  def run_all(program, many_inputs, queue, answer) do
+    started =
+      for inputs <- many_inputs do
+        reference = make_ref()
+        {reference, NIF.program_run(program, inputs, queue, reference)}
+      end
+
+    Enum.map(started, fn started ->
+      case outcome(started) do
+        {:call, run, number, operands} -> go_on(run, number, operands, queue, answer)
+        result -> unwrap(result)
+      end
+    end)
+  end
+
+  defp outcome({reference, :wait}) do
+    receive do
+      {^reference, result} -> result
+    end
+  end
+
+  defp outcome({_reference, result}), do: result
+
+  defp go_on(run, number, operands, queue, answer) do
+    case await(reference, resume(run, number, operands, queue, answer, reference)) do
+      {:call, run, number, operands} ->
+        go_on(run, number, operands, queue, answer)
+
+      result ->
+        NIF.program_drop(run)
+        unwrap(result)
+    end
+  end
+
+  # When the callback fails, the run is given up now and not with the garbage.
+  defp resume(run, number, operands, queue, answer, reference) do
+    NIF.program_resume(run, answer.(number, operands), queue, reference)
+  catch
+    kind, reason ->
+      NIF.program_drop(run)
+      :erlang.raise(kind, reason, __STACKTRACE__)
   end
 
   ## Memory

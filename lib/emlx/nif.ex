@@ -31,12 +31,16 @@ defmodule EMLX.NIF do
     shm_read: 4,
     shm_unlink: 1,
     apply: 5,
-    eval: 2,
+    eval: 3,
     program_compile: 3,
     program_save: 3,
     program_load: 3,
     program_info: 1,
-    program_run: 3
+    program_run: 4,
+    program_resume: 4,
+    program_drop: 1,
+    queue_new: 1,
+    queue_sync: 2
   ]
 
   for {name, arity} <- functions do

@@ -28,6 +28,11 @@
 #define STACK_SIZE ((size_t)8 << 20)
 // Rounds of looking for work before going to sleep: a few microseconds, less than a wake-up costs.
 #define SPINS 100
+// Relief workers of the shared pool. The first takes only small jobs.
+#define RELIEF 8
+// A queue that has not moved for this long gets relief; for a while after that, at once.
+#define PATIENCE_NS ((int64_t)2000000)
+#define WARM_NS ((int64_t)50000000)
 // How long the end of the process waits for a worker that is in the middle of something.
 #define EXIT_SECONDS 2
 
@@ -42,19 +47,33 @@ typedef struct pool_loop {
     pthread_cond_t left;   // signalled when the last helper leaves
 } pool_loop;
 
+typedef enum job_size { ANY_SIZE, SMALL, SIZES } job_size;
+
+typedef struct job_queue {
+    pool_job *first, *last;
+    int64_t moved;       // when a job was last taken, or added to an empty queue
+    pthread_cond_t late; // relief workers for this queue wait here
+    int watching;        // how many do
+} job_queue;
+
 struct thread_pool {
     pthread_mutex_t lock;
     pthread_cond_t work;
     atomic_uint news; // changes with every job, loop and stop, so that spinning needs no lock
-    pool_job *first_job, *last_job;
+    job_queue queues[SIZES];
+    uint64_t submitted;
+    atomic_int queued; // jobs in both queues; changed under the lock
+    int64_t warm;      // until then relief is given at once
     pool_loop *first_loop, *last_loop;
+    int idle; // workers that look for work, asleep or not
     int sleeping;
     bool stopping;
     bool abandoned; // nobody joins the workers: the last one to end frees the pool
-    int running;    // workers that have not ended
+    int running;    // workers that have not ended, of both kinds
     int references; // guarded by shared_lock
     int threads;
-    pthread_t ids[];
+    int relief;
+    pthread_t ids[]; // of the workers, then of the relief
 };
 
 // Guards `shared` and every pool's count of references.
@@ -80,6 +99,12 @@ static void wake(thread_pool *pool, int wanted) {
     for (int i = 0; i < wanted && i < pool->sleeping; i++) pthread_cond_signal(&pool->work);
 }
 
+static void wake_all(thread_pool *pool) {
+    atomic_fetch_add_explicit(&pool->news, 1, memory_order_release);
+    pthread_cond_broadcast(&pool->work);
+    for (int i = 0; i < SIZES; i++) pthread_cond_broadcast(&pool->queues[i].late);
+}
+
 // At the end of the process a worker stays where it is, for ever: libraries that it would call take
 // themselves down, and what a job would answer has nobody to hear it.
 static void park_if_exiting(void) {
@@ -94,32 +119,73 @@ static void park_if_exiting(void) {
 
 // Jobs ------------------------------------------------------------------------------------------
 
-static pool_job *job_take(thread_pool *pool) {
-    pool_job *job = pool->first_job;
-    if (job == NULL) return NULL;
-    pool->first_job = job->next;
-    if (pool->first_job == NULL) pool->last_job = NULL;
+// The clock of the condition variables, where that can be chosen.
+#if defined(__APPLE__)
+#define POOL_CLOCK CLOCK_REALTIME
+static void late_init(pthread_cond_t *late) { pthread_cond_init(late, NULL); }
+#else
+#define POOL_CLOCK CLOCK_MONOTONIC
+static void late_init(pthread_cond_t *late) {
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, POOL_CLOCK);
+    pthread_cond_init(late, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+#endif
+
+static int64_t clock_now(void) {
+    struct timespec now;
+    clock_gettime(POOL_CLOCK, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static pool_job *queue_take(thread_pool *pool, job_queue *queue) {
+    pool_job *job = queue->first;
+    queue->first = job->next;
+    if (queue->first == NULL) queue->last = NULL;
+    queue->moved = clock_now();
+    atomic_fetch_sub_explicit(&pool->queued, 1, memory_order_relaxed);
     return job;
+}
+
+// The queue with the oldest job, or NULL.
+static job_queue *oldest_queue(thread_pool *pool) {
+    job_queue *any = &pool->queues[ANY_SIZE], *small = &pool->queues[SMALL];
+    if (any->first == NULL) return small->first == NULL ? NULL : small;
+    return small->first != NULL && small->first->number < any->first->number ? small : any;
+}
+
+static pool_job *job_take(thread_pool *pool) {
+    job_queue *queue = oldest_queue(pool);
+    return queue == NULL ? NULL : queue_take(pool, queue);
 }
 
 void pool_submit(thread_pool *pool, pool_job *job) {
     job->next = NULL;
     pthread_mutex_lock(&pool->lock);
-    if (pool->last_job == NULL) {
-        pool->first_job = job;
+    job_queue *queue = &pool->queues[job->small ? SMALL : ANY_SIZE];
+    job->number = pool->submitted++;
+    if (queue->last == NULL) {
+        queue->first = job;
+        queue->moved = clock_now();
     } else {
-        pool->last_job->next = job;
+        queue->last->next = job;
     }
-    pool->last_job = job;
+    queue->last = job;
+    int queued = atomic_fetch_add_explicit(&pool->queued, 1, memory_order_relaxed) + 1;
     wake(pool, 1);
+    if (queued > pool->idle && queue->watching > 0) pthread_cond_signal(&queue->late);
     pthread_mutex_unlock(&pool->lock);
 }
 
 // Loops -----------------------------------------------------------------------------------------
 
-static void loop_run(pool_loop *loop) {
+// Runs indices until all are given out or, given a pool, until a job is queued there.
+static void loop_run(pool_loop *loop, thread_pool *pool) {
     for (;;) {
         park_if_exiting();
+        if (pool != NULL && atomic_load_explicit(&pool->queued, memory_order_relaxed) > 0) return;
         int64_t index = atomic_fetch_add_explicit(&loop->taken, 1, memory_order_relaxed);
         if (index >= loop->count) return;
         loop->body(loop->context, index);
@@ -164,11 +230,12 @@ static pool_loop *loop_join(thread_pool *pool) {
     return NULL;
 }
 
-// Helps until the loop's indices are given out. Called and left under the lock.
+// Helps until the loop's indices are given out or a job is queued. Called and left under the lock.
 static void loop_help(thread_pool *pool, pool_loop *loop) {
     pthread_mutex_unlock(&pool->lock);
-    loop_run(loop);
+    loop_run(loop, pool);
     pthread_mutex_lock(&pool->lock);
+    loop->room++;
     if (atomic_fetch_sub_explicit(&loop->helpers, 1, memory_order_release) == 1) {
         pthread_cond_signal(&loop->left);
     }
@@ -201,7 +268,7 @@ void pool_for(thread_pool *pool, int64_t count, pool_body body, void *context) {
     loop_link(pool, &loop);
     wake(pool, most < 2 ? (int)most : 2);
     pthread_mutex_unlock(&pool->lock);
-    loop_run(&loop);
+    loop_run(&loop, NULL);
     loop_finish(pool, &loop);
     pthread_cond_destroy(&loop.left);
 }
@@ -209,6 +276,7 @@ void pool_for(thread_pool *pool, int64_t count, pool_body body, void *context) {
 // Workers ---------------------------------------------------------------------------------------
 
 static void pool_destroy(thread_pool *pool) {
+    for (int i = 0; i < SIZES; i++) pthread_cond_destroy(&pool->queues[i].late);
     pthread_cond_destroy(&pool->work);
     pthread_mutex_destroy(&pool->lock);
     free(pool);
@@ -218,16 +286,27 @@ static void pool_destroy(thread_pool *pool) {
 // Called and left under the lock.
 static void worker_wait(thread_pool *pool) {
     unsigned seen = atomic_load_explicit(&pool->news, memory_order_relaxed);
+    pool->idle++;
     pthread_mutex_unlock(&pool->lock);
     for (int i = 0; i < SPINS; i++) {
         if (atomic_load_explicit(&pool->news, memory_order_relaxed) != seen) break;
         spin_pause();
     }
     pthread_mutex_lock(&pool->lock);
-    if (atomic_load_explicit(&pool->news, memory_order_relaxed) != seen) return;
-    pool->sleeping++;
-    pthread_cond_wait(&pool->work, &pool->lock);
-    pool->sleeping--;
+    if (atomic_load_explicit(&pool->news, memory_order_relaxed) == seen) {
+        pool->sleeping++;
+        pthread_cond_wait(&pool->work, &pool->lock);
+        pool->sleeping--;
+    }
+    pool->idle--;
+}
+
+// Called and left under the lock.
+static void run_unlocked(thread_pool *pool, pool_job *job) {
+    pthread_mutex_unlock(&pool->lock);
+    park_if_exiting();
+    job->run(job);
+    pthread_mutex_lock(&pool->lock);
 }
 
 // Runs jobs and helps with loops until the pool stops and its queue is empty. Under the lock.
@@ -235,10 +314,7 @@ static void worker_loop(thread_pool *pool) {
     for (;;) {
         pool_job *job = job_take(pool);
         if (job != NULL) {
-            pthread_mutex_unlock(&pool->lock);
-            park_if_exiting();
-            job->run(job);
-            pthread_mutex_lock(&pool->lock);
+            run_unlocked(pool, job);
             continue;
         }
         pool_loop *loop = loop_join(pool);
@@ -255,18 +331,73 @@ static void worker_loop(thread_pool *pool) {
     }
 }
 
+// Relief ----------------------------------------------------------------------------------------
+
+// Until when to leave the queue to the workers, or 0: no longer.
+static int64_t relief_time(const thread_pool *pool, const job_queue *queue) {
+    int64_t now = clock_now(), due = queue->moved + PATIENCE_NS;
+    return now < pool->warm || now >= due ? 0 : due;
+}
+
+// Waits for a job, or with one there until `time`. Under the lock.
+static void relief_wait(thread_pool *pool, job_queue *queue, int64_t time) {
+    queue->watching++;
+    if (time == 0) {
+        pthread_cond_wait(&queue->late, &pool->lock);
+    } else {
+        struct timespec until = {time / 1000000000, time % 1000000000};
+        pthread_cond_timedwait(&queue->late, &pool->lock, &until);
+    }
+    queue->watching--;
+}
+
+// Takes a job that is late, and sees to it that somebody watches those behind it.
+static pool_job *relief_take(thread_pool *pool, job_queue *queue) {
+    int64_t now = clock_now();
+    if (now >= pool->warm) pool->warm = now + WARM_NS;
+    pool_job *job = queue_take(pool, queue);
+    if (queue->first != NULL && queue->watching > 0) pthread_cond_signal(&queue->late);
+    return job;
+}
+
+// Takes late jobs until the pool stops; what is then left is for the workers. Under the lock.
+static void relief_loop(thread_pool *pool, job_queue *queue) {
+    while (!pool->stopping) {
+        if (atomic_load_explicit(&exiting, memory_order_relaxed)) {
+            pthread_mutex_unlock(&pool->lock);
+            park_if_exiting();
+        }
+        int64_t time = queue->first == NULL ? 0 : relief_time(pool, queue);
+        if (queue->first == NULL || time > 0)
+            relief_wait(pool, queue, time);
+        else
+            run_unlocked(pool, relief_take(pool, queue));
+    }
+}
+
+// Starting and ending ---------------------------------------------------------------------------
+
+// A thread finds out by itself which of the pool's it is.
+static int own_index(const thread_pool *pool) {
+    int index = 0;
+    while (!pthread_equal(pool->ids[index], pthread_self())) index++;
+    return index;
+}
+
 static void *worker_main(void *argument) {
     thread_pool *pool = argument;
     own_pool = pool;
     pthread_mutex_lock(&pool->lock);
-    worker_loop(pool);
+    int relief = own_index(pool) - pool->threads;
+    if (relief < 0)
+        worker_loop(pool);
+    else
+        relief_loop(pool, &pool->queues[relief == 0 ? SMALL : ANY_SIZE]);
     bool last = --pool->running == 0 && pool->abandoned;
     pthread_mutex_unlock(&pool->lock);
     if (last) pool_destroy(pool);
     return NULL;
 }
-
-// Starting and ending ---------------------------------------------------------------------------
 
 // Starts workers until there are `wanted` or the system has no more; returns how many.
 // They take no signals: those are the host program's.
@@ -287,21 +418,21 @@ static int start_workers(thread_pool *pool, int wanted) {
     return started;
 }
 
-emlx_status pool_new(int threads, thread_pool **out, emlx_error *err) {
-    if (threads < 1 || threads > MAX_THREADS) {
-        return error_set(err, EMLX_INVALID, "thread pool of %d threads, expected 1 to %d", threads,
-                         MAX_THREADS);
-    }
-    thread_pool *pool = calloc(1, sizeof *pool + (size_t)threads * sizeof *pool->ids);
+static emlx_status pool_start(int threads, int relief, thread_pool **out, emlx_error *err) {
+    size_t most = (size_t)threads + (size_t)relief;
+    thread_pool *pool = calloc(1, sizeof *pool + most * sizeof *pool->ids);
     if (pool == NULL) {
         return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a pool of %d threads", threads);
     }
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->work, NULL);
+    for (int i = 0; i < SIZES; i++) late_init(&pool->queues[i].late);
     pool->references = 1;
     // The workers wait for the lock, and so for the counts, before they do anything.
     pthread_mutex_lock(&pool->lock);
-    pool->threads = pool->running = start_workers(pool, threads);
+    pool->running = start_workers(pool, threads + relief);
+    pool->threads = pool->running < threads ? pool->running : threads;
+    pool->relief = pool->running - pool->threads;
     pthread_mutex_unlock(&pool->lock);
     if (pool->threads == 0) {
         pool_destroy(pool);
@@ -310,6 +441,14 @@ emlx_status pool_new(int threads, thread_pool **out, emlx_error *err) {
     }
     *out = pool;
     return EMLX_OK;
+}
+
+emlx_status pool_new(int threads, thread_pool **out, emlx_error *err) {
+    if (threads < 1 || threads > MAX_THREADS) {
+        return error_set(err, EMLX_INVALID, "thread pool of %d threads, expected 1 to %d", threads,
+                         MAX_THREADS);
+    }
+    return pool_start(threads, 0, out, err);
 }
 
 // Cores that this process may use.
@@ -334,7 +473,7 @@ emlx_status pool_acquire(thread_pool **out, emlx_error *err) {
     emlx_status status = EMLX_OK;
     pthread_mutex_lock(&shared_lock);
     if (shared == NULL) {
-        status = pool_new(wanted_threads(), &shared, err);
+        status = pool_start(wanted_threads(), RELIEF, &shared, err);
     } else {
         shared->references++;
     }
@@ -347,17 +486,15 @@ emlx_status pool_acquire(thread_pool **out, emlx_error *err) {
 // may be waiting for its job: then the threads are left to end alone.
 static void pool_stop(thread_pool *pool) {
     bool abandon = own_pool == pool;
-    if (abandon) {
-        for (int i = 0; i < pool->threads; i++) pthread_detach(pool->ids[i]);
-    }
+    int threads = pool->threads + pool->relief;
+    for (int i = 0; abandon && i < threads; i++) pthread_detach(pool->ids[i]);
     pthread_mutex_lock(&pool->lock);
     pool->stopping = true;
     pool->abandoned = abandon;
-    atomic_fetch_add_explicit(&pool->news, 1, memory_order_release);
-    pthread_cond_broadcast(&pool->work);
+    wake_all(pool);
     pthread_mutex_unlock(&pool->lock);
     if (abandon) return;
-    for (int i = 0; i < pool->threads; i++) pthread_join(pool->ids[i], NULL);
+    for (int i = 0; i < threads; i++) pthread_join(pool->ids[i], NULL);
     pool_destroy(pool);
 }
 
@@ -382,8 +519,7 @@ __attribute__((destructor)) static void park_workers(void) {
     limit.tv_sec += EXIT_SECONDS;
     atomic_store(&exiting, true);
     pthread_mutex_lock(&pool->lock);
-    atomic_fetch_add_explicit(&pool->news, 1, memory_order_release);
-    pthread_cond_broadcast(&pool->work);
+    wake_all(pool);
     int late = 0;
     while (pool->running > 0 && late == 0)
         late = pthread_cond_timedwait(&pool->work, &pool->lock, &limit);

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // pool.h - the library's threads: queued jobs and parallel loops on one set of workers.
-// A worker first takes queued jobs, in order; idle workers help with running parallel loops.
+// A worker first takes queued jobs, in order; idle workers help with running parallel loops, and
+// leave them when a job is queued.
+//
+// The shared pool has relief workers besides: when nobody has taken a job from the queue for a
+// while, because all workers are busy with long ones, they take it, and the system's scheduler
+// shares the cores among all. One of them takes only small jobs, and so is always there for those.
 #ifndef EMLX_BASE_POOL_H
 #define EMLX_BASE_POOL_H
 
@@ -12,13 +17,15 @@ typedef struct thread_pool thread_pool;
 // (EMLX_NUM_THREADS overrides the count).
 emlx_status pool_acquire(thread_pool **out, emlx_error *err);
 void pool_release(thread_pool *pool);
-// A pool of its own, for tests. Released by pool_release.
+// A pool of its own, without relief workers, for tests. Released by pool_release.
 emlx_status pool_new(int threads, thread_pool **out, emlx_error *err);
 int pool_threads(const thread_pool *pool);
 
 // A job is embedded in the caller's own structure and must live until `run` is called.
 typedef struct pool_job {
     struct pool_job *next;
+    uint64_t number; // the pool's: its place in the order of all jobs
+    bool small;      // it takes a millisecond or less
     void (*run)(struct pool_job *job);
 } pool_job;
 

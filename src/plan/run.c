@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "base/cancel.h"
 #include "base/error.h"
 
 // The engine's form is made once; of two threads that make it at the same time one gives way.
@@ -57,13 +58,12 @@ static emlx_status run_kernel(emlx_device *device, kernel_call *call, emlx_buffe
 }
 
 static emlx_status run_kernels(emlx_device *device, const planned *planned, emlx_buffer **buffers,
-                               const atomic_bool *cancel, emlx_error *err) {
+                               const emlx_cancel *cancel, emlx_error *err) {
     const emlx_plan *plan = planned->plan;
     kernel_call call = {.plan = plan, .buffers = buffers, .constants = planned->constants};
     TRY(prepare(device, planned->plan, &call.prepared, err));
     for (uint32_t i = 0; i < plan->kernel_count; i++) {
-        if (cancel != NULL && atomic_load_explicit(cancel, memory_order_relaxed))
-            return error_set(err, EMLX_CANCELLED, "cancelled");
+        if (cancel_raised(cancel)) return error_set(err, EMLX_CANCELLED, "cancelled");
         call.kernel = &plan->kernels[i];
         TRY(run_kernel(device, &call, buffers, err));
     }
@@ -71,7 +71,7 @@ static emlx_status run_kernels(emlx_device *device, const planned *planned, emlx
 }
 
 emlx_status plan_run(emlx_device *device, const planned *planned, emlx_buffer **inputs,
-                     emlx_buffer **outputs, const atomic_bool *cancel, emlx_error *err) {
+                     emlx_buffer **outputs, const emlx_cancel *cancel, emlx_error *err) {
     const emlx_plan *plan = planned->plan;
     emlx_buffer *few[64];
     size_t size = plan->value_count * sizeof(emlx_buffer *);

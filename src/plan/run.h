@@ -9,8 +9,8 @@
 // `inputs` holds one buffer per plan input. Takes the references over (also on failure), so that a
 // buffer that nobody else holds can be reused for a result. Fills `outputs` with one reference
 // each; an output may be an input. Stops with EMLX_CANCELLED between kernels when `cancel` (may be
-// NULL) becomes true.
+// NULL) is raised.
 emlx_status plan_run(emlx_device *device, const planned *planned, emlx_buffer **inputs,
-                     emlx_buffer **outputs, const atomic_bool *cancel, emlx_error *err);
+                     emlx_buffer **outputs, const emlx_cancel *cancel, emlx_error *err);
 
 #endif

@@ -519,6 +519,7 @@ static void control_commit(const control *c, instr *i, emlx_tensor *const *symbo
     for (size_t b = 0; b < c->block_count; b++) {
         c->blocks[b]->owned = true;
         if (c->blocks[b]->depth >= c->block->depth) c->block->depth = c->blocks[b]->depth + 1;
+        c->block->calls |= c->blocks[b]->calls;
     }
     block_push(c->block, i, symbols, count, first);
 }
@@ -606,4 +607,53 @@ emlx_status emlx_block_while(emlx_block *block, emlx_block *condition, emlx_bloc
     control c = {block, blocks, 2, state, state_count};
     emlx_status status = add_while(&c, first, err);
     return status == EMLX_OK ? EMLX_OK : error_prefix(err, status, "while");
+}
+
+// Calls ----------------------------------------------------------------------------------------
+
+static emlx_status call_symbols(emlx_block *block, const emlx_port *results, size_t count,
+                                emlx_tensor **symbols, size_t *done, emlx_error *err) {
+    for (; *done < count; ++*done) {
+        const emlx_port *r = &results[*done];
+        emlx_shape shape;
+        if (!type_is_valid(r->type))
+            return error_set(err, EMLX_INVALID, "result %zu has no such type", *done);
+        size_t rank = r->shape.rank < 0 ? SIZE_MAX : (size_t)r->shape.rank;
+        TRY(emlx_shape_make(r->shape.dims, rank, &shape, err));
+        TRY(placeholder_new(block->device, r->type, &shape, &symbols[*done], err));
+    }
+    return EMLX_OK;
+}
+
+// `symbols` has room for the results and one more.
+static emlx_status add_call(emlx_block *block, instr *i, const uint32_t *operands, size_t count,
+                            const emlx_port *results, size_t result_count, emlx_tensor **symbols,
+                            uint32_t *first, emlx_error *err) {
+    size_t done = 0;
+    emlx_status status = call_symbols(block, results, result_count, symbols, &done, err);
+    if (status == EMLX_OK) status = copy_values(operands, count, &i->operands, err);
+    if (status == EMLX_OK) {
+        i->operand_count = count;
+        block->calls = true;
+        block_push(block, i, symbols, result_count, first);
+        return EMLX_OK;
+    }
+    while (done > 0) emlx_tensor_release(symbols[--done]);
+    return status;
+}
+
+emlx_status emlx_block_call(emlx_block *block, uint32_t number, const uint32_t *operands,
+                            size_t operand_count, const emlx_port *results, size_t result_count,
+                            uint32_t *first, emlx_error *err) {
+    emlx_status status = check_values(block, operands, operand_count, err);
+    if (status == EMLX_OK) status = block_reserve(block, result_count, err);
+    if (status != EMLX_OK) return error_prefix(err, status, "call");
+    size_t size = (result_count + 1) * sizeof(emlx_tensor *);
+    emlx_tensor **symbols = mem_alloc(size);
+    if (symbols == NULL) return no_memory(err);
+    instr i = {.kind = INSTR_CALL, .call = number};
+    status =
+        add_call(block, &i, operands, operand_count, results, result_count, symbols, first, err);
+    mem_free(symbols, size);
+    return status == EMLX_OK ? EMLX_OK : error_prefix(err, status, "call");
 }

@@ -9,7 +9,14 @@
 // Blocks nest at most this deep, so that walking them by recursion is safe on any stack.
 #define BLOCK_DEPTH_MAX 64
 
-typedef enum instr_kind { INSTR_INPUT, INSTR_TENSOR, INSTR_OP, INSTR_COND, INSTR_WHILE } instr_kind;
+typedef enum instr_kind {
+    INSTR_INPUT,
+    INSTR_TENSOR,
+    INSTR_OP,
+    INSTR_COND,
+    INSTR_WHILE,
+    INSTR_CALL
+} instr_kind;
 
 // One entry of a block, in order. It makes the values from `first` on.
 typedef struct instr {
@@ -19,7 +26,8 @@ typedef struct instr {
     const emlx_op *op;    // OP
     emlx_type type;       // OP: the result type asked for, or EMLX_TYPE_DEFAULT
     emlx_tensor *literal; // TENSOR
-    uint32_t *operands;   // OP, COND, WHILE
+    uint32_t call;        // CALL: the number that the host knows it by
+    uint32_t *operands;   // OP, COND, WHILE, CALL
     size_t operand_count;
     emlx_attr *attrs; // OP: an allocation of `attrs_size` bytes that holds all they point to
     size_t attr_count;
@@ -40,6 +48,7 @@ struct emlx_block {
     emlx_device *device;
     uint32_t depth; // 1, or one more than that of the deepest block inside
     bool owned;     // taken over by another block
+    bool calls;     // it, or a block inside, calls the host
     LIST(emlx_tensor *) symbols;
     LIST(instr) code;
     LIST(block_port) inputs;
@@ -62,6 +71,13 @@ emlx_status block_replay(const emlx_block *block, emlx_device *device, emlx_tens
 // A tensor's data on another device.
 emlx_status tensor_transfer(emlx_tensor *tensor, emlx_device *device, emlx_tensor **out,
                             emlx_error *err);
+
+// Whether a block has neither control flow nor calls.
+bool block_is_plain(const emlx_block *block);
+// The body of a loop and then its condition, of what the body gives: a plain block, made of two,
+// whose outputs are the next state and the condition.
+emlx_status block_merge_loop(const emlx_block *condition, const emlx_block *body, emlx_block **out,
+                             emlx_error *err);
 
 // Room for signature_print.
 #define SIGNATURE_TEXT 384

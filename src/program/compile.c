@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "program/nodes.h"
 #include "program/program.h"
+#include "program/work.h"
 
 typedef struct kept {
     emlx_tensor *node;
@@ -25,7 +26,7 @@ typedef struct compiler {
     const emlx_block *block;
     emlx_device *device;
     emlx_tensor **symbols; // by value
-    bool *needed;          // by instruction: control flow that the outputs depend on
+    bool *needed;          // by instruction: control flow that has to run
     node_notes notes;
     LIST(segment) segments; // segment i comes before the i-th control step
     LIST(emlx_tensor *) stack;
@@ -40,7 +41,15 @@ static emlx_tensor *port_symbol(const compiler *c, const block_port *port) {
     return c->symbols[port->value];
 }
 
-static bool is_control(const instr *i) { return i->kind == INSTR_COND || i->kind == INSTR_WHILE; }
+static bool is_control(const instr *i) { return i->kind >= INSTR_COND; }
+
+// What calls the host is not left out, whether its results are needed or not.
+static bool has_effect(const instr *i) {
+    if (i->kind == INSTR_CALL) return true;
+    for (size_t b = 0; b < i->block_count; b++)
+        if (i->blocks[b]->calls) return true;
+    return false;
+}
 
 static bool is_free(const emlx_tensor *t) {
     return t->primitive == PRIM_constant || t->primitive == PRIM_iota || t->primitive == PRIM_view;
@@ -81,8 +90,10 @@ static emlx_status reach_control(compiler *c, uint32_t index, emlx_error *err) {
     return EMLX_OK;
 }
 
-// Finds the control flow that the outputs depend on.
+// Finds the control flow that the outputs or calls depend on.
 static emlx_status reach_outputs(compiler *c, emlx_error *err) {
+    for (size_t i = 0; i < c->block->code.count; i++)
+        if (has_effect(&c->block->code.items[i])) TRY(reach_control(c, (uint32_t)i, err));
     for (size_t i = 0; i < c->block->outputs.count; i++)
         TRY(push(c, &c->symbols[c->block->outputs.items[i].value], 1, err));
     while (c->stack.count > 0) {
@@ -221,22 +232,60 @@ static emlx_status add_segment(compiler *c, emlx_error *err) {
     return add_step(c, STEP_SEGMENT, &st, err);
 }
 
+// A loop's body together with its condition.
+static emlx_status compile_merged(compiler *c, const instr *in, code **out, emlx_error *err) {
+    emlx_block *merged;
+    TRY(block_merge_loop(in->blocks[0], in->blocks[1], &merged, err));
+    emlx_status status = code_compile(merged, c->device, out, err);
+    emlx_block_release(merged);
+    return status;
+}
+
 static emlx_status compile_blocks(compiler *c, step *st, const instr *in, emlx_error *err) {
+    if (in->block_count == 0) return EMLX_OK;
     st->blocks = mem_alloc(in->block_count * sizeof *st->blocks);
     if (st->blocks == NULL) return no_memory(err);
     st->block_count = (uint32_t)in->block_count;
+    const emlx_block *body = in->kind == INSTR_WHILE ? in->blocks[1] : NULL;
+    st->merged = body != NULL && block_is_plain(body) && block_is_plain(in->blocks[0]);
     for (size_t b = 0; b < in->block_count; b++) {
-        TRY(code_compile(in->blocks[b], c->device, &st->blocks[b], err));
+        if (st->merged && in->blocks[b] == body)
+            TRY(compile_merged(c, in, &st->blocks[b], err));
+        else
+            TRY(code_compile(in->blocks[b], c->device, &st->blocks[b], err));
         c->code->kernel_count += st->blocks[b]->kernel_count;
+        c->code->calls |= st->blocks[b]->calls;
     }
+    return EMLX_OK;
+}
+
+static const step_kind control_steps[] = {
+    [INSTR_COND] = STEP_COND, [INSTR_WHILE] = STEP_WHILE, [INSTR_CALL] = STEP_CALL};
+
+static emlx_port port_of(const emlx_tensor *symbol) {
+    return (emlx_port){NULL, emlx_tensor_type(symbol), *emlx_tensor_shape(symbol)};
+}
+
+// What the host is given and what it is to give, by which it is checked.
+static emlx_status call_ports(const compiler *c, const instr *in, step *st, emlx_error *err) {
+    size_t count = in->operand_count + in->value_count;
+    st->ports = mem_alloc((count + 1) * sizeof *st->ports);
+    if (st->ports == NULL) return no_memory(err);
+    for (size_t i = 0; i < in->operand_count; i++)
+        st->ports[i] = port_of(c->symbols[in->operands[i]]);
+    for (uint32_t v = 0; v < in->value_count; v++)
+        st->ports[in->operand_count + v] = port_of(c->symbols[in->first + v]);
+    c->code->calls = true;
     return EMLX_OK;
 }
 
 // The step of a control-flow instruction, whose operands are in slots by now.
 static emlx_status add_control(compiler *c, const instr *in, emlx_error *err) {
     step *st = NULL;
-    TRY(add_step(c, in->kind == INSTR_COND ? STEP_COND : STEP_WHILE, &st, err));
+    TRY(add_step(c, control_steps[in->kind], &st, err));
     TRY(step_slots(st, in->operand_count, in->value_count, err));
+    st->call = in->call;
+    if (in->kind == INSTR_CALL) TRY(call_ports(c, in, st, err));
     for (size_t i = 0; i < in->operand_count; i++)
         TRY(slot_of(c, c->symbols[in->operands[i]], &st->inputs[i].slot, err));
     for (uint32_t v = 0; v < in->value_count; v++) {
@@ -312,6 +361,33 @@ static emlx_status plan_segments(compiler *c, emlx_error *err) {
     return EMLX_OK;
 }
 
+// Size -------------------------------------------------------------------------------------------
+
+static int64_t kernel_work(const plan_kernel *k) {
+    int64_t count = 0;
+    if (k->kind > KERNEL_REDUCE) {
+        for (uint32_t a = 0; a < k->access_count; a++) count += emlx_shape_count(&k->shapes[a]);
+        return whole_work(count);
+    }
+    count = 1 + k->step_count;
+    for (int32_t d = 0; d < k->rank && count < WORK_UNKNOWN; d++)
+        count = k->dims[d] > SMALL_WORK ? WORK_UNKNOWN : count * k->dims[d];
+    return KERNEL_WORK + count;
+}
+
+// A loop may take any time. Of branches only one is run, but which is not known.
+static int64_t code_work(const code *c) {
+    int64_t work = 0;
+    for (size_t i = 0; i < c->steps.count && work < SMALL_WORK; i++) {
+        const step *st = &c->steps.items[i];
+        if (st->kind == STEP_WHILE) return WORK_UNKNOWN;
+        for (uint32_t k = 0; st->kind == STEP_SEGMENT && k < st->planned.plan->kernel_count; k++)
+            work += kernel_work(&st->planned.plan->kernels[k]);
+        for (uint32_t b = 0; b < st->block_count; b++) work += st->blocks[b]->work;
+    }
+    return work;
+}
+
 // Liveness ---------------------------------------------------------------------------------------
 
 static void mark_uses(slot_use *uses, size_t count, bool *read_later) {
@@ -359,7 +435,8 @@ static emlx_status code_new(const emlx_block *block, code **out, emlx_error *err
     c->output_count = (uint32_t)block->outputs.count;
     c->slot_count = c->input_count;
     if (c->output_count > 0)
-        c->decides = emlx_tensor_type(block_symbol(block, block->outputs.items[0].value));
+        c->decides =
+            emlx_tensor_type(block_symbol(block, block->outputs.items[c->output_count - 1].value));
     *out = c;
     return EMLX_OK;
 }
@@ -369,6 +446,7 @@ static emlx_status compile_symbols(compiler *c, emlx_error *err) {
     TRY(reach_outputs(c, err));
     TRY(cut(c, err));
     TRY(plan_segments(c, err));
+    c->code->work = code_work(c->code);
     return mark_last_uses(c->code, err);
 }
 
@@ -420,6 +498,7 @@ static void step_clear(step *st) {
     if (st->planned.plan != NULL) planned_clear(&st->planned);
     for (uint32_t b = 0; b < st->block_count; b++) code_release(st->blocks[b]);
     mem_free(st->blocks, st->block_count * sizeof *st->blocks);
+    mem_free(st->ports, ((size_t)st->input_count + st->output_count + 1) * sizeof *st->ports);
 }
 
 void code_release(code *c) {

@@ -14,6 +14,7 @@
 #include "graph/lock.h"
 #include "memory/arena.h"
 #include "plan/run.h"
+#include "program/work.h"
 
 // One evaluation. Its address is the mark of its claims.
 struct eval_job {
@@ -24,6 +25,7 @@ struct eval_job {
     emlx_tensor **leaves;  // referenced; in the order of the walk, so that equal graphs look equal
     emlx_tensor **roots;
     uint32_t claimed_count, claimed_room, leaf_count, leaf_room, root_count;
+    bool patient; // waits where somebody else is computing what it needs
 };
 
 // Walking, all under the graph lock ------------------------------------------------------------
@@ -140,12 +142,12 @@ static walk_end claim_all(eval_job *job) {
         walk_end end = claim(job);
         if (end == WALK_DONE) end = choose_roots(job);
         if (end != WALK_DONE) unclaim(job);
-        if (end == WALK_BUSY) graph_wait();
+        if (end == WALK_BUSY && job->patient) graph_wait();
         graph_unlock();
         if (end == WALK_DONE) return end;
         drop_leaves(job);
         job->claimed_count = job->root_count = 0;
-        if (end != WALK_BUSY) return end;
+        if (end != WALK_BUSY || !job->patient) return end;
     }
 }
 
@@ -165,7 +167,7 @@ static void publish(eval_job *job, emlx_buffer **results, given_up *freed) {
     }
 }
 
-static emlx_status compute(eval_job *job, emlx_buffer **results, const atomic_bool *cancel,
+static emlx_status compute(eval_job *job, emlx_buffer **results, const emlx_cancel *cancel,
                            emlx_error *err) {
     emlx_device *device = job->roots[0]->device;
     plan_request request = {device, job->roots, job->root_count, job->leaves, job->leaf_count};
@@ -180,7 +182,7 @@ static emlx_status compute(eval_job *job, emlx_buffer **results, const atomic_bo
     return status;
 }
 
-static emlx_status finish(eval_job *job, const atomic_bool *cancel, emlx_error *err) {
+static emlx_status finish(eval_job *job, const emlx_cancel *cancel, emlx_error *err) {
     if (job->root_count == 0) return EMLX_OK;
     emlx_buffer **results = arena_array(&job->memory, job->root_count, sizeof *results);
     given_up *freed = arena_array(&job->memory, job->root_count, sizeof *freed);
@@ -209,29 +211,44 @@ static emlx_status claim_error(walk_end end, emlx_error *err) {
     return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to evaluate");
 }
 
-emlx_status eval_tensors(emlx_tensor *const *tensors, size_t count, const atomic_bool *cancel,
-                         emlx_error *err) {
-    eval_job job = {.wanted = tensors, .wanted_count = count};
+// *busy, which may be NULL: not to wait, but to say that somebody else is at it.
+static emlx_status eval_some(emlx_tensor *const *tensors, size_t count, const emlx_cancel *cancel,
+                             bool *busy, emlx_error *err) {
+    eval_job job = {.wanted = tensors, .wanted_count = count, .patient = busy == NULL};
     for (size_t i = 1; i < count; i++)
         if (tensors[i]->device != tensors[0]->device)
             return error_set(err, EMLX_INVALID, "the tensors are on different devices");
     walk_end end = claim_all(&job);
-    emlx_status status = end == WALK_DONE ? finish(&job, cancel, err) : claim_error(end, err);
+    emlx_status status = EMLX_OK;
+    if (end == WALK_BUSY)
+        *busy = true;
+    else
+        status = end == WALK_DONE ? finish(&job, cancel, err) : claim_error(end, err);
     drop_leaves(&job);
     arena_clear(&job.memory);
     return status;
 }
 
-emlx_status emlx_eval(emlx_tensor *const *tensors, size_t count, emlx_error *err) {
-    if (count == 0) return EMLX_OK;
-    TRY(eval_tensors(tensors, count, NULL, err));
+emlx_status eval_tensors(emlx_tensor *const *tensors, size_t count, const emlx_cancel *cancel,
+                         emlx_error *err) {
+    return eval_some(tensors, count, cancel, NULL, err);
+}
+
+static emlx_status eval_and_wait(emlx_tensor *const *tensors, size_t count,
+                                 const emlx_cancel *cancel, emlx_error *err) {
+    TRY(eval_tensors(tensors, count, cancel, err));
     return tensors[0]->device->ops->wait(tensors[0]->device, err);
+}
+
+emlx_status emlx_eval(emlx_tensor *const *tensors, size_t count, emlx_error *err) {
+    return count == 0 ? EMLX_OK : eval_and_wait(tensors, count, NULL, err);
 }
 
 // Queued evaluations ---------------------------------------------------------------------------
 
 typedef struct queued_eval {
     pool_job job;
+    const emlx_cancel *cancel;
     emlx_done done;
     void *context;
     size_t count;
@@ -243,23 +260,76 @@ static void free_queued(queued_eval *q) {
     mem_free(q, sizeof *q + q->count * sizeof *q->tensors);
 }
 
+// A look at a few pending nodes. One that is reached twice counts twice.
+enum { FEW_NODES = 128 };
+
+typedef struct look {
+    emlx_tensor *stack[FEW_NODES];
+    int depth, seen;
+    int64_t work;
+} look;
+
+// What computing one node takes at most, its operands being there.
+static int64_t node_work(const emlx_tensor *t) {
+    int64_t count = emlx_shape_count(&t->shape);
+    for (uint32_t i = 0; i < t->input_count; i++) count += emlx_shape_count(&t->inputs[i]->shape);
+    return t->primitive > PRIM_reduce ? whole_work(count) : count;
+}
+
+// False when it has become too much. What somebody else is computing may take any time.
+static bool look_at(look *l, emlx_tensor *t) {
+    if (node_buffer(t) != NULL) return true;
+    if (t->job != NULL || ++l->seen > FEW_NODES) return false;
+    l->work += NODE_WORK + node_work(t);
+    for (uint32_t i = 0; i < t->input_count; i++) {
+        if (l->depth == FEW_NODES) return false;
+        l->stack[l->depth++] = t->inputs[i];
+    }
+    return l->work <= SMALL_WORK;
+}
+
+// What computing the tensors takes at most, planning left aside.
+static int64_t eval_work(emlx_tensor *const *tensors, size_t count) {
+    look l = {.work = KERNEL_WORK};
+    if (count > FEW_NODES) return WORK_UNKNOWN;
+    bool few = true;
+    graph_lock();
+    for (size_t i = 0; i < count; i++) l.stack[l.depth++] = tensors[i];
+    while (l.depth > 0 && few) few = look_at(&l, l.stack[--l.depth]);
+    graph_unlock();
+    return few ? l.work : WORK_UNKNOWN;
+}
+
+emlx_status emlx_eval_brief(emlx_tensor *const *tensors, size_t count, bool *done,
+                            emlx_error *err) {
+    *done = count == 0;
+    if (*done || !tensors[0]->device->ops->immediate) return EMLX_OK;
+    if (eval_work(tensors, count) > BRIEF_WORK) return EMLX_OK;
+    bool busy = false;
+    TRY(eval_some(tensors, count, NULL, &busy, err));
+    *done = !busy;
+    return EMLX_OK;
+}
+
 // The tensors are let go before the answer, so that whoever waits for it sees them gone.
 static void run_queued(pool_job *job) {
     queued_eval *q = (queued_eval *)job;
     emlx_error err = {.code = EMLX_OK};
-    emlx_status status = emlx_eval(q->tensors, q->count, &err);
+    emlx_status status = eval_and_wait(q->tensors, q->count, q->cancel, &err);
     emlx_done done = q->done;
     void *context = q->context;
     free_queued(q);
     if (done != NULL) done(context, status, &err);
 }
 
-emlx_status emlx_eval_async(emlx_tensor *const *tensors, size_t count, emlx_done done,
-                            void *context, emlx_error *err) {
+emlx_status emlx_eval_async(emlx_tensor *const *tensors, size_t count, const emlx_work *work,
+                            emlx_done done, void *context, emlx_error *err) {
     if (count == 0) return error_set(err, EMLX_INVALID, "no tensors to evaluate");
     queued_eval *q = mem_alloc(sizeof *q + count * sizeof *q->tensors);
     if (q == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to queue an evaluation");
     q->job.run = run_queued;
+    q->job.small = eval_work(tensors, count) <= SMALL_WORK;
+    q->cancel = work == NULL ? NULL : work->cancel;
     q->done = done;
     q->context = context;
     q->count = count;
@@ -268,6 +338,6 @@ emlx_status emlx_eval_async(emlx_tensor *const *tensors, size_t count, emlx_done
         // What is being computed counts as there: chains built on it start anew.
         atomic_store_explicit(&tensors[i]->depth, 0, memory_order_relaxed);
     }
-    pool_submit(tensors[0]->device->pool, &q->job);
+    work_submit(tensors[0]->device, work, &q->job);
     return EMLX_OK;
 }

@@ -5,8 +5,8 @@
 
 #include "engine.h"
 
-// As emlx_eval, and stops early with EMLX_CANCELLED when `cancel` (may be NULL) becomes true.
-emlx_status eval_tensors(emlx_tensor *const *tensors, size_t count, const atomic_bool *cancel,
+// As emlx_eval, and stops early with EMLX_CANCELLED when `cancel` (may be NULL) is raised.
+emlx_status eval_tensors(emlx_tensor *const *tensors, size_t count, const emlx_cancel *cancel,
                          emlx_error *err);
 
 #endif

@@ -13,17 +13,20 @@ typedef struct slot_use {
     bool last;
 } slot_use;
 
-typedef enum step_kind { STEP_SEGMENT, STEP_COND, STEP_WHILE } step_kind;
+typedef enum step_kind { STEP_SEGMENT, STEP_COND, STEP_WHILE, STEP_CALL } step_kind;
 
 typedef struct code code;
 
 typedef struct step {
     step_kind kind;
     uint32_t input_count, output_count, block_count;
-    slot_use *inputs;  // SEGMENT: of the plan. COND, WHILE: what each block gets
+    uint32_t call;     // CALL: its number
+    slot_use *inputs;  // SEGMENT: of the plan. COND, WHILE: what each block gets. CALL: the host
     slot_use *outputs; // WHILE: they hold the state while it runs
     planned planned;   // SEGMENT
+    bool merged;       // WHILE: the body gives the next condition as well, after the state
     code **blocks;     // COND: the predicates, then the branches. WHILE: condition, body
+    emlx_port *ports;  // CALL: of the inputs, then of the outputs; one more than there are
 } step;
 
 // A literal's data, in its slot from the start.
@@ -36,10 +39,12 @@ typedef struct bound {
 struct code {
     uint32_t slot_count, input_count, output_count;
     slot_use *inputs, *outputs;
-    emlx_type decides; // type of the first output, for a block that is a predicate
+    emlx_type decides; // type of the last output, for a block that is a predicate
     LIST(step) steps;
     LIST(bound) bounds;
     size_t kernel_count; // blocks inside included
+    bool calls;          // it, or a block inside, calls the host
+    int64_t work;        // what a run takes at most, as program/work.h counts it
 };
 
 struct emlx_program {

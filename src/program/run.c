@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "base/cancel.h"
 #include "base/error.h"
 #include "base/types.h"
 #include "plan/run.h"
@@ -75,7 +76,7 @@ static emlx_status run_segment(program_run *run, frame *f, const step *st, emlx_
     emlx_buffer **outputs = buffers + st->input_count;
     for (uint32_t i = 0; i < st->input_count; i++)
         buffers[i] = slot_take(f, st->inputs[i].slot, st->inputs[i].last);
-    emlx_status status = plan_run(run->device, &st->planned, buffers, outputs, &run->cancel, err);
+    emlx_status status = plan_run(run->device, &st->planned, buffers, outputs, run->cancel, err);
     for (uint32_t i = 0; i < st->output_count && status == EMLX_OK; i++)
         slot_set(f, st->outputs[i], outputs[i]);
     if (buffers != few) mem_free(buffers, count * sizeof *buffers);
@@ -101,13 +102,14 @@ static emlx_status enter(program_run *run, const step *st, uint32_t b, const slo
     return EMLX_OK;
 }
 
-// Whether the block that has just ended gave something other than zero.
+// Whether the last output of the block that has just ended is other than zero.
 static emlx_status decide(program_run *run, const char *what, bool *yes, emlx_error *err) {
     const frame *f = run->top;
     emlx_type type = f->code->decides;
+    const emlx_buffer *last = f->slots[f->code->outputs[f->code->output_count - 1].slot];
     uint8_t bytes[16];
-    emlx_status status = run->device->ops->download(run->device, f->slots[f->code->outputs[0].slot],
-                                                    0, bytes, type_size(type), err);
+    emlx_status status =
+        run->device->ops->download(run->device, last, 0, bytes, type_size(type), err);
     if (status != EMLX_OK) return error_prefix(err, status, "%s", what);
     emlx_number number = type_load(type, bytes);
     if (number.kind <= EMLX_NUMBER_UNSIGNED)
@@ -159,22 +161,54 @@ static emlx_status start_while(program_run *run, frame *f, const step *st, emlx_
 }
 
 static emlx_status resume_while(program_run *run, frame *f, const step *st, emlx_error *err) {
+    bool yes = false;
     if (f->block == 1) {
         frame *body = run->top;
         for (uint32_t i = 0; i < st->output_count; i++) {
             slot_use from = body->code->outputs[i];
             set_state(f, st, i, slot_take(body, from.slot, from.last));
         }
+    }
+    if (f->block == 1 && !st->merged) {
         frame_pop(run);
         return enter(run, st, 0, st->outputs, PASS_COPIES, err);
     }
-    bool yes = false;
     TRY(decide(run, "while", &yes, err));
     if (yes) return enter(run, st, 1, st->outputs, PASS_ALL, err);
     for (uint32_t i = 0; i < st->output_count; i++)
         if (st->outputs[i].last) buffer_release(slot_take(f, st->outputs[i].slot, true));
     f->next++;
     return EMLX_OK;
+}
+
+// The operands stay where they are until the host asks for them.
+static emlx_status start_call(program_run *run, frame *f, const step *st, emlx_error *err) {
+    (void)f, (void)err;
+    run->call = st;
+    return EMLX_OK;
+}
+
+emlx_status run_operands(program_run *run, emlx_tensor **operands, emlx_error *err) {
+    const step *st = run->call;
+    uint32_t done = 0;
+    emlx_status status = EMLX_OK;
+    for (; done < st->input_count && status == EMLX_OK; done += status == EMLX_OK) {
+        const emlx_port *port = &st->ports[done];
+        emlx_buffer *buffer = slot_take(run->top, st->inputs[done].slot, st->inputs[done].last);
+        status =
+            node_from_buffer(run->device, port->type, &port->shape, buffer, &operands[done], err);
+        if (status != EMLX_OK) buffer_release(buffer);
+    }
+    while (status != EMLX_OK && done > 0) emlx_tensor_release(operands[--done]);
+    return status;
+}
+
+void run_answer(program_run *run, emlx_buffer *const *results) {
+    const step *st = run->call;
+    for (uint32_t i = 0; i < st->output_count; i++)
+        slot_set(run->top, st->outputs[i], buffer_retain(results[i]));
+    run->top->next++;
+    run->call = NULL;
 }
 
 // What each kind of step does when it is reached, and when a block that it started has ended.
@@ -186,6 +220,7 @@ static const struct {
     [STEP_SEGMENT] = {run_segment, NULL},
     [STEP_COND] = {start_cond, resume_cond},
     [STEP_WHILE] = {start_while, resume_while},
+    [STEP_CALL] = {start_call, NULL},
 };
 
 // A run ------------------------------------------------------------------------------------------
@@ -228,9 +263,9 @@ static emlx_status advance(program_run *run, emlx_error *err) {
     return step_fns[st->kind].resume(run, f->caller, st, err);
 }
 
-emlx_status run_finish(program_run *run, emlx_error *err) {
-    while (run->top != NULL) {
-        if (atomic_load_explicit(&run->cancel, memory_order_relaxed))
+emlx_status run_go(program_run *run, emlx_error *err) {
+    while (run->top != NULL && run->call == NULL) {
+        if (cancel_raised(run->cancel))
             return error_set(err, EMLX_CANCELLED, "the run was cancelled");
         TRY(advance(run, err));
     }

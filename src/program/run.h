@@ -13,14 +13,19 @@ typedef struct program_run {
     frame *top;            // the block that is running; NULL when the run is over
     emlx_buffer **results; // one reference for each output, once the run is over
     size_t result_count;
-    atomic_bool cancel; // may be set by another thread
+    const step *call;          // the call that it waits for, or NULL
+    const emlx_cancel *cancel; // may be NULL
 } program_run;
 
 // Prepares a run in a zeroed structure; `buffers` holds one for each input and is borrowed.
 emlx_status run_start(program_run *run, const emlx_program *program, emlx_buffer *const *buffers,
                       emlx_error *err);
-// Runs to the end.
-emlx_status run_finish(program_run *run, emlx_error *err);
+// Runs to the next call or to the end.
+emlx_status run_go(program_run *run, emlx_error *err);
+// The operands of the call it waits for, as tensors: references of the caller's, all or none.
+emlx_status run_operands(program_run *run, emlx_tensor **operands, emlx_error *err);
+// Gives the call's results, one buffer for each, borrowed; the run can then go on.
+void run_answer(program_run *run, emlx_buffer *const *results);
 // Gives up whatever the run still holds.
 void run_clear(program_run *run);
 

@@ -202,6 +202,91 @@ static void queued_jobs_run_before_the_end(void **state) {
     }
 }
 
+// Relief ----------------------------------------------------------------------------------------
+
+typedef struct held_job {
+    pool_job job;
+    gate *started, *release, *done; // the first two may be NULL
+} held_job;
+
+static void run_held(pool_job *job) {
+    held_job *h = (held_job *)job;
+    if (h->started != NULL) gate_arrive(h->started);
+    if (h->release != NULL) gate_wait(h->release);
+    gate_arrive(h->done);
+}
+
+// Long jobs take both workers and all relief workers but the one for small jobs.
+static void long_jobs_hold_nobody_up(void **state) {
+    (void)state;
+    enum { TAKEN = 9, LONG = 12, SHORT = 500 };
+    emlx_error err;
+    thread_pool *pool;
+    setenv("EMLX_NUM_THREADS", "2", 1);
+    assert_ok(pool_acquire(&pool, &err), err);
+    gate started, release, ended, done;
+    held_job held[LONG], quick[SHORT];
+    gate_init(&started, TAKEN);
+    gate_init(&release, 1);
+    gate_init(&ended, LONG);
+    gate_init(&done, SHORT);
+    for (int i = 0; i < LONG; i++) {
+        held[i] = (held_job){{.run = run_held}, i < TAKEN ? &started : NULL, &release, &ended};
+        pool_submit(pool, &held[i].job);
+    }
+    gate_wait(&started);
+    for (int i = 0; i < SHORT; i++) {
+        quick[i] = (held_job){{.run = run_held, .small = true}, NULL, NULL, &done};
+        pool_submit(pool, &quick[i].job);
+    }
+    gate_wait(&done);
+    assert_int_equal(ended.missing, LONG);
+    gate_arrive(&release);
+    gate_wait(&ended);
+    pool_release(pool);
+}
+
+enum { LONG_LOOP = 50000 };
+
+typedef struct loop_and_job {
+    held_job job;
+    thread_pool *pool;
+    atomic_int after; // indices begun when the job had run
+} loop_and_job;
+
+// The first index queues a job; the others say whether it has run.
+static void queue_and_look(void *context, int64_t index) {
+    loop_and_job *l = context;
+    if (index == 0) pool_submit(l->pool, &l->job.job);
+    pthread_mutex_lock(&l->job.done->lock);
+    bool ran = l->job.done->missing == 0;
+    pthread_mutex_unlock(&l->job.done->lock);
+    if (ran)
+        atomic_fetch_add(&l->after, 1);
+    else
+        usleep(100);
+}
+
+// One worker is held and the other helps with a loop: only if it leaves that can a job run.
+static void helpers_leave_loops_for_jobs(void **state) {
+    (void)state;
+    thread_pool *pool = new_pool(2);
+    gate started, release, ended, done;
+    gate_init(&started, 1);
+    gate_init(&release, 1);
+    gate_init(&ended, 1);
+    gate_init(&done, 1);
+    held_job held = {{.run = run_held}, &started, &release, &ended};
+    pool_submit(pool, &held.job);
+    gate_wait(&started);
+    loop_and_job l = {.job = {{.run = run_held}, NULL, NULL, &done}, .pool = pool};
+    pool_for(pool, LONG_LOOP, queue_and_look, &l);
+    assert_true(atomic_load(&l.after) > 0);
+    gate_arrive(&release);
+    gate_wait(&ended);
+    pool_release(pool);
+}
+
 // Ends ------------------------------------------------------------------------------------------
 
 typedef struct release_job {
@@ -297,6 +382,8 @@ int main(void) {
         cmocka_unit_test(ten_thousand_jobs_with_loops),
         cmocka_unit_test(one_thread_keeps_the_order),
         cmocka_unit_test(queued_jobs_run_before_the_end),
+        cmocka_unit_test(long_jobs_hold_nobody_up),
+        cmocka_unit_test(helpers_leave_loops_for_jobs),
         cmocka_unit_test(a_worker_may_release_the_pool),
         cmocka_unit_test(the_shared_pool_is_counted),
         cmocka_unit_test(the_shared_pool_comes_and_goes),

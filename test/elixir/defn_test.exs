@@ -38,6 +38,26 @@ defmodule EMLX.DefnTest do
     end
   end
 
+  # The condition is a member of the state.
+  defn triangle(n) do
+    {_, total} =
+      while {n, total = 0}, n do
+        {n - 1, total + n}
+      end
+
+    total
+  end
+
+  # Body and condition use literals, and the condition what the body has changed.
+  defn until_large(x) do
+    {_, y, _} =
+      while {x, y = x, limit = 100.0}, Nx.sum(y * Nx.tensor([1.0, 2.0])) < limit do
+        {x, y * 2 + Nx.tensor([0.5, 0.25]), limit - 1}
+      end
+
+    y
+  end
+
   defn nested_loops(n) do
     {_, _, total} =
       while {i = 0, n, total = 0}, i < n do
@@ -147,6 +167,11 @@ defmodule EMLX.DefnTest do
 
     test "with a single value" do
       assert_as_reference(&count/1, [tensor(5)])
+    end
+
+    test "whose condition is of or about the state" do
+      for n <- [0, 1, 10], do: assert_as_reference(&triangle/1, [tensor(n)])
+      for x <- [1.0, 30.0, 1000.0], do: assert_as_reference(&until_large/1, [tensor([x, x])])
     end
 
     test "within while" do
@@ -359,8 +384,16 @@ defmodule EMLX.DefnTest do
       assert EMLX.__partitions_options__(max_concurrency: 3) |> length() == 3
     end
 
-    test "that are unknown are ignored" do
+    test "that are unknown are refused, except for those that Nx adds" do
       assert Nx.to_number(Nx.Defn.jit_apply(&Nx.add/2, [1, 2], batch_keys: [:default])) == 3
+
+      assert_raise ArgumentError, ~r/has no option \{:divice, :cpu\}; it takes :device/, fn ->
+        Nx.Defn.jit_apply(&Nx.add/2, [1, 2], divice: :cpu)
+      end
+
+      assert_raise ArgumentError, ~r/has no option/, fn ->
+        Nx.Defn.compile(&Nx.add/2, [1, 2], divice: :cpu)
+      end
     end
 
     test "a device that is not there is refused" do
@@ -370,12 +403,34 @@ defmodule EMLX.DefnTest do
     end
   end
 
-  test "what cannot be compiled yet says so" do
-    assert_raise ArgumentError, ~r/hooks/, fn ->
-      Nx.Defn.jit_apply(&Nx.Defn.Kernel.hook(&1, fn _ -> :ok end), [Nx.tensor(1)])
+  describe "a graph cut into stages" do
+    test "gives what the whole gives" do
+      fun = fn x, y ->
+        shared = Nx.exp(Nx.add(x, y))
+        first = Nx.sum(shared)
+        Nx.multiply(Nx.dot(shared, Nx.sin(x)), Nx.add(first, y))
+      end
+
+      args = [random({4}, :f32, 7), random({4}, :f32, 8)]
+      expr = apply(Nx.Defn.debug_expr(fun), args)
+
+      for op <- [:dot, :sum] do
+        graph = split_before(expr, op)
+        assert length(graph) > 1
+
+        assert_close(
+          Nx.Defn.Graph.run(graph, args, compiler: EMLX),
+          with_reference(fn -> apply(fun, args) end)
+        )
+      end
     end
 
-    assert Nx.to_number(Nx.Defn.jit_apply(&Nx.Defn.Kernel.hook(&1, :name), [Nx.tensor(1)])) == 1
+    defp split_before(expr, op) do
+      Nx.Defn.Graph.split(expr, fn
+        %Nx.Tensor{data: %Nx.Defn.Expr{op: ^op}} -> :before
+        _node -> :none
+      end)
+    end
   end
 
   test "a serving runs with it" do

@@ -50,6 +50,75 @@ defmodule EMLX.NIF.ProgramTest do
     end
   end
 
+  # x + what the host gives for 2 * x; brief, or too long to be done within the call.
+  defp calling(shape) do
+    {[{"x", :s32, shape}],
+     [
+       {:add, [0, 0], [], :s32},
+       {:call, 7, [1], [{:s32, shape}]},
+       {:add, [0, 2], [], :s32}
+     ], [{"y", 3}]}
+  end
+
+  defp outcome(:wait, reference) do
+    receive do
+      {^reference, result} -> result
+    end
+  end
+
+  defp outcome(result, _reference), do: result
+
+  test "stops at calls and goes on with their results" do
+    for size <- [3, 100_000] do
+      program = Native.compile(cpu(), calling({size}))
+      x = s32(Enum.to_list(1..size))
+      reference = make_ref()
+      {:call, run, 7, [twice]} = outcome(NIF.program_run(program, [x], nil, reference), reference)
+      assert s32_list(twice) == Enum.map(1..size, &(2 * &1))
+
+      wrong = s32([1, 2])
+      assert {:error, :invalid, text} = NIF.program_resume(run, [wrong], nil, make_ref())
+      assert text =~ "result 0 of a call is s32 {2}"
+      assert {:error, :invalid, _} = NIF.program_resume(run, [], nil, make_ref())
+
+      # The result is a pending tensor.
+      given = apply_op(:add, [twice, x])
+      {:ok, [y]} = outcome(NIF.program_resume(run, [given], nil, reference), reference)
+      assert s32_list(y) == Enum.map(1..size, &(4 * &1))
+
+      assert {:error, :invalid, text} = NIF.program_resume(run, [given], nil, make_ref())
+      assert text =~ "does not wait"
+      assert NIF.program_drop(run) == :ok
+    end
+  end
+
+  test "of two processes that answer a call one is refused" do
+    program = Native.compile(cpu(), calling({3}))
+
+    for _ <- 1..50 do
+      {:call, run, 7, [twice]} = NIF.program_run(program, [s32([1, 2, 3])], nil, make_ref())
+
+      answer = fn -> NIF.program_resume(run, [twice], nil, make_ref()) end
+      results = Task.await_many([Task.async(answer), Task.async(answer)])
+      assert Enum.count(results, &match?({:ok, [_]}, &1)) == 1
+      assert Enum.count(results, &match?({:error, :invalid, _}, &1)) == 1
+    end
+  end
+
+  test "that nobody goes on with leave nothing behind" do
+    before = settled_bytes()
+
+    in_process(fn ->
+      program = Native.compile(cpu(), calling({100_000}))
+      reference = make_ref()
+      x = s32(Enum.to_list(1..100_000))
+      {:call, run, 7, [_]} = outcome(NIF.program_run(program, [x], nil, reference), reference)
+      send(self(), run)
+    end)
+
+    assert eventually(fn -> active_bytes() <= before end)
+  end
+
   test "runs in many processes at once" do
     program = Native.compile(cpu(), double())
 

@@ -56,6 +56,10 @@ defmodule EMLX.NIF.TermsTest do
       {[{1, :s32, {2}}], [], []},
       {[], [{:cond, [], [], []}], []},
       {[], [{:while, {}, {}, []}], []},
+      {[{nil, :s32, {2}}], [{:call, 1, [0], [{:s32, {2}}]}], [{nil, 1}]},
+      {[{nil, :s32, {2}}], [{:call, -1, [0], []}], []},
+      {[{nil, :s32, {2}}], [{:call, 1, [0], [{:s32} | 1]}], []},
+      {[], [{:call, 1, [], [{:s32, {-1}}, :f32]}], []},
       {[], [{:tensor, tensor}], [{"out", 0}]},
       {[], [{:tensor, 1}], [{"out", 0}]}
     ]
@@ -126,12 +130,16 @@ defmodule EMLX.NIF.TermsTest do
       :shm_read -> [cpu(), {:s32, {2, 2}}, shm_name(), make_ref()]
       :shm_unlink -> [shm_name()]
       :apply -> [:sort, nil, [tensor], [axis: 0], :s32]
-      :eval -> [[apply_op(:negate, [tensor])], make_ref()]
+      :eval -> [[apply_op(:negate, [tensor])], nil, make_ref()]
       :program_compile -> [cpu(), block, make_ref()]
       :program_save -> [block, path, make_ref()]
       :program_load -> [cpu(), path, make_ref()]
       :program_info -> [Native.compile(cpu(), block)]
-      :program_run -> [Native.compile(cpu(), block), [tensor], make_ref()]
+      :program_run -> [Native.compile(cpu(), block), [tensor], nil, make_ref()]
+      :program_resume -> [waiting_run(tensor), [tensor], nil, make_ref()]
+      :program_drop -> [waiting_run(tensor)]
+      :queue_new -> [cpu()]
+      :queue_sync -> [Native.queue_new(cpu()), make_ref()]
     end
   end
 
@@ -141,6 +149,13 @@ defmodule EMLX.NIF.TermsTest do
     NIF.shm_unlink(name)
     on_exit(fn -> NIF.shm_unlink(name) end)
     name
+  end
+
+  defp waiting_run(tensor) do
+    block = {[{"x", :s32, {2, 2}}], [{:call, 7, [0], [{:s32, {2, 2}}]}], [{"y", 1}]}
+    program = Native.compile(cpu(), block)
+    {:call, run, 7, [_operand]} = NIF.program_run(program, [tensor], nil, make_ref())
+    run
   end
 
   # Answers to calls that happened to be right.

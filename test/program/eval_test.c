@@ -175,7 +175,7 @@ static void queued_evaluations_answer(void **unused) {
     enum { JOBS = 1000 };
     for (int i = 0; i < JOBS; i++) {
         emlx_tensor *x = random_tensor(EMLX_F32, &s, 0, 9), *t = binary("multiply", x, x);
-        assert_ok(emlx_eval_async(&t, 1, take_answer, &a, &err), err);
+        assert_ok(emlx_eval_async(&t, 1, NULL, take_answer, &a, &err), err);
         emlx_tensor_release(x);
         emlx_tensor_release(t);
     }

@@ -23,7 +23,7 @@ static void multiply_and_exit(int delay) {
         emlx_tensor *in[2] = {t, t};
         if (emlx_apply(emlx_op_find("dot"), device, in, 2, attrs, 4, EMLX_TYPE_DEFAULT, &out,
                        &err) != EMLX_OK ||
-            emlx_eval_async(&out, 1, NULL, NULL, &err) != EMLX_OK)
+            emlx_eval_async(&out, 1, NULL, NULL, NULL, &err) != EMLX_OK)
             _exit(5);
     }
     usleep((useconds_t)delay);

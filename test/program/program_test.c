@@ -246,15 +246,13 @@ typedef struct waiting {
     int left, failed;
 } waiting;
 
-static void run_done(void *context, emlx_status status, emlx_tensor **outputs, size_t count,
-                     const emlx_error *err) {
-    (void)err;
+static void run_stopped(void *context, const emlx_stop *stop) {
     waiting *w = context;
     float loop[6] = {0};
-    bool right = status == EMLX_OK && count == 7 &&
-                 emlx_tensor_read(outputs[0], 0, loop, sizeof loop, NULL) == EMLX_OK &&
+    bool right = stop->status == EMLX_OK && stop->run == NULL && stop->count == 7 &&
+                 emlx_tensor_read(stop->tensors[0], 0, loop, sizeof loop, NULL) == EMLX_OK &&
                  loop[0] == sample_x[0][0] + 6;
-    for (size_t i = 0; i < count; i++) emlx_tensor_release(outputs[i]);
+    for (size_t i = 0; i < stop->count; i++) emlx_tensor_release(stop->tensors[i]);
     pthread_mutex_lock(&w->lock);
     w->left--;
     w->failed += !right;
@@ -270,7 +268,7 @@ static void a_hundred_runs_at_once(void **state) {
     waiting w = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 100, 0};
     for (int i = 0; i < 100; i++) {
         emlx_tensor *inputs[] = {tensor_f32(device, sample_x[0], 2, 2, 3), scalar_s32(device, 4)};
-        assert_ok(emlx_program_run_async(program, inputs, 2, run_done, &w, &err), err);
+        assert_ok(emlx_program_start(program, inputs, 2, NULL, run_stopped, &w, &err), err);
         emlx_tensor_release(inputs[0]);
         emlx_tensor_release(inputs[1]);
     }
@@ -327,10 +325,11 @@ static void a_run_can_be_cancelled(void **state) {
     emlx_program *program = sample(device);
     emlx_tensor *inputs[] = {tensor_f32(device, sample_x[0], 2, 2, 3), scalar_s32(device, 4)};
     emlx_buffer *buffers[] = {node_buffer(inputs[0]), node_buffer(inputs[1])};
-    program_run run = {0};
+    emlx_cancel cancel = {0};
+    program_run run = {.cancel = &cancel};
     assert_ok(run_start(&run, program, buffers, &err), err);
-    atomic_store(&run.cancel, true);
-    assert_error(run_finish(&run, &err), EMLX_CANCELLED, err, "cancelled");
+    emlx_cancel_raise(&cancel);
+    assert_error(run_go(&run, &err), EMLX_CANCELLED, err, "cancelled");
     run_clear(&run);
     emlx_tensor_release(inputs[0]);
     emlx_tensor_release(inputs[1]);

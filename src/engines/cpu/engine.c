@@ -174,6 +174,7 @@ static emlx_status cpu_wait(emlx_device *device, emlx_error *err) {
 
 const engine_ops cpu_engine = {
     .name = "cpu",
+    .immediate = true,
     .open = cpu_open,
     .describe = cpu_describe,
     .allocate = cpu_allocate,

@@ -115,6 +115,44 @@ defmodule EMLX.Case do
     values |> Nx.tensor(type: type, backend: Nx.BinaryBackend) |> Nx.reshape(shape)
   end
 
+  @doc "Bytes in use once what earlier tests left behind is gone."
+  def settled(last \\ nil) do
+    :erlang.garbage_collect()
+
+    case EMLX.memory_info().active_memory do
+      ^last ->
+        last
+
+      bytes ->
+        Process.sleep(100)
+        settled(bytes)
+    end
+  end
+
+  @doc "Runs a function in a process of its own and waits for its end, so that its garbage goes."
+  def in_process(fun) do
+    {pid, monitor} = spawn_monitor(fun)
+
+    receive do
+      {:DOWN, ^monitor, :process, ^pid, reason} -> reason
+    end
+  end
+
+  @doc "Whether a condition becomes true within ten seconds."
+  def eventually(fun, tries \\ 1000) do
+    cond do
+      fun.() ->
+        true
+
+      tries == 0 ->
+        false
+
+      true ->
+        Process.sleep(10)
+        eventually(fun, tries - 1)
+    end
+  end
+
   defp integer?(type), do: elem(Nx.Type.normalize!(type), 0) in [:u, :s]
 
   defp range(type) do

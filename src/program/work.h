@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// work.h - jobs done as an emlx_work says: side by side, or one after another in a queue.
+#ifndef EMLX_PROGRAM_WORK_H
+#define EMLX_PROGRAM_WORK_H
+
+#include "engine.h"
+
+// Work is counted in element operations, roughly: what nobody knows is WORK_UNKNOWN. A small job
+// takes about a millisecond at most, a brief one some microseconds.
+#define WORK_UNKNOWN ((int64_t)1 << 56)
+#define SMALL_WORK ((int64_t)1 << 20)
+#define BRIEF_WORK ((int64_t)1 << 13)
+// What starting a kernel costs, and planning a node.
+#define KERNEL_WORK 256
+#define NODE_WORK 512
+
+// Products, sorts and so on, of which only the number of operands' elements is looked at: as much
+// as the longest that these kernels can take.
+static inline int64_t whole_work(int64_t elements) {
+    return elements > SMALL_WORK ? WORK_UNKNOWN : KERNEL_WORK + elements * elements / 16;
+}
+
+// `work` may be NULL.
+void work_submit(emlx_device *device, const emlx_work *work, pool_job *job);
+
+#endif
