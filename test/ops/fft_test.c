@@ -13,12 +13,17 @@ enum { TYPES = sizeof types / sizeof *types };
 static bool is_complex(emlx_type type) { return type == EMLX_C64 || type == EMLX_C128; }
 static bool is_wide(emlx_type type) { return type == EMLX_C128 || type == EMLX_F64; }
 
+static void *make_room(int64_t count, size_t size) {
+    void *room = calloc((size_t)count, size);
+    if (room == NULL) abort();
+    return room;
+}
+
 // The transform of `there` numbers cut or padded to n.
 static void define(const long double _Complex *x, int64_t there, int64_t n, bool inverse,
                    long double _Complex *to) {
     const long double tau = 6.283185307179586476925286766559005768L;
-    long double _Complex *roots = malloc(sizeof *roots * (size_t)n);
-    assert_non_null(roots);
+    long double _Complex *roots = make_room(n, sizeof *roots);
     for (int64_t k = 0; k < n; k++) {
         long double angle = (inverse ? tau : -tau) * (long double)k / (long double)n;
         roots[k] = cosl(angle) + sinl(angle) * (long double _Complex)I;
@@ -89,10 +94,9 @@ static void transform(const fft_case *c) {
     assert_int_equal(type, real ? (wide ? EMLX_F64 : EMLX_F32) : wide ? EMLX_C128 : EMLX_C64);
     assert_int_equal(result, strcmp(c->op, "rfft") == 0 ? c->length / 2 + 1 : c->length);
     double *in = values_of(t), *values = values_of(out);
-    size_t room = (size_t)(there + c->length + 2);
-    long double _Complex *x = malloc(sizeof *x * room), *expected = malloc(sizeof *x * room);
-    long double _Complex *found = malloc(sizeof *x * room);
-    assert_true(x != NULL && expected != NULL && found != NULL);
+    int64_t room = there + c->length + 2;
+    long double _Complex *x = make_room(room, sizeof *x), *expected = make_room(room, sizeof *x);
+    long double _Complex *found = make_room(room, sizeof *x);
     for (int64_t i = 0; i < emlx_shape_count(&c->shape) / there; i++) {
         int64_t first, step;
         find_line(&c->shape, c->axis, i, &first, &step);
@@ -148,8 +152,7 @@ static void long_lines(void **unused) {
     for (int i = 0; i < 4; i++) {
         int64_t n = lengths[i];
         emlx_shape shape = {1, {n}};
-        double *x = malloc(sizeof *x * (size_t)n);
-        assert_non_null(x);
+        double *x = make_room(n, sizeof *x);
         for (int64_t k = 0; k < n; k++) {
             double turn = 6.283185307179586 / (double)n;
             x[k] = cos(turn * (double)(k * 7 % n)) + 3 * sin(turn * (double)(k * 1000 % n));

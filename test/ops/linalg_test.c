@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "memory/memory.h"
+#include "plan/cache.h"
 #include "tensors.h"
 
 static const emlx_type types[] = {EMLX_F64, EMLX_F32, EMLX_S32, EMLX_U8};
@@ -31,6 +33,12 @@ static const batch rectangles[] = {{{2, {1, 4}}, 1, 1, 4},       {{2, {4, 1}}, 1
                                    {{2, {80, 60}}, 1, 80, 60},   {{2, {50, 90}}, 1, 50, 90},
                                    {{2, {1, 1}}, 1, 1, 1},       {{3, {2, 70, 70}}, 2, 70, 70}};
 enum { RECTANGLES = sizeof rectangles / sizeof *rectangles };
+
+static void *make_room(int64_t count, size_t size) {
+    void *room = calloc((size_t)count, size);
+    if (room == NULL) abort();
+    return room;
+}
 
 static emlx_tensor *random_batch(emlx_type type, const batch *b) {
     return random_tensor(type, &b->shape, type == EMLX_U8 ? 0 : -9, 9);
@@ -80,8 +88,7 @@ static void multiply(const double *a, const double *b, double *c, int m, int k, 
 
 static void assert_product(const double *a, const double *b, const double *expected, int m, int k,
                            int n, double within) {
-    double *c = malloc(sizeof *c * (size_t)m * (size_t)n);
-    assert_non_null(c);
+    double *c = make_room(m * n, sizeof(double));
     multiply(a, b, c, m, k, n);
     for (int i = 0; i < m * n; i++) assert_near(c[i], expected[i], within);
     free(c);
@@ -115,9 +122,8 @@ static void assert_turned(const double *x, int n, int step) {
 // M M' + I, in which only the wanted triangle is right.
 static double *definite(const batch *b, bool lower) {
     int n = b->rows, area = n * n;
-    double *a = malloc(sizeof *a * (size_t)(b->count * area));
-    double *m = malloc(sizeof *m * (size_t)area);
-    assert_true(a != NULL && m != NULL);
+    double *a = make_room(b->count * area, sizeof(double));
+    double *m = make_room(area, sizeof(double));
     for (int64_t e = 0; e < b->count; e++) {
         for (int i = 0; i < area; i++) m[i] = (int)draw(5) - 2;
         for (int i = 0; i < n; i++)
@@ -142,7 +148,7 @@ static void mirror(double *a, int n, bool from_lower) {
 
 static void cholesky_of(const batch *b, emlx_type type) {
     int n = b->rows;
-    double *a = definite(b, true), *lt = malloc(sizeof *lt * (size_t)(n * n));
+    double *a = definite(b, true), *lt = make_room(n * n, sizeof(double));
     emlx_tensor *t = tensor_of(type, &b->shape, a);
     emlx_tensor *l = apply_to("cholesky", &t, 1, NULL, 0, EMLX_TYPE_DEFAULT);
     double *values = values_of(l);
@@ -211,8 +217,7 @@ static void lu_of(const batch *b, emlx_type type) {
     apply_all("lu", t, NULL, out);
     assert_int_equal(emlx_tensor_type(out[0]), type);
     double *a = values_of(t), *p = values_of(out[0]), *l = values_of(out[1]);
-    double *u = values_of(out[2]), *lu = malloc(sizeof *lu * (size_t)area);
-    assert_non_null(lu);
+    double *u = values_of(out[2]), *lu = make_room(area, sizeof(double));
     for (int i = 0; i < 3; i++) assert_shape(out[i], b, 2, n, n);
     for (int64_t e = 0; e < b->count; e++) {
         multiply(l + e * area, u + e * area, lu, n, n, n);
@@ -238,8 +243,7 @@ static void lu_factors(void **unused) {
 
 static void eigh_of(const batch *b, emlx_type type) {
     int n = b->rows, area = n * n;
-    double *a = definite(b, false), *scaled = malloc(sizeof *scaled * (size_t)area);
-    assert_non_null(scaled);
+    double *a = definite(b, false), *scaled = make_room(area, sizeof(double));
     for (int64_t i = 0; i < b->count * area; i += n + 1) a[i] -= draw(20); // some negative values
     emlx_tensor *t = tensor_of(type, &b->shape, a), *out[EMLX_MAX_RESULTS];
     apply_all("eigh", t, NULL, out);
@@ -274,8 +278,7 @@ static void svd_of(const batch *b, emlx_type type, bool full) {
     emlx_tensor *t = random_batch(type, b), *out[EMLX_MAX_RESULTS];
     apply_all("svd", t, &attr, out);
     double *a = values_of(t), *u = values_of(out[0]), *s = values_of(out[1]);
-    double *vt = values_of(out[2]), *us = malloc(sizeof *us * (size_t)(m * k));
-    assert_non_null(us);
+    double *vt = values_of(out[2]), *us = make_room(m * k, sizeof(double));
     assert_shape(out[0], b, 2, m, uc);
     assert_shape(out[1], b, 1, 0, k);
     assert_shape(out[2], b, 2, vr, n);
@@ -317,9 +320,8 @@ typedef struct triangular_case {
 // op(a), and garbage where nobody is to look.
 static double *triangles(const triangular_case *c, double **op) {
     int n = c->batch->rows, area = n * n;
-    double *a = malloc(sizeof *a * (size_t)(c->batch->count * area));
-    *op = malloc(sizeof *a * (size_t)(c->batch->count * area));
-    assert_true(a != NULL && *op != NULL);
+    double *a = make_room(c->batch->count * area, sizeof(double));
+    *op = make_room(c->batch->count * area, sizeof(double));
     for (int64_t e = 0; e < c->batch->count; e++)
         for (int i = 0; i < n; i++)
             for (int j = 0; j < n; j++) {
@@ -474,9 +476,9 @@ static void complex_factors_of(emlx_type type, int n) {
     emlx_shape shape = {2, {n, n}};
     int area = n * n;
     double within = (type == EMLX_C128 ? 1e-12 : 1e-4) * n;
-    complex_number *m = malloc(sizeof *m * (size_t)area), *h = malloc(sizeof *h * (size_t)area);
-    complex_number *w = malloc(sizeof *w * (size_t)area);
-    assert_true(m != NULL && h != NULL && w != NULL);
+    complex_number *m = make_room(area, sizeof(complex_number)),
+                   *h = make_room(area, sizeof(complex_number));
+    complex_number *w = make_room(area, sizeof(complex_number));
     emlx_tensor *t = random_tensor(type, &shape, -2, 2), *out[EMLX_MAX_RESULTS];
     complex_number *a = numbers_of(t);
     apply_all("qr", t, NULL, out);
@@ -679,6 +681,33 @@ static void wrong_calls(void **unused) {
     }
 }
 
+// Every allocation fails in turn.
+static void out_of_memory_anywhere(void **unused) {
+    (void)unused;
+    static const char *const names[] = {"qr", "lu", "eigh", "svd", "determinant", "fft", "irfft"};
+    emlx_tensor *t = random_tensor(EMLX_F32, &(emlx_shape){3, {3, 37, 37}}, -9, 9);
+    for (size_t c = 0; c < sizeof names / sizeof *names; c++) {
+        emlx_status status = EMLX_OUT_OF_MEMORY;
+        for (size_t n = 1; status != EMLX_OK; n++) {
+            emlx_tensor *out[EMLX_MAX_RESULTS] = {NULL};
+            emlx_error err;
+            assert_true(n < 2000);
+            plan_cache_clear(NULL);
+            size_t held = mem_held();
+            mem_fail_from(n);
+            status = emlx_apply(emlx_op_find(names[c]), NULL, &t, 1, NULL, 0, EMLX_TYPE_DEFAULT,
+                                out, &err);
+            if (status == EMLX_OK) status = emlx_eval(out, 1, &err);
+            mem_fail_from(0);
+            assert_true(status == EMLX_OK || status == EMLX_OUT_OF_MEMORY);
+            for (int i = 0; i < EMLX_MAX_RESULTS; i++) emlx_tensor_release(out[i]);
+            plan_cache_clear(NULL);
+            assert_int_equal(mem_held(), held);
+        }
+    }
+    emlx_tensor_release(t);
+}
+
 // Several results -------------------------------------------------------------------------------
 
 static void types_of_results(void **unused) {
@@ -750,7 +779,7 @@ int main(void) {
         cmocka_unit_test(conventions),       cmocka_unit_test(singular_matrices),
         cmocka_unit_test(wrong_calls),       cmocka_unit_test(types_of_results),
         cmocka_unit_test(in_programs),       cmocka_unit_test(complex_factors),
-        cmocka_unit_test(complex_equations),
+        cmocka_unit_test(complex_equations), cmocka_unit_test(out_of_memory_anywhere),
     };
     draw_seed(11);
     return RUN_ON_CPU("ops/linalg", tests);

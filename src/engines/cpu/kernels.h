@@ -64,12 +64,13 @@ typedef struct conv_fns {
 enum { SCALAR_PAIRS = SCALAR_multiply - SCALAR_add + 1 };
 
 // One pass of a Fourier transform, forward, of lines side by side: with the elements in front
-// numbered [k][p][q], k < radix, p < rest, q < stride, element [p][j][q] behind is the sum over k of
-// [k][p][q] times exp(-2 pi i (j k / radix + p j / (radix rest))).
+// numbered [k][p][q], k < radix, p < rest, q < stride, element [p][j][q] behind is the sum over k
+// of [k][p][q] times exp(-2 pi i (j k / radix + p j / (radix rest))).
 typedef struct fft_pass {
     int64_t radix; // 2, 4, or odd and at most FFT_LARGEST
     int64_t rest, stride;
-    const double *turns; // [p][j - 1], j from 1: exp(-2 pi i p j / (radix rest)), real and imaginary
+    const double
+        *turns; // [p][j - 1], j from 1: exp(-2 pi i p j / (radix rest)), real and imaginary
     const double *roots; // of odd radix: exp(-2 pi i j / radix)
 } fft_pass;
 enum { FFT_LARGEST = 31 };

@@ -31,8 +31,8 @@ static emlx_status no_convergence(const char *what, emlx_error *err) {
 
 #define COMPLEX 0
 #define CONJ(x) (x)
-#define REAL(x) (x)
-#define SIZE(x) fabs(x)
+#define REAL(x) ((double)(x))
+#define SIZE(x) fabs((double)(x))
 #define BLAS_NUMBER(x) (x)
 
 #define T float
@@ -57,8 +57,8 @@ static emlx_status no_convergence(const char *what, emlx_error *err) {
 #undef SIZE
 #undef BLAS_NUMBER
 #define COMPLEX 1
-#define REAL(x) creal(x)
-#define SIZE(x) cabs(x)
+#define REAL(x) creal((double _Complex)(x))
+#define SIZE(x) cabs((double _Complex)(x))
 #define BLAS_NUMBER(x) (&(x))
 
 #define T float _Complex
