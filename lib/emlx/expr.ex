@@ -83,7 +83,12 @@ defmodule EMLX.Expr do
   def trace(fun, types, options) do
     params = Enum.map(types, &Nx.template({}, &1))
     expr = Nx.Defn.debug_expr_apply(fun, params)
-    {block, _indices} = flatten(expr, [keep: Enum.map(params, &spec/1)] ++ options)
+    {block, _indices, calls} = flatten(expr, [keep: Enum.map(params, &spec/1)] ++ options)
+
+    if calls != %{},
+      do:
+        raise(ArgumentError, "a function given to a reduction cannot have hooks or runtime calls")
+
     block
   end
 
