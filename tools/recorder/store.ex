@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+defmodule Recorder.Store do
+  @moduledoc """
+  The cases recorded so far, each once, and the state of the recording.
+
+  A case is a map with `:op`, `:attrs` (name to JSON value), `:type`, `:inputs` and `:outputs`
+  (lists of `{type, shape, bytes}` as they are stored), `:class`, `:origin` and, if there is one, a
+  `:decided` reason or the error that it `:fails` with.
+  """
+
+  @table __MODULE__
+
+  def start do
+    :ets.new(@table, [:named_table, :public, :set, write_concurrency: true])
+    :ok
+  end
+
+  @doc "Runs a function whose operations are recorded under an origin, with a limit on sizes."
+  def recording(origin, options, fun) do
+    :persistent_term.put(@table, {origin, Keyword.fetch!(options, :most_elements)})
+    fun.()
+  after
+    :persistent_term.put(@table, nil)
+  end
+
+  @doc "The origin and the most elements of a tensor, or nil when nothing is to be recorded."
+  def state do
+    if Process.get(@table) == :paused, do: nil, else: :persistent_term.get(@table, nil)
+  end
+
+  @doc "Runs a function whose operations are not recorded."
+  def paused(fun) do
+    before = Process.put(@table, :paused)
+
+    try do
+      fun.()
+    after
+      if before, do: Process.put(@table, before), else: Process.delete(@table)
+    end
+  end
+
+  def key(op, attrs, inputs, type),
+    do: :erlang.md5(:erlang.term_to_binary({op, attrs, inputs, type}, [:deterministic]))
+
+  def member?(key), do: :ets.member(@table, {:case, key})
+
+  def put(key, %{} = recorded), do: :ets.insert_new(@table, {{:case, key}, recorded})
+
+  @doc "Counts something worth a line at the end."
+  def note(what), do: :ets.update_counter(@table, {:note, what}, 1, {{:note, what}, 0})
+
+  def notes, do: @table |> :ets.match({{:note, :"$1"}, :"$2"}) |> Enum.sort()
+
+  @doc "The cases of each op, in an order that depends on the cases only."
+  def by_op do
+    @table
+    |> :ets.match({{:case, :"$1"}, :"$2"})
+    |> Enum.map(fn [key, recorded] -> {order(recorded), key, recorded} end)
+    |> Enum.sort_by(fn {order, key, _recorded} -> {order, key} end)
+    |> Enum.map(fn {_order, _key, recorded} -> recorded end)
+    |> Enum.group_by(& &1.op)
+    |> Enum.sort()
+  end
+
+  # Similar cases lie together, which compresses better.
+  defp order(recorded) do
+    signatures = for {type, shape, _bytes} <- recorded.inputs, do: {type, shape}
+    {recorded.origin, recorded.type, signatures, recorded.attrs}
+  end
+end
