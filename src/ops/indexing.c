@@ -211,6 +211,17 @@ emlx_status lower_take(const op_call *call, const op_result *result, emlx_tensor
     return make_done(&m, make_cast(&m, t, result->type), out);
 }
 
+// Sums are rounded once: operands of more digits than the result has are added in double.
+static emlx_type scatter_type(const op_call *call, emlx_type type) {
+    // Narrower than a byte, a sum would keep bits that the type has not got.
+    if (emlx_type_bits(type) < 8) return EMLX_S8;
+    if (call->op->code != SCATTER_ADD || !type_is_float(type)) return type;
+    unsigned digits = type_table[type].digits;
+    bool lossy = type_table[operand_type(call, 0)].digits > digits ||
+                 type_table[operand_type(call, 2)].digits > digits;
+    return lossy ? EMLX_F64 : type;
+}
+
 emlx_status lower_scatter(const op_call *call, const op_result *result, emlx_tensor **out,
                           emlx_error *err) {
     TRY(check_known(call, indexed_axes(call), err));
@@ -219,17 +230,19 @@ emlx_status lower_scatter(const op_call *call, const op_result *result, emlx_ten
     for (size_t i = 0; i < axes->count; i++) params.axes[i] = (int32_t)axes->ints[i];
     maker m;
     make_start(&m, call, &result->shape, err);
-    emlx_tensor *inputs[3] = {make_cast(&m, call->in[0], result->type),
+    emlx_type type = scatter_type(call, result->type);
+    emlx_tensor *inputs[3] = {make_cast(&m, call->in[0], type),
                               make_cast(&m, call->in[1], EMLX_S64),
-                              make_cast(&m, call->in[2], result->type)};
+                              make_cast(&m, call->in[2], type)};
     node_spec spec = {.primitive = PRIM_scatter,
-                      .type = result->type,
+                      .type = type,
                       .shape = result->shape,
                       .params = &params,
                       .params_size = sizeof params,
                       .inputs = inputs,
                       .input_count = 3};
-    return make_done(&m, m.status == EMLX_OK ? make_node(&m, &spec) : NULL, out);
+    emlx_tensor *t = m.status == EMLX_OK ? make_node(&m, &spec) : NULL;
+    return make_done(&m, make_cast(&m, t, result->type), out);
 }
 
 // The code says whether positions are wanted instead of values.

@@ -207,6 +207,8 @@ emlx_status lower_dot(const op_call *call, const op_result *result, emlx_tensor 
     if (type_is_integer(type) &&
         (type_is_float(operand_type(call, 0)) || type_is_float(operand_type(call, 1))))
         type = EMLX_F64;
+    // Engines have no products of types narrower than a byte; theirs wrap to the same bits.
+    if (emlx_type_bits(type) < 8) type = EMLX_S8;
     maker m;
     make_start(&m, call, &result->shape, err);
     emlx_tensor *sides[2] = {make_cast(&m, call->in[0], type), make_cast(&m, call->in[1], type)};

@@ -136,9 +136,11 @@ defmodule Recorder.Expected do
     as_reference(reference)
   end
 
-  # NaN is NaN whatever its bits are.
+  # NaN is NaN whatever its bits are. Bits are compared, as 0.0 and -0.0 are one to Elixir.
   defp same_numbers?(type, bits, %T{data: %B{state: other}}),
-    do: Numbers.decode(type, bits) === Numbers.decode(type, other)
+    do:
+      Numbers.encode(type, Numbers.decode(type, bits)) ==
+        Numbers.encode(type, Numbers.decode(type, other))
 
   defp special?(tensor) do
     Numbers.float?(tensor.type) and Enum.any?(values(tensor), &(is_atom(&1) or &1 == 0))

@@ -124,11 +124,12 @@ defmodule Recorder.IEEE do
     if x < 0, do: -root, else: root
   end
 
+  defp finite(:erf_inv, x) when x == 0, do: x
   defp finite(:erf_inv, x) when abs(x) > 1, do: :nan
   defp finite(:erf_inv, x) when abs(x) == 1, do: toward(x)
   defp finite(:erf_inv, x), do: reference(:erf_inv, [x])
-  defp finite(:abs, x), do: if(negative?(x), do: -x, else: x)
-  defp finite(:negate, x), do: -x
+  defp finite(:abs, x), do: if(negative?(x), do: minus(x), else: x)
+  defp finite(:negate, x), do: minus(x)
   defp finite(:sign, x) when x == 0, do: x
   defp finite(:sign, x), do: if(x < 0, do: -1.0, else: 1.0)
   defp finite(:as_type, x), do: x
@@ -176,7 +177,7 @@ defmodule Recorder.IEEE do
     cond do
       is_atom(x) and is_atom(y) -> :nan
       is_atom(x) -> infinity(negative?)
-      is_atom(y) -> if negative?, do: -0.0, else: 0.0
+      is_atom(y) -> if negative?, do: minus(0.0), else: 0.0
       y == 0 and x == 0 -> :nan
       y == 0 -> infinity(negative?)
       true -> overflow(fn -> x / y end, infinity(negative?))
@@ -191,7 +192,7 @@ defmodule Recorder.IEEE do
 
   # Infinities as finite numbers in the same direction.
   defp bounded(x, _other) when is_atom(x), do: if(negative?(x), do: -1.0, else: 1.0)
-  defp bounded(x, other) when is_atom(other), do: if(negative?(x), do: -0.0, else: 0.0)
+  defp bounded(x, other) when is_atom(other), do: if(negative?(x), do: minus(0.0), else: 0.0)
   defp bounded(x, _other), do: x
 
   defp extreme(_op, x, y) when x == :nan or y == :nan, do: :nan
@@ -222,7 +223,7 @@ defmodule Recorder.IEEE do
 
     if is_atom(x) == y > 0,
       do: infinity(negative?),
-      else: if(negative?, do: -0.0, else: 0.0)
+      else: if(negative?, do: minus(0.0), else: 0.0)
   end
 
   defp pow(x, y) do
@@ -243,6 +244,8 @@ defmodule Recorder.IEEE do
 
   defp infinity(true), do: :neg_infinity
   defp infinity(false), do: :infinity
+  # Zero has a sign, which neither `-x` nor a literal is sure to keep.
+  defp minus(x), do: x * -1.0
   defp toward(x), do: infinity(negative?(x))
 
   defp overflow(fun, otherwise) do

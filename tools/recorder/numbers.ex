@@ -64,7 +64,8 @@ defmodule Recorder.Numbers do
     end
   end
 
-  defp signed(value, true), do: -value
+  # Subtracting from zero would lose the sign of zero.
+  defp signed(value, true), do: value * -1.0
   defp signed(value, false), do: value
 
   # integer * 2 ** power, in two steps as the power alone may not be a float.

@@ -122,7 +122,8 @@ defmodule Recorder.Tensors do
     Enum.uniq([low, high, 0, 1, max(low, -1), high - 1, low + 1])
   end
 
-  defp specials({:f8_e4m3fn, 8}), do: [:nan, 0.0, -0.0, 1.0, -1.0, 448.0, -448.0, 0.015625, 2.5]
+  defp specials({:f8_e4m3fn, 8}),
+    do: [:nan, 0.0, zero(-1.0), 1.0, -1.0, 448.0, -448.0, 0.015625, 2.5]
 
   defp specials(type) do
     largest = %{
@@ -136,9 +137,12 @@ defmodule Recorder.Tensors do
     size = elem(type, 1)
     top = if type == {:bf, 16}, do: 3.3895313892515355e38, else: largest[size]
 
-    [:nan, :infinity, :neg_infinity, 0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.5, -1.5, top, -top] ++
+    [:nan, :infinity, :neg_infinity, 0.0, zero(-1.0), 1.0, -1.0, 0.5, -0.5, 2.5, -1.5, top, -top] ++
       Enum.map([smallest[size], -smallest[size]], fn x ->
         hd(Numbers.decode(type, Numbers.encode(type, [x])))
       end)
   end
+
+  # As literals, the two zeros may become one.
+  defp zero(sign), do: 0.0 * sign
 end
