@@ -204,7 +204,7 @@ $(BUILD)/test/%_test: $(OBJ)/test/%_test.o $(HELPERS) $(LIB_STATIC)
 TEST_PROGRAMS := $(TEST_BINARIES) $(TEST_SCRIPTS)
 
 # Tests of the command line find it in EMLX_CLI.
-tests: $(TEST_BINARIES) $(if $(findstring test/cli/,$(TEST_PROGRAMS)),$(CLI))
+tests: $(TEST_BINARIES) $(if $(findstring test/c,$(TEST_PROGRAMS)),$(CLI))
 
 test-c: tests
 	@EMLX_CLI=$(abspath $(CLI)) scripts/test-c $(BUILD)/tally $(TEST_PROGRAMS)

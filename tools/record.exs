@@ -10,15 +10,32 @@
 {options, []} = OptionParser.parse!(System.argv(), strict: [out: :string, nx: :string])
 directory = Keyword.get(options, :out, "test/conformance")
 
-Recorder.Store.start()
-Nx.global_default_backend(Recorder.Backend)
-Nx.Defn.global_default_options(compiler: Nx.Defn.Evaluator)
+alias Recorder.{Archive, Generator, Programs, Store, Suites}
 
-Recorder.Store.recording("generator", [most_elements: 5000], &Recorder.Generator.run/0)
+Store.start()
+Suites.start()
+Store.recording("generator", [most_elements: 5000], &Generator.run/0)
+IO.puts("ops")
+Store.recording("generator", [most_elements: 5000], &Programs.run/0)
+IO.puts("programs")
+Suites.doctests()
+IO.puts("doctests")
+if options[:nx], do: Suites.tests(options[:nx])
 
-by_op = Recorder.Store.by_op()
-files = for {op, cases} <- by_op, do: {Atom.to_string(op), Recorder.Archive.encode(cases)}
-Recorder.Archive.write(directory, files)
+ops = Store.by_op()
+programs = Store.programs()
 
-for [what, count] <- Recorder.Store.notes(), do: IO.puts("#{count} #{what}")
-IO.puts("#{by_op |> Enum.map(fn {_op, cases} -> length(cases) end) |> Enum.sum()} cases")
+files =
+  for({op, cases} <- ops, do: {Atom.to_string(op), Archive.encode(cases)}) ++
+    for {name, metadata, entries, runs} <- programs,
+        do: {name, Archive.encode(runs, metadata, entries)}
+
+Archive.write(directory, files)
+
+for [what, count] <- Store.notes(), do: IO.puts("#{count} #{what}")
+cases = for {_op, cases} <- ops, do: length(cases)
+runs = for {_name, _metadata, _entries, runs} <- programs, do: length(runs)
+
+IO.puts(
+  "#{Enum.sum(cases)} cases of #{length(ops)} ops, #{Enum.sum(runs)} runs of #{length(programs)} programs"
+)

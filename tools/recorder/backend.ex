@@ -9,7 +9,7 @@ defmodule Recorder.Backend do
   defstruct [:state]
 
   alias Nx.Tensor, as: T
-  alias Recorder.Case
+  alias Recorder.{Case, Store}
 
   @impl true
   def init(_options), do: []
@@ -18,8 +18,10 @@ defmodule Recorder.Backend do
   def block(struct, out, arguments, default) do
     tensors = Enum.filter(arguments, &is_struct(&1, T))
 
-    result =
-      attempt(fn -> apply(default, [struct | arguments]) end)
+    default = fn -> apply(default, [struct | arguments]) end
+    # What a native block replaces is its own business.
+    native? = EMLX.Call.block(struct) != nil
+    result = attempt(fn -> if native?, do: Store.paused(default), else: default.() end)
 
     Case.record_block(struct, out, Enum.map(tensors, &plain/1), plain_result(result))
     finish(result)

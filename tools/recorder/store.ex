@@ -28,6 +28,9 @@ defmodule Recorder.Store do
     if Process.get(@table) == :paused, do: nil, else: :persistent_term.get(@table, nil)
   end
 
+  @doc "As `state/0`, also while paused."
+  def state!, do: :persistent_term.get(@table)
+
   @doc "Runs a function whose operations are not recorded."
   def paused(fun) do
     before = Process.put(@table, :paused)
@@ -45,6 +48,28 @@ defmodule Recorder.Store do
   def member?(key), do: :ets.member(@table, {:case, key})
 
   def put(key, %{} = recorded), do: :ets.insert_new(@table, {{:case, key}, recorded})
+
+  @doc """
+  Adds a run to a program, or the program with it. Arguments as of `Recorder.Archive.encode/3`.
+  No new program is added beyond a number of them.
+  """
+  def put_program(name, metadata, entries, recorded, most) do
+    known? = :ets.member(@table, {:program, name})
+
+    if known? or length(programs()) < most do
+      :ets.insert_new(@table, {{:program, name}, {metadata, entries}})
+      key = :erlang.md5(:erlang.term_to_binary(recorded.inputs))
+      :ets.insert_new(@table, {{:run, name, key}, recorded})
+    end
+  end
+
+  @doc "The programs: name, metadata, arrays and runs."
+  def programs do
+    for [name, {metadata, entries}] <- Enum.sort(:ets.match(@table, {{:program, :"$1"}, :"$2"})) do
+      runs = :ets.match(@table, {{:run, name, :"$1"}, :"$2"})
+      {name, metadata, entries, for([_key, run] <- Enum.sort(runs), do: run)}
+    end
+  end
 
   @doc "Counts something worth a line at the end."
   def note(what), do: :ets.update_counter(@table, {:note, what}, 1, {{:note, what}, 0})
