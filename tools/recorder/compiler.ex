@@ -57,7 +57,7 @@ defmodule Recorder.Compiler do
     rescue
       error in [ArgumentError, EMLX.Error] ->
         if own[:program],
-          do: Store.note("program #{own[:program]} left out: #{first_line(error)}")
+          do: Store.note("programs left out: #{first_line(error)}")
     after
       File.rm(path)
     end

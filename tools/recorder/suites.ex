@@ -36,7 +36,9 @@ defmodule Recorder.Suites do
   end
 
   def tests(checkout) do
-    for file <- ~w(helpers nx_case), do: require_file(checkout, "support/#{file}.ex")
+    for file <- ~w(helpers nx_case container backends),
+        do: require_file(checkout, "support/#{file}.ex")
+
     for file <- @files, do: require_file(checkout, file <> ".exs")
     Store.recording("nx test", [most_elements: 300], &ExUnit.run/0)
   end
@@ -44,5 +46,7 @@ defmodule Recorder.Suites do
   defp require_file(checkout, name) do
     path = Path.join([checkout, "test", name])
     if File.exists?(path), do: Code.require_file(path), else: Store.note("no file #{name}")
+  rescue
+    error in CompileError -> Store.note("#{name} left out: #{Exception.message(error)}")
   end
 end
