@@ -80,9 +80,11 @@ static void put_file(size_t written, uint32_t sum) {
     fclose(file);
 }
 
-// Two arrays: "x" f32 {1, 2} and "y" f32 {2, 4}. `cases` is the list, with its quotes escaped.
+// "x" and "y", f32 {2} each.
+static float data[] = {1, 2, 2, 4};
+
+// `cases` is the list, with its quotes escaped.
 static void make_file(const char *cases) {
-    static const float data[] = {1, 2, 2, 4};
     int length = snprintf((char *)bytes + 8, sizeof bytes - 8 - sizeof data,
                           "{\"__metadata__\":{\"conformance\":\"{\\\"version\\\":1,"
                           "\\\"cases\\\":[%s]}\"},"
@@ -96,9 +98,10 @@ static void make_file(const char *cases) {
 }
 
 #define Q "\\\""
-#define CASE(op, inputs, outputs)                                                                  \
-    "{" Q "op" Q ":" Q op Q "," Q "type" Q ":" Q "f32" Q "," Q "class" Q ":" Q "exact" Q "," Q     \
-    "inputs" Q ":[" inputs "]," Q "outputs" Q ":[" outputs "]}"
+#define CLASS(op, class, inputs, outputs)                                                          \
+    "{" Q "op" Q ":" Q op Q "," Q "type" Q ":" Q "f32" Q "," Q "class" Q ":" Q class Q             \
+        "," Q "inputs" Q ":[" inputs "]," Q "outputs" Q ":[" outputs "]}"
+#define CASE(op, inputs, outputs) CLASS(op, "exact", inputs, outputs)
 #define X "[" Q "x" Q "," Q "f32" Q "]"
 #define Y "[" Q "y" Q "," Q "f32" Q "]"
 
@@ -135,6 +138,30 @@ static void errors_and_shapes_are_compared(void **state) {
     assert_prints("  failed: dot: ");
     assert_prints("  output 0 is f32[], expected f32[2]\n");
     assert_prints("\n0 passed, 2 failed\n");
+}
+
+// One element may be off by a last place, two of two may not, and none by two places.
+static void last_places_are_counted(void **state) {
+    (void)state;
+    data[2] = 0x1.000002p+1f;
+    make_file(CLASS("add", "elementwise", X "," X, Y));
+    conformance(0, "");
+    assert_prints("last places of f32: 1 of 2 elements differ\n1 passed, 0 failed\n");
+    data[3] = 0x1.000002p+2f;
+    make_file(CLASS("add", "elementwise", X "," X, Y));
+    conformance(1, "");
+    assert_prints("2 of 2 elements differ, one of 10,000 expected at most\n0 passed, 1 failed\n");
+    data[2] = 0x1.000004p+1f;
+    data[3] = 4;
+    make_file(CLASS("add", "elementwise", X "," X, Y));
+    conformance(1, "");
+    assert_prints("element 0 is 2.0\n");
+    make_file(CLASS("add", "dot", X "," X, Y));
+    conformance(0, "");
+    data[2] = 2.0001f;
+    make_file(CLASS("add", "dot", X "," X, Y));
+    conformance(1, "");
+    data[2] = 2;
 }
 
 static void bad_files_give_one_line(void **state) {
@@ -186,6 +213,7 @@ int main(void) {
         cmocka_unit_test(right_cases_pass),
         cmocka_unit_test(wrong_results_are_shown),
         cmocka_unit_test(errors_and_shapes_are_compared),
+        cmocka_unit_test(last_places_are_counted),
         cmocka_unit_test(bad_files_give_one_line),
         cmocka_unit_test(flipped_bits_behind_the_sum),
     };
