@@ -45,8 +45,18 @@ defmodule Recorder.Suites do
 
   defp require_file(checkout, name) do
     path = Path.join([checkout, "test", name])
-    if File.exists?(path), do: Code.require_file(path), else: Store.note("no file #{name}")
+
+    if File.exists?(path),
+      do: path |> File.read!() |> fix_seeds() |> Code.compile_string(path),
+      else: Store.note("no file #{name}")
   rescue
     error in CompileError -> Store.note("#{name} left out: #{Exception.message(error)}")
+  end
+
+  # Some tests draw other numbers in each run.
+  defp fix_seeds(source) do
+    source
+    |> String.replace(~r/doctest Nx.Random$/m, "doctest Nx.Random, except: [:moduledoc]")
+    |> String.replace(~r/System\.(unique_integer|os_time|system_time)\([^)]*\)/, "42")
   end
 end
