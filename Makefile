@@ -118,6 +118,7 @@ $(OBJ)/src/engines/cpu/kernels_%_avx2.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS) $(AV
 $(OBJ)/src/engines/cpu/kernels_avx2.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS) $(AVX2_FLAGS)
 $(OBJ)/src/engines/cpu/kernels_%_avx512.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS) $(AVX512_FLAGS)
 $(OBJ)/src/engines/cpu/kernels_avx512.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS) $(AVX512_FLAGS)
+$(OBJ)/cli/%.o: PART_FLAGS = $(PACKAGE_CFLAGS)
 $(OBJ)/nif/%.o: PART_FLAGS = -isystem $(ERL_INCLUDE)
 $(OBJ)/test/%.o: PART_FLAGS = -Isrc -Itest $(PACKAGE_CFLAGS) $(CMOCKA_CFLAGS)
 $(OBJ)/bench/%.o: PART_FLAGS = -Isrc $(PACKAGE_CFLAGS)
@@ -203,7 +204,7 @@ $(BUILD)/test/%_test: $(OBJ)/test/%_test.o $(HELPERS) $(LIB_STATIC)
 TEST_PROGRAMS := $(TEST_BINARIES) $(TEST_SCRIPTS)
 
 # Tests of the command line find it in EMLX_CLI.
-tests: $(TEST_BINARIES) $(if $(findstring test/cli/,$(TEST_PROGRAMS)),$(CLI))
+tests: $(TEST_BINARIES) $(if $(findstring test/c,$(TEST_PROGRAMS)),$(CLI))
 
 test-c: tests
 	@EMLX_CLI=$(abspath $(CLI)) scripts/test-c $(BUILD)/tally $(TEST_PROGRAMS)

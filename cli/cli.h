@@ -14,6 +14,7 @@ enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 int cli_run(int argc, char **argv);
 int cli_info(int argc, char **argv);
 int cli_ops(int argc, char **argv);
+int cli_conformance(int argc, char **argv);
 
 // Print one line on stderr and return the exit code for it.
 int cli_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -16,6 +16,9 @@ static const struct {
      "run a program file"},
     {"info", cli_info, "[FILE]", "describe this installation, or a program file"},
     {"ops", cli_ops, "", "list the ops: name, fewest and most operands, attributes"},
+    {"conformance", cli_conformance,
+     "DIR [--threads N] [--only TEXT] [--coverage] [--slowest N] [--digest]",
+     "replay recorded cases"},
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };

@@ -415,6 +415,22 @@ EMLX_API emlx_status emlx_block_load(const char *path, emlx_device *device, emlx
 EMLX_API emlx_status emlx_program_load(const char *path, emlx_device *device, emlx_program **out,
                                        emlx_error *err);
 
+// Archives ------------------------------------------------------------------------------------
+
+// A safetensors file: named arrays, and texts among its metadata. A program file is one as well.
+typedef struct emlx_archive emlx_archive;
+
+// Reads the file and checks every part of it; a wrong one fails with EMLX_FORMAT.
+EMLX_API emlx_status emlx_archive_open(const char *path, emlx_archive **out, emlx_error *err);
+EMLX_API void emlx_archive_release(emlx_archive *archive);
+// The text of that key among the metadata, valid while the archive is held; NULL without one.
+EMLX_API const char *emlx_archive_text(const emlx_archive *archive, const char *key);
+// An array as a tensor of `type`, which must be stored as docs/program-format.md says; without a
+// copy where the device allows it. The tensor may outlive the archive.
+EMLX_API emlx_status emlx_archive_tensor(const emlx_archive *archive, const char *name,
+                                         emlx_type type, emlx_device *device, emlx_tensor **out,
+                                         emlx_error *err);
+
 // Array files ---------------------------------------------------------------------------------
 
 // Reads and writes NumPy's .npy format (versions 1 to 3, C order, both byte orders read). Types

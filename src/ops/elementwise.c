@@ -192,7 +192,11 @@ static emlx_status one_map(const op_call *call, const op_result *result, scalar_
 emlx_status lower_float(const op_call *call, const op_result *result, emlx_tensor **out,
                         emlx_error *err) {
     emlx_type compute = float_compute(result->type, call);
-    return one_map(call, result, (scalar_op)call->op->code, compute, out, err);
+    // f32 rounds a function once more than a narrow type can bear; quotients and roots it does not.
+    scalar_op op = (scalar_op)call->op->code;
+    bool safe = op == SCALAR_divide || op == SCALAR_sqrt || op == SCALAR_remainder;
+    if (emlx_type_bits(result->type) < 32 && !safe) compute = EMLX_F64;
+    return one_map(call, result, op, compute, out, err);
 }
 
 emlx_status lower_arithmetic(const op_call *call, const op_result *result, emlx_tensor **out,
@@ -206,12 +210,6 @@ emlx_status lower_complex(const op_call *call, const op_result *result, emlx_ten
                           emlx_error *err) {
     emlx_type compute = type_complex(float_compute(result->type, call));
     return one_map(call, result, (scalar_op)call->op->code, compute, out, err);
-}
-
-emlx_status lower_clip(const op_call *call, const op_result *result, emlx_tensor **out,
-                       emlx_error *err) {
-    emlx_type compute = arithmetic_compute(result->type, call);
-    return one_map(call, result, SCALAR_clip, compute, out, err);
 }
 
 emlx_status lower_as_type(const op_call *call, const op_result *result, emlx_tensor **out,
@@ -230,7 +228,7 @@ emlx_status lower_bitcast(const op_call *call, const op_result *result, emlx_ten
     if (type_is_complex(result->type))
         return error_set(err, EMLX_INVALID, "there is no %s of other bits",
                          emlx_type_name(result->type));
-    // In the byte that holds them, narrow elements are extended by their sign.
+    // In memory the bits above those of a narrow type are copies of its sign, or zero.
     if (emlx_type_bits(from) < 8) return lower_as_type(call, result, out, err);
     return one_map(call, result, SCALAR_bitcast, from, out, err);
 }
@@ -262,17 +260,6 @@ static bool is_number(const emlx_tensor *t, double wanted) {
     case EMLX_NUMBER_COMPLEX: return number.as.f[0] == wanted && number.as.f[1] == 0;
     default: return number.as.f[0] == wanted;
     }
-}
-
-// A square is the same number as the power, and far cheaper.
-emlx_status lower_pow(const op_call *call, const op_result *result, emlx_tensor **out,
-                      emlx_error *err) {
-    if (!is_number(call->in[1], 2.0)) return lower_arithmetic(call, result, out, err);
-    maker m;
-    make_start(&m, call, &result->shape, err);
-    emlx_type compute = arithmetic_compute(result->type, call);
-    emlx_tensor *x = call->in[0];
-    return make_done(&m, make_map(&m, SCALAR_multiply, compute, result->type, x, x, NULL), out);
 }
 
 // Truth values, logic and choice ------------------------------------------------------------
@@ -413,6 +400,59 @@ emlx_status lower_extreme(const op_call *call, const op_result *result, emlx_ten
     make_start(&m, call, &result->shape, err);
     emlx_tensor *first = make_comparison(&m, op, call);
     return make_done(&m, choose(&m, result->type, first, call->in[0], call->in[1]), out);
+}
+
+// Where u64 meets signed bounds, each pair is compared by its values.
+static emlx_tensor *clip_mixed(maker *m, const op_call *call) {
+    emlx_tensor *x = call->in[0], *low = call->in[1], *high = call->in[2];
+    op_call above_low = *call, below_high = *call, bounds = *call;
+    above_low.in = (emlx_tensor *[]){x, low};
+    below_high.in = (emlx_tensor *[]){x, high};
+    bounds.in = (emlx_tensor *[]){low, high};
+    above_low.count = below_high.count = bounds.count = 2;
+    emlx_tensor *inside =
+        choose(m, EMLX_S64, make_comparison(m, SCALAR_less, &below_high), x, high);
+    emlx_tensor *bound = choose(m, EMLX_S64, make_comparison(m, SCALAR_less, &bounds), low, high);
+    return choose(m, EMLX_S64, make_comparison(m, SCALAR_greater, &above_low), inside, bound);
+}
+
+emlx_status lower_clip(const op_call *call, const op_result *result, emlx_tensor **out,
+                       emlx_error *err) {
+    bool has_u64 = false;
+    for (size_t i = 0; i < 3; i++) has_u64 = has_u64 || operand_type(call, i) == EMLX_U64;
+    if (has_u64 && result->type == EMLX_S64) {
+        maker m;
+        make_start(&m, call, &result->shape, err);
+        return make_done(&m, clip_mixed(&m, call), out);
+    }
+    emlx_type compute = arithmetic_compute(result->type, call);
+    return one_map(call, result, SCALAR_clip, compute, out, err);
+}
+
+// Powers ------------------------------------------------------------------------------------
+
+// A u64 above 1 to a negative power is 0, also where its bits are those of -1.
+static emlx_tensor *pow_mixed(maker *m, const op_call *call) {
+    emlx_tensor *x = call->in[0], *y = call->in[1];
+    emlx_tensor *power = make_map(m, SCALAR_pow, EMLX_S64, EMLX_S64, x, y, NULL);
+    emlx_tensor *above = compare(m, SCALAR_greater, EMLX_U64, x, make_integer(m, EMLX_U64, 1));
+    emlx_tensor *negative = compare(m, SCALAR_less, EMLX_S64, y, make_integer(m, EMLX_S64, 0));
+    emlx_tensor *gone = make_map(m, SCALAR_bitwise_and, EMLX_U8, EMLX_U8, above, negative, NULL);
+    return choose(m, EMLX_S64, gone, make_integer(m, EMLX_S64, 0), power);
+}
+
+// A square is the same number as the power, and far cheaper.
+emlx_status lower_pow(const op_call *call, const op_result *result, emlx_tensor **out,
+                      emlx_error *err) {
+    bool square = is_number(call->in[1], 2.0);
+    bool mixed = mixes_u64(call) && operand_type(call, 0) == EMLX_U64 && result->type == EMLX_S64;
+    if (!square && !mixed) return lower_arithmetic(call, result, out, err);
+    maker m;
+    make_start(&m, call, &result->shape, err);
+    if (!square) return make_done(&m, pow_mixed(&m, call), out);
+    emlx_type compute = arithmetic_compute(result->type, call);
+    emlx_tensor *x = call->in[0];
+    return make_done(&m, make_map(&m, SCALAR_multiply, compute, result->type, x, x, NULL), out);
 }
 
 // Quotient, remainder, shifts: bad operands --------------------------------------------------

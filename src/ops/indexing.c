@@ -233,13 +233,23 @@ emlx_status lower_take(const op_call *call, const op_result *result, emlx_tensor
     return make_done(&m, make_cast(&m, t, result->type), out);
 }
 
+// Sums are rounded once: operands of more digits than the result has are added in double.
+static emlx_type scatter_type(const op_call *call, emlx_type type) {
+    if (call->op->code != SCATTER_ADD || type_is_integer(type)) return type_whole(type);
+    unsigned digits = type_table[type].digits;
+    bool lossy = type_table[operand_type(call, 0)].digits > digits ||
+                 type_table[operand_type(call, 2)].digits > digits;
+    if (!lossy) return type;
+    return type_is_complex(type) ? EMLX_C128 : EMLX_F64;
+}
+
 emlx_status lower_scatter(const op_call *call, const op_result *result, emlx_tensor **out,
                           emlx_error *err) {
     indexed axes = indexed_axes(call);
     TRY(check_known(call, &axes, false, err));
     scatter_params params = {.kind = (uint8_t)call->op->code, .count = axes.count};
     memcpy(params.axes, axes.axes, sizeof params.axes);
-    emlx_type type = type_whole(result->type);
+    emlx_type type = scatter_type(call, result->type);
     maker m;
     make_start(&m, call, &result->shape, err);
     emlx_tensor *inputs[3] = {make_cast(&m, call->in[0], type),

@@ -237,6 +237,10 @@ void safetensors_clear(safetensors *file) {
     *file = (safetensors){0};
 }
 
+const char *safetensors_text(const safetensors *file, const char *key) {
+    return json_string_value(json_object_get(json_object_get(file->header, METADATA), key));
+}
+
 // Tensors ----------------------------------------------------------------------------------------
 
 // Values that a type of 2 or 4 bits cannot have would not behave like any of its values.

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+defmodule Recorder.Expected do
+  @moduledoc """
+  What a call should give: the reference's result, or, where the project has decided otherwise,
+  that value and the reason. Nothing here runs the library under test.
+
+  Answers `{:ok, bits, reason or nil}`, `{:fails, code, reason or nil}` or `:unknown`.
+  """
+
+  alias Nx.BinaryBackend, as: B
+  alias Nx.Tensor, as: T
+  alias Recorder.{IEEE, Numbers}
+
+  @narrow "bf16 and f8 round to nearest, ties to even"
+  @ieee "IEEE 754 instead of an exception or a special case of the reference"
+  @accurate "computed without the cancellation of the reference's formula"
+  @once "a running fold is accumulated in double and rounded once an element"
+  @negative_power "integer power with a negative exponent: 1, 1 or -1, else 0"
+  @padded "the padded tensor is converted to the type of the result"
+  @width "bits are counted in the type's own width"
+
+  @doc "The expected result of a backend callback."
+  # The reference forgets to convert the padded tensor.
+  def call(:pad, %T{type: type} = out, [%T{type: other} = tensor | rest], _reference)
+      when other != type do
+    {:ok, bits, _reason} =
+      call(
+        :as_type,
+        %{tensor | type: type},
+        [tensor],
+        attempt(fn -> B.as_type(%{tensor | type: type}, tensor) end)
+      )
+
+    cast = %{tensor | type: type, data: %B{state: bits}}
+
+    {:ok, bits, _reason} =
+      call(
+        :pad,
+        out,
+        [cast | rest],
+        attempt(fn -> B.pad(out, cast, Enum.at(rest, 0), Enum.at(rest, 1)) end)
+      )
+
+    {:ok, bits, @padded}
+  end
+
+  def call(name, out, arguments, reference) do
+    with :same <- failure(name, reference),
+         :same <- integers(name, out, arguments, reference),
+         :same <- element_wise(name, out, arguments, reference),
+         :same <- wide(name, out, arguments, reference),
+         do: as_reference(reference)
+  end
+
+  defp as_reference(%T{data: %B{state: bits}}), do: {:ok, bits, nil}
+  defp as_reference(_exception), do: :unknown
+
+  ## Errors that users see
+
+  defp failure(_name, %ArgumentError{message: "index " <> _}), do: {:fails, "out_of_bounds", nil}
+
+  defp failure(name, %ArgumentError{}) when name in [:left_shift, :right_shift],
+    do: {:fails, "invalid", nil}
+
+  defp failure(_name, _reference), do: :same
+
+  ## Integers
+
+  defp integers(name, %T{type: {kind, _}} = out, [left, right], %ArithmeticError{})
+       when name in [:quotient, :remainder] and kind in [:u, :s] do
+    _ = {out, left}
+    if 0 in values(right), do: {:fails, "arithmetic", nil}, else: :same
+  end
+
+  defp integers(:pow, %T{type: {kind, _}} = out, [left, right], %ArithmeticError{})
+       when kind in [:u, :s] do
+    power = fn
+      base, exponent when exponent >= 0 -> Integer.pow(base, exponent)
+      1, _exponent -> 1
+      -1, exponent -> if rem(exponent, 2) == 0, do: 1, else: -1
+      _base, _exponent -> 0
+    end
+
+    {:ok, Numbers.encode(out.type, map2(out, left, right, power)), @negative_power}
+  end
+
+  defp integers(:count_leading_zeros, %T{type: {_, size}} = out, [tensor], _reference)
+       when size < 8 do
+    zeros = fn x -> size - length(Integer.digits(x, 2)) + if(x == 0, do: 1, else: 0) end
+    mask = Integer.pow(2, size) - 1
+    result = for x <- values(tensor), do: x |> Bitwise.band(mask) |> zeros.()
+    {:ok, Numbers.encode(out.type, result), @width}
+  end
+
+  defp integers(_name, _out, _arguments, _reference), do: :same
+
+  ## Element by element
+
+  defp element_wise(name, out, [%T{} = tensor], reference) do
+    if IEEE.unary?(name) and Numbers.float?(out.type) and real?(tensor) do
+      result = for x <- values(tensor), do: IEEE.unary(name, x)
+      decide(name, out, [tensor], Numbers.encode(out.type, result), reference)
+    else
+      :same
+    end
+  end
+
+  defp element_wise(name, out, [%T{} = left, %T{} = right], reference) do
+    if IEEE.binary?(name) and Numbers.float?(out.type) and real?(left) and real?(right) do
+      result = map2(out, left, right, &IEEE.binary(name, &1, &2))
+      decide(name, out, [left, right], Numbers.encode(out.type, result), reference)
+    else
+      :same
+    end
+  end
+
+  defp element_wise(_name, _out, _arguments, _reference), do: :same
+
+  # Our own value is recorded only where there is a reason for it to differ.
+  defp decide(_name, _out, _operands, bits, %T{data: %B{state: bits}}), do: {:ok, bits, nil}
+
+  defp decide(name, out, operands, bits, reference) do
+    cond do
+      not is_struct(reference, T) -> {:ok, bits, @ieee}
+      same_numbers?(out.type, bits, reference) -> {:ok, reference.data.state, nil}
+      Enum.any?([out | operands], &Numbers.truncated?(&1.type)) -> {:ok, bits, @narrow}
+      IEEE.accurate?(name) -> {:ok, bits, @accurate}
+      Enum.any?(operands, &special?/1) -> {:ok, bits, @ieee}
+      true -> disagree(name, out, operands, reference)
+    end
+  end
+
+  defp disagree(name, out, operands, reference) do
+    types = Enum.map_join(operands, ", ", &inspect(&1.type))
+    Recorder.Store.note("own value differs: #{name} #{types} as #{inspect(out.type)}")
+    as_reference(reference)
+  end
+
+  # NaN is NaN whatever its bits are. Bits are compared, as 0.0 and -0.0 are one to Elixir.
+  defp same_numbers?(type, bits, %T{data: %B{state: other}}),
+    do:
+      Numbers.encode(type, Numbers.decode(type, bits)) ==
+        Numbers.encode(type, Numbers.decode(type, other))
+
+  defp special?(tensor) do
+    Numbers.float?(tensor.type) and Enum.any?(values(tensor), &(is_atom(&1) or &1 == 0))
+  end
+
+  ## In double, rounded by our own rule
+
+  # These move elements without looking at them, or have an element type of their own.
+  @moved [:reshape, :squeeze, :broadcast, :transpose, :reverse, :slice, :bitcast, :sort, :gather] ++
+           [:constant, :iota, :eye, :reduce, :window_reduce, :as_type]
+
+  defp wide(name, out, arguments, reference) when name not in @moved do
+    if Numbers.truncated?(out.type) do
+      wide_out = %{out | type: {:f, 64}}
+
+      case attempt(fn -> apply(B, name, [wide_out | widen(arguments)]) end) do
+        %T{data: %B{state: bits}} -> rounded(out, bits, reference)
+        _exception -> :unknown
+      end
+    else
+      :same
+    end
+  end
+
+  defp wide(name, out, arguments, reference) when name in [:constant, :iota] do
+    if Numbers.truncated?(out.type) do
+      options = [[]]
+      %T{data: %B{state: bits}} = apply(B, name, [%{out | type: {:f, 64}} | arguments ++ options])
+      rounded(out, bits, reference)
+    else
+      :same
+    end
+  end
+
+  defp wide(_name, _out, _arguments, _reference), do: :same
+
+  defp rounded(out, bits, reference) do
+    bits = Numbers.encode(out.type, Numbers.decode({:f, 64}, bits))
+
+    if is_struct(reference, T) and same_numbers?(out.type, bits, reference),
+      do: as_reference(reference),
+      else: {:ok, bits, @narrow}
+  end
+
+  defp widen(arguments) when is_list(arguments), do: Enum.map(arguments, &widen/1)
+
+  defp widen(%T{type: type} = tensor) do
+    if Numbers.float?(type) do
+      bits = Numbers.encode({:f, 64}, values(tensor))
+      %{tensor | type: {:f, 64}, data: %B{state: bits}}
+    else
+      tensor
+    end
+  end
+
+  defp widen(other), do: other
+
+  ## Blocks
+
+  @doc "The expected result of a block that is an op."
+  def block(struct, name, out, tensors, reference) do
+    cond do
+      name in [:cumulative_sum, :cumulative_product] and Numbers.float?(out.type) ->
+        cumulative(name, struct, out, hd(tensors), reference)
+
+      is_struct(reference, T) ->
+        as_reference(reference)
+
+      true ->
+        failure(name, reference) |> then(&if(&1 == :same, do: :unknown, else: &1))
+    end
+  end
+
+  defp cumulative(name, struct, out, tensor, reference) do
+    case attempt(fn ->
+           apply(Nx, name, [widen(tensor), [axis: struct.axis, reverse: struct.reverse]])
+         end) do
+      %T{data: %B{state: bits}} ->
+        bits = Numbers.encode(out.type, Numbers.decode({:f, 64}, bits))
+
+        if is_struct(reference, T) and same_numbers?(out.type, bits, reference),
+          do: as_reference(reference),
+          else: {:ok, bits, @once}
+
+      _exception ->
+        :unknown
+    end
+  end
+
+  ## Parts
+
+  defp attempt(fun) do
+    fun.()
+  rescue
+    exception -> exception
+  end
+
+  defp real?(%T{type: {:c, _}}), do: false
+  defp real?(%T{}), do: true
+
+  defp values(%T{type: type, data: %B{state: bits}}), do: Numbers.decode(type, bits)
+
+  defp map2(out, left, right, fun) do
+    left = broadcast(left, out.shape)
+    right = broadcast(right, out.shape)
+    Enum.zip_with(values(left), values(right), fun)
+  end
+
+  defp broadcast(tensor, shape),
+    do: Nx.broadcast(%{tensor | names: List.duplicate(nil, tuple_size(tensor.shape))}, shape)
+end
