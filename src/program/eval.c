@@ -217,7 +217,7 @@ static emlx_status eval_some(emlx_tensor *const *tensors, size_t count, const em
             return error_set(err, EMLX_INVALID, "the tensors are on different devices");
     walk_end end = claim_all(&job);
     emlx_status status = EMLX_OK;
-    if (end == WALK_BUSY)
+    if (end == WALK_BUSY && busy != NULL)
         *busy = true;
     else
         status = end == WALK_DONE ? finish(&job, cancel, err) : claim_error(end, err);
