@@ -266,8 +266,10 @@ typedef struct look {
     int64_t work;
 } look;
 
-// What computing one node takes at most, its operands being there.
+// What computing one node takes at most, its operands being there. A routine or a function may take
+// any time.
 static int64_t node_work(const emlx_tensor *t) {
+    if (t->primitive > PRIM_pick) return WORK_UNKNOWN;
     int64_t count = emlx_shape_count(&t->shape);
     for (uint32_t i = 0; i < t->input_count; i++) count += emlx_shape_count(&t->inputs[i]->shape);
     return t->primitive > PRIM_reduce ? whole_work(count) : count;
