@@ -28,8 +28,9 @@
 #define STACK_SIZE ((size_t)8 << 20)
 // Rounds of looking for work before going to sleep: a few microseconds, less than a wake-up costs.
 #define SPINS 100
-// Relief workers of the shared pool. The first takes only small jobs.
-#define RELIEF 8
+// Relief workers of the shared pool. The first takes only small jobs. More of them would share the
+// cores among more long jobs, but make the host program's own threads wait for their turn.
+#define RELIEF 3
 // A queue that has not moved for this long gets relief; for a while after that, at once.
 #define PATIENCE_NS ((int64_t)2000000)
 #define WARM_NS ((int64_t)50000000)

@@ -365,6 +365,8 @@ static emlx_status plan_segments(compiler *c, emlx_error *err) {
 
 static int64_t kernel_work(const plan_kernel *k) {
     int64_t count = 0;
+    // A routine or a function may take any time.
+    if (k->kind > KERNEL_PICK) return WORK_UNKNOWN;
     if (k->kind > KERNEL_REDUCE) {
         for (uint32_t a = 0; a < k->access_count; a++) count += emlx_shape_count(&k->shapes[a]);
         return whole_work(count);

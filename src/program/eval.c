@@ -220,7 +220,7 @@ static emlx_status eval_some(emlx_tensor *const *tensors, size_t count, const em
             return error_set(err, EMLX_INVALID, "the tensors are on different devices");
     walk_end end = claim_all(&job);
     emlx_status status = EMLX_OK;
-    if (end == WALK_BUSY)
+    if (end == WALK_BUSY && busy != NULL)
         *busy = true;
     else
         status = end == WALK_DONE ? finish(&job, cancel, err) : claim_error(end, err);
@@ -269,8 +269,10 @@ typedef struct look {
     int64_t work;
 } look;
 
-// What computing one node takes at most, its operands being there.
+// What computing one node takes at most, its operands being there. A routine or a function may take
+// any time.
 static int64_t node_work(const emlx_tensor *t) {
+    if (t->primitive > PRIM_pick) return WORK_UNKNOWN;
     int64_t count = emlx_shape_count(&t->shape);
     for (uint32_t i = 0; i < t->input_count; i++) count += emlx_shape_count(&t->inputs[i]->shape);
     return t->primitive > PRIM_reduce ? whole_work(count) : count;

@@ -219,7 +219,7 @@ static void run_held(pool_job *job) {
 // Long jobs take both workers and all relief workers but the one for small jobs.
 static void long_jobs_hold_nobody_up(void **state) {
     (void)state;
-    enum { TAKEN = 9, LONG = 12, SHORT = 500 };
+    enum { TAKEN = 4, LONG = 12, SHORT = 500 };
     emlx_error err;
     thread_pool *pool;
     setenv("EMLX_NUM_THREADS", "2", 1);

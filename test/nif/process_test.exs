@@ -97,7 +97,7 @@ defmodule EMLX.NIF.ProcessTest do
     assert micros < 250_000
     assert Task.await(task, 60_000) == :ok
     for pid <- pids, do: Process.exit(pid, :kill)
-    # What they wanted is computed to its end; the next test should not be charged for it.
+    # The next test should not be charged for what they wanted.
     assert eventually(fn -> active_bytes() <= before end, 3000)
   end
 

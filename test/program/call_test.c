@@ -171,7 +171,7 @@ static void start(emlx_program *program, emlx_device *device, int32_t n, int32_t
 static void run_and_compare(emlx_program *program, emlx_device *device, int32_t n, int32_t t,
                             const emlx_work *work) {
     stop_box box = EMPTY_BOX;
-    int32_t log[200][2];
+    int32_t log[200][2] = {{0}};
     int calls, seen = 0;
     int32_t expected = plain(n, t, log, &calls);
     start(program, device, n, t, work, &box);

@@ -19,6 +19,7 @@ static void multiply_and_exit(int delay) {
     if (data == NULL || emlx_device_open("cpu", &device, &err) != EMLX_OK) _exit(3);
     if (emlx_tensor_from_data(device, EMLX_F32, &s, data, 900 * 900 * 4, &t, &err) != EMLX_OK)
         _exit(4);
+    free(data);
     for (int i = 0; i < 20; i++) {
         emlx_tensor *in[2] = {t, t};
         if (emlx_apply(emlx_op_find("dot"), device, in, 2, attrs, 4, EMLX_TYPE_DEFAULT, &out,
