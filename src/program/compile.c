@@ -368,12 +368,14 @@ static int64_t kernel_work(const plan_kernel *k) {
     // A routine or a function may take any time.
     if (k->kind > KERNEL_PICK) return WORK_UNKNOWN;
     if (k->kind > KERNEL_REDUCE) {
-        for (uint32_t a = 0; a < k->access_count; a++) count += emlx_shape_count(&k->shapes[a]);
+        for (uint32_t a = 0; a < k->access_count; a++) count += work_count(&k->shapes[a]);
         return whole_work(count);
     }
     count = 1 + k->step_count;
-    for (int32_t d = 0; d < k->rank && count < WORK_UNKNOWN; d++)
-        count = k->dims[d] > SMALL_WORK ? WORK_UNKNOWN : count * k->dims[d];
+    for (int32_t d = 0; d < k->rank; d++) {
+        if (count > SMALL_WORK || k->dims[d] > SMALL_WORK) return WORK_UNKNOWN;
+        count *= k->dims[d];
+    }
     return KERNEL_WORK + count;
 }
 
@@ -385,7 +387,8 @@ static int64_t code_work(const code *c) {
         if (st->kind == STEP_WHILE) return WORK_UNKNOWN;
         for (uint32_t k = 0; st->kind == STEP_SEGMENT && k < st->planned.plan->kernel_count; k++)
             work += kernel_work(&st->planned.plan->kernels[k]);
-        for (uint32_t b = 0; b < st->block_count; b++) work += st->blocks[b]->work;
+        for (uint32_t b = 0; b < st->block_count && work < SMALL_WORK; b++)
+            work += st->blocks[b]->work;
     }
     return work;
 }

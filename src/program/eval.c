@@ -273,8 +273,8 @@ typedef struct look {
 // any time.
 static int64_t node_work(const emlx_tensor *t) {
     if (t->primitive > PRIM_pick) return WORK_UNKNOWN;
-    int64_t count = emlx_shape_count(&t->shape);
-    for (uint32_t i = 0; i < t->input_count; i++) count += emlx_shape_count(&t->inputs[i]->shape);
+    int64_t count = work_count(&t->shape);
+    for (uint32_t i = 0; i < t->input_count; i++) count += work_count(&t->inputs[i]->shape);
     return t->primitive > PRIM_reduce ? whole_work(count) : count;
 }
 

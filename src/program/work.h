@@ -14,6 +14,12 @@
 #define KERNEL_WORK 256
 #define NODE_WORK 512
 
+// The elements of a shape, as far as they matter here: sums of these cannot overflow.
+static inline int64_t work_count(const emlx_shape *shape) {
+    int64_t count = emlx_shape_count(shape);
+    return count > SMALL_WORK ? SMALL_WORK + 1 : count;
+}
+
 // Products, sorts and so on, of which only the number of operands' elements is looked at: as much
 // as the longest that these kernels can take.
 static inline int64_t whole_work(int64_t elements) {
