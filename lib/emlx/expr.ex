@@ -242,18 +242,24 @@ defmodule EMLX.Expr do
   defp build(%T{data: %Expr{op: op, args: args}} = tensor, scopes) do
     unless Ops.member?(op), do: Call.missing(op)
     {operands, attributes} = Call.new(op, %{tensor | shape: shape(tensor)}, static(op, args))
-    {values, [scope | _] = scopes} = emit_all(operands, scopes)
-    attributes = Enum.map(attributes, &function(&1, scope.env))
+    {values, scopes} = emit_all(operands, scopes)
+    attributes = Enum.map(attributes, &function(&1, scopes))
     add({op, values, attributes, Types.to_native(tensor.type)}, scopes)
   end
 
   # The result of a function may have another type than the fold.
-  defp function({name, %T{type: type, data: %Expr{op: :fun, args: [params, body, _]}}}, env) do
+  defp function({name, %T{type: type, data: %Expr{op: :fun, args: [params, body, _]}}}, scopes) do
     body = if body.type == type, do: body, else: Nx.as_type(body, type)
-    {name, closed_block([body], Enum.map(params, &spec/1), env)}
+    {block, after_scopes} = closed_block([body], Enum.map(params, &spec/1), scopes)
+    if List.last(after_scopes).calls != List.last(scopes).calls, do: no_calls()
+    {name, block}
   end
 
-  defp function(attribute, _env), do: attribute
+  defp function(attribute, _scopes), do: attribute
+
+  defp no_calls do
+    raise ArgumentError, "a function given to a reduction cannot have hooks or runtime calls"
+  end
 
   # Constant starts make a slice a view.
   defp static(op, [tensor, starts | rest]) when op in [:slice, :put_slice] do
