@@ -29,6 +29,9 @@ static emlx_status add_block(emlx_block *to, const emlx_block *from, uint32_t *v
             TRY(emlx_block_tensor(to, in->literal, &values[in->first], err));
         else if (in->kind == INSTR_OP)
             TRY(add_op(to, in, values, &values[in->first], err));
+        // An op's results are numbered one after the other.
+        for (uint32_t r = 1; r < in->value_count; r++)
+            values[in->first + r] = values[in->first] + r;
     }
     return EMLX_OK;
 }

@@ -167,7 +167,7 @@ defmodule EMLX.ServingTest do
     test "a tensor whose holder is gone is an error that says so", %{node: node, peer: peer} do
       if node do
         [t] = :erpc.call(node, Cluster, :orphan, [])
-        eventually(fn -> gone?(t) end)
+        assert eventually(fn -> gone?(t) end)
         told = ~r/could not read the tensor s32 \{1\} of node .*transfer them/
         assert_raise EMLX.Error, told, fn -> Nx.to_list(t) end
         assert_raise EMLX.Error, told, fn -> Nx.add(t, 1) end
@@ -201,13 +201,5 @@ defmodule EMLX.ServingTest do
   end
 
   # Servings find each other through process groups, which take a moment.
-  defp wait_for(name), do: eventually(fn -> :pg.get_members(Nx.Serving.PG, name) != [] end)
-
-  defp eventually(fun, tries \\ 100) do
-    cond do
-      fun.() -> :ok
-      tries == 0 -> flunk("did not happen")
-      true -> Process.sleep(50) && eventually(fun, tries - 1)
-    end
-  end
+  defp wait_for(name), do: assert(eventually(fn -> :pg.get_members(Nx.Serving.PG, name) != [] end))
 end
