@@ -57,8 +57,8 @@ defmodule EMLX.NarrowTest do
   ]
 
   # Computed in floats from the start.
-  @floating [:real, :imag, :phase, :conjugate, :fft, :ifft, :cholesky, :triangular_solve] ++
-              [:solve, :determinant, :qr, :lu, :eigh, :svd]
+  @floating [:real, :imag, :phase, :conjugate, :fft, :ifft, :rfft, :irfft, :fft2, :ifft2] ++
+              [:cholesky, :triangular_solve, :solve, :determinant, :qr, :lu, :eigh, :svd]
 
   test "every op has its case" do
     named = @unary ++ Keyword.keys(@domains) ++ @binary ++ @divisions ++ @optional ++ @floating

@@ -201,5 +201,6 @@ defmodule EMLX.ServingTest do
   end
 
   # Servings find each other through process groups, which take a moment.
-  defp wait_for(name), do: assert(eventually(fn -> :pg.get_members(Nx.Serving.PG, name) != [] end))
+  defp wait_for(name),
+    do: assert(eventually(fn -> :pg.get_members(Nx.Serving.PG, name) != [] end))
 end
