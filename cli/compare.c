@@ -127,7 +127,7 @@ static bool same_part(const comparison *c, uint64_t actual, uint64_t expected, d
 }
 
 static bool same_element(const comparison *c, const void *actual, const void *expected, size_t i) {
-    uint64_t a[2], b[2];
+    uint64_t a[2] = {0}, b[2] = {0};
     double size = 0;
     for (unsigned part = 0; part < c->l->parts; part++) {
         a[part] = read_bits(c->l, actual, i * c->l->parts + part);
