@@ -93,8 +93,9 @@ defmodule EMLX.NIF.ProcessTest do
     schedulers = System.schedulers_online()
 
     pids = for _ <- 1..(2 * schedulers), do: spawn(fn -> Native.eval([slow(60)]) end)
-    {micros, _} = :timer.tc(fn -> Process.sleep(1) end)
-    assert micros < 250_000
+    # With a scheduler held by each, this process would run again only when all are done.
+    Process.sleep(1)
+    assert Enum.any?(pids, &Process.alive?/1)
     assert Task.await(task, 60_000) == :ok
     for pid <- pids, do: Process.exit(pid, :kill)
     # The next test should not be charged for what they wanted.
