@@ -145,9 +145,10 @@ emlx_status refuse_complex(const op_call *call, emlx_error *err) {
 }
 
 static emlx_status choose_type(emlx_type wanted, op_result *result, emlx_error *err) {
-    static const char *const choices[] = {
-        [CHOOSE_FLOAT] = "a float type", [CHOOSE_INTEGER] = "an integer type",
-        [CHOOSE_COMPLEX] = "a complex type", [CHOOSE_U8] = "u8"};
+    static const char *const choices[] = {[CHOOSE_FLOAT] = "a float type",
+                                          [CHOOSE_INTEGER] = "an integer type",
+                                          [CHOOSE_COMPLEX] = "a complex type",
+                                          [CHOOSE_U8] = "u8"};
     if (wanted != EMLX_TYPE_DEFAULT) {
         if (!type_is_valid(wanted)) return error_set(err, EMLX_INVALID, "no such result type");
         bool fits = result->choice == CHOOSE_ANY ||
