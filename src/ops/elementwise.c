@@ -526,8 +526,9 @@ emlx_status lower_atan2(const op_call *call, const op_result *result, emlx_tenso
     emlx_number which;
     for (size_t i = 0; i < 2; i++)
         if (has_bad(call->in[i], is_not_real, &known[i], &which))
-            return error_set(err, EMLX_ARITHMETIC, "only real numbers are accepted, got %g%+gi",
-                             which.as.f[0], which.as.f[1]);
+            return error_set(err, EMLX_ARITHMETIC,
+                             "only accepts real numbers as arguments, got %g%+gi", which.as.f[0],
+                             which.as.f[1]);
     maker m;
     make_start(&m, call, &result->shape, err);
     emlx_type compute = type_part(float_compute(result->type, call));

@@ -518,10 +518,10 @@ static void real_operands(void **state) {
     in[0] = tensor_of(EMLX_C128, &s, other);
     const emlx_op *op = emlx_op_find("atan2");
     assert_error(emlx_apply(op, test_device, in, 2, NULL, 0, EMLX_TYPE_DEFAULT, &out, &err),
-                 EMLX_ARITHMETIC, err, "only real numbers");
+                 EMLX_ARITHMETIC, err, "only accepts real numbers");
     emlx_tensor *pending[2] = {unary("negate", in[0], EMLX_TYPE_DEFAULT), in[1]};
     out = apply_to("atan2", pending, 2, NULL, 0, EMLX_TYPE_DEFAULT);
-    assert_error(emlx_eval(&out, 1, &err), EMLX_ARITHMETIC, err, "only real numbers");
+    assert_error(emlx_eval(&out, 1, &err), EMLX_ARITHMETIC, err, "only accepts real numbers");
     emlx_tensor_release(out);
     emlx_tensor_release(pending[0]);
     for (int i = 0; i < 2; i++) emlx_tensor_release(in[i]);

@@ -39,18 +39,27 @@ static pair divide_plain(pair x, pair y) {
     return make((a * c + b * d) / size, (b * c - a * d) / size);
 }
 
+static pair quotient(double a, double b, double c, double d) {
+    double size = c * c + d * d;
+    return make(sum_of_products(a, c, b, d) / size, sum_of_products(b, c, -a, d) / size);
+}
+
+// Whether squares and products of the parts stay far from the ends of the range.
+static bool is_moderate(double x) { return x == 0 || (fabs(x) > 0x1p-250 && fabs(x) < 0x1p250); }
+static bool moderate_parts(pair z) { return is_moderate(creal(z)) && is_moderate(cimag(z)); }
+
 static int larger_exponent(pair z) { return ilogb(fmax(fabs(creal(z)), fabs(cimag(z)))); }
 
-// Both are scaled by a power of two, so that squares do not overflow.
+// Large and small numbers are scaled by a power of two, so that squares do not overflow.
 static pair one_divide(pair x, pair y) {
-    if (is_zero(y) || !finite_parts(y) || !finite_parts(x)) return divide_plain(x, y);
-    if (is_zero(x)) return divide_plain(x, y);
+    if (is_zero(y) || is_zero(x)) return divide_plain(x, y);
+    if (moderate_parts(x) && moderate_parts(y))
+        return quotient(creal(x), cimag(x), creal(y), cimag(y));
+    if (!finite_parts(y) || !finite_parts(x)) return divide_plain(x, y);
     int up = larger_exponent(x), down = larger_exponent(y);
-    double a = scalbn(creal(x), -up), b = scalbn(cimag(x), -up);
-    double c = scalbn(creal(y), -down), d = scalbn(cimag(y), -down);
-    double size = c * c + d * d;
-    double re = sum_of_products(a, c, b, d) / size, im = sum_of_products(b, c, -a, d) / size;
-    return make(scalbn(re, up - down), scalbn(im, up - down));
+    pair scaled = quotient(scalbn(creal(x), -up), scalbn(cimag(x), -up), scalbn(creal(y), -down),
+                           scalbn(cimag(y), -down));
+    return make(scalbn(creal(scaled), up - down), scalbn(cimag(scaled), up - down));
 }
 
 // Size and direction ------------------------------------------------------------------------------

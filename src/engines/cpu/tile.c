@@ -478,7 +478,8 @@ emlx_status guard_error(guard_kind guard, emlx_error *err) {
     case GUARD_RIGHT_SHIFT:
         return error_set(err, EMLX_INVALID, "cannot right shift by a negative number");
     case GUARD_REAL:
-        return error_set(err, EMLX_ARITHMETIC, "only real numbers are accepted, one is complex");
+        return error_set(err, EMLX_ARITHMETIC,
+                         "only accepts real numbers as arguments, one is complex");
     case GUARD_NONE: break;
     }
     return EMLX_OK;
