@@ -2,59 +2,14 @@
 // cli_test.c - the command line, as a user calls it: output, messages and exit status.
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "cli/command.h"
 #include "program/programs.h"
-
-static char folder[64];
-static const char *cli;
-
-// What the last command printed, on both streams.
-static char printed[65536];
-
-static int make_folder(void **state) {
-    (void)state;
-    cli = getenv("EMLX_CLI");
-    if (cli == NULL) cli = "build/emlx";
-    snprintf(folder, sizeof folder, "/tmp/emlx-cli-test-XXXXXX");
-    return mkdtemp(folder) == NULL;
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -r '%s'", folder);
-    return system(command);
-}
-
-// Runs `emlx ARGUMENTS` in the test's folder, checks its exit status, keeps what it prints.
-static void emlx(int expected, const char *arguments) {
-    char command[1024];
-    snprintf(command, sizeof command, "cd '%s' && '%s' 2>&1 %s", folder, cli, arguments);
-    FILE *pipe = popen(command, "r");
-    assert_non_null(pipe);
-    size_t size = fread(printed, 1, sizeof printed - 1, pipe);
-    printed[size] = '\0';
-    int status = pclose(pipe);
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != expected)
-        fail_msg("emlx %s: status %d, %d expected: %s", arguments, status, expected, printed);
-}
-
-static void assert_prints(const char *text) {
-    if (strstr(printed, text) == NULL) fail_msg("'%s' lacks '%s'", printed, text);
-}
-
-// One line, of this text.
-static void assert_line(const char *text) {
-    assert_prints(text);
-    if (strchr(printed, '\n') != printed + strlen(printed) - 1)
-        fail_msg("'%s' is not one line", printed);
-}
 
 static char *in_folder(const char *name) {
     static char path[128];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+    snprintf(path, sizeof path, "%s/%s", test_folder, name);
     return path;
 }
 

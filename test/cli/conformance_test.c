@@ -5,48 +5,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "test.h"
-
-static char folder[64];
-static const char *cli;
-static char printed[65536];
-
-static int make_folder(void **state) {
-    (void)state;
-    cli = getenv("EMLX_CLI");
-    if (cli == NULL) cli = "build/emlx";
-    snprintf(folder, sizeof folder, "/tmp/emlx-conformance-test-XXXXXX");
-    return mkdtemp(folder) == NULL;
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -r '%s'", folder);
-    return system(command);
-}
+#include "cli/command.h"
 
 static void conformance(int expected, const char *options) {
-    char command[1024];
-    snprintf(command, sizeof command, "cd '%s' && '%s' conformance . 2>&1 %s", folder, cli,
-             options);
-    FILE *pipe = popen(command, "r");
-    assert_non_null(pipe);
-    size_t size = fread(printed, 1, sizeof printed - 1, pipe);
-    printed[size] = '\0';
-    int status = pclose(pipe);
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != expected)
-        fail_msg("%s: status %d, %d expected: %s", options, status, expected, printed);
-}
-
-static void assert_prints(const char *text) {
-    if (strstr(printed, text) == NULL) fail_msg("'%s' lacks '%s'", printed, text);
-}
-
-static void assert_line(const char *text) {
-    assert_prints(text);
-    if (strchr(printed, '\n') != printed + strlen(printed) - 1)
-        fail_msg("'%s' is not one line", printed);
+    char arguments[512];
+    snprintf(arguments, sizeof arguments, "conformance . %s", options);
+    emlx(expected, arguments);
 }
 
 // Files ------------------------------------------------------------------------------------------
@@ -62,7 +26,7 @@ static uint32_t crc(const uint8_t *data, size_t size) {
 
 static FILE *create(const char *name) {
     char path[128];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+    snprintf(path, sizeof path, "%s/%s", test_folder, name);
     FILE *file = fopen(path, "wb");
     assert_non_null(file);
     return file;
@@ -201,8 +165,8 @@ static void flipped_bits_behind_the_sum(void **state) {
         put_file(size, crc(bytes, size));
         bytes[i] ^= (uint8_t)(1 << i % 8);
         char command[256];
-        snprintf(command, sizeof command, "'%s' conformance '%s' --threads 1 >/dev/null 2>&1", cli,
-                 folder);
+        snprintf(command, sizeof command, "'%s' conformance '%s' --threads 1 >/dev/null 2>&1",
+                 test_cli, test_folder);
         int status = system(command);
         assert_true(WIFEXITED(status) && WEXITSTATUS(status) <= 2);
     }

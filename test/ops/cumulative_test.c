@@ -5,11 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tensors.h"
-
-static const emlx_type types[] = {EMLX_U8,  EMLX_U16, EMLX_U64,  EMLX_S8,  EMLX_S32,
-                                  EMLX_S64, EMLX_F16, EMLX_BF16, EMLX_F32, EMLX_F64};
-enum { TYPES = sizeof types / sizeof *types };
+#include "ops/folds.h"
 
 static const emlx_shape shapes[] = {
     {1, {1}},          {1, {9}},          {1, {70001}},      {2, {3, 5}},     {2, {1, 700}},
@@ -17,22 +13,8 @@ static const emlx_shape shapes[] = {
     {3, {20, 70, 60}}, {3, {2, 3, 1100}}, {4, {2, 3, 4, 5}}, {2, {0, 3}}};
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
-enum { SUM, PRODUCT, MAX, MIN, KINDS };
 static const char *const names[KINDS] = {"cumulative_sum", "cumulative_product", "cumulative_max",
                                          "cumulative_min"};
-
-static double step(int kind, double a, double x) {
-    if (kind == SUM) return a + x;
-    if (kind == PRODUCT) return a * x;
-    if (isnan(a) || isnan(x)) return NAN;
-    return kind == MAX ? (x > a ? x : a) : (x < a ? x : a);
-}
-
-static uint64_t step_integer(int kind, uint64_t a, int64_t x) {
-    if (kind == SUM) return a + (uint64_t)x;
-    if (kind == PRODUCT) return a * (uint64_t)x;
-    return (uint64_t)((kind == MAX) == (x > (int64_t)a) ? x : (int64_t)a);
-}
 
 // Float products stay near 1, so that long ones neither vanish nor overflow.
 static emlx_tensor *operand(int kind, emlx_type type, const emlx_shape *s, bool special) {
@@ -66,9 +48,9 @@ static void fold_lines(int kind, const emlx_shape *s, int axis, bool reverse, co
         for (int64_t i = 0; i < length; i++) {
             int64_t at = line / inner * length * inner + line % inner;
             at += (reverse ? length - 1 - i : i) * inner;
-            wanted[at] = acc = step(kind, acc, in[at]);
+            wanted[at] = acc = fold_step(kind, acc, in[at]);
             integers[at] = integer =
-                step_integer(kind, integer, isfinite(in[at]) ? (int64_t)in[at] : 0);
+                fold_step_integer(kind, integer, isfinite(in[at]) ? (int64_t)in[at] : 0);
         }
     }
 }
@@ -112,9 +94,9 @@ static void every_running_fold(void **unused) {
     for (int kind = 0; kind < KINDS; kind++)
         for (size_t s = 0; s < SHAPES; s++)
             for (int axis = 0; axis < shapes[s].rank; axis++)
-                for (size_t t = 0; t < TYPES; t++) {
+                for (size_t t = 0; t < FOLD_TYPES; t++) {
                     if (emlx_shape_count(&shapes[s]) > 10000 && draw(3) > 0) continue;
-                    check(kind, types[t], &shapes[s], axis, draw(2), false);
+                    check(kind, fold_types[t], &shapes[s], axis, draw(2), false);
                 }
 }
 

@@ -5,13 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tensors.h"
+#include "ops/folds.h"
 
-static const emlx_type types[] = {EMLX_U8,  EMLX_U16, EMLX_U64,  EMLX_S8,  EMLX_S32,
-                                  EMLX_S64, EMLX_F16, EMLX_BF16, EMLX_F32, EMLX_F64};
-enum { TYPES = sizeof types / sizeof *types };
-
-enum { SUM, PRODUCT, MAX, MIN, KINDS };
 static const char *const names[KINDS] = {"window_sum", "window_product", "window_max",
                                          "window_min"};
 
@@ -108,19 +103,6 @@ static emlx_tensor *pending(emlx_tensor *t) {
 
 // Folds -----------------------------------------------------------------------------------------
 
-static double step(int kind, double a, double x) {
-    if (kind == SUM) return a + x;
-    if (kind == PRODUCT) return a * x;
-    if (isnan(a) || isnan(x)) return NAN;
-    return kind == MAX ? (x > a ? x : a) : (x < a ? x : a);
-}
-
-static uint64_t step_integer(int kind, uint64_t a, int64_t x) {
-    if (kind == SUM) return a + (uint64_t)x;
-    if (kind == PRODUCT) return a * (uint64_t)x;
-    return (uint64_t)((kind == MAX) == (x > (int64_t)a) ? x : (int64_t)a);
-}
-
 // The lowest or highest integer of a type, as the low bits of the result.
 static uint64_t end_of(emlx_type type, bool lowest) {
     uint64_t all = UINT64_MAX >> (64 - emlx_type_bits(type)), top = all ^ all >> 1;
@@ -138,9 +120,9 @@ static uint64_t fold_window(int kind, const options *o, const double *in, int64_
     for (int64_t w = 0; w < emlx_shape_count(&o->window); w++) {
         int64_t at = element_of(o, cell, w);
         if (at < 0) continue;
-        *real = step(kind, *real, in[at]);
+        *real = fold_step(kind, *real, in[at]);
         int64_t x = isfinite(in[at]) ? (int64_t)in[at] : 0;
-        bits = extreme && !any ? (uint64_t)x : step_integer(kind, bits, x);
+        bits = extreme && !any ? (uint64_t)x : fold_step_integer(kind, bits, x);
         any = true;
     }
     return extreme && !any ? end_of(type, kind == MAX) : bits;
@@ -194,7 +176,7 @@ static void random_windows(void **unused) {
     for (int i = 0; i < 4000; i++) {
         options o = {0};
         draw_options(&o, draw(2) ? 6 : 0, true);
-        check_fold((int)draw(KINDS), types[draw(TYPES)], &o, false, draw(3) == 0);
+        check_fold((int)draw(KINDS), fold_types[draw(FOLD_TYPES)], &o, false, draw(3) == 0);
     }
 }
 
@@ -229,12 +211,12 @@ static void large_windows(void **unused) {
     draw_seed(3);
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++)
         for (int kind = 0; kind < KINDS; kind++)
-            for (size_t t = 0; t < TYPES; t++) {
+            for (size_t t = 0; t < FOLD_TYPES; t++) {
                 options o = cases[c];
                 assert_true(count_windows(&o));
                 // A product of floats this long would overflow or vanish.
-                if (kind == PRODUCT && types[t] >= EMLX_F8) continue;
-                check_fold(kind, types[t], &o, t >= TYPES - 2 && kind >= MAX, false);
+                if (kind == PRODUCT && fold_types[t] >= EMLX_F8) continue;
+                check_fold(kind, fold_types[t], &o, t >= FOLD_TYPES - 2 && kind >= MAX, false);
             }
 }
 
@@ -303,7 +285,7 @@ static void random_scatters(void **unused) {
         options o = {0};
         draw_options(&o, draw(2) ? 6 : 0, false);
         emlx_type in_types[3];
-        for (int k = 0; k < 3; k++) in_types[k] = types[draw(TYPES)];
+        for (int k = 0; k < 3; k++) in_types[k] = fold_types[draw(FOLD_TYPES)];
         check_scatter(&o, draw(2), in_types, in_types[0] >= EMLX_F8 && draw(3) == 0);
     }
 }
