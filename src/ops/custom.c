@@ -12,7 +12,7 @@ enum { MOST_VALUES = 1024, MOST_SCALARS = 24, NOT_WRITTEN = -1 };
 
 // The function -------------------------------------------------------------------------------
 
-static const emlx_function *function_of(const op_call *call) {
+static emlx_function *function_of(const op_call *call) {
     return attr_get(call, "function")->function;
 }
 
@@ -217,7 +217,7 @@ emlx_status lower_custom(const op_call *call, const op_result *result, emlx_tens
                          emlx_error *err) {
     uint32_t axes;
     TRY(folded_axes(call, &axes, err));
-    emlx_function *f = attr_get(call, "function")->function;
+    emlx_function *f = function_of(call);
     maker m;
     make_start(&m, call, &result->shape, err);
     emlx_tensor *t = make_cast(&m, call->in[0], emlx_tensor_type(f->inputs[0]));
@@ -234,7 +234,7 @@ emlx_status check_custom_window(const op_call *call, op_result *result, emlx_err
 // The value to start with is what padding has, too.
 emlx_status lower_custom_window(const op_call *call, const op_result *result, emlx_tensor **out,
                                 emlx_error *err) {
-    emlx_function *f = attr_get(call, "function")->function;
+    emlx_function *f = function_of(call);
     uint32_t axes = 0;
     maker m;
     make_start(&m, call, &result->shape, err);

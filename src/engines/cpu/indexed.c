@@ -132,9 +132,7 @@ static void along_task(void *context, int64_t index) {
     along_work *w = context;
     int64_t first = index * w->group, end = first + w->group;
     int64_t bad = w->take(w, first, end < w->rows ? end : w->rows);
-    long long lowest = atomic_load(&w->bad);
-    while (bad >= 0 && (lowest < 0 || bad < lowest))
-        if (atomic_compare_exchange_weak(&w->bad, &lowest, bad)) break;
+    if (bad >= 0) note_lowest(&w->bad, bad);
 }
 
 static emlx_status run_along(const cpu_run *run, int32_t axis, emlx_error *err) {

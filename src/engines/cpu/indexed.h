@@ -25,6 +25,13 @@ void find_slices(const emlx_shape *shape, const int32_t *axes, int32_t count, co
                  emlx_type type, slices *s);
 // Where the slice at some indices begins.
 emlx_status slice_offset(const slices *s, const int64_t *indices, int64_t *offset, emlx_error *err);
+// Several tasks find bad indices; the first in order is reported. Less than 0 is none yet.
+static inline void note_lowest(atomic_llong *lowest, int64_t position) {
+    long long seen = atomic_load(lowest);
+    while (seen < 0 || position < seen)
+        if (atomic_compare_exchange_weak(lowest, &seen, position)) return;
+}
+
 static inline int64_t row_offset(const slices *s, int64_t row) {
     return axis_offset(s->dims, s->other_strides, s->rank, row);
 }

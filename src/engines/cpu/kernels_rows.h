@@ -31,7 +31,8 @@
     XX(is_nan, type, TYPE)                                                                         \
     XX(is_infinity, type, TYPE)
 
-#define MATH_UNARY(XX, type, TYPE)                                                                 \
+// The math functions that complex numbers have as well.
+#define ANALYTIC_UNARY(XX, type, TYPE)                                                             \
     XX(exp, type, TYPE)                                                                            \
     XX(expm1, type, TYPE)                                                                          \
     XX(log, type, TYPE)                                                                            \
@@ -51,7 +52,10 @@
     XX(atanh, type, TYPE)                                                                          \
     XX(sqrt, type, TYPE)                                                                           \
     XX(rsqrt, type, TYPE)                                                                          \
-    XX(cbrt, type, TYPE)                                                                           \
+    XX(cbrt, type, TYPE)
+
+#define MATH_UNARY(XX, type, TYPE)                                                                 \
+    ANALYTIC_UNARY(XX, type, TYPE)                                                                 \
     XX(erf, type, TYPE)                                                                            \
     XX(erfc, type, TYPE)                                                                           \
     XX(erf_inv, type, TYPE)
@@ -152,26 +156,7 @@
 // The others: each takes a function of libm or more.
 #define COMPLEX_MATH_UNARY(XX, type, TYPE)                                                         \
     XX(sign, type, TYPE)                                                                           \
-    XX(exp, type, TYPE)                                                                            \
-    XX(expm1, type, TYPE)                                                                          \
-    XX(log, type, TYPE)                                                                            \
-    XX(log1p, type, TYPE)                                                                          \
-    XX(sigmoid, type, TYPE)                                                                        \
-    XX(sin, type, TYPE)                                                                            \
-    XX(cos, type, TYPE)                                                                            \
-    XX(tan, type, TYPE)                                                                            \
-    XX(sinh, type, TYPE)                                                                           \
-    XX(cosh, type, TYPE)                                                                           \
-    XX(tanh, type, TYPE)                                                                           \
-    XX(asin, type, TYPE)                                                                           \
-    XX(acos, type, TYPE)                                                                           \
-    XX(atan, type, TYPE)                                                                           \
-    XX(asinh, type, TYPE)                                                                          \
-    XX(acosh, type, TYPE)                                                                          \
-    XX(atanh, type, TYPE)                                                                          \
-    XX(sqrt, type, TYPE)                                                                           \
-    XX(rsqrt, type, TYPE)                                                                          \
-    XX(cbrt, type, TYPE)
+    ANALYTIC_UNARY(XX, type, TYPE)
 
 #define COMPLEX_MATH_ROWS(XX, type, TYPE)                                                          \
     COMPLEX_MATH_UNARY(XX, type, TYPE)                                                             \

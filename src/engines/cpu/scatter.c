@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/types.h"
 #include "engines/cpu/indexed.h"
+#include "engines/cpu/math_complex.h"
 
 enum {
     PART = 8192,          // elements of a part of the array, or more where that
@@ -77,23 +78,11 @@ ADD_LOOPS(u32, uint32_t, uint32_t)
 ADD_LOOPS(u64, uint64_t, uint64_t)
 ADD_LOOPS(f64, double, double)
 ADD_LOOPS(f32, float, double)
+ADD_LOOP(add_pair, pair, pair)
 ONE_LOOP(put_one_u8, uint8_t, uint8_t, 0)
 ONE_LOOP(put_one_u16, uint16_t, uint16_t, 0)
 ONE_LOOP(put_one_u32, uint32_t, uint32_t, 0)
 ONE_LOOP(put_one_u64, uint64_t, uint64_t, 0)
-
-typedef struct complex_pair {
-    double re, im;
-} complex_pair;
-
-static void add_pair(char *to, const char *from, int64_t step, int64_t n) {
-    complex_pair *out = (complex_pair *)to;
-    const complex_pair *in = (const complex_pair *)from;
-    for (int64_t i = 0; i < n; i++) {
-        out[i * step].re += in[i].re;
-        out[i * step].im += in[i].im;
-    }
-}
 
 // Integers add in place, by width; others in f64 or c128, so that a sum is rounded once.
 static void choose_add(scatter_work *w) {
@@ -124,7 +113,7 @@ static void choose_add(scatter_work *w) {
 
 static void combine(const scatter_work *w, char *to, const char *from, int64_t step, int64_t n) {
     int64_t size = (int64_t)w->slices.size, wide = (int64_t)type_size(w->wide);
-    complex_pair few[FEW];
+    pair few[FEW];
     if (!w->adds && step == 1) {
         memcpy(to, from, (size_t)(n * size));
     } else if (!w->adds) {
@@ -156,12 +145,6 @@ static inline int64_t place_of(const scatter_work *w, int64_t update) {
         place += indices[i] * s->strides[i];
     }
     return place;
-}
-
-static void note_bad(scatter_work *w, int64_t update) {
-    long long lowest = atomic_load(&w->bad);
-    while (lowest < 0 || update < lowest)
-        if (atomic_compare_exchange_weak(&w->bad, &lowest, update)) return;
 }
 
 static emlx_status bad_index(const scatter_work *w, emlx_error *err) {
@@ -199,7 +182,7 @@ static void number_task(void *context, int64_t chunk) {
     for (int64_t i = chunk * CHUNK; i < chunk_end(w, chunk); i++) {
         int64_t unit = place_of(w, i);
         if (unit < 0) {
-            note_bad(w, i);
+            note_lowest(&w->bad, i);
             return;
         }
         w->numbers[i] = (uint32_t)unit;
@@ -313,7 +296,7 @@ static void offsets_task(void *context, int64_t chunk) {
     for (int64_t i = chunk * CHUNK; i < chunk_end(w, chunk); i++) {
         w->offsets[i] = place_of(w, i);
         if (w->offsets[i] >= 0) continue;
-        note_bad(w, i);
+        note_lowest(&w->bad, i);
         return;
     }
 }
