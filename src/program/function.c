@@ -35,9 +35,10 @@ static void function_destroy(emlx_function *function) {
 static emlx_status compiled(block_function *f, emlx_error *err) {
     emlx_status status = EMLX_OK;
     pthread_mutex_lock(&f->lock);
-    f->program.device = f->block->device;
-    if (f->program.main == NULL)
+    if (f->program.main == NULL) {
+        f->program.device = f->block->device;
         status = code_compile(f->block, f->program.device, &f->program.main, err);
+    }
     pthread_mutex_unlock(&f->lock);
     return status;
 }
