@@ -89,12 +89,11 @@ static emlx_status read_op(recorded_case *c, emlx_error *err) {
     const char *name = json_string_value(json_object_get(c->json, "op"));
     const char *type = json_string_value(json_object_get(c->json, "type"));
     case_attrs attrs;
-    if (name == NULL || type == NULL)
-        return cases_error(err, EMLX_FORMAT, "it has no \"op\" or no \"type\"");
+    if (name == NULL) return cases_error(err, EMLX_FORMAT, "it has no \"op\"");
     c->op = emlx_op_find(name);
     c->title = name;
     if (c->op == NULL) return cases_error(err, EMLX_FORMAT, "unknown op \"%.60s\"", name);
-    if (emlx_type_parse(type, &c->type, err) != EMLX_OK) return EMLX_FORMAT;
+    if (type != NULL && emlx_type_parse(type, &c->type, err) != EMLX_OK) return EMLX_FORMAT;
     emlx_status status = attrs_read(c->op, json_object_get(c->json, "attrs"), &attrs, err);
     if (status == EMLX_OK) attrs_clear(&attrs);
     return status;
@@ -125,6 +124,14 @@ static emlx_status read_fails(recorded_case *c, emlx_error *err) {
     return cases_error(err, EMLX_FORMAT, "\"fails\" is no error that a case can expect");
 }
 
+static emlx_status read_covers(recorded_case *c, emlx_error *err) {
+    const json_t *covers = json_object_get(c->json, "covers");
+    const char *name = json_string_value(covers);
+    c->covers = covers == NULL ? c->op : name == NULL ? NULL : emlx_op_find(name);
+    if (covers == NULL || c->covers != NULL) return EMLX_OK;
+    return cases_error(err, EMLX_FORMAT, "\"covers\" is not the name of an op");
+}
+
 // Cases are counted under the first input's type, or that of the result.
 static emlx_type coverage_type(const recorded_case *c) {
     const json_t *first = json_array_get(json_object_get(c->json, "inputs"), 0);
@@ -145,6 +152,7 @@ static emlx_status read_case(recorded_case *c, emlx_error *err) {
     if (status == EMLX_OK) status = read_fails(c, err);
     if (status == EMLX_OK)
         status = c->file->program != NULL ? check_program(c, err) : read_op(c, err);
+    if (status == EMLX_OK) status = read_covers(c, err);
     c->coverage = coverage_type(c);
     return status;
 }

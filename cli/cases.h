@@ -22,10 +22,12 @@ typedef struct recorded_case {
     const case_file *file;
     size_t index; // in its file
     const json_t *json;
-    const emlx_op *op;  // NULL for a program
-    emlx_type type;     // of an op's result
-    const char *title;  // the op's name, or the file's
-    emlx_type coverage; // the type that the case is counted under
+    const emlx_op *op;     // NULL for a program
+    emlx_type type;        // of an op's result
+    const char *title;     // the op's name, or the file's
+    const emlx_op *covers; // the op that the case is counted under: its own, or that which a
+                           // program names, or NULL
+    emlx_type coverage;    // the type that the case is counted under
     const tolerance *tolerance;
     emlx_status fails; // the error that is expected, or EMLX_OK
 } recorded_case;

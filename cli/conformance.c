@@ -105,28 +105,53 @@ static void run_all(session *s, size_t threads) {
 
 // Reports ----------------------------------------------------------------------------------------
 
+// Cases by type, of which there may also be none.
+typedef size_t type_counts[EMLX_TYPE_COUNT + 1];
+
+static void print_counts(const char *title, const type_counts counts) {
+    printf("%-24.24s", title);
+    for (int t = 0; t < EMLX_TYPE_COUNT; t++)
+        printf(" %*zu", t == EMLX_F8_E4M3FN ? 5 : 4, counts[t]);
+    putchar('\n');
+}
+
+static size_t op_count(void) {
+    size_t count = 0;
+    while (emlx_op_at(count) != NULL) count++;
+    return count;
+}
+
+static size_t op_place(const emlx_op *op, size_t count) {
+    size_t place = 0;
+    while (place < count && emlx_op_at(place) != op) place++;
+    return place;
+}
+
+static bool is_bare(const type_counts counts) {
+    for (int t = 0; t <= EMLX_TYPE_COUNT; t++)
+        if (counts[t] > 0) return false;
+    return true;
+}
+
+// Ops in the order of the table, and programs that are no case of an op. Ops without a case are
+// named at the end.
 static void print_coverage(const case_set *set) {
-    size_t(*counts)[EMLX_TYPE_COUNT + 1] = calloc(set->count + 1, sizeof *counts);
-    const char **titles = calloc(set->count + 1, sizeof *titles);
-    size_t rows = 0;
-    for (size_t i = 0; i < set->count && counts != NULL && titles != NULL; i++) {
-        const recorded_case *c = &set->items[i];
-        // Cases of one op lie together.
-        if (rows == 0 || strcmp(titles[rows - 1], c->title) != 0) titles[rows++] = c->title;
-        counts[rows - 1][c->coverage]++;
-    }
+    size_t ops = op_count(), bare = 0;
+    type_counts *counts = calloc(ops + 1, sizeof *counts);
+    if (counts == NULL) return;
+    for (size_t i = 0; i < set->count; i++)
+        counts[op_place(set->items[i].covers, ops)][set->items[i].coverage]++;
     printf("%-24s", "");
     for (int t = 0; t < EMLX_TYPE_COUNT; t++)
         printf(" %*.5s", t == EMLX_F8_E4M3FN ? 5 : 4, emlx_type_name((emlx_type)t));
     putchar('\n');
-    for (size_t row = 0; row < rows; row++) {
-        printf("%-24.24s", titles[row]);
-        for (int t = 0; t < EMLX_TYPE_COUNT; t++)
-            printf(" %*zu", t == EMLX_F8_E4M3FN ? 5 : 4, counts[row][t]);
-        putchar('\n');
-    }
+    for (size_t op = 0; op < ops; op++) print_counts(emlx_op_name(emlx_op_at(op)), counts[op]);
+    print_counts("programs", counts[ops]);
+    for (size_t op = 0; op < ops; op++)
+        if (is_bare(counts[op]))
+            printf("%s%s", bare++ == 0 ? "no cases: " : ", ", emlx_op_name(emlx_op_at(op)));
+    if (bare > 0) putchar('\n');
     free(counts);
-    free(titles);
 }
 
 // The index of a case, with what it is sorted by.

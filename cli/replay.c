@@ -72,7 +72,7 @@ static emlx_status run_op(replay *r, emlx_error *err) {
     status = emlx_apply(r->c->op, r->device, r->inputs, r->input_count, attrs.items, attrs.count,
                         r->c->type, r->results, err);
     attrs_clear(&attrs);
-    return status == EMLX_OK ? emlx_eval(r->results, 1, err) : status;
+    return status == EMLX_OK ? emlx_eval(r->results, r->result_count, err) : status;
 }
 
 static emlx_status run(replay *r, emlx_error *err) {
@@ -116,7 +116,7 @@ static void print_head(FILE *to, const replay *r) {
     char *attrs = json_dumps(json_object_get(c->json, "attrs"), JSON_COMPACT);
     if (attrs != NULL) fprintf(to, " %s", attrs);
     free(attrs);
-    if (c->op != NULL) fprintf(to, " as %s", emlx_type_name(c->type));
+    if (c->type != EMLX_TYPE_DEFAULT) fprintf(to, " as %s", emlx_type_name(c->type));
     fputc('\n', to);
     if (decided != NULL) fprintf(to, "  decided: %s\n", decided);
 }

@@ -62,7 +62,7 @@ defmodule Recorder.Archive do
 
     object =
       recorded
-      |> Map.take([:op, :attrs, :type, :class, :origin, :decided, :fails])
+      |> Map.take([:op, :attrs, :type, :class, :origin, :covers, :decided, :fails])
       |> Map.merge(%{inputs: inputs, outputs: outputs})
       |> Map.reject(fn {_key, value} -> value in [nil, %{}] end)
 

@@ -18,12 +18,18 @@ defmodule Recorder.Backend do
   def block(struct, out, arguments, default) do
     tensors = Enum.filter(arguments, &is_struct(&1, T))
 
-    default = fn -> apply(default, [struct | arguments]) end
+    compute = fn arguments -> apply(default, [struct | arguments]) end
     # What a native block replaces is its own business.
     native? = EMLX.Call.block(struct) != nil
-    result = attempt(fn -> if native?, do: Store.paused(default), else: default.() end)
 
-    Case.record_block(struct, out, Enum.map(tensors, &plain/1), plain_result(result))
+    result =
+      attempt(fn ->
+        if native?,
+          do: Store.paused(fn -> compute.(arguments) end),
+          else: compute.(arguments)
+      end)
+
+    Case.record_block(struct, out, Enum.map(tensors, &plain/1), plain_result(result), compute)
     finish(result)
   end
 
@@ -84,7 +90,10 @@ defmodule Recorder.Backend do
     do: %{tensor | data: %Nx.BinaryBackend{state: state}}
 
   defp plain(list) when is_list(list), do: Enum.map(list, &plain/1)
-  defp plain({key, value}), do: {plain(key), plain(value)}
+
+  defp plain(tuple) when is_tuple(tuple),
+    do: tuple |> Tuple.to_list() |> Enum.map(&plain/1) |> List.to_tuple()
+
   defp plain(other), do: other
 
   defp wrap(%T{data: %Nx.BinaryBackend{state: state}} = tensor),

@@ -13,7 +13,7 @@ defmodule Recorder.Case do
   @fold [:sum, :product, :cumulative_sum, :cumulative_product, :window_sum, :window_product] ++
           [:indexed_add, :window_scatter_max, :window_scatter_min, :reduce, :window_reduce]
   @fft [:fft, :ifft, :fft2, :ifft2, :rfft, :irfft]
-  @linear_algebra [:triangular_solve, :cholesky, :qr, :eigh, :svd, :lu, :determinant, :solve]
+  @linear_algebra [:triangular_solve, :cholesky, :qr, :lu, :determinant, :solve]
   @elementwise [:exp, :expm1, :log, :log1p, :sigmoid, :cos, :sin, :tan, :cosh, :sinh, :tanh] ++
                  [:acos, :asin, :atan, :acosh, :asinh, :atanh, :sqrt, :rsqrt, :cbrt, :erf] ++
                  [:erfc, :erf_inv, :add, :subtract, :multiply, :divide, :pow, :remainder] ++
@@ -26,62 +26,79 @@ defmodule Recorder.Case do
                for(op <- @elementwise, do: {op, "elementwise"}) ++ [dot: "dot", conv: "dot"]
            )
 
+  # Folds by a function of the user's are recorded as programs, and so are factorisations whose
+  # vectors may have either sign: a program puts the matrix together again.
+  @as_programs [:reduce, :window_reduce, :eigh, :svd]
+
   @doc """
   Records a call of a backend callback whose operands live on `Nx.BinaryBackend`. `reference` is
   the reference's result, or the exception it raised.
   """
   def record(name, out, arguments, reference) do
-    if Ops.member?(name) and Store.state() != nil do
+    if recorded?(name) and Ops.member?(name) do
       {operands, attributes} = Call.new(name, out, arguments)
 
-      add(name, out, operands, attributes, reference, fn ->
+      add(name, [out], operands, attributes, reference, fn ->
         Expected.call(name, out, arguments, reference)
       end)
     end
   end
 
-  @doc "As `record/4` for a block that is an op."
-  def record_block(struct, out, tensors, reference) do
-    with {name, attributes} <- Call.block(struct), %T{} <- out, true <- Store.state() != nil do
-      add(name, out, tensors, attributes, reference, fn ->
-        Expected.block(struct, name, out, tensors, reference)
+  @doc """
+  As `record/4` for a block that is an op, with a tuple of templates if it has several results.
+  `default` computes it from other tensors in place of these.
+  """
+  def record_block(struct, out, tensors, reference, default) do
+    with {name, attributes} <- Call.block(struct), true <- recorded?(name) do
+      outs = if is_tuple(out), do: Tuple.to_list(out), else: [out]
+
+      add(name, outs, tensors, attributes, reference, fn ->
+        Expected.block(struct, name, outs, tensors, reference, default)
       end)
     else
       _ -> :ok
     end
   end
 
-  defp add(name, out, operands, attributes, reference, expected) do
-    {origin, most} = Store.state()
-    sizes = for tensor <- [out | operands], do: Nx.size(tensor.shape)
+  defp recorded?(name), do: name not in @as_programs and Store.state() != nil
 
-    types = for tensor <- [out | operands], do: tensor.type
+  defp add(name, outs, operands, attributes, reference, expected) do
+    {origin, most} = Store.state()
+    sizes = for tensor <- outs ++ operands, do: Nx.size(tensor.shape)
+    types = for tensor <- outs ++ operands, do: tensor.type
 
     if Enum.all?(sizes, &(&1 <= most)) and Enum.all?(types, &Recorder.Tensors.known?/1) do
       inputs = Enum.map(operands, &stored/1)
       attrs = attrs(name, attributes)
-      type = Types.to_native(out.type)
+      type = asked_type(outs)
       key = Store.key(name, attrs, inputs, type)
 
       unless Store.member?(key) do
         recorded = %{op: name, attrs: attrs, type: type, inputs: inputs, origin: origin}
         recorded = Map.put(recorded, :class, class(name, operands))
-        finish(key, recorded, out, reference, Store.paused(expected))
+        finish(key, recorded, outs, reference, Store.paused(expected))
       end
     end
 
     :ok
   end
 
-  defp finish(key, recorded, out, _reference, {:ok, bits, decided}) do
-    output = stored(%{out | data: %Nx.BinaryBackend{state: bits}})
-    Store.put(key, Map.merge(recorded, %{outputs: [output], decided: decided}))
+  # The types of several results follow from those of the operands.
+  defp asked_type([out]), do: Types.to_native(out.type)
+  defp asked_type(_outs), do: nil
+
+  defp finish(key, recorded, outs, _reference, {:ok, bits, decided}) do
+    outputs =
+      for {out, bits} <- Enum.zip(outs, List.wrap(bits)),
+          do: stored(%{out | data: %Nx.BinaryBackend{state: bits}})
+
+    Store.put(key, Map.merge(recorded, %{outputs: outputs, decided: decided}))
   end
 
-  defp finish(key, recorded, _out, _reference, {:fails, code, decided}),
+  defp finish(key, recorded, _outs, _reference, {:fails, code, decided}),
     do: Store.put(key, Map.merge(recorded, %{outputs: [], fails: code, decided: decided}))
 
-  defp finish(_key, recorded, _out, reference, :unknown) do
+  defp finish(_key, recorded, _outs, reference, :unknown) do
     Store.note(
       "left out: #{recorded.op} where the reference raises #{inspect(reference.__struct__)}"
     )

@@ -10,6 +10,8 @@ defmodule Recorder.Compiler do
       recorded, under a name made from their code.
 
     * `:expected` - the results to record instead of the evaluator's own.
+
+    * `:covers` - the op that the program is a case of.
   """
 
   @behaviour Nx.Defn.Compiler
@@ -19,11 +21,11 @@ defmodule Recorder.Compiler do
 
   # Beyond these, a program tells nothing new.
   @most_bytes 200_000
-  @most_programs 300
+  @most_programs 500
 
   @impl true
   def __jit__(key, vars, fun, args_list, options) do
-    {own, options} = Keyword.split(options, [:program, :expected])
+    {own, options} = Keyword.split(options, [:program, :expected, :covers])
 
     results =
       if own[:expected],
@@ -53,7 +55,7 @@ defmodule Recorder.Compiler do
     try do
       export(vars, fun, path)
       {metadata, entries} = path |> File.read!() |> Archive.decode()
-      add(metadata, entries, args, own[:expected] || result, own[:program])
+      add(metadata, entries, args, own[:expected] || result, own)
     rescue
       error in [ArgumentError, EMLX.Error] ->
         if own[:program],
@@ -72,7 +74,8 @@ defmodule Recorder.Compiler do
     EMLX.Compiler.__compile__(nil, vars, fun, path: path, names: names, hooks: %{})
   end
 
-  defp add(metadata, entries, args, result, name) do
+  defp add(metadata, entries, args, result, own) do
+    name = own[:program]
     {"emlx", text} = List.keyfind(metadata, "emlx", 0)
     inputs = for arg <- args, do: stored(arg.())
     outputs = for tensor <- Composite.flatten_list([result]), do: stored(tensor)
@@ -83,6 +86,7 @@ defmodule Recorder.Compiler do
     if bytes <= @most_bytes and (name != nil or (control_flow?(text) and bytes <= most * 8)) do
       name = name || "test-" <> digest(text)
       recorded = %{inputs: inputs, outputs: outputs, class: class(name), origin: origin}
+      recorded = Map.put(recorded, :covers, own[:covers])
       Store.put_program("program-" <> name, metadata, entries, recorded, @most_programs)
     end
   end

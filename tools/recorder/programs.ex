@@ -5,33 +5,39 @@ defmodule Recorder.Programs do
   """
 
   import Nx.Defn
-  import Recorder.Tensors, only: [tensor: 4, of: 3]
+  import Recorder.Tensors, only: [tensor: 4, of: 3, types: 0]
 
   def run do
     Enum.each(control_flow(), &record/1)
     Enum.each(composed(), &record/1)
     Enum.each(with_functions(), &record/1)
+    Enum.each(folds_by_function(), &record/1)
     Enum.each(linear_algebra(), &record_accurate/1)
+    Enum.each(factorisations(), &record_accurate/1)
     Enum.each(transforms(), &record_accurate/1)
     Enum.each(ordered(), &record/1)
   end
 
+  # A last element is the op whose cases these are.
   defp record({name, fun, args}), do: jit(name, fun, args, [])
+  defp record({name, fun, args, op}), do: jit(name, fun, args, covers: op)
 
   # Iterative algorithms of the reference run in double, on the same numbers.
-  defp record_accurate({name, fun, args}) do
+  defp record_accurate({name, fun, args}), do: record_accurate({name, fun, args, nil, fun})
+
+  # The last function is what the reference runs.
+  defp record_accurate({name, fun, args, op, other}) do
     expected =
       Recorder.Store.paused(fn ->
-        wide = Nx.Defn.jit_apply(fun, Enum.map(args, &widen/1), compiler: Nx.Defn.Evaluator)
+        wide = Nx.Defn.jit_apply(other, Enum.map(args, &widen/1), compiler: Nx.Defn.Evaluator)
         narrow(wide, fun, args)
       end)
 
-    jit(name, fun, args, expected: expected)
+    jit(name, fun, args, expected: expected, covers: op)
   end
 
-  defp widen(%Nx.Tensor{type: {:f, 32}} = tensor), do: Nx.as_type(tensor, :f64)
-  defp widen(%Nx.Tensor{type: {:c, 64}} = tensor), do: Nx.as_type(tensor, :c128)
-  defp widen(other), do: other
+  defp widen(%Nx.Tensor{type: {:c, _}} = tensor), do: Nx.as_type(tensor, :c128)
+  defp widen(%Nx.Tensor{} = tensor), do: Nx.as_type(tensor, :f64)
 
   defp narrow(wide, fun, args) do
     wide = Nx.Defn.Composite.flatten_list([wide])
@@ -307,7 +313,88 @@ defmodule Recorder.Programs do
   defn(reduce_axis_fun(x), do: Nx.reduce(x, 100, [axes: [1]], fn a, b -> Nx.min(a, b) end))
   defn(window_reduce_fun(x), do: Nx.window_reduce(x, 0, {2, 2}, fn a, b -> Nx.max(a, b) + 1 end))
 
+  # Small sums, which every type holds exactly; the order of the elements matters.
+  defp folds_by_function do
+    for type <- types(),
+        {op, fun, shape} <- [
+          {:reduce, &alternate/1, {3}},
+          {:reduce, &alternate_rows/1, {4, 3}},
+          {:reduce, &alternate_some/1, {2, 3, 1, 2}},
+          {:window_reduce, &alternate_windows/1, {2, 7}},
+          {:window_reduce, &alternate_strides/1, {9}}
+        ],
+        seed <- 1..3 do
+      name = "#{op}-#{tuple_size(shape)}-#{Nx.Type.to_string(type)}"
+      {name, fun, [tensor(type, shape, :few, seed)], op}
+    end
+  end
+
+  defn(alternate(x), do: Nx.reduce(x, 1, fn a, acc -> a - acc end))
+  defn(alternate_rows(x), do: Nx.reduce(x, 1, [axes: [1]], fn a, acc -> a - acc end))
+
+  defn alternate_some(x),
+    do: Nx.reduce(x, 0, [axes: [3, 0], keep_axes: true], fn a, acc -> a - acc end)
+
+  defn(alternate_windows(x), do: Nx.window_reduce(x, 1, {1, 3}, fn a, acc -> a - acc end))
+
+  defn alternate_strides(x) do
+    options = [padding: [{1, 2}], strides: [2], window_dilations: [2]]
+    Nx.window_reduce(x, 0, {3}, options, fn a, acc -> a - acc end)
+  end
+
   ## Linear algebra, transforms, order
+
+  # Of the narrow floats only what they hold exactly: a diagonal.
+  defp factorisations do
+    for type <- types(),
+        {op, fun, reference} <- [
+          {:eigh, &native_eigenvalues/1, &eigenvalues/1},
+          {:svd, &native_singular_values/1, &singular_values/1}
+        ],
+        op == :eigh or not match?({:c, _}, type),
+        size <- [1, 2, 3] do
+      name = "linalg-#{op}-#{size}-#{Nx.Type.to_string(type)}"
+      {name, fun, [symmetric(type, size)], op, reference}
+    end
+  end
+
+  # The reference's definition of these blocks does not compile for every type; one that is native
+  # needs it for its types only.
+  deftransformp native(block, x, count) do
+    type = Nx.Type.to_floating(x.type)
+    {size, _} = x.shape
+    matrix = Nx.template({size, size}, type)
+    vector = Nx.template({size}, type)
+    outs = if count == 2, do: {vector, matrix}, else: {matrix, vector, matrix}
+
+    Nx.block(block, [x], outs, fn _block, x ->
+      matrix = Nx.as_type(x, type)
+      vector = Nx.as_type(Nx.take_diagonal(x), type)
+      if count == 2, do: {vector, matrix}, else: {matrix, vector, matrix}
+    end)
+  end
+
+  defn native_eigenvalues(a) do
+    {values, vectors} = native(%Nx.Block.LinAlg.Eigh{}, a, 2)
+    {values, Nx.dot(vectors * values, Nx.LinAlg.adjoint(vectors))}
+  end
+
+  defn native_singular_values(a) do
+    {u, s, vt} = native(%Nx.Block.LinAlg.SVD{}, a, 3)
+    {s, Nx.dot(u * s, vt)}
+  end
+
+  defp symmetric(type, size) do
+    values = for i <- 1..size, j <- 1..size, do: entry(type, i, j)
+    of(type, {size, size}, values)
+  end
+
+  defp entry({:c, _}, i, j), do: {if(i == j, do: 4.0 * i, else: 1.0), (i - j) * 0.5}
+  defp entry({kind, _}, i, j) when kind in [:u, :s], do: if(i == j, do: 1, else: 0)
+  defp entry({_, size}, i, i) when size < 32, do: :math.pow(2.0, i)
+  defp entry({_, size}, _i, _j) when size < 32, do: 0.0
+  defp entry(_type, i, i), do: 4.0 * i
+  defp entry(_type, i, j), do: 1.0 / (i + j)
 
   defp linear_algebra do
     for type <- [:f32, :f64],
@@ -345,7 +432,7 @@ defmodule Recorder.Programs do
   # Vectors are compared by what they do, as their signs are free.
   defn eigenvalues(a) do
     {values, vectors} = Nx.LinAlg.eigh(a, eps: 1.0e-12)
-    {values, Nx.dot(vectors * values, Nx.transpose(vectors))}
+    {values, Nx.dot(vectors * values, Nx.LinAlg.adjoint(vectors))}
   end
 
   defn singular_values(a) do

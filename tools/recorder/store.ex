@@ -56,7 +56,9 @@ defmodule Recorder.Store do
   def put_program(name, metadata, entries, recorded, most) do
     known? = :ets.member(@table, {:program, name})
 
-    if known? or length(programs()) < most do
+    count = :ets.select_count(@table, [{{{:program, :_}, :_}, [], [true]}])
+
+    if known? or count < most do
       :ets.insert_new(@table, {{:program, name}, {metadata, entries}})
       key = :erlang.md5(:erlang.term_to_binary(recorded.inputs))
       :ets.insert_new(@table, {{:run, name, key}, recorded})

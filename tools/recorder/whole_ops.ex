@@ -23,11 +23,14 @@ defmodule Recorder.WholeOps do
   def rule(op) when op in [:fft2, :ifft2], do: each(types(), &fft2(op, &1))
   def rule(:rfft), do: each(reals(), &rfft/1)
   def rule(:irfft), do: each(types(), &irfft/1)
-  def rule(:triangular_solve), do: each(floats() ++ complex() ++ [{:s, 32}], &triangular_solve/1)
+  def rule(:triangular_solve), do: each(types(), &triangular_solve/1)
 
-  def rule(op) when op in [:cholesky, :solve, :determinant],
-    do: each(floats() ++ complex() ++ [{:s, 32}], &matrix(op, &1))
+  def rule(op) when op in [:cholesky, :solve, :determinant, :qr, :lu],
+    do: each(types(), &matrix(op, &1))
 
+  def rule(:all_close), do: each(types(), &all_close/1)
+  # Recorded as programs.
+  def rule(op) when op in [:reduce, :window_reduce, :eigh, :svd], do: true
   def rule(_op), do: false
 
   ## Products
@@ -236,6 +239,17 @@ defmodule Recorder.WholeOps do
     end)
   end
 
+  defp all_close(type) do
+    for {left, right} <- [{{7}, {7}}, {{}, {9}}, {{3, 1}, {1, 5}}, {{65}, {65}}, {{2, 1, 3}, {}}],
+        {first, second} <- [plain: :plain, few: :few, special: :special],
+        options <- [[], [equal_nan: true], [rtol: 0.5, atol: 2.0]] do
+      left = tensor(type, left, first, 1)
+      call(fn -> Nx.all_close(left, tensor(type, right, second, 1), options) end)
+      call(fn -> Nx.all_close(left, left, options) end)
+      call(fn -> Nx.all_close(left, tensor(:f32, right, :plain, 2), options) end)
+    end
+  end
+
   defp top_k(type) do
     for {shape, k} <- [{{9}, 3}, {{3, 5}, 2}, {{65}, 65}, {{2, 3, 4}, 1}],
         do: call(fn -> Nx.top_k(tensor(type, shape, :few, 0), k: k) end)
@@ -342,8 +356,15 @@ defmodule Recorder.WholeOps do
           :cholesky -> Nx.LinAlg.cholesky(symmetric(a))
           :solve -> Nx.LinAlg.solve(a, b)
           :determinant -> Nx.LinAlg.determinant(a)
+          :lu -> Nx.LinAlg.lu(a)
+          :qr -> Nx.LinAlg.qr(a)
         end
       end)
+    end
+
+    if op == :qr do
+      for {shape, mode} <- [{{5, 3}, :reduced}, {{5, 3}, :complete}, {{2, 4, 2}, :reduced}],
+          do: call(fn -> Nx.LinAlg.qr(tensor(type, shape, :plain, 3), mode: mode) end)
     end
   end
 
