@@ -174,8 +174,10 @@ typedef struct scatter_params {
     int32_t axes[EMLX_MAX_RANK];
 } scatter_params;
 
-// Always stable. NaN is greater than everything.
+// Always stable. NaN is greater than everything. Along the axis the result has only the `keep`
+// first elements of the order.
 typedef struct sort_params {
+    int64_t keep;
     int32_t axis;
     bool descending;
     bool indices; // gives positions instead of values

@@ -132,6 +132,23 @@ emlx_status check_argsort(const op_call *call, op_result *result, emlx_error *er
     return check_order(call, err);
 }
 
+emlx_status check_top_k(const op_call *call, op_result *result, emlx_error *err) {
+    const emlx_shape *shape = operand_shape(call, 0);
+    int64_t k = attr_int(call, "k", 1);
+    char text[SHAPE_TEXT];
+    TRY(refuse_complex(call, err));
+    if (shape->rank == 0 || k < 1 || k > shape->dims[shape->rank - 1])
+        return error_set(err, EMLX_INVALID, "there are no %lld elements along the last axis of %s",
+                         (long long)k, shape_print(shape, text));
+    result[0].type = operand_type(call, 0);
+    result[1].type = EMLX_S32;
+    for (int i = 0; i < 2; i++) {
+        result[i].shape = *shape;
+        result[i].shape.dims[shape->rank - 1] = k;
+    }
+    return EMLX_OK;
+}
+
 // Lowerings ---------------------------------------------------------------------------------
 
 // The indexed axes of an operand, ascending.
@@ -267,19 +284,42 @@ emlx_status lower_scatter(const op_call *call, const op_result *result, emlx_ten
 }
 
 // The code says whether positions are wanted instead of values.
+static emlx_tensor *make_sort(maker *m, emlx_tensor *t, const sort_params *params) {
+    node_spec spec = {.primitive = PRIM_sort,
+                      .type = params->indices ? EMLX_S64 : emlx_tensor_type(t),
+                      .shape = *emlx_tensor_shape(t),
+                      .params = params,
+                      .params_size = sizeof *params,
+                      .inputs = &t,
+                      .input_count = 1};
+    spec.shape.dims[params->axis] = params->keep;
+    return make_node(m, &spec);
+}
+
 emlx_status lower_sort(const op_call *call, const op_result *result, emlx_tensor **out,
                        emlx_error *err) {
-    sort_params params = {.axis = (int32_t)attr_int(call, "axis", 0),
+    int32_t axis = (int32_t)attr_int(call, "axis", 0);
+    sort_params params = {.keep = result->shape.dims[axis],
+                          .axis = axis,
                           .descending = strcmp(attr_text(call, "direction", "asc"), "desc") == 0,
                           .indices = call->op->code == 1};
     maker m;
     make_start(&m, call, &result->shape, err);
-    node_spec spec = {.primitive = PRIM_sort,
-                      .shape = result->shape,
-                      .params = &params,
-                      .params_size = sizeof params,
-                      .inputs = call->in,
-                      .input_count = 1};
-    spec.type = params.indices ? EMLX_S64 : operand_type(call, 0);
-    return make_done(&m, make_cast(&m, make_node(&m, &spec), result->type), out);
+    return make_done(&m, make_cast(&m, make_sort(&m, call->in[0], &params), result->type), out);
+}
+
+// The greatest values along the last axis, and where they are.
+emlx_status lower_top_k(const op_call *call, const op_result *result, emlx_tensor **out,
+                        emlx_error *err) {
+    int32_t axis = result->shape.rank - 1;
+    indexed axes = {.count = 1, .axes = {axis}};
+    sort_params params = {
+        .keep = result->shape.dims[axis], .axis = axis, .descending = true, .indices = true};
+    maker m;
+    make_start(&m, call, &result->shape, err);
+    emlx_tensor *places = make_sort(&m, call->in[0], &params);
+    emlx_tensor *parts[2] = {
+        places == NULL ? NULL : make_gather(&m, call->in[0], places, &axes, true, &result->shape),
+        make_cast(&m, places, EMLX_S32)};
+    return make_done_all(&m, parts, 2, out);
 }

@@ -42,6 +42,7 @@ ATTRS(attrs_conv, {"strides", EMLX_ATTR_INTS, false}, {"padding", EMLX_ATTR_INTS
       {"input_permutation", EMLX_ATTR_INTS, false}, {"kernel_permutation", EMLX_ATTR_INTS, false},
       {"output_permutation", EMLX_ATTR_INTS, false})
 ATTRS(attrs_sort, {"axis", EMLX_ATTR_INT, true}, {"direction", EMLX_ATTR_TEXT, false})
+ATTRS(attrs_top_k, {"k", EMLX_ATTR_INT, false})
 ATTRS(attrs_triangular, {"lower", EMLX_ATTR_BOOL, false}, {"left_side", EMLX_ATTR_BOOL, false},
       {"transform_a", EMLX_ATTR_TEXT, false})
 ATTRS(attrs_fft, {"length", EMLX_ATTR_INT, false}, {"axis", EMLX_ATTR_INT, false},

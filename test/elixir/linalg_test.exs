@@ -89,6 +89,13 @@ defmodule EMLX.LinAlgTest do
   end
 
   for type <- [:f32, :f64] do
+    test "wide matrices in #{type}" do
+      wide = numbers({2, 3, 5}, unquote(type), 6, {0, 4})
+      assert_as_reference(&Nx.LinAlg.qr/1, [wide], options(unquote(type)))
+    end
+  end
+
+  for type <- [:f32, :f64] do
     test "what is built on factors, in #{type}" do
       a = dominant({3, 3}, unquote(type), 6)
       batch = dominant({2, 3, 3}, unquote(type), 7)

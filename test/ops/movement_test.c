@@ -281,6 +281,63 @@ static void every_sort(void **unused) {
                 check_sort(sorted[t], lengths[l], mode & 1 ? 3 : 1, mode & 2);
 }
 
+// The greatest of a line are the first ones when all of it is sorted downwards.
+static void check_top_k(emlx_type type, int64_t length, int64_t k) {
+    emlx_shape s = {2, {3, length}};
+    emlx_tensor *t = random_tensor(type, &s, 0, length < 100 ? 3 : 100), *out[EMLX_MAX_RESULTS];
+    emlx_attr sorting[2] = {with_int("axis", 1), with_text("direction", "desc")};
+    emlx_attr attr = with_int("k", k);
+    emlx_error err;
+    emlx_tensor *sorted = apply_to("sort", &t, 1, sorting, 2, EMLX_TYPE_DEFAULT);
+    emlx_tensor *order = apply_to("argsort", &t, 1, sorting, 2, EMLX_TYPE_DEFAULT);
+    assert_ok(emlx_apply(emlx_op_find("top_k"), test_device, &t, 1, &attr, 1, EMLX_TYPE_DEFAULT,
+                         out, &err),
+              err);
+    assert_int_equal(emlx_tensor_type(out[0]), type);
+    assert_int_equal(emlx_tensor_type(out[1]), EMLX_S32);
+    double *values = values_of(sorted), *places = values_of(order);
+    double *top = values_of(out[0]), *found = values_of(out[1]);
+    for (int64_t i = 0; i < 3 * k; i++) {
+        int64_t at = i / k * length + i % k;
+        if (top[i] != values[at] || found[i] != places[at])
+            fail_msg("top %lld of %lld %s: %g at %g, not %g at %g", (long long)k, (long long)length,
+                     emlx_type_name(type), top[i], found[i], values[at], places[at]);
+    }
+    double *all[] = {values, places, top, found};
+    emlx_tensor *tensors[] = {t, sorted, order, out[0], out[1]};
+    for (int i = 0; i < 4; i++) free(all[i]);
+    for (int i = 0; i < 5; i++) emlx_tensor_release(tensors[i]);
+}
+
+static void every_top_k(void **unused) {
+    (void)unused;
+    static const emlx_type types[] = {EMLX_U8, EMLX_S16, EMLX_S32, EMLX_U64, EMLX_BF16, EMLX_F64};
+    static const int64_t lengths[] = {1, 2, 7, 300, 1500, 9000};
+    draw_seed(10);
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++)
+        for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++)
+            for (int64_t k = 1; k <= lengths[l]; k = k * 5 + 1)
+                check_top_k(types[t], lengths[l], k);
+}
+
+static void bad_top_k(void **unused) {
+    (void)unused;
+    emlx_shape s = {2, {3, 4}}, scalar = {0};
+    emlx_tensor *t = random_tensor(EMLX_F32, &s, 0, 3),
+                *one = random_tensor(EMLX_F32, &scalar, 0, 3);
+    emlx_tensor *out[EMLX_MAX_RESULTS];
+    const int64_t counts[] = {5, 0, -1};
+    emlx_error err;
+    for (int i = 0; i < 4; i++) {
+        emlx_attr attr = with_int("k", i < 3 ? counts[i] : 1);
+        assert_error(emlx_apply(emlx_op_find("top_k"), test_device, i < 3 ? &t : &one, 1, &attr, 1,
+                                EMLX_TYPE_DEFAULT, out, &err),
+                     EMLX_INVALID, err, "elements along the last axis of");
+    }
+    emlx_tensor_release(t);
+    emlx_tensor_release(one);
+}
+
 // target {4, 5, 6}, indexed on two of its axes.
 static void check_indexing(const int64_t axes[2], bool add) {
     emlx_shape s = {3, {4, 5, 6}}, is = {2, {30, 2}}, us = {2, {30, 0}};
@@ -394,7 +451,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_move),     cmocka_unit_test(every_sort),
         cmocka_unit_test(every_indexing), cmocka_unit_test(bad_indices),
-        cmocka_unit_test(every_take),
+        cmocka_unit_test(every_take),     cmocka_unit_test(every_top_k),
+        cmocka_unit_test(bad_top_k),
     };
     return RUN_ON_CPU("ops/movement", tests);
 }

@@ -85,15 +85,17 @@ defmodule Recorder.Compiler do
 
     if bytes <= @most_bytes and (name != nil or (control_flow?(text) and bytes <= most * 8)) do
       name = name || "test-" <> digest(text)
-      recorded = %{inputs: inputs, outputs: outputs, class: class(name), origin: origin}
+      recorded = %{inputs: inputs, outputs: outputs, class: class(name, text), origin: origin}
       recorded = Map.put(recorded, :covers, own[:covers])
       Store.put_program("program-" <> name, metadata, entries, recorded, @most_programs)
     end
   end
 
-  defp class("linalg-" <> _), do: "linear_algebra"
-  defp class("fft-" <> _), do: "fft"
-  defp class(_name), do: "program"
+  defp class("linalg-" <> _, _text), do: "linear_algebra"
+  defp class("fft-" <> _, _text), do: "fft"
+
+  defp class(_name, text),
+    do: if(text =~ ~s("eigh") or text =~ ~s("svd"), do: "linear_algebra", else: "program")
 
   defp control_flow?(text), do: text =~ ~s("cond") or text =~ ~s("while")
 

@@ -33,8 +33,15 @@ defmodule Recorder.Programs do
         narrow(wide, fun, args)
       end)
 
+    expected = if rebuilt?(other), do: put_elem(expected, 1, as_result(args, expected)), else: expected
     jit(name, fun, args, expected: expected, covers: op)
   end
+
+  # These put their argument together again, which is known better than the reference computes it.
+  defp rebuilt?(fun), do: fun in [&eigenvalues/1, &singular_values/1]
+
+  defp as_result([matrix], {_values, other}),
+    do: Recorder.Store.paused(fn -> Nx.as_type(matrix, other.type) end)
 
   defp widen(%Nx.Tensor{type: {:c, _}} = tensor), do: Nx.as_type(tensor, :c128)
   defp widen(%Nx.Tensor{} = tensor), do: Nx.as_type(tensor, :f64)
@@ -325,9 +332,16 @@ defmodule Recorder.Programs do
         ],
         seed <- 1..3 do
       name = "#{op}-#{tuple_size(shape)}-#{Nx.Type.to_string(type)}"
-      {name, fun, [tensor(type, shape, :few, seed)], op}
+      {name, fun, [exact(type, shape, seed)], op}
     end
   end
+
+  defp exact({:c, _} = type, shape, seed) do
+    values = for i <- 1..Tuple.product(shape), do: {rem(i * seed, 5) - 2.0, rem(i, 3) - 1.0}
+    of(type, shape, values)
+  end
+
+  defp exact(type, shape, seed), do: tensor(type, shape, :few, seed)
 
   defn(alternate(x), do: Nx.reduce(x, 1, fn a, acc -> a - acc end))
   defn(alternate_rows(x), do: Nx.reduce(x, 1, [axes: [1]], fn a, acc -> a - acc end))
@@ -339,7 +353,8 @@ defmodule Recorder.Programs do
 
   defn alternate_strides(x) do
     options = [padding: [{1, 2}], strides: [2], window_dilations: [2]]
-    Nx.window_reduce(x, 0, {3}, options, fn a, acc -> a - acc end)
+    # The reference takes padding of another type for bytes of the result's.
+    Nx.window_reduce(x, Nx.as_type(0, Nx.type(x)), {3}, options, fn a, acc -> a - acc end)
   end
 
   ## Linear algebra, transforms, order

@@ -7,6 +7,9 @@
 #include "base/types.h"
 #include "engines/cpu/run.h"
 
+// When few elements are kept, this many more are looked at together: their items fit the cache.
+#define SELECT_MIN 1024
+
 typedef struct sort_item {
     uint64_t key;
     int64_t position;
@@ -19,6 +22,7 @@ typedef struct sort_work {
     const char *in;
     char *out;
     int64_t length, inner, lines, group;
+    int64_t room; // items held at a time
     task_errors errors;
 } sort_work;
 
@@ -33,10 +37,15 @@ static uint64_t float_key(uint64_t bits, unsigned width, unsigned mantissa) {
     return bits & sign ? (sign - 1) - magnitude : sign | magnitude;
 }
 
+// Copies of a size that the compiler knows are single loads.
 static uint64_t load_bits(const char *at, size_t size) {
-    uint64_t bits = 0;
-    memcpy(&bits, at, size); // little endian, as on every supported machine
-    return bits;
+    uint64_t bits8;
+    uint32_t bits4;
+    uint16_t bits2;
+    if (size == 4) return memcpy(&bits4, at, 4), bits4;
+    if (size == 8) return memcpy(&bits8, at, 8), bits8;
+    if (size == 2) return memcpy(&bits2, at, 2), bits2;
+    return (uint8_t)*at;
 }
 
 static uint64_t find_key(emlx_type type, const char *at) {
@@ -89,20 +98,62 @@ static sort_item *sort_items(sort_item *items, sort_item *spare, int64_t n, size
     return items;
 }
 
+// Moves the `keep` lowest of the items to the front, in the order they have. The key of the last of
+// them is found from its highest byte on; items beyond what is known of it are dropped on the way.
+static void select_items(sort_item *items, int64_t n, int64_t keep, size_t size) {
+    uint64_t key = 0, known = 0;
+    int64_t wanted = keep; // of those that agree with the key so far
+    for (unsigned shift = (unsigned)size * 8; shift > 0;) {
+        int64_t counts[256] = {0}, kept = 0;
+        uint64_t byte = 0;
+        shift -= 8;
+        for (int64_t i = 0; i < n; i++)
+            if ((items[i].key & known) == key) counts[items[i].key >> shift & 255]++;
+        while (wanted > counts[byte]) wanted -= counts[byte++];
+        key |= byte << shift;
+        known |= 255ull << shift;
+        for (int64_t i = 0; i < n; i++)
+            if ((items[i].key & known) <= key) items[kept++] = items[i];
+        n = kept;
+    }
+    // Only the first of several equal ones are wanted.
+    for (int64_t i = 0, kept = 0; kept < keep; i++)
+        if ((items[i].key & known) < key || wanted-- > 0) items[kept++] = items[i];
+}
+
+// The items of a line that may be among those kept; `room` of them are looked at together.
+static int64_t find_items(const sort_work *w, const char *in, sort_item *items) {
+    size_t size = type_size(w->type);
+    int64_t count = 0, keep = w->params->keep;
+    uint64_t last = 0; // the highest key of the `keep` lowest so far
+    bool full = false;
+    for (int64_t i = 0; i < w->length; i++) {
+        uint64_t key = find_key(w->type, in + i * w->inner * (int64_t)size);
+        if (w->params->descending) key = ~key;
+        if (full && key >= last) continue;
+        items[count++] = (sort_item){key, i};
+        if (count < w->room || w->room == w->length) continue;
+        select_items(items, count, keep, size);
+        count = keep;
+        full = true;
+        last = 0;
+        for (int64_t j = 0; j < keep; j++) last = items[j].key > last ? items[j].key : last;
+    }
+    return count;
+}
+
 static void sort_line(const sort_work *w, int64_t line, sort_item *items) {
     size_t size = type_size(w->type);
-    int64_t offset = line / w->inner * w->length * w->inner + line % w->inner;
-    for (int64_t i = 0; i < w->length; i++) {
-        uint64_t key = find_key(w->type, w->in + (offset + i * w->inner) * (int64_t)size);
-        items[i] = (sort_item){w->params->descending ? ~key : key, i};
-    }
-    sort_item *sorted = sort_items(items, items + w->length, w->length, size);
-    for (int64_t i = 0; i < w->length; i++) {
-        int64_t to = offset + i * w->inner, from = offset + sorted[i].position * w->inner;
+    int64_t outer = line / w->inner, inner = line % w->inner, keep = w->params->keep;
+    const char *in = w->in + (outer * w->length * w->inner + inner) * (int64_t)size;
+    int64_t count = find_items(w, in, items);
+    sort_item *sorted = sort_items(items, items + w->room, count, size);
+    for (int64_t i = 0; i < keep; i++) {
+        int64_t to = (outer * keep + i) * w->inner + inner, from = sorted[i].position * w->inner;
         if (w->params->indices)
             memcpy(w->out + to * 8, &sorted[i].position, 8);
         else
-            memcpy(w->out + to * (int64_t)size, w->in + from * (int64_t)size, size);
+            memcpy(w->out + to * (int64_t)size, in + from * (int64_t)size, size);
     }
 }
 
@@ -110,7 +161,7 @@ static void sort_task(void *context, int64_t index) {
     sort_work *w = context;
     emlx_error err;
     void *items;
-    size_t size = (size_t)w->length * 2 * sizeof(sort_item);
+    size_t size = (size_t)w->room * 2 * sizeof(sort_item);
     if (pool_alloc(size, &items, &err) != EMLX_OK) {
         task_failed(&w->errors, &err);
         return;
@@ -128,6 +179,8 @@ emlx_status run_sort(const cpu_run *run, emlx_error *err) {
     w.in = operand_data(run, 0);
     w.out = output_data(run);
     w.length = shape->dims[p->axis];
+    w.room = p->keep > SELECT_MIN ? 2 * p->keep : p->keep + SELECT_MIN;
+    if (w.room > w.length) w.room = w.length;
     for (int32_t d = p->axis + 1; d < shape->rank; d++) w.inner *= shape->dims[d];
     int64_t count = emlx_shape_count(shape);
     if (count == 0) return EMLX_OK;
