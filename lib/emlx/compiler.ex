@@ -102,7 +102,10 @@ defmodule EMLX.Compiler do
     }
   end
 
-  defp template(container), do: Composite.traverse(container, &Nx.to_template/1)
+  # Nx's main branch marks arguments that may be donated; what is returned has no such mark.
+  defp template(container),
+    do:
+      Composite.traverse(container, &(&1 |> Nx.to_template() |> Map.replace(:donatable?, false)))
 
   defp run(%__MODULE__{ref: nil, template: template}, _args, _options), do: template
 
