@@ -169,7 +169,7 @@ defmodule NxTests do
   @known Path.join(__DIR__, "known.txt")
 
   # Of the two lines of Nx, only the main branch has Nx.io_call/2.
-  @main? function_exported?(Nx, :io_call, 2)
+  @main? Code.ensure_loaded!(Nx) |> function_exported?(:io_call, 2)
   @mark if @main?, do: "[main] ", else: "[0.13] "
 
   # Documentation of Nx that the suites in test/elixir run as well.
