@@ -7,23 +7,6 @@ defmodule EMLX.TelemetryTest do
   doctest EMLX.Profiling
   doctest EMLX.Debug
 
-  defp listen(events) do
-    test = self()
-    name = {__MODULE__, make_ref()}
-
-    :telemetry.attach_many(
-      name,
-      events,
-      &__MODULE__.forward/4,
-      test
-    )
-
-    on_exit(fn -> :telemetry.detach(name) end)
-  end
-
-  def forward(event, measurements, metadata, test),
-    do: send(test, {event, measurements, metadata})
-
   defp span(name), do: for(part <- [:start, :stop, :exception], do: [:emlx, name, part])
 
   test "reading a pending tensor evaluates it once" do
@@ -53,14 +36,20 @@ defmodule EMLX.TelemetryTest do
   end
 
   test "compiling, and the cache" do
-    listen(span(:compile) ++ [[:emlx, :cache, :stats]])
+    listen(span(:compile) ++ for(name <- [:hit, :miss, :stats], do: [:emlx, :cache, name]))
     before = EMLX.Telemetry.cache_stats()
     fun = Nx.Defn.jit(fn x, y -> Nx.add(x, Nx.multiply(y, 3)) end)
     assert Nx.to_number(fun.(1, 2)) == 7
     assert_received {[:emlx, :compile, :start], _, _}
     assert_received {[:emlx, :compile, :stop], _, %{device: :cpu, arguments: 2}}
+    size = before.size
+    assert_received {[:emlx, :cache, :miss], %{count: 1, size: ^size}, %{}}
+    refute_received {[:emlx, :cache, :hit], _, _}
     assert Nx.to_number(fun.(2, 2)) == 8
     refute_received {[:emlx, :compile, :start], _, _}
+    size = size + 1
+    assert_received {[:emlx, :cache, :hit], %{count: 1, size: ^size}, %{}}
+    refute_received {[:emlx, :cache, :miss], _, _}
 
     stats = EMLX.Telemetry.cache_stats()
     assert_received {[:emlx, :cache, :stats], ^stats, %{}}
