@@ -154,13 +154,29 @@ defmodule EMLX.Refs do
     Nx.pad(tensor, value, config)
   end
 
-  @doc "A running fold; MLX can leave the element itself out, which Nx cannot."
+  @doc "A running fold, of all up to an element or, when not `inclusive`, of all before it."
   def cumulative(fun, tensor, axis, reverse, true),
     do: apply(Nx, fun, [tensor, [axis: axis, reverse: reverse]])
 
-  def cumulative(fun, _tensor, _axis, _reverse, inclusive) do
-    raise ArgumentError, "#{fun} takes inclusive: true only, got: #{inspect(inclusive)}"
+  def cumulative(fun, tensor, axis, reverse, false) do
+    whole = cumulative(fun, tensor, axis, reverse, true)
+    axis = Nx.axis_index(whole, axis)
+    shift = if reverse, do: {-1, 1, 0}, else: {1, -1, 0}
+    config = for i <- 0..(Nx.rank(whole) - 1), do: if(i == axis, do: shift, else: {0, 0, 0})
+    Nx.pad(whole, Nx.as_type(of_nothing(fun, whole.type), whole.type), config)
   end
+
+  defp of_nothing(:cumulative_sum, _type), do: Nx.tensor(0)
+  defp of_nothing(:cumulative_product, _type), do: Nx.tensor(1)
+
+  defp of_nothing(:cumulative_max, {class, _} = type) when class in [:u, :s],
+    do: Nx.Constants.min(type)
+
+  defp of_nothing(:cumulative_min, {class, _} = type) when class in [:u, :s],
+    do: Nx.Constants.max(type)
+
+  defp of_nothing(:cumulative_max, _type), do: Nx.Constants.neg_infinity()
+  defp of_nothing(:cumulative_min, _type), do: Nx.Constants.infinity()
 
   @doc "The backend option of a device."
   def on(device), do: {Backend, device: device}
