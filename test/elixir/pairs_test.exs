@@ -122,7 +122,17 @@ defmodule EMLX.PairsTest do
     assert list(EMLX.take(t, rows, 0)) == [[8, 9, 10, 11], [0, 1, 2, 3]]
     assert list(EMLX.gather(t, [rows, columns], [0, 1], [1, 1])) == [[[9]], [[3]]]
     assert list(EMLX.gather(t, [rows], [0], [1, 4])) == [[[8, 9, 10, 11]], [[0, 1, 2, 3]]]
-    assert_raise ArgumentError, ~r/slices/, fn -> EMLX.gather(t, [rows], [0], [2, 4]) end
+    ones = pair(Nx.tensor([1, 0], type: :u8))
+
+    assert list(EMLX.gather(t, [ones], [0], [2, 3])) ==
+             [[[4, 5, 6], [8, 9, 10]], [[0, 1, 2], [4, 5, 6]]]
+
+    assert list(EMLX.gather(t, [columns, ones], [1, 0], [2, 1])) == [[[5], [9]], [[3], [7]]]
+    assert list(EMLX.gather(t, [pair(Nx.tensor(2))], [1], [1, 2])) == [[2, 3]]
+
+    assert_raise ArgumentError, ~r/out of bounds/, fn ->
+      EMLX.eval(EMLX.gather(t, [rows], [0], [2, 4]))
+    end
 
     updates = pair(Nx.tensor([[[50]], [[60]]]))
 
