@@ -37,6 +37,9 @@ defmodule EMLX do
     * `config :emlx, add_backend_on_inspect: true` - whether printing a tensor
       shows a line with its backend and reference
 
+    * `config :emlx, detect_non_finites: false` - whether NaN and infinities raise,
+      see `EMLX.Debug`
+
     * `config :emlx, compile_cache_max_items: 512` - how many compiled functions
       are kept
 
@@ -46,7 +49,7 @@ defmodule EMLX do
 
   @behaviour Nx.Defn.Compiler
 
-  alias EMLX.{Backend, Compiler, Native, NIF, Program}
+  alias EMLX.{Backend, Compiler, Debug, Native, NIF, Program}
 
   @doc """
   Whether two values are the device and the reference of a tensor; for guards.
@@ -70,19 +73,18 @@ defmodule EMLX do
   ## Compiler
 
   @impl true
-  def __jit__(key, vars, fun, args_list, options) do
-    results = Compiler.jit(key, vars, fun, args_list, options)
-    if EMLX.Debug.enabled?(), do: EMLX.Debug.check!(results, "a result of #{inspect(key)}")
-    results
+  def __jit__(key, vars, fun, args_list, options),
+    do: key |> Compiler.jit(vars, fun, args_list, options) |> checked(key)
+
+  @impl true
+  def __compile__(key, vars, fun, options) do
+    run = Compiler.compile_to_function(vars, fun, options)
+    fn args_list -> args_list |> run.() |> checked(key) end
   end
 
   @impl true
-  def __compile__(_key, vars, fun, options),
-    do: Compiler.compile_to_function(vars, fun, options)
-
-  @impl true
   def __shard_jit__(key, mesh, vars, fun, args_list, options),
-    do: Compiler.shard_jit(key, mesh, vars, fun, args_list, options)
+    do: key |> Compiler.shard_jit(mesh, vars, fun, args_list, options) |> checked(key)
 
   @impl true
   def __to_backend__(options), do: {Backend, device: Compiler.device(options)}
@@ -90,6 +92,10 @@ defmodule EMLX do
   @impl true
   def __partitions_options__(options),
     do: List.duplicate(options, Keyword.get(options, :max_concurrency, 1))
+
+  defp checked(results, key) do
+    if Debug.enabled?(), do: Debug.check!(results, "a result of #{inspect(key)}"), else: results
+  end
 
   ## Programs as files
 
@@ -195,7 +201,9 @@ defmodule EMLX do
     for {device, refs} <- Enum.group_by(refs, &elem(&1, 0), &elem(&1, 1)),
         do: :ok = Backend.evaluate(refs, device)
 
-    container
+    if Debug.enabled?(),
+      do: Debug.check!(container, "a tensor given to EMLX.eval/1"),
+      else: container
   end
 
   @doc """

@@ -37,7 +37,7 @@ defmodule EMLX.Backend do
 
   import EMLX.Remote, only: [is_remote: 1]
 
-  alias EMLX.{Call, Expr, Native, Ops, Pointer, Remote, Telemetry, Types}
+  alias EMLX.{Call, Debug, Expr, Native, Ops, Pointer, Remote, Telemetry, Types}
   alias __MODULE__, as: B
   alias Nx.Tensor, as: T
 
@@ -75,7 +75,8 @@ defmodule EMLX.Backend do
   def to_binary(%T{data: %B{ref: {_device, ref}}} = tensor, limit) when is_remote(ref),
     do: Remote.call(tensor, __MODULE__, :to_binary, [tensor, limit])
 
-  def to_binary(%T{type: type, shape: shape, data: %B{ref: {device, ref}}}, limit) do
+  def to_binary(%T{type: type, shape: shape, data: %B{ref: {device, ref}}} = tensor, limit) do
+    if Debug.enabled?(), do: Debug.check!(tensor, "a tensor that is read")
     bytes = Types.bytes(type, limit)
     metadata = %{device: device, shape: shape, dtype: type, byte_size: bytes}
 
@@ -262,7 +263,15 @@ defmodule EMLX.Backend do
     apply_native(op, out, device, Native.device(device), [], attributes)
   end
 
-  defp run(op, out, arguments) do
+  # The sources of most overflows, and few enough to be computed one by one.
+  defp run(op, out, arguments) when op in [:dot, :conv] do
+    result = record(op, out, arguments)
+    if Debug.enabled?(), do: Debug.check!(result, "the result of #{op}"), else: result
+  end
+
+  defp run(op, out, arguments), do: record(op, out, arguments)
+
+  defp record(op, out, arguments) do
     {operands, attributes} = Call.new(op, out, arguments)
     run_op(op, out, operands, attributes)
   end

@@ -14,6 +14,7 @@ defmodule EMLX.Cache do
   @default_max_items 512
   @default_ttl :timer.minutes(30)
   @counters [hits: 1, misses: 2, evictions: 3]
+  @events [hits: :hit, misses: :miss, evictions: :evict]
 
   def start_link(_options), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
 
@@ -86,8 +87,12 @@ defmodule EMLX.Cache do
 
   defp now, do: System.monotonic_time(:millisecond)
 
-  defp count(what, number \\ 1),
-    do: :counters.add(:persistent_term.get(__MODULE__), @counters[what], number)
+  # The events of EMLX.Telemetry.
+  defp count(what, number \\ 1, metadata \\ %{}) do
+    :counters.add(:persistent_term.get(__MODULE__), @counters[what], number)
+    size = :ets.info(__MODULE__, :size)
+    :telemetry.execute([:emlx, :cache, @events[what]], %{count: number, size: size}, metadata)
+  end
 
   ## Server. `claims` holds, by key, the claim of the process that makes the
   ## value and the callers that wait for it. It hibernates after messages with
@@ -189,7 +194,7 @@ defmodule EMLX.Cache do
       oldest = fn {key, _value, used}, acc -> min(acc, {used, key}) end
       {_used, key} = :ets.foldl(oldest, {:infinity, nil}, __MODULE__)
       :ets.delete(__MODULE__, key)
-      count(:evictions)
+      count(:evictions, 1, %{reason: :full})
       evict()
     end
   end
@@ -202,10 +207,10 @@ defmodule EMLX.Cache do
   def sweep(milliseconds) do
     before = now() - milliseconds
 
-    count(
-      :evictions,
-      :ets.select_delete(__MODULE__, [{{:_, :_, :"$1"}, [{:<, :"$1", before}], [true]}])
-    )
+    unused = [{{:_, :_, :"$1"}, [{:<, :"$1", before}], [true]}]
+    dropped = :ets.select_delete(__MODULE__, unused)
+    if dropped > 0, do: count(:evictions, dropped, %{reason: :unused})
+    :ok
   end
 
   defp schedule_sweep do

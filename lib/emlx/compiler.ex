@@ -39,8 +39,19 @@ defmodule EMLX.Compiler do
               "#{shards} shards, got: #{length(args_list)}"
     end
 
+    check_shards(args_list)
     program = fetch(key, vars, fun, options)
     run_all(program, args_list, options)
+  end
+
+  defp check_shards([first | rest]) do
+    count = length(first)
+
+    for {args, i} <- Enum.with_index(rest, 1), length(args) != count do
+      raise ArgumentError,
+            "every shard needs the arguments of the first, which has #{count} tensors; " <>
+              "shard #{i} has #{length(args)}"
+    end
   end
 
   defp fetch(key, vars, fun, options) do
@@ -70,6 +81,13 @@ defmodule EMLX.Compiler do
 
   defp check_options([{name, _value} | rest]) when name in @options, do: check_options(rest)
   defp check_options([]), do: :ok
+
+  # EXLA's way of saying that the shards are parts of the function's arguments.
+  defp check_options([{:input_shardings, _} | _rest]) do
+    raise ArgumentError,
+          "the EMLX compiler computes each shard by itself and takes no :input_shardings; for a " <>
+            "function of whole tensors join their shards with Nx.concatenate/2, and use Nx.Defn.jit/2"
+  end
 
   defp check_options([unknown | _rest]) do
     raise ArgumentError,
@@ -102,7 +120,10 @@ defmodule EMLX.Compiler do
     }
   end
 
-  defp template(container), do: Composite.traverse(container, &Nx.to_template/1)
+  # Nx's main branch marks arguments that may be donated; what is returned has no such mark.
+  defp template(container),
+    do:
+      Composite.traverse(container, &(&1 |> Nx.to_template() |> Map.replace(:donatable?, false)))
 
   defp run(%__MODULE__{ref: nil, template: template}, _args, _options), do: template
 

@@ -4,10 +4,25 @@ defmodule EMLX.Debug do
   Help in finding where a number stops being one.
 
   With `config :emlx, detect_non_finites: true`, or after
-  `Application.put_env(:emlx, :detect_non_finites, true)`, the results of compiled
-  functions and the tensors named by `assert_no_nan_inf!/2` are computed at once and
-  checked: NaN or an infinity raises. Unlike in other releases of this name, this is
-  read while the program runs, not when it is compiled.
+  `Application.put_env(:emlx, :detect_non_finites, true)`, NaN or an infinity raises
+  in
+
+    * the results of compiled functions, when they return;
+    * the results of `Nx.dot/2` and `Nx.conv/3`, when they are called outside of
+      `defn`;
+    * any other tensor of `EMLX.Backend` when it is read through Nx, for example by
+      `Nx.to_binary/1`, `Nx.to_number/1` or by printing it, and when it is given to
+      `EMLX.eval/1`;
+    * the tensors named by `assert_no_nan_inf!/2`.
+
+  Other operations are not checked one by one: they are lazy, and what they give is
+  computed, in one piece with what is made of it, when that is read. To see which of
+  several operations it was, read in between.
+
+  Checking computes at once what would have been fused, and takes its own time: it is
+  for the search, not for production. A tensor that is meant to hold an infinity, as
+  a mask may, raises like any other when it is read. Unlike in other releases of this
+  name, the setting is read while the program runs, not when it is compiled.
 
   Indices out of bounds always raise, whatever `:enable_bounds_check` says.
   """

@@ -158,10 +158,10 @@ defmodule EMLX.Native do
   # operands, and gives the call's results.
   def run(program, inputs, queue, answer) do
     # Nothing was called yet when this is out of memory, so that it may be repeated.
-    case with_memory(fn -> await(ref, NIF.program_run(program, inputs, queue, ref)) end) do
-      {:call, run, number, operands} -> go_on(run, number, operands, queue, answer)
-      result -> unwrap(result)
-    end
+    fn -> await(ref, NIF.program_run(program, inputs, queue, ref)) end
+    |> with_memory()
+    |> to_end(queue, answer)
+    |> unwrap()
   end
 
   # As above for several runs at the same time.
@@ -172,13 +172,24 @@ defmodule EMLX.Native do
         {reference, NIF.program_run(program, inputs, queue, reference)}
       end
 
-    Enum.map(started, fn started ->
-      case outcome(started) do
-        {:call, run, number, operands} -> go_on(run, number, operands, queue, answer)
-        result -> unwrap(result)
-      end
-    end)
+    # All are waited for, so that after an error no messages are left.
+    {results, failure} = Enum.map_reduce(started, nil, &settle(outcome(&1), queue, answer, &2))
+    with {kind, reason, stacktrace} <- failure, do: :erlang.raise(kind, reason, stacktrace)
+    Enum.map(results, &unwrap/1)
   end
+
+  defp settle(result, queue, answer, nil) do
+    {to_end(result, queue, answer), nil}
+  catch
+    kind, reason -> {nil, {kind, reason, __STACKTRACE__}}
+  end
+
+  defp settle({:call, run, _number, _operands}, _queue, _answer, failure) do
+    NIF.program_drop(run)
+    {nil, failure}
+  end
+
+  defp settle(_result, _queue, _answer, failure), do: {nil, failure}
 
   defp outcome({reference, :wait}) do
     receive do
@@ -188,16 +199,13 @@ defmodule EMLX.Native do
 
   defp outcome({_reference, result}), do: result
 
-  defp go_on(run, number, operands, queue, answer) do
-    case await(reference, resume(run, number, operands, queue, answer, reference)) do
-      {:call, run, number, operands} ->
-        go_on(run, number, operands, queue, answer)
-
-      result ->
-        NIF.program_drop(run)
-        unwrap(result)
-    end
+  defp to_end({:call, run, number, operands}, queue, answer) do
+    result = await(reference, resume(run, number, operands, queue, answer, reference))
+    unless match?({:call, _, _, _}, result), do: NIF.program_drop(run)
+    to_end(result, queue, answer)
   end
+
+  defp to_end(result, _queue, _answer), do: result
 
   # When the callback fails, the run is given up now and not with the garbage.
   defp resume(run, number, operands, queue, answer, reference) do

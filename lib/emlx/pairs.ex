@@ -104,6 +104,25 @@ defmodule EMLX.Pairs do
   @spec shm_unlink(String.t()) :: :ok
   def shm_unlink(name), do: Native.shm_unlink(name)
 
+  @doc """
+  The sum of products that `subscripts` describe in Einstein's notation: a letter for
+  each axis, operands between commas, and the result after an arrow. Labels that the
+  result lacks are summed over; an operand that repeats one is read along its diagonal.
+  Without an arrow the result has the labels that occur once, in alphabetical order.
+
+  ## Examples
+
+      iex> a = EMLX.reshape(EMLX.arange(0, 6, 1, true, :cpu), {2, 3})
+      iex> EMLX.einsum([a, a], "ij,kj->ik") |> EMLX.to_nx() |> Nx.to_list()
+      [[5, 14], [14, 50]]
+      iex> EMLX.einsum([a], "ij->j") |> EMLX.to_nx() |> Nx.to_list()
+      [3, 5, 7]
+
+  """
+  @spec einsum([Backend.ref()], String.t()) :: Backend.ref()
+  def einsum(tensors, subscripts) when is_list(tensors) and is_binary(subscripts),
+    do: subscripts |> EMLX.Einsum.einsum(Refs.unwrap(tensors)) |> Refs.wrap()
+
   pairs_of_operations()
 
   pairs do

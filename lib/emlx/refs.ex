@@ -154,13 +154,29 @@ defmodule EMLX.Refs do
     Nx.pad(tensor, value, config)
   end
 
-  @doc "A running fold; MLX can leave the element itself out, which Nx cannot."
+  @doc "A running fold, of all up to an element or, when not `inclusive`, of all before it."
   def cumulative(fun, tensor, axis, reverse, true),
     do: apply(Nx, fun, [tensor, [axis: axis, reverse: reverse]])
 
-  def cumulative(fun, _tensor, _axis, _reverse, inclusive) do
-    raise ArgumentError, "#{fun} takes inclusive: true only, got: #{inspect(inclusive)}"
+  def cumulative(fun, tensor, axis, reverse, false) do
+    whole = cumulative(fun, tensor, axis, reverse, true)
+    axis = Nx.axis_index(whole, axis)
+    shift = if reverse, do: {-1, 1, 0}, else: {1, -1, 0}
+    config = for i <- 0..(Nx.rank(whole) - 1), do: if(i == axis, do: shift, else: {0, 0, 0})
+    Nx.pad(whole, Nx.as_type(of_nothing(fun, whole.type), whole.type), config)
   end
+
+  defp of_nothing(:cumulative_sum, _type), do: Nx.tensor(0)
+  defp of_nothing(:cumulative_product, _type), do: Nx.tensor(1)
+
+  defp of_nothing(:cumulative_max, {class, _} = type) when class in [:u, :s],
+    do: Nx.Constants.min(type)
+
+  defp of_nothing(:cumulative_min, {class, _} = type) when class in [:u, :s],
+    do: Nx.Constants.max(type)
+
+  defp of_nothing(:cumulative_max, _type), do: Nx.Constants.neg_infinity()
+  defp of_nothing(:cumulative_min, _type), do: Nx.Constants.infinity()
 
   @doc "The backend option of a device."
   def on(device), do: {Backend, device: device}
@@ -202,21 +218,33 @@ defmodule EMLX.Refs do
     Nx.put_slice(tensor, starts, update)
   end
 
-  @doc "An index tensor for each axis; the other axes are taken whole."
+  @doc "Slices of the given sizes, with an index tensor for each of `axes`; the others start at 0."
   def gather(tensor, indices, axes, slice_sizes) do
-    whole = for {size, axis} <- Enum.with_index(Tuple.to_list(tensor.shape)), do: {axis, size}
+    rows =
+      for {size, axis} <- Enum.with_index(Tuple.to_list(tensor.shape)),
+          do: if(axis in axes, do: 1, else: size)
 
-    if slice_sizes != for({axis, size} <- whole, do: if(axis in axes, do: 1, else: size)) do
-      raise ArgumentError,
-            "gather takes slices of one element in the axes #{inspect(axes)} and of all in the " <>
-              "others of shape #{inspect(tensor.shape)}, got: #{inspect(slice_sizes)}"
-    end
+    shape = List.to_tuple(Tuple.to_list(hd(indices).shape) ++ slice_sizes)
 
-    shape = Tuple.to_list(hd(indices).shape) ++ slice_sizes
+    if slice_sizes == rows,
+      do: tensor |> Nx.gather(Nx.stack(indices, axis: -1), axes: axes) |> Nx.reshape(shape),
+      else: gather_each(tensor, indices, axes, slice_sizes, shape)
+  end
 
-    tensor
-    |> Nx.gather(Nx.stack(indices, axis: -1), axes: axes)
-    |> Nx.reshape(List.to_tuple(shape))
+  # What are no whole rows is taken element by element.
+  defp gather_each(tensor, indices, axes, slice_sizes, shape) do
+    %{shape: outer} = first = hd(indices)
+    ones = List.to_tuple(Tuple.to_list(outer) ++ List.duplicate(1, length(slice_sizes)))
+    starts = axes |> Enum.zip(indices) |> Map.new()
+
+    index =
+      for axis <- 0..(Nx.rank(tensor) - 1) do
+        within = Nx.iota(shape, type: :s64, axis: Nx.rank(first) + axis)
+        start = starts[axis]
+        if start, do: Nx.add(within, Nx.reshape(start, ones)), else: within
+      end
+
+    Nx.gather(tensor, Nx.stack(index, axis: -1))
   end
 
   @doc "Writes or adds updates, shaped as what `gather/4` would take."

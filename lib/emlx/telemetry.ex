@@ -18,6 +18,19 @@ defmodule EMLX.Telemetry do
   The metadata of all three has a `:telemetry_span_context` that is the same in both
   events of a span. Operations themselves report nothing: they are only recorded.
 
+  ## The cache of compiled functions
+
+  | event | when | metadata |
+  |---|---|---|
+  | `[:emlx, :cache, :hit]` | a compiled function was found | |
+  | `[:emlx, :cache, :miss]` | there was none, and it is compiled now | |
+  | `[:emlx, :cache, :evict]` | some are dropped | `:reason`: `:full` for those used longest ago, as there are more than `:compile_cache_max_items`, `:unused` for those not used for `:compile_cache_ttl` |
+
+  The measurements of all three are `:count`, how many it is about, and `:size`, how
+  many are kept at that time. A process that waits for another to compile the same
+  function reports a hit when it is given it. Evictions are reported by the process
+  that keeps the cache: what listens to them must not call compiled functions.
+
   ## Values
 
   | event | measurements |

@@ -27,6 +27,7 @@ defmodule EMLX.CacheTest do
   end
 
   test "is bounded, and what falls out lets go of its memory" do
+    listen([[:emlx, :cache, :evict]])
     limit = Application.get_env(:emlx, :compile_cache_max_items)
     Application.put_env(:emlx, :compile_cache_max_items, 4)
 
@@ -36,6 +37,7 @@ defmodule EMLX.CacheTest do
       stats = Cache.stats()
       assert stats.size <= 4
       assert stats.evictions >= before + 6
+      assert_received {[:emlx, :cache, :evict], %{count: 1, size: 4}, %{reason: :full}}
       assert Cache.fetch({:bound, 10}, fn -> :made_again end) == 10
     after
       if limit,
@@ -50,7 +52,13 @@ defmodule EMLX.CacheTest do
     assert Cache.sweep(60_000) == :ok
     assert Cache.fetch(key, fn -> :second end) == :first
     Process.sleep(5)
+    listen([[:emlx, :cache, :evict]])
+    size = Cache.stats().size
     Cache.sweep(2)
+    assert_received {[:emlx, :cache, :evict], %{count: count, size: left}, %{reason: :unused}}
+    assert count >= 1 and left == size - count
+    Cache.sweep(2)
+    refute_received {[:emlx, :cache, :evict], _, _}
     assert Cache.fetch(key, fn -> :third end) == :third
   end
 

@@ -433,6 +433,15 @@ defmodule EMLX.DefnTest do
     end
   end
 
+  if Code.ensure_loaded!(Nx) |> function_exported?(:donatable, 1) do
+    test "what is returned is not marked as donated" do
+      fun = Nx.Defn.jit(fn a, b -> {a, Nx.add(a, b)} end)
+      {same, sum} = fun.(Nx.donatable(tensor([1, 2])), tensor([3, 4]))
+      assert {Nx.to_list(same), Nx.to_list(sum)} == {[1, 2], [4, 6]}
+      refute Nx.donatable?(same) or Nx.donatable?(sum)
+    end
+  end
+
   test "a serving runs with it" do
     serving =
       Nx.Serving.new(&Nx.Defn.jit(fn %{x: x} -> Nx.multiply(x, 2) end, &1), compiler: EMLX)

@@ -60,6 +60,24 @@ defmodule EMLX.NarrowTest do
   @floating [:real, :imag, :phase, :conjugate, :fft, :ifft, :rfft, :irfft, :fft2, :ifft2] ++
               [:cholesky, :triangular_solve, :solve, :determinant, :qr, :lu, :eigh, :svd]
 
+  # The reference of Nx's main branch cannot put results of such elements together where an
+  # operation has two operands.
+  @reference? (try do
+                 t = Nx.tensor([1, 2], type: :u2, backend: Nx.BinaryBackend)
+                 Nx.add(t, t).type == {:u, 2}
+               rescue
+                 ArgumentError -> false
+               end)
+  @without_reference if @reference?,
+                       do: [],
+                       else:
+                         [:add, :subtract, :multiply, :max, :min, :all_close, :pow] ++
+                           [:quotient, :remainder, :left_shift, :right_shift] ++
+                           [:bitwise_and, :bitwise_or, :bitwise_xor] ++
+                           [:cumulative_sum, :cumulative_product] ++
+                           [:cumulative_max, :cumulative_min]
+  @reason "Nx.BinaryBackend fails with elements of two and four bits"
+
   test "every op has its case" do
     named = @unary ++ Keyword.keys(@domains) ++ @binary ++ @divisions ++ @optional ++ @floating
 
@@ -71,6 +89,7 @@ defmodule EMLX.NarrowTest do
 
   for type <- @types do
     for op <- Enum.uniq(@unary) do
+      @tag skip: op in @without_reference && @reason
       test "#{op} of #{type}" do
         check(&apply(Nx, unquote(op), [&1]), [narrow(unquote(type), 1)])
       end
@@ -85,6 +104,7 @@ defmodule EMLX.NarrowTest do
     end
 
     for op <- @binary do
+      @tag skip: op in @without_reference && @reason
       test "#{op} of #{type}" do
         check(&apply(Nx, unquote(op), [&1, &2]), [
           narrow(unquote(type), 3),
@@ -94,6 +114,7 @@ defmodule EMLX.NarrowTest do
     end
 
     for op <- @divisions do
+      @tag skip: op in @without_reference && @reason
       test "#{op} of #{type}" do
         divisors = narrow(unquote(type), 6, 1..3)
         check(&apply(Nx, unquote(op), [&1, &2]), [narrow(unquote(type), 5), divisors])
@@ -101,6 +122,7 @@ defmodule EMLX.NarrowTest do
     end
 
     for op <- @optional do
+      @tag skip: op in @without_reference && @reason
       test "#{op} of #{type}, with options" do
         functions = Keyword.fetch!(options(unquote(type)), unquote(op))
         for fun <- functions, do: check(fun, [narrow(unquote(type), 7)])

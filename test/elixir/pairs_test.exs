@@ -5,6 +5,8 @@ defmodule EMLX.PairsTest do
 
   require EMLX
 
+  doctest EMLX.Pairs
+
   defp pair(tensor), do: EMLX.Backend.from_nx(tensor)
   defp random_pair(shape, seed), do: shape |> random(:f32, seed) |> pair()
 
@@ -93,7 +95,24 @@ defmodule EMLX.PairsTest do
     assert list(EMLX.sort(t, -1)) == [[1, 2, 3], [4, 5, 6]]
     assert list(EMLX.argsort(t, 1)) == [[1, 2, 0], [0, 2, 1]]
     assert list(EMLX.cumulative_sum(t, 1, false, true)) == [[3, 4, 6], [4, 10, 15]]
-    assert_raise ArgumentError, ~r/inclusive/, fn -> EMLX.cumulative_sum(t, 1, false, false) end
+  end
+
+  test "running folds of what is before" do
+    t = pair(Nx.tensor([[3, 1, 2], [4, 6, 5]]))
+    assert list(EMLX.cumulative_sum(t, 1, false, false)) == [[0, 3, 4], [0, 4, 10]]
+    assert list(EMLX.cumulative_sum(t, -1, true, false)) == [[3, 2, 0], [11, 5, 0]]
+    assert list(EMLX.cumulative_product(t, 0, false, false)) == [[1, 1, 1], [3, 1, 2]]
+    low = -0x80000000
+    assert list(EMLX.cumulative_max(t, 1, false, false)) == [[low, 3, 3], [low, 4, 6]]
+    float = EMLX.astype(t, :float32)
+
+    assert list(EMLX.cumulative_min(float, 0, true, false)) == [
+             [4, 6, 5],
+             List.duplicate(:infinity, 3)
+           ]
+
+    assert list(EMLX.cumulative_max(float, 0, false, false)) |> hd() ==
+             List.duplicate(:neg_infinity, 3)
   end
 
   test "indexing" do
@@ -103,7 +122,17 @@ defmodule EMLX.PairsTest do
     assert list(EMLX.take(t, rows, 0)) == [[8, 9, 10, 11], [0, 1, 2, 3]]
     assert list(EMLX.gather(t, [rows, columns], [0, 1], [1, 1])) == [[[9]], [[3]]]
     assert list(EMLX.gather(t, [rows], [0], [1, 4])) == [[[8, 9, 10, 11]], [[0, 1, 2, 3]]]
-    assert_raise ArgumentError, ~r/slices/, fn -> EMLX.gather(t, [rows], [0], [2, 4]) end
+    ones = pair(Nx.tensor([1, 0], type: :u8))
+
+    assert list(EMLX.gather(t, [ones], [0], [2, 3])) ==
+             [[[4, 5, 6], [8, 9, 10]], [[0, 1, 2], [4, 5, 6]]]
+
+    assert list(EMLX.gather(t, [columns, ones], [1, 0], [2, 1])) == [[[5], [9]], [[3], [7]]]
+    assert list(EMLX.gather(t, [pair(Nx.tensor(2))], [1], [1, 2])) == [[2, 3]]
+
+    assert_raise ArgumentError, ~r/out of bounds/, fn ->
+      EMLX.eval(EMLX.gather(t, [rows], [0], [2, 4]))
+    end
 
     updates = pair(Nx.tensor([[[50]], [[60]]]))
 

@@ -177,6 +177,51 @@ defmodule EMLX.SharingTest do
       assert_raise ArgumentError, ~r/needs arguments for 4 shards, got: 3/, fn ->
         fun.(tl(shards))
       end
+
+      assert_raise ArgumentError, ~r/the first, which has 2 tensors; shard 2 has 1/, fn ->
+        fun.(List.update_at(shards, 2, &tl/1))
+      end
+    end
+
+    test "must have the shapes of the first, and a wrong one leaves no messages behind" do
+      mesh = %Nx.Mesh{name: "mesh", shape: {3}}
+      fun = Nx.Defn.shard_jit(&Nx.sort(Nx.multiply(&1, 2)), mesh, compiler: EMLX)
+      large = Nx.iota({300_000})
+
+      for wrong <- [Nx.iota({3}), Nx.iota({300_000}, type: :f32)] do
+        assert_raise ArgumentError, ~r/s32 \{300000\} expected/, fn ->
+          fun.([[large], [wrong], [large]])
+        end
+
+        refute_receive _any, 500
+      end
+    end
+
+    test "of which one fails in a hook leave no messages behind" do
+      mesh = %Nx.Mesh{name: "mesh", shape: {3}}
+      test = self()
+
+      hook = fn t ->
+        send(test, {:hook, Nx.to_number(t[0])})
+        raise "no"
+      end
+
+      hooks = %{told: hook}
+      fun = &Nx.sort(Nx.multiply(told(&1), 2))
+      fun = Nx.Defn.shard_jit(fun, mesh, compiler: EMLX, hooks: hooks)
+      shards = for i <- 1..3, do: [Nx.add(Nx.iota({100_000}), i)]
+      assert_raise RuntimeError, "no", fn -> fun.(shards) end
+      assert_received {:hook, 2}
+      refute_receive _any, 500
+    end
+
+    test "are no parts of larger arguments" do
+      mesh = %Nx.Mesh{name: "mesh", shape: {2}}
+      fun = Nx.Defn.shard_jit(&Nx.sum/1, mesh, compiler: EMLX, input_shardings: [%{0 => [0]}])
+
+      assert_raise ArgumentError, ~r/takes no :input_shardings; for a function of whole/, fn ->
+        fun.([[Nx.iota({2})], [Nx.iota({2})]])
+      end
     end
 
     test "of one function run at the same time, and hooks are called in the calling process" do

@@ -7,23 +7,6 @@ defmodule EMLX.TelemetryTest do
   doctest EMLX.Profiling
   doctest EMLX.Debug
 
-  defp listen(events) do
-    test = self()
-    name = {__MODULE__, make_ref()}
-
-    :telemetry.attach_many(
-      name,
-      events,
-      &__MODULE__.forward/4,
-      test
-    )
-
-    on_exit(fn -> :telemetry.detach(name) end)
-  end
-
-  def forward(event, measurements, metadata, test),
-    do: send(test, {event, measurements, metadata})
-
   defp span(name), do: for(part <- [:start, :stop, :exception], do: [:emlx, name, part])
 
   test "reading a pending tensor evaluates it once" do
@@ -53,14 +36,19 @@ defmodule EMLX.TelemetryTest do
   end
 
   test "compiling, and the cache" do
-    listen(span(:compile) ++ [[:emlx, :cache, :stats]])
+    listen(span(:compile) ++ for(name <- [:hit, :miss, :stats], do: [:emlx, :cache, name]))
+    EMLX.Cache.clear()
     before = EMLX.Telemetry.cache_stats()
     fun = Nx.Defn.jit(fn x, y -> Nx.add(x, Nx.multiply(y, 3)) end)
     assert Nx.to_number(fun.(1, 2)) == 7
     assert_received {[:emlx, :compile, :start], _, _}
     assert_received {[:emlx, :compile, :stop], _, %{device: :cpu, arguments: 2}}
+    assert_received {[:emlx, :cache, :miss], %{count: 1, size: 0}, %{}}
+    refute_received {[:emlx, :cache, :hit], _, _}
     assert Nx.to_number(fun.(2, 2)) == 8
     refute_received {[:emlx, :compile, :start], _, _}
+    assert_received {[:emlx, :cache, :hit], %{count: 1, size: 1}, %{}}
+    refute_received {[:emlx, :cache, :miss], _, _}
 
     stats = EMLX.Telemetry.cache_stats()
     assert_received {[:emlx, :cache, :stats], ^stats, %{}}
@@ -97,6 +85,53 @@ defmodule EMLX.TelemetryTest do
       assert {_, %{a: a}} = divide.(2)
       assert Nx.to_number(a) == 0.5
       assert_raise EMLX.Error, ~r/has an infinity: f32 \{\}/, fn -> divide.(0) end
+      compiled = Nx.Defn.compile(&Nx.divide(1, &1), [Nx.template({}, :s32)], compiler: EMLX)
+      assert Nx.to_number(compiled.(4)) == 0.25
+      assert_raise EMLX.Error, ~r/^a result of .* has an infinity/, fn -> compiled.(0) end
+      sharded = Nx.Defn.shard_jit(&Nx.divide(1, &1), %Nx.Mesh{name: "m", shape: {2}})
+      assert [_, _] = sharded.([[1], [2]])
+      assert_raise EMLX.Error, ~r/has an infinity/, fn -> sharded.([[1], [0]]) end
+    end
+
+    test "checks products at the call" do
+      t = Nx.tensor([3.0e38, 3.0e38])
+      assert Nx.to_number(Nx.dot(Nx.divide(t, 3.0e38), Nx.tensor([1, 2]))) == 3.0
+      assert_raise EMLX.Error, ~r/^the result of dot has an infinity/, fn -> Nx.dot(t, t) end
+      input = Nx.reshape(t, {1, 1, 2})
+      assert Nx.to_flat_list(Nx.conv(input, Nx.tensor([[[0]]]))) == [0.0, 0.0]
+
+      assert_raise EMLX.Error, ~r/^the result of conv has an infinity/, fn ->
+        Nx.conv(input, Nx.tensor([[[1.0, 1.0]]]))
+      end
+    end
+
+    test "checks the results of other operations when they are read" do
+      quotient = Nx.divide(Nx.tensor([0.0, 1.0]), Nx.tensor([0.0, 2.0]))
+      later = Nx.greater(quotient, 0)
+
+      for read <- [
+            &Nx.to_binary/1,
+            &Nx.to_flat_list/1,
+            &Nx.backend_copy(&1, Nx.BinaryBackend),
+            &Nx.to_number(&1[0]),
+            &EMLX.eval/1,
+            &EMLX.eval(%{a: {&1}})
+          ] do
+        assert_raise EMLX.Error, ~r/has NaN: f32 \{(2)?\}/, fn -> read.(quotient) end
+      end
+
+      # What is made of it is its own matter.
+      assert Nx.to_list(later) == [0, 1]
+      assert Nx.to_number(quotient[1]) == 0.5
+      complex = Nx.as_type(Nx.divide(1, 0), :c64)
+      assert_raise EMLX.Error, ~r/has an infinity: c64/, fn -> Nx.to_number(complex) end
+    end
+
+    test "checks nothing where it is not set" do
+      Application.put_env(:emlx, :detect_non_finites, false)
+      t = Nx.tensor([3.0e38])
+      assert Nx.to_number(Nx.dot(t, t)) == :infinity
+      assert Nx.to_list(EMLX.eval(Nx.divide(t, 0))) == [:infinity]
     end
   end
 end

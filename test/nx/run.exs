@@ -8,7 +8,8 @@
 #
 # Tests that are known to fail stand in known.txt with the reason. A test that fails and is not
 # there fails the run, and so does one that is there and passes; NX_TESTS_PRUNE=1 takes the latter
-# out of the list.
+# out of the list. Lines that begin with [0.13] or [main] are for this line of Nx only: 0.13.1 and
+# the main branch have the same version, and are told apart by what there is.
 
 defmodule NxTests.View do
   @moduledoc false
@@ -167,6 +168,10 @@ defmodule NxTests do
 
   @known Path.join(__DIR__, "known.txt")
 
+  # Of the two lines of Nx, only the main branch has Nx.io_call/2.
+  @main? Code.ensure_loaded!(Nx) |> function_exported?(:io_call, 2)
+  @mark if @main?, do: "[main] ", else: "[0.13] "
+
   # Documentation of Nx that the suites in test/elixir run as well.
   @elsewhere ["test/nx/doctest_test.exs", "test/nx/constants_test.exs"]
 
@@ -187,13 +192,16 @@ defmodule NxTests do
       found == nil ->
         {:skip, "set NX_SOURCE to a checkout of Nx #{version}, its directory nx"}
 
-      not (File.read!(Path.join(found, "mix.exs")) =~ ~s(@version "#{version}")) ->
-        {:skip, "#{found} is not Nx #{version}, which is loaded"}
+      not contains?(found, "mix.exs", ~s(@version "#{version}")) or
+          contains?(found, "lib/nx.ex", "def io_call(") != @main? ->
+        {:skip, "#{found} is not Nx #{@mark}#{version}, which is loaded"}
 
       true ->
         {:ok, found}
     end
   end
+
+  defp contains?(source, file, text), do: File.read!(Path.join(source, file)) =~ text
 
   defp run(source, arguments) do
     all =
@@ -271,12 +279,15 @@ defmodule NxTests do
 
   defp known(files) do
     for line <- String.split(File.read!(@known), "\n", trim: true),
-        not String.starts_with?(line, "#"),
+        line = unmarked(line),
+        not String.starts_with?(line, ["#", "["]),
         [file | _] = String.split(line, " | "),
         file in files,
         into: %{},
         do: {line, true}
   end
+
+  defp unmarked(line), do: String.replace_prefix(line, @mark, "")
 
   defp finish(report) do
     gone = for {name, true} <- report.known, not is_map_key(report.seen, name), do: name
@@ -290,7 +301,7 @@ defmodule NxTests do
 
   defp prune(report, gone) do
     stale = MapSet.new(gone ++ for({name, :passed} <- report.seen, do: name))
-    lines = @known |> File.read!() |> String.split("\n") |> Enum.reject(&(&1 in stale))
+    lines = @known |> File.read!() |> String.split("\n") |> Enum.reject(&(unmarked(&1) in stale))
     File.write!(@known, Enum.join(lines, "\n"))
   end
 end

@@ -138,6 +138,17 @@ defmodule EMLX.Case do
     end
   end
 
+  @doc "Has telemetry events sent to the test, as `{event, measurements, metadata}`."
+  def listen(events) do
+    name = make_ref()
+    :telemetry.attach_many(name, events, &__MODULE__.forward/4, self())
+    ExUnit.Callbacks.on_exit(fn -> :telemetry.detach(name) end)
+  end
+
+  @doc false
+  def forward(event, measurements, metadata, test),
+    do: send(test, {event, measurements, metadata})
+
   @doc "Whether a condition becomes true within ten seconds."
   def eventually(fun, tries \\ 1000) do
     cond do
