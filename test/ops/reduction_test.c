@@ -123,6 +123,25 @@ static bool replaces(double a, double b, bool max, bool high) {
     return max ? b > a : b < a;
 }
 
+// Infinities of both signs add up to a NaN, and with 0 multiply to one: the positive one.
+static void nans_are_positive(void **unused) {
+    (void)unused;
+    static const emlx_type wide[] = {EMLX_F32, EMLX_F64, EMLX_C64, EMLX_C128};
+    static const double sum[] = {INFINITY, -INFINITY, 1, 2}, product[] = {-INFINITY, 0, 1, 2};
+    emlx_shape s = {1, {4}};
+    for (size_t i = 0; i < 8; i++) {
+        emlx_tensor *real = tensor_of(EMLX_F64, &s, i % 2 ? product : sum);
+        emlx_tensor *t = apply_to("as_type", &real, 1, NULL, 0, wide[i / 2]);
+        emlx_tensor *out = apply_to(i % 2 ? "product" : "sum", &t, 1, NULL, 0, wide[i / 2]);
+        double *value = values_of(out);
+        assert_true(isnan(value[0]));
+        assert_false(signbit(value[0]));
+        free(value);
+        emlx_tensor *all[] = {real, t, out};
+        for (int j = 0; j < 3; j++) emlx_tensor_release(all[j]);
+    }
+}
+
 static void check_arg(emlx_type type, const emlx_shape *s, int axis, bool max, bool high,
                       bool with_nan) {
     emlx_tensor *t = random_tensor(type, s, 0, 5);
@@ -278,6 +297,7 @@ static void every_contraction(void **unused) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_fold),
+        cmocka_unit_test(nans_are_positive),
         cmocka_unit_test(every_arg_reduction),
         cmocka_unit_test(every_contraction),
     };
