@@ -83,11 +83,11 @@ MATH_INLINE double math_tanh_small(double h) {
 
 // tanh(y) for y = h + k ln(2) / 2, t = tanh(h) and rounded = k + MATH_EXP_ROUNDER. With s = 2^k,
 // exp(2 y) = s (1 + t) / (1 - t), and so tanh(y) = ((s - 1) + (s + 1) t) / ((s + 1) + (s - 1) t).
-// Near 0 that is t: nothing cancels.
+// Near 0 that is t: nothing cancels. A zero that is subtracted keeps the sign of t = -0.
 MATH_INLINE double math_tanh_join(double t, double rounded) {
     double s = math_exp_scale(rounded);
-    double less = s - 1.0, more = s + 1.0;
-    return math_madd(more, t, less) / math_madd(less, t, more);
+    double less = 1.0 - s, more = s + 1.0;
+    return math_madd(more, t, -less) / math_madd(-less, t, more);
 }
 
 // With n = exp(y) - 1: sinh(y) = (n + n / (n + 1)) / 2.
