@@ -74,7 +74,7 @@ defmodule EMLX.NarrowTest do
                        [:bitwise_and, :bitwise_or, :bitwise_xor] ++
                        [:cumulative_sum, :cumulative_product, :cumulative_max, :cumulative_min]
   @reason "Nx.BinaryBackend fails with elements of two and four bits"
-  @skipped if @reference?, do: %{}, else: Map.new(@without_reference, &{&1, @reason})
+  @skipped for op <- @without_reference, not @reference?, into: %{}, do: {op, @reason}
 
   test "every op has its case" do
     named = @unary ++ Keyword.keys(@domains) ++ @binary ++ @divisions ++ @optional ++ @floating
