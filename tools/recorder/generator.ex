@@ -75,9 +75,9 @@ defmodule Recorder.Generator do
   defp rule(op) when op in @math, do: unary(op, types())
   defp rule(op) when op in @real_math, do: unary(op, reals())
   defp rule(op) when op in @parts, do: unary(op, types())
-  defp rule(op) when op in @rounding, do: unary(op, floats())
+  defp rule(op) when op in @rounding, do: unary(op, reals())
   defp rule(op) when op in @bits, do: unary(op, integers())
-  defp rule(op) when op in @complex_parts, do: unary(op, complex() ++ [{:f, 32}, {:s, 32}])
+  defp rule(op) when op in @complex_parts, do: unary(op, types())
   defp rule(op) when op in @arithmetic, do: binary(op, types())
   defp rule(op) when op in @real_arithmetic, do: binary(op, reals())
   defp rule(op) when op in @equality, do: binary(op, types())
@@ -124,8 +124,19 @@ defmodule Recorder.Generator do
     large(fn -> one(op, tensor(List.last(types), {1030}, Map.get(@domains, op, :plain), 2)) end)
   end
 
-  defp one(:phase, tensor), do: call(fn -> Nx.phase(tensor) end)
-  defp one(op, tensor), do: call(fn -> apply(Nx, op, [tensor]) end)
+  # What Nx answers without asking the backend is asked of it here.
+  defp one(op, %{type: {kind, _} = type} = tensor) do
+    call(fn ->
+      cond do
+        op in [:floor, :ceil, :round] and kind in [:u, :s] -> direct(op, tensor, type)
+        op == :abs and kind == :u -> direct(op, tensor, type)
+        op in [:real, :imag] and kind != :c -> direct(op, tensor, Nx.Type.to_floating(type))
+        true -> apply(Nx, op, [tensor])
+      end
+    end)
+  end
+
+  defp direct(op, tensor, type), do: apply(Recorder.Backend, op, [%{tensor | type: type}, tensor])
 
   defp large(fun) do
     fun.()
