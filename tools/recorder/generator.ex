@@ -79,7 +79,7 @@ defmodule Recorder.Generator do
   defp rule(op) when op in @bits, do: unary(op, integers())
   defp rule(op) when op in @complex_parts, do: unary(op, types())
   defp rule(op) when op in @arithmetic, do: binary(op, types())
-  defp rule(op) when op in @real_arithmetic, do: binary(op, reals())
+  defp rule(op) when op in @real_arithmetic, do: binary(op, reals()) and real_complex(op)
   defp rule(op) when op in @equality, do: binary(op, types())
   defp rule(op) when op in @order, do: binary(op, reals())
   defp rule(op) when op in [:quotient | @bitwise], do: binary(op, integers())
@@ -176,6 +176,19 @@ defmodule Recorder.Generator do
     end)
   end
 
+  # Complex numbers that are real are taken by one of these.
+  defp real_complex(:atan2) do
+    each(complex(), fn type ->
+      two(
+        :atan2,
+        of(type, {4}, for(x <- [1.0, -2.0, 0.5, 3.0], do: {x, 0.0})),
+        of(type, {4}, for(x <- [-4.0, 0.25, 1.0, 2.0], do: {x, 0.0}))
+      )
+    end)
+  end
+
+  defp real_complex(_op), do: true
+
   # Each type with three others, in both orders.
   defp mixed(op, types) do
     count = length(types)
@@ -235,6 +248,10 @@ defmodule Recorder.Generator do
         Nx.select(predicate, tensor(type, left, :plain, 2), tensor(type, right, :plain, 3))
       end)
     end
+
+    call(fn ->
+      Nx.select(tensor(type, {9}, :few, 7), tensor(:s32, {}, :plain, 8), tensor(:s32, {9}, :plain, 9))
+    end)
 
     call(fn ->
       Nx.select(
