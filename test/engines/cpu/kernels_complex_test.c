@@ -193,7 +193,7 @@ static const struct rounded {
     wide_fn fn;
     double error;
 } rounded_table[] = {
-    {SCALAR_abs, wide_abs, 1},     {SCALAR_phase, wide_phase, 1},
+    {SCALAR_abs, wide_abs, 2},     {SCALAR_phase, wide_phase, 1},
     {SCALAR_sign, wide_sign, 2},   {SCALAR_exp, wide_exp, 3},
     {SCALAR_expm1, wide_expm1, 6}, {SCALAR_log, wide_log, 3},
     {SCALAR_log1p, wide_log1p, 3}, {SCALAR_sigmoid, wide_sigmoid, 20},
