@@ -67,6 +67,12 @@ EMLX_API const char *emlx_status_text(emlx_status status);
 // The version of the library that is loaded.
 EMLX_API const char *emlx_version(void);
 
+// Lets threads that the library starts from now on give way to others of the process: their nice
+// value is higher by `steps`, 0 to 19, where the system has one for each thread (Linux). For hosts
+// whose own threads must not wait for computation; to be called before the first device is opened.
+// The environment variable EMLX_NICE overrides it.
+EMLX_API void emlx_threads_yield(int steps);
+
 // Types and shapes ----------------------------------------------------------------------------
 
 // XX(name, NAME, bits, class): every element type of Nx. Sub-byte elements take one byte each in

@@ -137,6 +137,14 @@ ERL_NIF_TERM nif_memory_relieved(ErlNifEnv *env, int argc, const ERL_NIF_TERM ar
     return atoms.ok;
 }
 
+// Time ----------------------------------------------------------------------------------------
+
+void account(ErlNifEnv *env, ErlNifTime started) {
+    enum { PERCENT = 10 }; // of a turn, in microseconds
+    ErlNifTime percent = (enif_monotonic_time(ERL_NIF_USEC) - started) / PERCENT;
+    if (percent > 0) enif_consume_timeslice(env, percent < 100 ? (int)percent : 100);
+}
+
 // Loading -------------------------------------------------------------------------------------
 
 // The library's threads outlive any one module version, so it must never be unmapped: opening it
@@ -148,7 +156,11 @@ static void stay_mapped(ErlNifEnv *env, ERL_NIF_TERM info) {
         enif_dlopen(path, NULL, NULL);
 }
 
+// A scheduler that wakes up finds a core even when all of them compute.
+enum { THREADS_YIELD = 5 };
+
 static int start(ErlNifEnv *env, ErlNifResourceFlags flags, ERL_NIF_TERM info) {
+    emlx_threads_yield(THREADS_YIELD);
     atoms_load(env);
     if (!resources_open(env, flags) || !answers_open(env, flags)) return 1;
     if (!ops_load(env)) return 2;

@@ -162,6 +162,10 @@ emlx_status read_attrs(ErlNifEnv *env, const nif_op *op, ERL_NIF_TERM term, int 
                        attr_list *attrs, emlx_error *err);
 void attrs_clear(attr_list *attrs);
 
+// Tells the VM how long computing took that was done within a call: it takes no notice by itself,
+// and a process whose turn, of a millisecond, has many such calls would keep its scheduler for long.
+void account(ErlNifEnv *env, ErlNifTime started);
+
 // Answers that come later ---------------------------------------------------------------------
 
 // Where to send the message {reference, result}. It is a resource that monitors its process: when

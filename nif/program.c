@@ -177,12 +177,12 @@ static emlx_status start_as(const starting *s, const emlx_work *work, emlx_stopp
                : emlx_run_resume(s->run, t->items, t->count, work, stopped, context, err);
 }
 
-// What takes some microseconds is done at once; the scheduler hears how large a part of a
-// process' turn (a millisecond) that may be.
+// What takes some microseconds is done at once.
 static emlx_status start_here(starting *s, emlx_error *err) {
-    TRY(start_as(s, &(emlx_work){.here = true}, stopped_here, s, err));
-    enif_consume_timeslice(s->env, 2);
-    return EMLX_OK;
+    ErlNifTime started = enif_monotonic_time(ERL_NIF_USEC);
+    emlx_status status = start_as(s, &(emlx_work){.here = true}, stopped_here, s, err);
+    account(s->env, started);
+    return status;
 }
 
 static emlx_status start_later(starting *s, emlx_queue *queue, emlx_error *err) {

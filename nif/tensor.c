@@ -226,8 +226,11 @@ ERL_NIF_TERM nif_eval(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     emlx_status status = tensor_list_get(env, argv[0], &list, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
     bool ready = all_ready(&list);
-    if (!ready && argv[1] == atoms.nil)
+    if (!ready && argv[1] == atoms.nil) {
+        ErlNifTime started = enif_monotonic_time(ERL_NIF_USEC);
         status = emlx_eval_brief(list.items, list.count, &ready, &err);
+        account(env, started);
+    }
     if (status == EMLX_OK && !ready) status = eval(env, &list, argv[1], argv[2], &err);
     tensor_list_release(&list);
     if (status != EMLX_OK) return make_error(env, status, &err);

@@ -19,11 +19,14 @@
 #include <unistd.h>
 #if defined(__linux__)
 #include <sched.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #endif
 
 #include "base/error.h"
 
 #define MAX_THREADS 1024
+#define MAX_NICE 19
 // Kernels and LAPACK keep tiles and small arrays on the stack; some systems' default is 512 KB.
 #define STACK_SIZE ((size_t)8 << 20)
 // Rounds of looking for work before going to sleep: a few microseconds, less than a wake-up costs.
@@ -378,6 +381,28 @@ static void relief_loop(thread_pool *pool, job_queue *queue) {
 
 // Starting and ending ---------------------------------------------------------------------------
 
+// How far workers step back behind other threads of the process.
+static atomic_int yielding;
+
+void emlx_threads_yield(int steps) { atomic_store(&yielding, steps); }
+
+// A whole number of the environment between `least` and `most`, else `otherwise`.
+static int setting(const char *name, int least, int most, int otherwise) {
+    const char *text = getenv(name);
+    char *end = NULL;
+    long value = text == NULL ? 0 : strtol(text, &end, 10);
+    bool valid = end != NULL && end != text && *end == '\0' && value >= least && value <= most;
+    return valid ? (int)value : otherwise;
+}
+
+static void step_back(void) {
+#if defined(__linux__)
+    int steps = setting("EMLX_NICE", 0, MAX_NICE, atomic_load(&yielding));
+    id_t self = (id_t)syscall(SYS_gettid);
+    if (steps > 0) setpriority(PRIO_PROCESS, self, getpriority(PRIO_PROCESS, self) + steps);
+#endif
+}
+
 // A thread finds out by itself which of the pool's it is.
 static int own_index(const thread_pool *pool) {
     int index = 0;
@@ -388,6 +413,7 @@ static int own_index(const thread_pool *pool) {
 static void *worker_main(void *argument) {
     thread_pool *pool = argument;
     own_pool = pool;
+    step_back();
     pthread_mutex_lock(&pool->lock);
     int relief = own_index(pool) - pool->threads;
     if (relief < 0)
@@ -463,11 +489,7 @@ static int core_count(void) {
 }
 
 static int wanted_threads(void) {
-    const char *text = getenv("EMLX_NUM_THREADS");
-    char *end = NULL;
-    long wanted = text == NULL ? 0 : strtol(text, &end, 10);
-    bool valid = end != NULL && *end == '\0' && wanted >= 1 && wanted <= MAX_THREADS;
-    return valid ? (int)wanted : core_count();
+    return setting("EMLX_NUM_THREADS", 1, MAX_THREADS, core_count());
 }
 
 emlx_status pool_acquire(thread_pool **out, emlx_error *err) {

@@ -10,6 +10,8 @@
 // Held while reading the operands of a pending node that others may be computing, and while
 // changing `job`, `evaluations` or the operand list of any.
 void graph_lock(void);
+// False where somebody else has held it for some microseconds: for threads that must not wait.
+bool graph_try_lock(void);
 void graph_unlock(void);
 // Releases the lock until graph_changed is called.
 void graph_wait(void);

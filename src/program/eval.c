@@ -138,7 +138,10 @@ static walk_end choose_roots(eval_job *job) {
 // under the same lock were never seen by anyone, so nobody is woken for them.
 static walk_end claim_all(eval_job *job) {
     for (;;) {
-        graph_lock();
+        if (job->patient)
+            graph_lock();
+        else if (!graph_try_lock())
+            return WALK_BUSY;
         walk_end end = claim(job);
         if (end == WALK_DONE) end = choose_roots(job);
         if (end != WALK_DONE) unclaim(job);
@@ -295,7 +298,7 @@ static int64_t eval_work(emlx_tensor *const *tensors, size_t count) {
     look l = {.work = KERNEL_WORK};
     if (count > FEW_NODES) return WORK_UNKNOWN;
     bool few = true;
-    graph_lock();
+    if (!graph_try_lock()) return WORK_UNKNOWN;
     for (size_t i = 0; i < count; i++) l.stack[l.depth++] = tensors[i];
     while (l.depth > 0 && few) few = look_at(&l, l.stack[--l.depth]);
     graph_unlock();

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule EMLX.StressTest do
-  # A thousand processes for STRESS_SECONDS (5 unless set), each doing a random piece of work with
-  # a known result: eager operations, compiled functions, hooks, a serving, products that keep all
-  # cores busy. Others are killed in the middle. In the end every result was right, no process is
-  # stuck, and memory is what it was.
+  # A thousand processes for STRESS_SECONDS (5 unless set), each doing random pieces of work with
+  # a known result, and pausing between them as clients do: eager operations, compiled functions,
+  # hooks, a serving, products that keep all cores busy. Others are killed in the middle. In the end
+  # every result was right, no process is stuck, and memory is what it was.
   use EMLX.Case, async: false
 
   @processes 1000
+  # The longest pause, in milliseconds: about as much work as two cores can do.
+  @pause String.to_integer(System.get_env("STRESS_PAUSE", "300"))
   @seconds String.to_integer(System.get_env("STRESS_SECONDS", "5"))
 
   @tag timeout: (@seconds + 120) * 1000
@@ -71,6 +73,7 @@ defmodule EMLX.StressTest do
       exit({:shutdown, {:done, count}})
     else
       n = :rand.uniform(50)
+      Process.sleep(:rand.uniform(@pause + 1) - 1)
       piece(:rand.uniform(8), n)
       work(seed, until, count + 1)
     end
