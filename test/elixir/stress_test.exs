@@ -7,8 +7,8 @@ defmodule EMLX.StressTest do
   use EMLX.Case, async: false
 
   @processes 1000
-  # The longest pause, in milliseconds: about as much work as two cores can do.
-  @pause String.to_integer(System.get_env("STRESS_PAUSE", "300"))
+  # The longest pause, in milliseconds: two cores are then busy most of the time.
+  @pause String.to_integer(System.get_env("STRESS_PAUSE", "400"))
   @seconds String.to_integer(System.get_env("STRESS_SECONDS", "5"))
 
   @tag timeout: (@seconds + 120) * 1000
