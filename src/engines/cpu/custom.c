@@ -17,15 +17,16 @@ enum { FEWEST_RESULTS = 64 }; // of a task, where there are that many
 emlx_status prepare_custom(kernel_form *form, const emlx_plan *plan, const plan_kernel *kernel,
                            const cpu_kernels *kernels, arena *memory, emlx_error *err) {
     fold_form *fold = &form->fold;
-    int32_t order[EMLX_MAX_RANK] = {0}, n = 0;
+    tile_walk walk = {.blocked = false};
+    int32_t n = 0;
     fold->length = fold->outer = 1;
     for (int folded = 1; folded >= 0; folded--)
         for (int32_t d = 0; d < kernel->rank; d++) {
             if ((int)(kernel->axes >> d & 1) != folded) continue;
-            order[n++] = d;
+            walk.axes[n++] = d;
             *(folded ? &fold->length : &fold->outer) *= kernel->dims[d];
         }
-    return tile_prepare(&form->tile, plan, kernel, kernels, order, memory, err);
+    return tile_prepare(&form->tile, plan, kernel, kernels, &walk, memory, err);
 }
 
 typedef struct custom_work {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// engine.c - the CPU engine: its door, and element-wise kernels.
+// engine.c - the CPU engine: its door, and what its kernels share.
 #include "engine.h"
 
 #include <stdio.h>
@@ -24,47 +24,6 @@ emlx_status task_result(task_errors *errors, emlx_error *err) {
     if (atomic_load_explicit(&errors->failed, memory_order_acquire) == 0) return EMLX_OK;
     if (err != NULL) *err = errors->error;
     return errors->error.code;
-}
-
-// Element-wise kernels --------------------------------------------------------------------------
-
-emlx_status prepare_map(kernel_form *form, const emlx_plan *plan, const plan_kernel *kernel,
-                        const cpu_kernels *kernels, arena *memory, emlx_error *err) {
-    return tile_prepare(&form->tile, plan, kernel, kernels, NULL, memory, err);
-}
-
-typedef struct map_work {
-    const cpu_run *run;
-    task_errors errors;
-} map_work;
-
-static void map_task(void *context, int64_t index) {
-    map_work *work = context;
-    const tile_form *form = &work->run->form->tile;
-    _Alignas(64) char stack[TILE_STACK];
-    emlx_error err;
-    tile_run run;
-    if (tile_start(&run, form, work->run->call, stack, &err) != EMLX_OK) {
-        task_failed(&work->errors, &err);
-        return;
-    }
-    int64_t at = index * TASK_ELEMENTS, end = at + TASK_ELEMENTS;
-    if (end > form->count) end = form->count;
-    for (; at < end; at += form->tile)
-        tile_step(&run, at, (size_t)(end - at < form->tile ? end - at : form->tile));
-    if (run.guard != GUARD_NONE) {
-        guard_error((guard_kind)run.guard, &err);
-        task_failed(&work->errors, &err);
-    }
-    tile_end(&run);
-}
-
-emlx_status run_map(const cpu_run *run, emlx_error *err) {
-    int64_t count = run->form->tile.count;
-    map_work work = {.run = run};
-    if (count == 0) return EMLX_OK;
-    pool_for(run->device->pool, (count - 1) / TASK_ELEMENTS + 1, map_task, &work);
-    return task_result(&work.errors, err);
 }
 
 // The door --------------------------------------------------------------------------------------

@@ -38,8 +38,8 @@ static void order_axes(fold_form *fold, const plan_kernel *k, int32_t *order) {
 emlx_status prepare_fold(kernel_form *form, const emlx_plan *plan, const plan_kernel *kernel,
                          const cpu_kernels *kernels, arena *memory, emlx_error *err) {
     fold_form *fold = &form->fold;
-    int32_t order[EMLX_MAX_RANK] = {0};
-    order_axes(fold, kernel, order);
+    tile_walk walk = {.blocked = false};
+    order_axes(fold, kernel, walk.axes);
     fold->element = (emlx_type)kernel->steps[kernel->reduced].type;
     fold->fns = kernels->reduce[kernel->reduce][fold->element];
     fold->found = kernel->reduce >= REDUCE_ARGMAX_LOW ? EMLX_S64 : fold->element;
@@ -48,7 +48,7 @@ emlx_status prepare_fold(kernel_form *form, const emlx_plan *plan, const plan_ke
     if (fold->fns.init == NULL || (fold->found != type && fold->convert == NULL))
         return error_set(err, EMLX_UNSUPPORTED, "cpu has no such reduction of %s",
                          emlx_type_name(fold->element));
-    return tile_prepare(&form->tile, plan, kernel, kernels, order, memory, err);
+    return tile_prepare(&form->tile, plan, kernel, kernels, &walk, memory, err);
 }
 
 typedef struct fold_work {

@@ -35,18 +35,20 @@ static bool is_dense_access(const tile_form *f, uint32_t access) {
     return true;
 }
 
-static void order_axes(tile_form *f, const int32_t *order) {
+static void order_axes(tile_form *f, const tile_walk *walk) {
     const plan_kernel *k = f->kernel;
     f->rank = k->rank;
     f->count = 1;
     for (int32_t d = 0; d < f->rank; d++) {
-        int32_t from = order != NULL ? order[d] : d;
+        int32_t from = walk != NULL ? walk->axes[d] : d;
         f->dims[d] = k->dims[from];
         f->count *= f->dims[d];
         for (uint32_t a = 0; a < k->access_count; a++)
             f->strides[a][d] = k->accesses[a].strides[from];
     }
     if (f->rank == 0) f->dims[f->rank++] = 1; // strides are zero there
+    // Nothing of a block is one run.
+    if (walk != NULL && walk->blocked) return;
     for (uint32_t a = 0; a < k->access_count; a++) f->dense[a] = is_dense_access(f, a);
 }
 
@@ -225,6 +227,15 @@ static void size_slots(preparer *p) {
     f->scratch = slots * f->tile * widest;
 }
 
+// About as many rows as columns.
+static void size_block(tile_form *f) {
+    int64_t rows = f->dims[f->rank - 2], columns = 1;
+    while (columns * columns < f->tile) columns *= 2;
+    if (rows * columns < f->tile) columns = f->tile / rows;
+    f->block_columns = columns < f->dims[f->rank - 1] ? columns : f->dims[f->rank - 1];
+    f->block_rows = f->tile / f->block_columns < rows ? f->tile / f->block_columns : rows;
+}
+
 static bool is_slow(const expr_step *s) {
     if (s->kind != EXPR_SCALAR) return false;
     return (s->op >= SCALAR_exp && s->op <= SCALAR_erf_inv) || s->op == SCALAR_pow ||
@@ -242,7 +253,7 @@ static void find_streams(tile_form *f) {
 }
 
 emlx_status tile_prepare(tile_form *form, const emlx_plan *plan, const plan_kernel *kernel,
-                         const cpu_kernels *kernels, const int32_t *order, arena *memory,
+                         const cpu_kernels *kernels, const tile_walk *walk, arena *memory,
                          emlx_error *err) {
     preparer p = {.form = form, .plan = plan};
     uint32_t steps = kernel->step_count, accesses = kernel->access_count;
@@ -255,11 +266,12 @@ emlx_status tile_prepare(tile_form *form, const emlx_plan *plan, const plan_kern
     p.free = arena_array(memory, steps + 1, sizeof *p.free);
     if (!form->strides || !form->dense || !form->steps || !form->streams || !p.last || !p.free)
         return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to prepare a kernel");
-    order_axes(form, order);
+    order_axes(form, walk);
     TRY(join_steps(&p, memory, err));
     find_last_uses(&p);
     for (uint32_t s = 0; s < steps; s++) TRY(place_step(&p, s, err));
     size_slots(&p);
+    if (walk != NULL && walk->blocked) size_block(form);
     find_streams(form);
     return EMLX_OK;
 }
@@ -404,72 +416,172 @@ static void advance(const tile_form *f, position *p, int64_t run) {
     }
 }
 
-// Calls for every run along the last axis within a tile.
+// The elements of a tile: a run from number `first` on, or a block of the last two axes.
+typedef struct tile_part {
+    int64_t first;
+    size_t count;
+    position at;
+    size_t rows, columns; // of a block
+} tile_part;
+
 typedef enum transfer { TRANSFER_LOAD, TRANSFER_STORE, TRANSFER_COUNT_UP } transfer;
 
-static void transfer_runs(const tile_run *run, uint32_t access, position p, transfer what,
-                          char *elements, size_t size, emlx_type type, size_t count) {
+// What is moved between a tile's elements and an access, or counted up.
+typedef struct transfer_of {
+    transfer what;
+    uint32_t access;
+    size_t size;
+    emlx_type type; // of what is counted
+} transfer_of;
+
+// Moves n elements, `stride` apart in memory, the first at `offset` from the access' base.
+static void transfer_run(const tile_run *run, const transfer_of *t, int64_t offset, int64_t stride,
+                         char *elements, size_t n) {
+    const cpu_kernels *k = run->form->kernels;
+    if (t->what == TRANSFER_COUNT_UP) {
+        int64_t start = run->form->kernel->accesses[t->access].offset;
+        k->iota[t->type](elements, start + offset, stride, n);
+        return;
+    }
+    char *memory = run->bases[t->access] + offset * (int64_t)t->size;
+    if (t->what == TRANSFER_LOAD)
+        k->gather[log2_size(t->size)](elements, memory, stride, n);
+    else
+        k->scatter[log2_size(t->size)](memory, elements, stride, n);
+}
+
+// Every run along the last axis within a tile.
+static void transfer_runs(const tile_run *run, const transfer_of *t, const tile_part *part,
+                          char *elements) {
     const tile_form *f = run->form;
-    const int64_t *strides = f->strides[access];
+    const int64_t *strides = f->strides[t->access];
     int64_t inner = strides[f->rank - 1], length = f->dims[f->rank - 1];
-    const cpu_kernels *k = f->kernels;
+    size_t count = part->count;
+    position p = part->at;
     while (count > 0) {
         int64_t left = length - p.index[f->rank - 1];
         size_t n = (size_t)left < count ? (size_t)left : count;
-        int64_t offset = offset_at(f, &p, strides);
-        char *memory =
-            what == TRANSFER_COUNT_UP ? NULL : run->bases[access] + offset * (int64_t)size;
-        if (what == TRANSFER_LOAD)
-            k->gather[log2_size(size)](elements, memory, inner, n);
-        else if (what == TRANSFER_STORE)
-            k->scatter[log2_size(size)](memory, elements, inner, n);
-        else
-            k->iota[type](elements, f->kernel->accesses[access].offset + offset, inner, n);
-        elements += n * size;
+        transfer_run(run, t, offset_at(f, &p, strides), inner, elements, n);
+        elements += n * t->size;
         count -= n;
         advance(f, &p, (int64_t)n);
     }
 }
 
-static void eval_step(tile_run *run, uint32_t n, int64_t first, const position *p, size_t count) {
+// Column by column where memory is dense down the columns, so that it is touched in whole lines.
+static void transfer_block(const tile_run *run, const transfer_of *t, const tile_part *part,
+                           char *elements) {
+    const tile_form *f = run->form;
+    const int64_t *strides = f->strides[t->access];
+    int64_t down = strides[f->rank - 2], across = strides[f->rank - 1];
+    int64_t offset = offset_at(f, &part->at, strides);
+    const cpu_kernels *k = f->kernels;
+    if (t->what == TRANSFER_COUNT_UP || down != 1 || (across >= -1 && across <= 1)) {
+        for (size_t r = 0; r < part->rows; r++)
+            transfer_run(run, t, offset + (int64_t)r * down, across,
+                         elements + r * part->columns * t->size, part->columns);
+        return;
+    }
+    char *memory = run->bases[t->access] + offset * (int64_t)t->size;
+    int64_t apart = (int64_t)part->columns;
+    // Into the second-level cache: columns that are a power of two apart share a few lines' places
+    // in the first.
+    for (size_t c = 0; c < part->columns; c++)
+        for (size_t at = 0; at < part->rows * t->size; at += CACHE_LINE)
+            __builtin_prefetch(memory + (int64_t)c * across * (int64_t)t->size + at, 0, 2);
+    for (size_t c = 0; c < part->columns; c++) {
+        if (t->what == TRANSFER_LOAD)
+            k->scatter[log2_size(t->size)](elements, memory, apart, part->rows);
+        else
+            k->gather[log2_size(t->size)](memory, elements, apart, part->rows);
+        elements += t->size;
+        memory += across * (int64_t)t->size;
+    }
+}
+
+static void move(const tile_run *run, const transfer_of *t, const tile_part *part, char *elements) {
+    (part->rows > 0 ? transfer_block : transfer_runs)(run, t, part, elements);
+}
+
+static void eval_step(tile_run *run, uint32_t n, const tile_part *part) {
     const tile_form *f = run->form;
     const expr_step *s = &f->kernel->steps[n];
     const step_form *form = &f->steps[n];
     if (form->place == PLACE_FIXED || form->place == PLACE_NONE || s->kind == EXPR_CARRY) return;
-    if (s->kind == EXPR_GUARD) check_guard(run, s, count);
+    if (s->kind == EXPR_GUARD) check_guard(run, s, part->count);
     if (form->place == PLACE_ALIAS) {
         run->at[n] = run->at[form->alias];
         return;
     }
-    if (form->place == PLACE_MEMORY) run->at[n] = run->bases[form->access] + first * form->size;
-    if (n == f->slow && first + f->tile + (int64_t)count <= f->count)
-        run_slow_function(run, n, first, count);
+    if (form->place == PLACE_MEMORY)
+        run->at[n] = run->bases[form->access] + part->first * form->size;
+    bool next = part->rows == 0 && part->first + f->tile + (int64_t)part->count <= f->count;
+    if (n == f->slow && next)
+        run_slow_function(run, n, part->first, part->count);
     else if (form->fn != NULL)
-        run_function(run, n, count);
+        run_function(run, n, part->count);
     else if (form->place == PLACE_SLOT)
-        transfer_runs(run, s->index, *p, s->kind == EXPR_LOAD ? TRANSFER_LOAD : TRANSFER_COUNT_UP,
-                      run->at[n], form->size, (emlx_type)s->type, count);
+        move(run,
+             &(transfer_of){s->kind == EXPR_LOAD ? TRANSFER_LOAD : TRANSFER_COUNT_UP, s->index,
+                            form->size, (emlx_type)s->type},
+             part, run->at[n]);
 }
 
-static void make_store(tile_run *run, const expr_store *store, int64_t first, const position *p,
-                       size_t count) {
+static void make_store(tile_run *run, const expr_store *store, const tile_part *part) {
     const tile_form *f = run->form;
     const step_form *form = &f->steps[store->step];
     if (form->fn != NULL && form->place == PLACE_MEMORY && form->access == store->access) return;
     char *from = run->at[store->step];
-    char *to = run->bases[store->access] + first * form->size;
     if (f->dense[store->access])
-        memmove(to, from, count * form->size);
+        memmove(run->bases[store->access] + part->first * form->size, from,
+                part->count * form->size);
     else
-        transfer_runs(run, store->access, *p, TRANSFER_STORE, from, form->size, EMLX_U8, count);
+        move(run, &(transfer_of){TRANSFER_STORE, store->access, form->size, EMLX_U8}, part, from);
+}
+
+static void eval_part(tile_run *run, const tile_part *part) {
+    const plan_kernel *k = run->form->kernel;
+    for (uint32_t n = 0; n < k->step_count; n++) eval_step(run, n, part);
+    for (uint32_t i = 0; i < k->store_count; i++) make_store(run, &k->stores[i], part);
 }
 
 void tile_step(tile_run *run, int64_t first, size_t count) {
+    tile_part part = {.first = first, .count = count, .at = find_position(run->form, first)};
+    eval_part(run, &part);
+}
+
+static int64_t parts_of(int64_t length, int64_t part) { return (length - 1) / part + 1; }
+
+int64_t tile_count(const tile_form *f) {
+    if (f->count == 0) return 0;
+    if (f->block_rows == 0) return parts_of(f->count, f->tile);
+    int64_t rows = f->dims[f->rank - 2], columns = f->dims[f->rank - 1];
+    return f->count / (rows * columns) * parts_of(rows, f->block_rows) *
+           parts_of(columns, f->block_columns);
+}
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static void eval_block(tile_run *run, int64_t number) {
     const tile_form *f = run->form;
-    position p = find_position(f, first);
-    for (uint32_t n = 0; n < f->kernel->step_count; n++) eval_step(run, n, first, &p, count);
-    for (uint32_t i = 0; i < f->kernel->store_count; i++)
-        make_store(run, &f->kernel->stores[i], first, &p, count);
+    int64_t rows = f->dims[f->rank - 2], columns = f->dims[f->rank - 1];
+    int64_t across = parts_of(columns, f->block_columns), down = parts_of(rows, f->block_rows);
+    int64_t column = number % across * f->block_columns;
+    int64_t row = number / across % down * f->block_rows;
+    tile_part part = {.first = (number / across / down * rows + row) * columns + column,
+                      .rows = (size_t)least(f->block_rows, rows - row),
+                      .columns = (size_t)least(f->block_columns, columns - column)};
+    part.count = part.rows * part.columns;
+    part.at = find_position(f, part.first);
+    eval_part(run, &part);
+}
+
+void tile_number(tile_run *run, int64_t number) {
+    const tile_form *f = run->form;
+    if (f->block_rows > 0)
+        eval_block(run, number);
+    else
+        tile_step(run, number * f->tile, (size_t)least(f->tile, f->count - number * f->tile));
 }
 
 emlx_status guard_error(guard_kind guard, emlx_error *err) {

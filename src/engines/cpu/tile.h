@@ -27,6 +27,12 @@ typedef struct step_form {
     uint8_t size; // bytes of an element
 } step_form;
 
+// How a kernel's axes are walked.
+typedef struct tile_walk {
+    int32_t axes[EMLX_MAX_RANK]; // from the outermost
+    bool blocked;                // a tile is a block of the last two axes, not a run of elements
+} tile_walk;
+
 // A kernel made ready: its axes in the order in which it is walked, and a place for every step.
 typedef struct tile_form {
     const plan_kernel *kernel;
@@ -37,17 +43,17 @@ typedef struct tile_form {
     int64_t (*strides)[EMLX_MAX_RANK]; // of each access, over these axes
     bool *dense;                       // of each access: one run over the whole space
     step_form *steps;
-    uint32_t tile;  // elements
-    size_t scratch; // bytes for the slots
-    uint32_t slow;  // the first step that is a math function, or UINT32_MAX
+    uint32_t tile;                     // elements
+    int64_t block_rows, block_columns; // of a blocked walk, else 0: at most a tile
+    size_t scratch;                    // bytes for the slots
+    uint32_t slow;                     // the first step that is a math function, or UINT32_MAX
     uint32_t stream_count;
     uint32_t *streams; // steps whose elements are in memory, walked through in order
 } tile_form;
 
-// `order` lists the kernel's axes from the outermost; NULL keeps their order. Memory comes from the
-// arena.
+// `walk` may be NULL: element by element in the order of the axes. Memory comes from the arena.
 emlx_status tile_prepare(tile_form *form, const emlx_plan *plan, const plan_kernel *kernel,
-                         const cpu_kernels *kernels, const int32_t *order, arena *memory,
+                         const cpu_kernels *kernels, const tile_walk *walk, arena *memory,
                          emlx_error *err);
 
 // Room on a stack for most kernels' scratch memory.
@@ -68,8 +74,13 @@ typedef struct tile_run {
 // `stack` has TILE_STACK bytes, 64-byte aligned.
 emlx_status tile_start(tile_run *run, const tile_form *form, const kernel_call *call, char *stack,
                        emlx_error *err);
-// Evaluates elements from `first` on, at most form->tile of them, and makes the stores.
+// Evaluates elements from `first` on, at most form->tile of them, and makes the stores. Not for
+// blocked walks.
 void tile_step(tile_run *run, int64_t first, size_t count);
+// How many tiles there are in all, whether runs of form->tile elements or blocks; and evaluating
+// one.
+int64_t tile_count(const tile_form *form);
+void tile_number(tile_run *run, int64_t number);
 void tile_end(tile_run *run);
 
 // The error of a failed guard.
