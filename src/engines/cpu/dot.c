@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// dot.c - contractions as batches of matrix products: BLAS for floats and complex numbers, exact
-// loops for integers and for what is too small for BLAS to pay.
+// dot.c - contractions as batches of matrix products: BLAS for floats and complex numbers, the
+// inner loops of convolutions for integers, and plain loops for what is too small for either to
+// pay.
 #include <string.h>
 
 #include <cblas.h>
@@ -168,34 +169,45 @@ static block find_block(const dot_work *w, int64_t index) {
     return found;
 }
 
-// A product as BLAS wants it: the right side is held as [n, k], so that it sees its transpose.
+// A product as BLAS wants it: the right side is held as [n, k], so that it sees its transpose. With
+// one row or column the other side is a matrix and that one a vector, whose elements are `apart`.
 typedef struct blas_product {
     CBLAS_TRANSPOSE ta, tb;
-    int m, n, k, lda, ldb, ldc;
+    int m, n, k, lda, ldb, ldc, apart;
 } blas_product;
 
-#define REAL_PRODUCT(name, T, gemm)                                                                \
+#define REAL_PRODUCT(name, T, gemm, gemv)                                                          \
     static void name(const blas_product *p, const void *a, const void *b, void *c) {               \
         gemm(CblasRowMajor, p->ta, p->tb, p->m, p->n, p->k, 1, (const T *)a, p->lda, (const T *)b, \
              p->ldb, 0, (T *)c, p->ldc);                                                           \
+    }                                                                                              \
+    static void name##_vector(const blas_product *p, const void *a, const void *x, void *y) {      \
+        gemv(CblasRowMajor, p->ta, p->m, p->n, 1, (const T *)a, p->lda, (const T *)x, p->apart, 0, \
+             (T *)y, 1);                                                                           \
     }
-#define COMPLEX_PRODUCT(name, T, gemm)                                                             \
+#define COMPLEX_PRODUCT(name, T, gemm, gemv)                                                       \
     static void name(const blas_product *p, const void *a, const void *b, void *c) {               \
         const T one[2] = {1, 0}, zero[2] = {0, 0};                                                 \
         gemm(CblasRowMajor, p->ta, p->tb, p->m, p->n, p->k, one, a, p->lda, b, p->ldb, zero, c,    \
              p->ldc);                                                                              \
+    }                                                                                              \
+    static void name##_vector(const blas_product *p, const void *a, const void *x, void *y) {      \
+        const T one[2] = {1, 0}, zero[2] = {0, 0};                                                 \
+        gemv(CblasRowMajor, p->ta, p->m, p->n, one, a, p->lda, x, p->apart, zero, y, 1);           \
     }
-REAL_PRODUCT(blas_f32, float, cblas_sgemm)
-REAL_PRODUCT(blas_f64, double, cblas_dgemm)
-COMPLEX_PRODUCT(blas_c64, float, cblas_cgemm)
-COMPLEX_PRODUCT(blas_c128, double, cblas_zgemm)
+REAL_PRODUCT(blas_f32, float, cblas_sgemm, cblas_sgemv)
+REAL_PRODUCT(blas_f64, double, cblas_dgemm, cblas_dgemv)
+COMPLEX_PRODUCT(blas_c64, float, cblas_cgemm, cblas_cgemv)
+COMPLEX_PRODUCT(blas_c128, double, cblas_zgemm, cblas_zgemv)
 
-static void (*const blas_products[EMLX_TYPE_COUNT])(const blas_product *, const void *,
-                                                    const void *, void *) = {
-    [EMLX_F32] = blas_f32,
-    [EMLX_F64] = blas_f64,
-    [EMLX_C64] = blas_c64,
-    [EMLX_C128] = blas_c128,
+typedef void (*blas_fn)(const blas_product *p, const void *a, const void *b, void *c);
+static const struct {
+    blas_fn product, vector;
+} blas_products[EMLX_TYPE_COUNT] = {
+    [EMLX_F32] = {blas_f32, blas_f32_vector},
+    [EMLX_F64] = {blas_f64, blas_f64_vector},
+    [EMLX_C64] = {blas_c64, blas_c64_vector},
+    [EMLX_C128] = {blas_c128, blas_c128_vector},
 };
 
 static void blas_block(void *context, int64_t index) {
@@ -211,7 +223,23 @@ static void blas_block(void *context, int64_t index) {
                       .lda = (int)(l_rows ? l->row_step : l->column_step),
                       .ldb = (int)(r_rows ? r->row_step : r->column_step),
                       .ldc = (int)w->n};
-    blas_products[w->type](&p, x.a, x.b, x.c);
+    blas_products[w->type].product(&p, x.a, x.b, x.c);
+}
+
+// Where one side is a vector: BLAS would copy the matrix first, which takes longer than reading it.
+static void blas_vector_block(void *context, int64_t index) {
+    const dot_work *w = context;
+    block x = find_block(w, index);
+    bool left = w->n == 1;
+    const side *s = left ? &w->left : &w->right, *vector = left ? &w->right : &w->left;
+    int rows = (int)(left ? x.m : x.n);
+    bool by_rows = s->column_step == 1;
+    blas_product p = {.ta = by_rows ? CblasNoTrans : CblasTrans,
+                      .m = by_rows ? rows : (int)w->k,
+                      .n = by_rows ? (int)w->k : rows,
+                      .lda = (int)(by_rows ? s->row_step : s->column_step),
+                      .apart = (int)vector->column_step};
+    blas_products[w->type].vector(&p, left ? x.a : x.b, left ? x.b : x.a, x.c);
 }
 
 #define TIMES(x, y) ((x) * (y))
@@ -266,6 +294,63 @@ static void loop_block(void *context, int64_t index) {
     products[w->type](w, &x);
 }
 
+// Integers: a few rows of a strip of columns are summed at a time, a few terms after another, so
+// that what is read over and over stays in the first-level cache. The right side's columns lie side
+// by side.
+enum { STRIP = 64, STRIP_ROWS = 64, TERMS = 64, LEAST_STRIP = 8 };
+
+typedef struct strip {
+    const dot_work *w;
+    const conv_fns *fns;
+    size_t size, sum_size;
+    const char *a; // its first row
+    int64_t rows, columns;
+    const void *terms[TERMS]; // where the columns of each begin
+    uint64_t weights[TERMS];
+    _Alignas(64) char sums[STRIP_ROWS * STRIP * sizeof(uint64_t)];
+} strip;
+
+// Adds terms `from` on, `count` of them, to the sums of all rows.
+static void add_terms(strip *s, const char *b, int64_t from, int64_t count) {
+    const side *l = &s->w->left, *r = &s->w->right;
+    for (int64_t t = 0; t < count; t++)
+        s->terms[t] = b + (from + t) * r->column_step * (int64_t)s->size;
+    for (int64_t i = 0; i < s->rows; i++) {
+        const char *a = s->a + (i * l->row_step + from * l->column_step) * (int64_t)s->size;
+        memset(s->weights, 0, sizeof s->weights);
+        for (int64_t t = 0; t < count; t++)
+            memcpy(&s->weights[t], a + t * l->column_step * (int64_t)s->size, s->size);
+        s->fns->rows(s->sums + (size_t)i * STRIP * s->sum_size, s->terms, s->weights, (size_t)count,
+                     1, (size_t)s->columns);
+    }
+}
+
+static void sum_strip(strip *s, const char *b, char *c) {
+    const dot_work *w = s->w;
+    memset(s->sums, 0, sizeof s->sums);
+    for (int64_t k = 0; k < w->k; k += TERMS)
+        add_terms(s, b, k, w->k - k < TERMS ? w->k - k : TERMS);
+    tile_fn cast = w->run->kernels->cast[s->fns->sum][w->type];
+    for (int64_t i = 0; i < s->rows; i++)
+        cast(c + i * w->n * (int64_t)s->size, s->sums + (size_t)i * STRIP * s->sum_size, NULL, NULL,
+             (size_t)s->columns);
+}
+
+static void strip_block(void *context, int64_t index) {
+    const dot_work *w = context;
+    block x = find_block(w, index);
+    strip s = {.w = w, .fns = &w->run->kernels->conv[w->type], .size = type_size(w->type)};
+    s.sum_size = type_size(s.fns->sum);
+    for (int64_t i = 0; i < x.m; i += STRIP_ROWS) {
+        s.rows = x.m - i < STRIP_ROWS ? x.m - i : STRIP_ROWS;
+        s.a = x.a + i * w->left.row_step * (int64_t)s.size;
+        for (int64_t j = 0; j < x.n; j += STRIP) {
+            s.columns = x.n - j < STRIP ? x.n - j : STRIP;
+            sum_strip(&s, x.b + j * (int64_t)s.size, x.c + (i * w->n + j) * (int64_t)s.size);
+        }
+    }
+}
+
 // Blocks have a size that depends on the product alone, and rows of multiples of 16 for BLAS.
 static void cut(dot_work *w) {
     double work = (double)w->m * (double)w->n * (double)w->k;
@@ -287,21 +372,49 @@ static bool fits_blas(const dot_work *w) {
     return w->m <= INT32_MAX && w->n <= INT32_MAX && w->k <= INT32_MAX;
 }
 
-static emlx_status multiply(dot_work *w, emlx_error *err) {
+static pool_body choose(const dot_work *w) {
     bool small = (double)w->m * (double)w->n * (double)w->k <= SMALL_WORK;
-    bool blas = blas_products[w->type] != NULL && !small && fits_blas(w);
-    side *sides[2] = {&w->left, &w->right};
-    for (int i = 0; i < 2; i++) {
-        bool in_place = sides[i]->type == w->type && find_steps(sides[i]);
-        if (!in_place) TRY(pack(w, sides[i], err));
-    }
-    if (products[w->type] == NULL && !blas)
+    if (blas_products[w->type].product != NULL && !small && fits_blas(w))
+        return w->m == 1 || w->n == 1 ? blas_vector_block : blas_block;
+    if (type_is_integer(w->type) && !small && w->n >= LEAST_STRIP) return strip_block;
+    return products[w->type] != NULL ? loop_block : NULL;
+}
+
+static void swap_axes(side *s) {
+    side was = *s;
+    s->row_rank = was.column_rank;
+    s->column_rank = was.row_rank;
+    memcpy(s->row_dims, was.column_dims, sizeof s->row_dims);
+    memcpy(s->column_dims, was.row_dims, sizeof s->column_dims);
+    memcpy(s->row_strides, was.column_strides, sizeof s->row_strides);
+    memcpy(s->column_strides, was.row_strides, sizeof s->column_strides);
+    s->rows = was.columns;
+    s->columns = was.rows;
+    s->row_step = was.column_step;
+    s->column_step = was.row_step;
+}
+
+// A side that cannot be read where it is, is copied; for strips so that its rows lie side by side.
+static emlx_status make_ready(const dot_work *w, side *s, bool side_by_side, emlx_error *err) {
+    bool in_place = s->type == w->type && find_steps(s);
+    if (in_place && (!side_by_side || s->row_step == 1)) return EMLX_OK;
+    if (!side_by_side) return pack(w, s, err);
+    swap_axes(s);
+    emlx_status status = pack(w, s, err);
+    swap_axes(s);
+    return status;
+}
+
+static emlx_status multiply(dot_work *w, emlx_error *err) {
+    pool_body body = choose(w);
+    if (body == NULL)
         return error_set(err, EMLX_UNSUPPORTED, "cpu has no product of %s",
                          emlx_type_name(w->type));
+    TRY(make_ready(w, &w->left, false, err));
+    TRY(make_ready(w, &w->right, body == strip_block, err));
     cut(w);
-    if (blas) blas_ready(w->run, (double)w->m * (double)w->n * (double)w->k);
-    pool_for(w->run->device->pool, w->batches * w->row_blocks * w->column_blocks,
-             blas ? blas_block : loop_block, w);
+    if (body == blas_block) blas_ready(w->run, (double)w->m * (double)w->n * (double)w->k);
+    pool_for(w->run->device->pool, w->batches * w->row_blocks * w->column_blocks, body, w);
     return EMLX_OK;
 }
 
