@@ -268,6 +268,7 @@ typedef struct fft_work {
     const routine_params *params;
     fft_fn pass;
     emlx_type from_type, to_type;
+    tile_fn to_double, from_double; // of their parts
     const char *from;
     char *to;
     int64_t from_length, to_length; // of a line in memory
@@ -276,66 +277,72 @@ typedef struct fft_work {
     task_errors errors;
 } fft_work;
 
-static void load(emlx_type type, const char *line, int64_t k, double *re, double *im) {
-    *im = 0;
-    switch (type) {
-    case EMLX_F32: *re = ((const float *)line)[k]; break;
-    case EMLX_F64: *re = ((const double *)line)[k]; break;
-    case EMLX_C64:
-        *re = ((const float *)line)[2 * k];
-        *im = ((const float *)line)[2 * k + 1];
-        break;
-    default: *re = ((const double *)line)[2 * k]; *im = ((const double *)line)[2 * k + 1];
-    }
-}
+// Numbers of a line go through a buffer on the stack, for conversion.
+enum { CHUNK = 128 };
 
-// Parts that are almost zero are zero, and no zero is negative.
-static void store(const fft_work *w, char *line, int64_t k, double re, double im) {
-    double least = w->params->tolerance;
-    re = fabs(re) <= least ? 0 : re;
-    im = fabs(im) <= least ? 0 : im;
-    switch (w->to_type) {
-    case EMLX_F32: ((float *)line)[k] = (float)re; break;
-    case EMLX_F64: ((double *)line)[k] = re; break;
-    case EMLX_C64:
-        ((float *)line)[2 * k] = (float)re;
-        ((float *)line)[2 * k + 1] = (float)im;
-        break;
-    default: ((double *)line)[2 * k] = re; ((double *)line)[2 * k + 1] = im;
-    }
-}
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // One line, cut or padded, as line number i of several. Folded: pairs become complex numbers.
 static void load_line(const fft_work *w, const char *line, int64_t i, int64_t lines, parts x) {
-    int64_t length = w->params->kind == ROUTINE_irfft ? w->form->length / 2 + 1 : w->form->length;
-    int64_t there = w->from_length < length ? w->from_length : length;
-    double re, im;
-    for (int64_t k = 0; k < length; k++) {
-        re = im = 0;
-        if (k < there) load(w->from_type, line, k, &re, &im);
-        if (w->folded) {
-            (k % 2 == 0 ? x.re : x.im)[k / 2 * lines + i] = re;
-        } else {
-            x.re[k * lines + i] = re;
-            x.im[k * lines + i] = im;
+    int64_t n = w->form->length, length = w->params->kind == ROUTINE_irfft ? n / 2 + 1 : n;
+    emlx_type part = type_part(w->from_type);
+    bool pairs = w->folded || part != w->from_type;
+    int64_t width = part != w->from_type ? 2 : 1; // numbers of an element
+    int64_t there = least(w->from_length, length) * width, count = length * width;
+    double numbers[CHUNK];
+    for (int64_t at = 0; at < count; at += CHUNK) {
+        int64_t wanted = least(count - at, CHUNK), given = least(there - at, wanted);
+        if (given < 0) given = 0;
+        w->to_double(numbers, line + at * (int64_t)type_size(part), NULL, NULL, (size_t)given);
+        memset(numbers + given, 0, (size_t)(wanted - given) * sizeof *numbers);
+        double *re = x.re + (pairs ? at / 2 : at) * lines + i;
+        double *im = x.im + (pairs ? at / 2 : at) * lines + i;
+        for (int64_t k = 0; pairs && k < wanted; k += 2, re += lines, im += lines) {
+            *re = numbers[k];
+            *im = numbers[k + 1];
+        }
+        for (int64_t k = 0; !pairs && k < wanted; k++, re += lines, im += lines) {
+            *re = numbers[k];
+            *im = 0;
         }
     }
     // The other half is the first one's mirror image, where that has a partner.
-    for (int64_t k = length; k < w->form->length; k++) {
-        int64_t mirrored = (w->form->length - k) * lines + i;
+    for (int64_t k = length; k < n; k++) {
+        int64_t mirrored = (n - k) * lines + i;
         x.re[k * lines + i] = x.re[mirrored];
         x.im[k * lines + i] = -x.im[mirrored];
     }
 }
 
-static void store_line(const fft_work *w, char *line, int64_t i, int64_t lines, parts x) {
-    int64_t n = w->form->length;
-    double by = w->inverse ? (double)n : 1, sign = w->folded && w->inverse ? -1 : 1;
-    for (int64_t k = 0; k < w->to_length; k++) {
-        bool mirrored = w->folded && k > n / 2;
-        int64_t at = (mirrored ? n - k : k) * lines + i;
-        store(w, line, k, x.re[at] / by, x.im[at] / (mirrored ? -by : by) * sign);
+// Elements `from` to `to` of a line, where x.re and x.im point to the first of them and the next is
+// `step` further; x.im times `sign`. Parts that are almost zero are zero, and no zero is negative.
+static void store_range(const fft_work *w, char *line, int64_t from, int64_t to, parts x,
+                        int64_t step, double sign) {
+    emlx_type part = type_part(w->to_type);
+    int64_t width = part != w->to_type ? 2 : 1;
+    double numbers[CHUNK], almost = w->params->tolerance, by = (double)w->form->length;
+    for (int64_t at = from; at < to; at += CHUNK / 2) {
+        int64_t count = least(to - at, CHUNK / 2);
+        for (int64_t k = 0; k < count; k++, x.re += step, x.im += step) {
+            numbers[k * width + width - 1] = *x.im * sign;
+            numbers[k * width] = *x.re;
+        }
+        count *= width;
+        for (int64_t k = 0; w->inverse && k < count; k++) numbers[k] /= by;
+        for (int64_t k = 0; k < count; k++)
+            numbers[k] = fabs(numbers[k]) <= almost ? 0 : numbers[k];
+        w->from_double(line + at * width * (int64_t)type_size(part), numbers, NULL, NULL,
+                       (size_t)count);
     }
+}
+
+static void store_line(const fft_work *w, char *line, int64_t i, int64_t lines, parts x) {
+    int64_t n = w->form->length, own = w->folded ? least(n / 2 + 1, w->to_length) : w->to_length;
+    double sign = w->folded && w->inverse ? -1 : 1;
+    store_range(w, line, 0, own, (parts){x.re + i, x.im + i}, lines, sign);
+    int64_t mirrored = (n - own) * lines + i;
+    store_range(w, line, own, w->to_length, (parts){x.re + mirrored, x.im + mirrored}, -lines,
+                -sign);
 }
 
 static void transform_block(const fft_work *w, int64_t first, int64_t lines, double *memory) {
@@ -382,6 +389,8 @@ static emlx_status transform_lines(const cpu_run *run, const fft_form *form, eml
     fft_work w = {.form = form, .params = p, .pass = run->kernels->fft, .lines = 1};
     w.from_type = k->accesses[0].type;
     w.to_type = value->type;
+    w.to_double = run->kernels->cast[type_part(w.from_type)][EMLX_F64];
+    w.from_double = run->kernels->cast[EMLX_F64][type_part(w.to_type)];
     w.from = operand_data(run, 0);
     w.to = output_data(run);
     w.from_length = shape->dims[shape->rank - 1];
