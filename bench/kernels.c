@@ -39,7 +39,7 @@ static void run_rows(const task *t) {
 static void run_columns(const task *t) {
     const reduce_fns *fns = &t->kernels->reduce[t->op][t->type];
     fns->init(result, t->length);
-    fns->columns(result, first, TILE / t->length, t->length, 0);
+    fns->columns(result, first, TILE / t->length, t->length, (int64_t)t->length, 0);
 }
 
 static void run_gather(const task *t) {

@@ -4,7 +4,7 @@
 // The index space is walked as [outer, length, inner]: kept axes, folded axes, and where the
 // innermost axis is a kept one, that axis. A result is a cell of [outer, inner]. Long folds are cut
 // into pieces of fixed size whose results are merged in order, so that the same bits come out
-// whatever the number of threads.
+// whatever the number of threads. Columns of an operand as it is are folded where they lie.
 #include <string.h>
 
 #include "base/error.h"
@@ -35,6 +35,13 @@ static void order_axes(fold_form *fold, const plan_kernel *k, int32_t *order) {
     }
 }
 
+// Whether it is an operand that is folded, whose elements lie side by side along the last axis.
+static bool is_plain(const fold_form *fold, const tile_form *f) {
+    const plan_kernel *k = f->kernel;
+    if (!fold->columns || k->step_count != 1 || k->store_count != 0) return false;
+    return k->steps[0].kind == EXPR_LOAD && f->strides[k->steps[0].index][f->rank - 1] == 1;
+}
+
 emlx_status prepare_fold(kernel_form *form, const emlx_plan *plan, const plan_kernel *kernel,
                          const cpu_kernels *kernels, arena *memory, emlx_error *err) {
     fold_form *fold = &form->fold;
@@ -48,7 +55,9 @@ emlx_status prepare_fold(kernel_form *form, const emlx_plan *plan, const plan_ke
     if (fold->fns.init == NULL || (fold->found != type && fold->convert == NULL))
         return error_set(err, EMLX_UNSUPPORTED, "cpu has no such reduction of %s",
                          emlx_type_name(fold->element));
-    return tile_prepare(&form->tile, plan, kernel, kernels, &walk, memory, err);
+    TRY(tile_prepare(&form->tile, plan, kernel, kernels, &walk, memory, err));
+    fold->plain = is_plain(fold, &form->tile);
+    return EMLX_OK;
 }
 
 typedef struct fold_work {
@@ -117,7 +126,23 @@ static void fold_columns(const fold_work *w, tile_run *run, int64_t outer, int64
         int64_t rows = to - row < most ? to - row : most;
         int64_t first = (outer * w->fold->length + row) * inner + column;
         tile_step(run, first, (size_t)(rows * n));
-        w->fold->fns.columns(acc, run->at[folded_step(w->tile)], (size_t)rows, (size_t)n, row);
+        w->fold->fns.columns(acc, run->at[folded_step(w->tile)], (size_t)rows, (size_t)n, n, row);
+    }
+}
+
+// The same where the elements lie: for every run of rows along the last folded axis.
+static void fold_memory(const fold_work *w, tile_run *run, int64_t outer, int64_t from, int64_t to,
+                        int64_t column, int64_t n, char *acc) {
+    const tile_form *f = w->tile;
+    const expr_step *load = &f->kernel->steps[0];
+    const int64_t *strides = f->strides[load->index];
+    int64_t length = f->dims[f->rank - 2], size = (int64_t)type_size((emlx_type)load->type);
+    for (int64_t row = from, rows; row < to; row += rows) {
+        rows = length - row % length < to - row ? length - row % length : to - row;
+        int64_t first = (outer * w->fold->length + row) * w->fold->inner + column;
+        int64_t offset = axis_offset(f->dims, strides, f->rank, first);
+        w->fold->fns.columns(acc, run->bases[load->index] + offset * size, (size_t)rows, (size_t)n,
+                             strides[f->rank - 2], row);
     }
 }
 
@@ -140,7 +165,9 @@ static void fold_cells(fold_work *w, tile_run *run, int64_t index, char *own) {
     } else {
         for (int64_t o = outer; o < end; o++) {
             char *to_acc = acc + (o - outer) * width * (int64_t)size;
-            if (fold->columns)
+            if (fold->plain)
+                fold_memory(w, run, o, from, to, column, width, to_acc);
+            else if (fold->columns)
                 fold_columns(w, run, o, from, to, column, width, to_acc);
             else
                 fold_row(w, run, o, from, to, to_acc);

@@ -30,8 +30,10 @@ typedef struct reduce_fns {
     // Folds row r, of `length` contiguous elements, into acc[r]. `index` is that of the first
     // element of every row in its fold (for arg-reductions).
     void (*rows)(void *acc, const void *x, size_t rows, size_t length, int64_t index);
-    // Folds element c of row r into acc[c], for all r in order; `index` is that of row 0.
-    void (*columns)(void *acc, const void *x, size_t rows, size_t columns, int64_t index);
+    // Folds element c of row r into acc[c], for all r in order; rows begin `step` elements apart,
+    // and `index` is that of row 0.
+    void (*columns)(void *acc, const void *x, size_t rows, size_t columns, int64_t step,
+                    int64_t index);
     // Folds other[i], which comes later in order, into acc[i].
     void (*merge)(void *acc, const void *other, size_t n);
     // Writes the results in the element type of the table entry (rounded once), or as s64

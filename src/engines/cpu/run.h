@@ -12,6 +12,7 @@ typedef struct fold_form {
     emlx_type found;              // of what fns.finish writes
     tile_fn convert;              // from that to the result's type, or NULL
     bool columns;                 // the innermost axis is kept: folds run down columns
+    bool plain;                   // of an operand in memory
     int64_t outer, length, inner; // index space: kept axes, folded axes, innermost kept axis
 } fold_form;
 

@@ -136,24 +136,33 @@ static size_t result_size(const fold_case *c) {
     return is_arg(c->kind) ? sizeof(int64_t) : type_size(c->type);
 }
 
-typedef void (*fold_fn)(void *acc, const void *x, size_t rows, size_t length, int64_t index);
+// Rows, or columns of rows that lie one after another.
+typedef enum direction { BY_ROWS, BY_COLUMNS } direction;
+
+static void fold(const fold_case *c, direction by, void *acc, const void *x, const size_t *shape,
+                 int64_t index) {
+    if (by == BY_ROWS)
+        c->fns->rows(acc, x, shape[0], shape[1], index);
+    else
+        c->fns->columns(acc, x, shape[0], shape[1], (int64_t)shape[1], index);
+}
 
 // Folds the first `split` of each part's elements, then the rest: into the same accumulators, and
 // into others that are merged. `first` and `second` are the two halves as the fold wants them.
-static void fold_halves(const fold_case *c, fold_fn fold, const char *first, const char *second,
+static void fold_halves(const fold_case *c, direction by, const char *first, const char *second,
                         const size_t shapes[4], size_t results, size_t split, char *out[2]) {
     const size_t bytes = results * c->fns->accumulator + 1; // never 0
     char *one = malloc(bytes), *other = malloc(bytes);
     assert_true(one != NULL && other != NULL);
     int64_t later = c->index + (int64_t)split;
     c->fns->init(one, results);
-    fold(one, first, shapes[0], shapes[1], c->index);
-    fold(one, second, shapes[2], shapes[3], later);
+    fold(c, by, one, first, shapes, c->index);
+    fold(c, by, one, second, shapes + 2, later);
     c->fns->finish(out[0], one, results);
     c->fns->init(one, results);
     c->fns->init(other, results);
-    fold(one, first, shapes[0], shapes[1], c->index);
-    fold(other, second, shapes[2], shapes[3], later);
+    fold(c, by, one, first, shapes, c->index);
+    fold(c, by, other, second, shapes + 2, later);
     c->fns->merge(one, other, results);
     c->fns->finish(out[1], one, results);
     free(one);
@@ -173,7 +182,7 @@ static void check_rows(const fold_case *c, size_t rows, size_t length) {
     }
     char *out[2] = {malloc(rows * result_size(c)), malloc(rows * result_size(c))};
     size_t shapes[4] = {rows, split, rows, rest};
-    fold_halves(c, c->fns->rows, first.at, second.at, shapes, rows, split, out);
+    fold_halves(c, BY_ROWS, first.at, second.at, shapes, rows, split, out);
     for (size_t r = 0; r < rows; r++) {
         elements e = {whole.at + r * length * size, length, 1};
         check_result(c, &e, out[0] + r * result_size(c));
@@ -191,8 +200,8 @@ static void check_columns(const fold_case *c, size_t rows, size_t columns) {
     fill_fold(c, whole.at, rows * columns);
     char *out[2] = {malloc(columns * result_size(c)), malloc(columns * result_size(c))};
     size_t shapes[4] = {split, columns, rows - split, columns};
-    fold_halves(c, c->fns->columns, whole.at, whole.at + split * columns * size, shapes, columns,
-                split, out);
+    fold_halves(c, BY_COLUMNS, whole.at, whole.at + split * columns * size, shapes, columns, split,
+                out);
     for (size_t i = 0; i < columns; i++) {
         elements e = {whole.at + i * size, rows, columns};
         check_result(c, &e, out[0] + i * result_size(c));
@@ -200,6 +209,28 @@ static void check_columns(const fold_case *c, size_t rows, size_t columns) {
     }
     for (int i = 0; i < 2; i++) free(out[i]);
     area_free(&whole);
+}
+
+// Columns of every other row: the same as of those rows one after another.
+static void check_apart(const fold_case *c, size_t rows, size_t columns) {
+    const size_t size = type_size(c->type), bytes = columns * c->fns->accumulator + 1;
+    area whole = area_new(c->type, 2 * rows * columns), every = area_new(c->type, rows * columns);
+    fill_fold(c, whole.at, 2 * rows * columns);
+    for (size_t r = 0; r < rows; r++)
+        memcpy(every.at + r * columns * size, whole.at + 2 * r * columns * size, columns * size);
+    char *acc = malloc(bytes);
+    char *out[2] = {malloc(columns * result_size(c)), malloc(columns * result_size(c))};
+    for (int i = 0; i < 2; i++) {
+        int64_t step = (int64_t)columns * (i == 0 ? 1 : 2);
+        c->fns->init(acc, columns);
+        c->fns->columns(acc, i == 0 ? every.at : whole.at, rows, columns, step, c->index);
+        c->fns->finish(out[i], acc, columns);
+    }
+    assert_memory_equal(out[0], out[1], columns * result_size(c));
+    for (int i = 0; i < 2; i++) free(out[i]);
+    free(acc);
+    area_free(&whole);
+    area_free(&every);
 }
 
 static void check_fold(const fold_case *c) {
@@ -210,6 +241,7 @@ static void check_fold(const fold_case *c) {
             check_columns(c, lengths[l] < 70 ? lengths[l] : 9, (size_t)round + 1);
         }
         check_columns(c, 6, lengths[l]);
+        check_apart(c, 6, lengths[l]);
     }
 }
 
