@@ -115,25 +115,25 @@ ERL_NIF_TERM nif_memory_reset_peak(ErlNifEnv *env, int argc, const ERL_NIF_TERM 
 }
 
 // The VM sees a handle of a few words, not what it holds, and so would let the garbage of a process
-// grow without bound. Whoever finds that the bytes in use have doubled since the last such time
-// is asked to collect its garbage.
-static const uint64_t least_pressure = (uint64_t)256 << 20;
-static _Atomic uint64_t next_pressure = (uint64_t)256 << 20;
+// grow without bound, each result in fresh memory, which takes longer to get than most take to
+// compute. Whoever finds that much memory was taken from the system since the last such time is
+// asked to collect its garbage.
+static const uint64_t least_pressure = (uint64_t)64 << 20;
+static _Atomic uint64_t relieved_at; // what had been taken by then
 
 ERL_NIF_TERM nif_memory_pressure(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)env, (void)argc, (void)argv;
     emlx_memory info;
     emlx_memory_info(&info);
-    return info.active > atomic_load(&next_pressure) ? atoms.yes : atoms.no;
+    uint64_t much = info.active / 8 > least_pressure ? info.active / 8 : least_pressure;
+    return info.taken - atomic_load(&relieved_at) >= much ? atoms.yes : atoms.no;
 }
 
-// After a collection: what is in use now is no garbage of that process.
 ERL_NIF_TERM nif_memory_relieved(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)env, (void)argc, (void)argv;
     emlx_memory info;
     emlx_memory_info(&info);
-    uint64_t next = info.active > least_pressure / 2 ? 2 * info.active : least_pressure;
-    atomic_store(&next_pressure, next);
+    atomic_store(&relieved_at, info.taken);
     return atoms.ok;
 }
 

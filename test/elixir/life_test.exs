@@ -236,6 +236,17 @@ defmodule EMLX.LifeTest do
 
   defp allocate(held), do: {:no_error, length(held)}
 
+  test "large garbage is collected before much memory is taken for more" do
+    t = Nx.iota({2048, 1024}, type: :f32)
+    assert Nx.to_number(Nx.sum(t)) > 0
+    EMLX.clear_cache()
+    before = active_memory()
+    EMLX.reset_peak_memory()
+    # Results of 8 MB each, which nobody holds: the heap of the process hardly grows.
+    for i <- 1..100, do: EMLX.eval(EMLX.Backend.from_nx(Nx.add(t, i)))
+    assert EMLX.memory_info().peak_memory - before < 120_000_000
+  end
+
   test "memory stays flat over many operations" do
     loop = fn count ->
       Enum.reduce(1..count, Nx.tensor([1.0, 2.0]), fn _, t -> Nx.add(Nx.multiply(t, 0.5), 1) end)
