@@ -242,8 +242,10 @@ defmodule EMLX.LifeTest do
     EMLX.clear_cache()
     before = active_memory()
     EMLX.reset_peak_memory()
-    # Results of 8 MB each, which nobody holds: the heap of the process hardly grows.
-    for i <- 1..100, do: EMLX.eval(EMLX.Backend.from_nx(Nx.add(t, i)))
+    # Results of 8 MB each, which nobody holds, in a process whose heap has room for all handles.
+    work = fn -> for i <- 1..100, do: EMLX.eval(EMLX.Backend.from_nx(Nx.add(t, i))) end
+    {pid, monitor} = :erlang.spawn_opt(work, [:monitor, min_heap_size: 4_000_000])
+    assert_receive {:DOWN, ^monitor, _, ^pid, :normal}, 20_000
     assert EMLX.memory_info().peak_memory - before < 120_000_000
   end
 
