@@ -162,13 +162,12 @@ EMLX_API void emlx_device_describe(const emlx_device *device, char *text, size_t
 // Names of the devices that can be opened here; NULL past the last.
 EMLX_API const char *emlx_device_available(size_t index);
 
-// Bytes held by tensors, the highest that was ever, bytes kept for reuse, bytes got from the system
-// since the start, and the limit on what is held and kept together (0: none).
+// Bytes held by tensors, the highest that was ever, bytes kept for reuse, and the limit on the
+// first two together (0: none).
 typedef struct emlx_memory {
     uint64_t active;
     uint64_t peak;
     uint64_t cached;
-    uint64_t taken;
     uint64_t limit;
 } emlx_memory;
 

@@ -116,24 +116,30 @@ ERL_NIF_TERM nif_memory_reset_peak(ErlNifEnv *env, int argc, const ERL_NIF_TERM 
 
 // The VM sees a handle of a few words, not what it holds, and so would let the garbage of a process
 // grow without bound, each result in fresh memory, which takes longer to get than most take to
-// compute. Whoever finds that much memory was taken from the system since the last such time is
-// asked to collect its garbage.
-static const uint64_t least_pressure = (uint64_t)64 << 20;
-static _Atomic uint64_t relieved_at; // what had been taken by then
+// compute. Whoever finds that the bytes in use have grown by an eighth, and by so much at least,
+// from the least there were since the last such time is asked to collect its garbage.
+static const uint64_t least_growth = (uint64_t)64 << 20;
+static _Atomic uint64_t pressure_at = (uint64_t)64 << 20;
+
+static uint64_t grown(uint64_t bytes) {
+    return bytes + (bytes / 8 > least_growth ? bytes / 8 : least_growth);
+}
 
 ERL_NIF_TERM nif_memory_pressure(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)env, (void)argc, (void)argv;
     emlx_memory info;
     emlx_memory_info(&info);
-    uint64_t much = info.active / 8 > least_pressure ? info.active / 8 : least_pressure;
-    return info.taken - atomic_load(&relieved_at) >= much ? atoms.yes : atoms.no;
+    if (grown(info.active) < atomic_load(&pressure_at))
+        atomic_store(&pressure_at, grown(info.active));
+    return info.active > atomic_load(&pressure_at) ? atoms.yes : atoms.no;
 }
 
+// After a collection: what is in use now is no garbage of that process.
 ERL_NIF_TERM nif_memory_relieved(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)env, (void)argc, (void)argv;
     emlx_memory info;
     emlx_memory_info(&info);
-    atomic_store(&relieved_at, info.taken);
+    atomic_store(&pressure_at, grown(info.active));
     return atoms.ok;
 }
 

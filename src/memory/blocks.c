@@ -77,7 +77,7 @@ static size_t class_block(unsigned index) {
 
 // Accounts --------------------------------------------------------------------------------------
 
-static _Atomic uint64_t active, peak, cached, taken, limit, cache_limit;
+static _Atomic uint64_t active, peak, cached, limit, cache_limit;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 // Unless told otherwise, at most an eighth of the machine's memory is kept for reuse.
@@ -110,7 +110,6 @@ static void *system_alloc(size_t size) {
     if (large) madvise(block, size, MADV_HUGEPAGE); // a wish: it does not matter if it fails
 #endif
     atomic_fetch_add_explicit(&epoch, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&taken, size, memory_order_relaxed);
     return block;
 }
 
@@ -260,7 +259,6 @@ void emlx_memory_info(emlx_memory *info) {
     info->active = atomic_load(&active);
     info->peak = atomic_load(&peak);
     info->cached = atomic_load(&cached);
-    info->taken = atomic_load(&taken);
     info->limit = atomic_load(&limit);
 }
 

@@ -74,16 +74,12 @@ static void refuses_the_impossible(void **state) {
 
 static void peak_and_active(void **state) {
     (void)state;
-    uint64_t taken = info().taken;
     void *a = get(1024), *b = get(4096);
-    assert_int_equal(info().taken - taken, 5120);
     assert_int_equal(info().active, 5120);
     pool_free(a, 1024);
     assert_int_equal(info().active, 4096);
     assert_int_equal(info().cached, 1024);
     assert_int_equal(info().peak, 5120);
-    pool_free(get(1024), 1024); // one that was kept
-    assert_int_equal(info().taken - taken, 5120);
     emlx_memory_reset_peak();
     assert_int_equal(info().peak, 4096);
     pool_free(b, 4096);
