@@ -203,6 +203,73 @@ static void turn(emlx_type type) {
     free(values);
 }
 
+// A transpose that is large enough to be walked in blocks, beside operands that are not transposed
+// and an iota; and stored as a part of something larger.
+static double from_turned_sum(const void *context, const int64_t *index) {
+    const moved *m = context;
+    double wanted = from_transpose(context, index) + m->other[ravel(m->other_shape, index)];
+    return wanted + (double)index[m->axis];
+}
+
+static void turn_in_blocks(emlx_type type, const emlx_shape *s, const int64_t *axes) {
+    moved m = {.shape = s, .axis = s->rank - 1};
+    emlx_shape turned = *s;
+    for (int32_t d = 0; d < s->rank; d++) turned.dims[d] = s->dims[m.list[d] = axes[d]];
+    emlx_tensor *t = random_tensor(type, s, 0, 9), *other = random_tensor(type, &turned, 0, 9);
+    double *values = values_of(t), *others = values_of(other);
+    m.values = values;
+    m.other = others;
+    m.other_shape = &turned;
+    emlx_attr attr = with_ints("axes", axes, (size_t)s->rank);
+    emlx_attr count[2] = {with_ints("shape", turned.dims, (size_t)s->rank),
+                          with_int("axis", m.axis)};
+    emlx_tensor *by = apply_to("transpose", &t, 1, &attr, 1, EMLX_TYPE_DEFAULT), *up, *sum;
+    emlx_error err;
+    assert_ok(emlx_apply(emlx_op_find("iota"), test_device, NULL, 0, count, 2, type, &up, &err),
+              err);
+    sum = apply_to("add", (emlx_tensor *[]){by, other}, 2, NULL, 0, EMLX_TYPE_DEFAULT);
+    check(apply_to("add", (emlx_tensor *[]){sum, up}, 2, NULL, 0, EMLX_TYPE_DEFAULT),
+          from_turned_sum, &m, "sum of a transpose");
+    emlx_attr axis = with_int("axis", 0);
+    emlx_tensor *both = apply_to("concatenate", (emlx_tensor *[]){other, by}, 2, &axis, 1, type);
+    double *got = values_of(both);
+    int64_t index[EMLX_MAX_RANK], n = emlx_shape_count(&turned);
+    for (int64_t i = 0; i < n; i++) {
+        unravel(&turned, i, index);
+        assert_true(got[i] == others[i] && got[n + i] == from_transpose(&m, index));
+    }
+    emlx_tensor *all[] = {t, other, by, up, sum, both};
+    for (int i = 0; i < 6; i++) emlx_tensor_release(all[i]);
+    free(values);
+    free(others);
+    free(got);
+}
+
+static void every_block(void **state) {
+    (void)state;
+    static const struct {
+        emlx_shape shape;
+        int64_t axes[4];
+    } cases[] = {
+        {{2, {70, 45}}, {1, 0}},
+        {{2, {32, 32}}, {1, 0}},
+        {{2, {3, 400}}, {1, 0}},
+        {{2, {400, 3}}, {1, 0}},
+        {{2, {1031, 2}}, {1, 0}},
+        {{3, {3, 70, 45}}, {0, 2, 1}},
+        {{3, {33, 2, 65}}, {2, 1, 0}},
+        {{3, {5, 64, 33}}, {1, 2, 0}},
+        {{3, {5, 64, 33}}, {2, 0, 1}},
+        {{4, {2, 17, 3, 31}}, {3, 2, 1, 0}},
+        {{4, {2, 17, 3, 31}}, {0, 3, 1, 2}},
+    };
+    static const emlx_type types[] = {EMLX_U8, EMLX_S16, EMLX_F32, EMLX_F64};
+    draw_seed(11);
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++)
+        for (size_t t = 0; t < sizeof types / sizeof *types; t++)
+            turn_in_blocks(types[t], &cases[c].shape, cases[c].axes);
+}
+
 static void every_move(void **unused) {
     (void)unused;
     draw_seed(7);
@@ -449,10 +516,10 @@ static void every_take(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_move),     cmocka_unit_test(every_sort),
-        cmocka_unit_test(every_indexing), cmocka_unit_test(bad_indices),
-        cmocka_unit_test(every_take),     cmocka_unit_test(every_top_k),
-        cmocka_unit_test(bad_top_k),
+        cmocka_unit_test(every_move),  cmocka_unit_test(every_block),
+        cmocka_unit_test(every_sort),  cmocka_unit_test(every_indexing),
+        cmocka_unit_test(bad_indices), cmocka_unit_test(every_take),
+        cmocka_unit_test(every_top_k), cmocka_unit_test(bad_top_k),
     };
     return RUN_ON_CPU("ops/movement", tests);
 }
