@@ -233,10 +233,20 @@ defmodule EMLX.Backend do
   @impl true
   def block(struct, out, arguments, default) do
     case Call.block(struct) do
-      {op, attributes} -> run_op(op, out, Enum.filter(arguments, &is_struct(&1, T)), attributes)
-      nil -> apply(default, [struct | arguments])
+      {op, attributes} ->
+        run_op(op, typed(op, out), Enum.filter(arguments, &is_struct(&1, T)), attributes)
+
+      nil ->
+        apply(default, [struct | arguments])
     end
   end
+
+  # Nx declares the real type of the operand, but its own definition, and with it a compiled
+  # function, has that of the transform's parts.
+  defp typed(:irfft, %T{type: type} = out),
+    do: %{out | type: type |> Nx.Type.to_complex() |> Nx.Type.to_real()}
+
+  defp typed(_op, out), do: out
 
   ## All other operations, from the op table
 

@@ -225,7 +225,11 @@ emlx_status check_pad(const op_call *call, op_result *result, emlx_error *err) {
         if (over)
             return error_set(err, EMLX_INVALID, "padding {%lld, %lld, %lld} of axis %d",
                              (long long)p[0], (long long)p[1], (long long)p[2], d);
-        if (dims[d] < 0) dims[d] = 0;
+        if (dims[d] < 0)
+            return error_set(
+                err, EMLX_INVALID,
+                "padding {%lld, %lld, %lld} removes more of axis %d than its length %lld",
+                (long long)p[0], (long long)p[1], (long long)p[2], d, (long long)n);
     }
     return emlx_shape_make(dims, (size_t)from->rank, &result->shape, err);
 }
