@@ -121,6 +121,19 @@ emlx_type type_part(emlx_type t) {
     return t == EMLX_C64 ? EMLX_F32 : EMLX_F64;
 }
 
+static emlx_type real_holding(emlx_type t, emlx_type from) {
+    if (type_is_integer(t)) return type_is_float(from) ? EMLX_F64 : t;
+    if (type_table[from].digits > type_table[t].digits) return EMLX_F64;
+    // Narrow floats differ in range as well; all of them fit into f32.
+    bool narrow = type_is_float(from) && from != t && type_compute(t) != t;
+    return narrow ? EMLX_F32 : t;
+}
+
+emlx_type type_holding(emlx_type t, emlx_type from) {
+    emlx_type type = real_holding(type_part(t), type_part(from));
+    return type_is_complex(t) || type_is_complex(from) ? type_complex(type) : type;
+}
+
 // Narrow floats ---------------------------------------------------------------------------------
 
 // A float format of at most 16 bits. `limit` is the code (without sign) of everything past the

@@ -40,6 +40,10 @@ emlx_type type_aggregate(emlx_type t);          // of sum and product
 emlx_type type_complex(emlx_type t);            // c128 for f64 and c128, else c64
 emlx_type type_part(emlx_type t);               // of a complex type's parts; others as they are
 
+// The type in which results of type `t` are added up from operands of type `from`: `t` itself, a
+// wider float where that does not hold the operand's numbers, and complex where either is.
+emlx_type type_holding(emlx_type t, emlx_type from);
+
 // A number stored in a type's memory form, as Nx casts: integers wrap, floats round once.
 // `out` has room for 16 bytes.
 void type_store(emlx_type type, const emlx_number *value, void *out);

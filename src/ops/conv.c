@@ -160,25 +160,6 @@ emlx_status check_conv(const op_call *call, op_result *result, emlx_error *err) 
 
 // Lowering ----------------------------------------------------------------------------------
 
-// Both operands come in one type, which holds the values of both and of the result.
-static emlx_type compute_type(const op_call *call, emlx_type type) {
-    emlx_type wide = type_part(type);
-    bool complex = type_is_complex(type);
-    for (size_t i = 0; i < 2; i++) {
-        emlx_type from = type_part(operand_type(call, i)), to = type_part(type);
-        bool lossy = type_is_float(to) ? type_table[from].digits > type_table[to].digits
-                                       : type_is_float(from);
-        // Narrow floats differ in range as well: all of them fit into f32.
-        bool narrow = type_is_float(from) && from != to && type_compute(to) != to;
-        if (lossy)
-            wide = EMLX_F64;
-        else if (narrow && wide != EMLX_F64)
-            wide = EMLX_F32;
-        complex = complex || type_is_complex(operand_type(call, i));
-    }
-    return complex ? type_complex(wide) : wide;
-}
-
 // The primitive gives [batch, filters, spatial...], or filters last.
 static emlx_tensor *make_conv(maker *m, const conv_options *o, const emlx_shape *shape,
                               emlx_type type, emlx_tensor *x, emlx_tensor *k) {
@@ -271,7 +252,8 @@ emlx_status lower_conv(const op_call *call, const op_result *result, emlx_tensor
                        emlx_error *err) {
     conv_options o;
     TRY(take_options(call, &o, err));
-    emlx_type type = compute_type(call, result->type);
+    emlx_type type = result->type;
+    for (size_t i = 0; i < 2; i++) type = type_holding(type, operand_type(call, i));
     maker m;
     make_start(&m, call, &result->shape, err);
     emlx_tensor *x = view_transpose(&m, make_cast(&m, call->in[0], type), o.input_axes);

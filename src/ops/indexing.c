@@ -250,14 +250,10 @@ emlx_status lower_take(const op_call *call, const op_result *result, emlx_tensor
     return make_done(&m, make_cast(&m, t, result->type), out);
 }
 
-// Sums are rounded once: operands of more digits than the result has are added in double.
+// Sums are rounded once: operands that the result's type does not hold are added in a wider one.
 static emlx_type scatter_type(const op_call *call, emlx_type type) {
     if (call->op->code != SCATTER_ADD || type_is_integer(type)) return type_whole(type);
-    unsigned digits = type_table[type].digits;
-    bool lossy = type_table[operand_type(call, 0)].digits > digits ||
-                 type_table[operand_type(call, 2)].digits > digits;
-    if (!lossy) return type;
-    return type_is_complex(type) ? EMLX_C128 : EMLX_F64;
+    return type_holding(type_holding(type, operand_type(call, 0)), operand_type(call, 2));
 }
 
 emlx_status lower_scatter(const op_call *call, const op_result *result, emlx_tensor **out,

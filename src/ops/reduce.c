@@ -204,15 +204,7 @@ emlx_status lower_dot(const op_call *call, const op_result *result, emlx_tensor 
     dot_params p = {0};
     TRY(dot_axes(call, &p, err));
     emlx_type type = result->type;
-    bool complex = type_is_complex(type);
-    for (size_t i = 0; i < 2; i++) {
-        emlx_type from = operand_type(call, i);
-        bool lossy = type_is_integer(type) ? !type_is_integer(from)
-                                           : type_table[from].digits > type_table[type].digits;
-        if (lossy) type = EMLX_F64;
-        complex = complex || type_is_complex(from);
-    }
-    if (complex) type = type_complex(type);
+    for (size_t i = 0; i < 2; i++) type = type_holding(type, operand_type(call, i));
     type = type_whole(type);
     maker m;
     make_start(&m, call, &result->shape, err);

@@ -219,12 +219,13 @@ static bool integer_fits(emlx_type type, int64_t value) {
     return digits >= 63 || value >> digits == 0;
 }
 
-// The type in which elements are compared with each other and with the initial value, which is what
-// padding has. Every element is exact in it, but for 64-bit integers beside a float.
-static emlx_type compared_type(const op_call *call) {
+// The type in which elements are compared with each other and, where there is padding, with the
+// initial value, which it has. Every element is exact in it, but for 64-bit integers beside a
+// float, and beside the padding those of u64 where the initial value is signed and not known.
+static emlx_type compared_type(const op_call *call, bool pads) {
     emlx_type type = operand_type(call, 0), init = operand_type(call, 2);
     int64_t value;
-    if (type_is_float(type)) return type;
+    if (type_is_float(type) || !pads) return type;
     if (type_is_float(init)) return EMLX_F64;
     bool fits = known_integer(call->in[2], &value) && integer_fits(type, value);
     return fits ? type : type_merge(type, init);
@@ -284,7 +285,7 @@ emlx_status lower_window_scatter(const op_call *call, const op_result *result, e
                                  emlx_error *err) {
     windows w;
     TRY(find_windows(call, &w, err));
-    emlx_type compared = compared_type(call), compute = type_compute(compared);
+    emlx_type compared = compared_type(call, w.pads), compute = type_compute(compared);
     emlx_type added = type_whole(result->type);
     maker m;
     make_start(&m, call, &result->shape, err);

@@ -186,6 +186,17 @@ defmodule EMLX.EdgesTest do
       assert_elements(&Nx.window_sum(&1, {2}), [{[255, 255], :u8}], [254])
     end
 
+    # Numbers of bf16 that f16 does not have.
+    test "of narrow floats hold what each operand may be" do
+      large = {[3.0e38, -3.0e38, 1.0], :bf16}
+      small = {[1.0, 1.0, 2.0], :f16}
+      assert_elements(&Nx.dot/2, [large, small], [2.0])
+      conv = &Nx.conv(Nx.reshape(&1, {1, 1, 3}), Nx.reshape(&2, {1, 1, 3}))
+      assert_elements(conv, [large, small], [2.0])
+      add = &Nx.indexed_add(&2, Nx.tensor([[0], [0], [0]]), &1)
+      assert_elements(add, [large, {[0.0, 1.0], :f16}], [1.0, 1.0])
+    end
+
     test "extremes and their places" do
       values = {[@nan, 1.0, @nan, 3.0], :f32}
       assert_elements(&Nx.argmax/1, [values], [2])
@@ -245,6 +256,8 @@ defmodule EMLX.EdgesTest do
       assert_elements(valid, operands, [10, 22, 10])
       # The reference compares these in 32 bits.
       operands = [{[0, 0x7FFFFFFFFFFFFFFF, 1], :s64}, {[5, 7], :s64}, {0, :s64}]
+      assert_elements(valid, operands, [0, 12, 0])
+      operands = [{[0, @max64, 1], :u64}, {[5, 7], :s64}, {0, :s64}]
       assert_elements(valid, operands, [0, 12, 0])
     end
   end
