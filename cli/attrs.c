@@ -71,9 +71,18 @@ static bool read_text(const json_t *from, emlx_attr *attr, int64_t *ints) {
     return attr->text != NULL;
 }
 
+// No recorded case gives one: functions are part of recorded programs.
+static bool read_function(const json_t *from, emlx_attr *attr, int64_t *ints) {
+    (void)from;
+    (void)attr;
+    (void)ints;
+    return false;
+}
+
 static bool (*const readers[])(const json_t *from, emlx_attr *attr, int64_t *ints) = {
-    [EMLX_ATTR_INT] = read_int,       [EMLX_ATTR_INTS] = read_ints, [EMLX_ATTR_BOOL] = read_bool,
-    [EMLX_ATTR_NUMBER] = read_number, [EMLX_ATTR_TEXT] = read_text,
+    [EMLX_ATTR_INT] = read_int,   [EMLX_ATTR_INTS] = read_ints,
+    [EMLX_ATTR_BOOL] = read_bool, [EMLX_ATTR_NUMBER] = read_number,
+    [EMLX_ATTR_TEXT] = read_text, [EMLX_ATTR_FUNCTION] = read_function,
 };
 
 // All of them ------------------------------------------------------------------------------------

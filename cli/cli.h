@@ -22,8 +22,8 @@ int cli_failed(const emlx_error *err);
 // As above for an error that wrong input causes, unless it is the machine that failed.
 int cli_bad_input(const emlx_error *err);
 
-// After getopt_long has returned '?' or ':': says which option was wrong.
-int cli_bad_option(char **argv);
+// After getopt_long has returned `c`, '?' or ':': says which option was wrong.
+int cli_bad_option(int c, char **argv);
 
 // "f32[2, 3]"
 void cli_print_signature(FILE *to, emlx_type type, const emlx_shape *shape);

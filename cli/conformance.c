@@ -69,7 +69,7 @@ static int parse_request(int argc, char **argv, request *r) {
             return cli_usage("%s is not a number that --%s takes", optarg,
                              c == 's' ? "slowest" : "threads");
         else
-            return cli_bad_option(argv);
+            return cli_bad_option(c, argv);
     }
     if (argc - optind != 1) return cli_usage("one folder expected, got %d", argc - optind);
     r->folder = argv[optind];

@@ -65,7 +65,8 @@ static int describe_file(const char *path) {
 int cli_info(int argc, char **argv) {
     static const struct option options[] = {{0}};
     opterr = 0;
-    if (getopt_long(argc, argv, ":", options, NULL) != -1) return cli_bad_option(argv);
+    int c = getopt_long(argc, argv, ":", options, NULL);
+    if (c != -1) return cli_bad_option(c, argv);
     if (argc - optind > 1) return cli_usage("one file expected, got %d", argc - optind);
     return optind == argc ? describe_installation() : describe_file(argv[optind]);
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // main.c - the command line: a table of subcommands, help and errors.
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdarg.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli.h"
 
@@ -36,12 +38,15 @@ static void print_help(void) {
 }
 
 int cli_usage(const char *format, ...) {
+    char text[1024];
     va_list args;
     va_start(args, format);
-    fprintf(stderr, "%s: ", command);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    // What the user typed may have line breaks; a message has one line.
+    for (char *c = text; *c != '\0'; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?';
+    fprintf(stderr, "%s: %s\n", command, text);
     return CLI_USAGE;
 }
 
@@ -56,10 +61,17 @@ int cli_bad_input(const emlx_error *err) {
     return machine ? CLI_FAILED : CLI_USAGE;
 }
 
-int cli_bad_option(char **argv) {
-    // `optopt` is the letter of a known option that lacks its argument.
-    if (optopt != 0) return cli_usage("option %s needs an argument", argv[optind - 1]);
-    return cli_usage("unknown option %s (see emlx --help)", argv[optind - 1]);
+static bool has_letter(const char *text, int letter) {
+    return text != NULL && text[0] == '-' && text[1] != '-' && strchr(text, letter) != NULL;
+}
+
+int cli_bad_option(int c, char **argv) {
+    const char *last = argv[optind - 1];
+    if (c == ':') return cli_usage("option %s needs an argument", last);
+    // A letter with others behind it leaves `optind` at its argument.
+    if (optopt != 0 && (has_letter(last, optopt) || has_letter(argv[optind], optopt)))
+        return cli_usage("unknown option -%c (see emlx --help)", optopt);
+    return cli_usage("unknown option %s (see emlx --help)", last);
 }
 
 static int finish(int code) {
@@ -68,9 +80,23 @@ static int finish(int code) {
     return CLI_FAILED;
 }
 
+static bool is_help(const char *text) {
+    return strcmp(text, "--help") == 0 || strcmp(text, "-h") == 0;
+}
+
+// Takes the places of standard streams that are closed, so that no file gets them and the messages
+// with them. Writing there fails as before.
+static void fill_standard_streams(void) {
+    int fd;
+    do fd = open("/dev/null", O_RDONLY);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0) close(fd);
+}
+
 int main(int argc, char **argv) {
+    fill_standard_streams();
     if (argc < 2) return cli_usage("no command given (see emlx --help)");
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+    if (is_help(argv[1])) {
         print_help();
         return finish(CLI_OK);
     }
@@ -83,7 +109,7 @@ int main(int argc, char **argv) {
         static char name[32];
         snprintf(name, sizeof name, "emlx %s", commands[i].name);
         command = name;
-        if (argc > 2 && strcmp(argv[2], "--help") == 0) {
+        if (argc > 2 && is_help(argv[2])) {
             printf("usage: %s %s\n", name, commands[i].usage);
             return finish(CLI_OK);
         }

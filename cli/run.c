@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // run.c - `emlx run`: a program file, its inputs from .npy files, its outputs to .npy files or to
 // the terminal.
+#include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "cli.h"
 
@@ -57,7 +60,7 @@ static int parse_options(int argc, char **argv, request *r) {
             if (!parse_binding(optarg, c == 'i' ? &r->inputs : &r->outputs))
                 return cli_usage("\"%s\" is not of the form NAME=FILE.npy", optarg);
         } else {
-            return cli_bad_option(argv);
+            return cli_bad_option(c, argv);
         }
     }
     if (argc - optind != 1) return cli_usage("one program file expected, got %d", argc - optind);
@@ -146,11 +149,31 @@ static int load_inputs(session *s, const request *r) {
 
 // Outputs ----------------------------------------------------------------------------------------
 
+// Whether a file can be put there, as far as can be told before there is one.
+static int check_place(const char *path) {
+    char folder[4096];
+    const char *slash = strrchr(path, '/');
+    struct stat info;
+    snprintf(folder, sizeof folder, "%.*s", slash == NULL ? 1 : (int)(slash - path) + 1,
+             slash == NULL ? "." : path);
+    bool there = stat(path, &info) == 0;
+    if (there && S_ISDIR(info.st_mode)) return cli_usage("%s: cannot write: a folder", path);
+    if (access(there && !S_ISREG(info.st_mode) ? path : folder, W_OK) == 0) return CLI_OK;
+    return cli_usage("%s: cannot write: %s", path, strerror(errno));
+}
+
 static int check_outputs(const session *s, const request *r) {
-    for (size_t i = 0; i < r->outputs.count; i++)
-        if (find_port(s->program, emlx_program_output, &r->outputs.items[i]) == SIZE_MAX)
-            return no_port(s->program, emlx_program_output, "output", &r->outputs.items[i]);
-    return CLI_OK;
+    int code = CLI_OK;
+    for (size_t i = 0; i < r->outputs.count && code == CLI_OK; i++) {
+        const binding *b = &r->outputs.items[i];
+        if (find_port(s->program, emlx_program_output, b) == SIZE_MAX)
+            return no_port(s->program, emlx_program_output, "output", b);
+        for (size_t j = 0; j < i; j++)
+            if (strcmp(r->outputs.items[j].path, b->path) == 0)
+                return cli_usage("%s is given for two outputs", b->path);
+        code = check_place(b->path);
+    }
+    return code;
 }
 
 static int print_outputs(const session *s) {

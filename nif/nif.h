@@ -163,7 +163,8 @@ emlx_status read_attrs(ErlNifEnv *env, const nif_op *op, ERL_NIF_TERM term, int 
 void attrs_clear(attr_list *attrs);
 
 // Tells the VM how long computing took that was done within a call: it takes no notice by itself,
-// and a process whose turn, of a millisecond, has many such calls would keep its scheduler for long.
+// and a process whose turn, of a millisecond, has many such calls would keep its scheduler for
+// long.
 void account(ErlNifEnv *env, ErlNifTime started);
 
 // Answers that come later ---------------------------------------------------------------------

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
+
 // For the analyzer these are macros as well.
 #undef error_set
 #undef error_prefix
@@ -30,7 +32,16 @@ emlx_status error_set(emlx_error *err, emlx_status code, const char *format, ...
     va_start(args, format);
     vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);
+    text_make_plain(err->message);
     return code;
+}
+
+// The end of a text that has to fit in `room` bytes, from the beginning of a character.
+static const char *end_of(const char *text, size_t room) {
+    size_t length = strlen(text);
+    const char *at = length > room ? text + length - room : text;
+    while ((*at & 0xc0) == 0x80) at++;
+    return at;
 }
 
 emlx_status error_prefix(emlx_error *err, emlx_status code, const char *format, ...) {
@@ -40,10 +51,13 @@ emlx_status error_prefix(emlx_error *err, emlx_status code, const char *format, 
     va_start(args, format);
     vsnprintf(prefix, sizeof prefix, format, args);
     va_end(args);
+    text_make_plain(prefix);
     memcpy(message, err->message, sizeof message);
     message[sizeof message - 1] = '\0';
-    size_t used = strlen(prefix);
-    snprintf(err->message, sizeof err->message, "%s: %.*s", prefix,
-             (int)(sizeof message - used - 3), message);
+    // What does not fit is left out in the middle: the cause stands at the end.
+    size_t room = sizeof message - strlen(prefix) - sizeof ": ";
+    const char *rest = strlen(message) > room ? end_of(message, room - 3) : message;
+    snprintf(err->message, sizeof err->message, "%s: %s%.*s", prefix, rest == message ? "" : "...",
+             (int)room, rest);
     return code;
 }

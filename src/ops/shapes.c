@@ -217,7 +217,7 @@ emlx_status check_pad(const op_call *call, op_result *result, emlx_error *err) {
         const int64_t *p = &padding->ints[3 * d];
         int64_t gaps, n = from->dims[d];
         const int64_t most = INT64_MAX / 4;
-        bool over = p[2] < 0 || p[0] < -most || p[1] < -most ||
+        bool over = p[2] < 0 || p[2] > most || p[0] < -most || p[1] < -most ||
                     __builtin_mul_overflow(n > 0 ? n - 1 : 0, p[2], &gaps) ||
                     __builtin_add_overflow(n, gaps, &dims[d]) ||
                     __builtin_add_overflow(dims[d], p[0], &dims[d]) ||

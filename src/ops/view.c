@@ -111,6 +111,12 @@ emlx_tensor *view_broadcast(maker *m, emlx_tensor *t, const emlx_shape *shape,
     return view_node(m, &s, shape);
 }
 
+// The stride of an axis that takes steps of `step`. One of a single element takes none, however
+// long they would be.
+static int64_t step_stride(int64_t stride, int64_t step, int64_t length) {
+    return length > 1 ? stride * step : stride;
+}
+
 emlx_tensor *view_slice(maker *m, emlx_tensor *t, const int64_t *starts, const int64_t *steps,
                         const emlx_shape *shape) {
     VIEW_START(t, shape);
@@ -118,7 +124,7 @@ emlx_tensor *view_slice(maker *m, emlx_tensor *t, const int64_t *starts, const i
     see(t, &s);
     for (int32_t d = 0; d < shape->rank; d++) {
         s.region.offset += starts[d] * s.region.strides[d];
-        s.region.strides[d] *= steps[d];
+        s.region.strides[d] = step_stride(s.region.strides[d], steps[d], shape->dims[d]);
     }
     return view_node(m, &s, shape);
 }
@@ -130,7 +136,7 @@ emlx_tensor *view_walk(maker *m, emlx_tensor *t, const int32_t *axes, const int6
     see(t, &s);
     region from = s.region;
     for (int32_t d = 0; d < shape->rank; d++)
-        s.region.strides[d] = from.strides[axes[d]] * steps[d];
+        s.region.strides[d] = step_stride(from.strides[axes[d]], steps[d], shape->dims[d]);
     return view_node(m, &s, shape);
 }
 
@@ -147,7 +153,7 @@ emlx_tensor *view_slice_at(maker *m, emlx_tensor *t, emlx_tensor *const *starts,
         region_start *start = &s.region.starts[s.region.start_count];
         start->stride = s.region.strides[d];
         start->limit = t->shape.dims[d] - lengths[d];
-        s.region.strides[d] *= steps[d];
+        s.region.strides[d] = step_stride(s.region.strides[d], steps[d], shape->dims[d]);
         if (start->limit == 0) continue;
         s.operands[s.count++] = emlx_tensor_retain(starts[d]);
         s.region.start_count++;
@@ -208,7 +214,8 @@ static void place_source(const emlx_shape *base, const int64_t *strides, const w
                          region *r, emlx_tensor **starts, size_t *start_count) {
     memset(r, 0, sizeof *r);
     for (int32_t d = 0; d < base->rank; d++) {
-        r->strides[d] = strides[d] * (w->run_starts != NULL ? 1 : w->steps[d]);
+        int64_t step = w->run_starts != NULL ? 1 : w->steps[d];
+        r->strides[d] = step_stride(strides[d], step, w->tensor->shape.dims[d]);
         if (w->run_starts == NULL) {
             r->offset += w->starts[d] * strides[d];
             continue;

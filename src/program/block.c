@@ -14,7 +14,6 @@
 
 // Values of a block; far above any real program, so that sums of counts cannot overflow.
 #define VALUES_MAX ((size_t)1 << 30)
-#define NAME_MAX_BYTES 255
 #define FEW 8
 
 const char *signature_print(emlx_type type, const emlx_shape *shape, char text[SIGNATURE_TEXT]) {
@@ -38,6 +37,8 @@ emlx_status emlx_block_new(emlx_block **out, emlx_error *err) {
         return status;
     }
     block->depth = 1;
+    block->inputs.what = "input";
+    block->outputs.what = "output";
     *out = block;
     return EMLX_OK;
 }
@@ -58,22 +59,22 @@ void emlx_block_release(emlx_block *block) {
     if (block == NULL || block->owned) return;
     for (size_t i = 0; i < block->symbols.count; i++) emlx_tensor_release(block->symbols.items[i]);
     for (size_t i = 0; i < block->code.count; i++) instr_clear(&block->code.items[i]);
-    for (size_t i = 0; i < block->inputs.count; i++)
-        mem_free(block->inputs.items[i].name, strlen(block->inputs.items[i].name) + 1);
-    for (size_t i = 0; i < block->outputs.count; i++)
-        mem_free(block->outputs.items[i].name, strlen(block->outputs.items[i].name) + 1);
     list_free(&block->symbols);
     list_free(&block->code);
-    list_free(&block->inputs);
-    list_free(&block->outputs);
+    ports_clear(&block->inputs);
+    ports_clear(&block->outputs);
     emlx_device_release(block->device);
     mem_free(block, sizeof *block);
 }
 
+static emlx_status check_own(const emlx_block *block, emlx_error *err) {
+    if (!block->owned) return EMLX_OK;
+    return error_set(err, EMLX_INVALID, "the program block is part of another one already");
+}
+
 // Room for one more instruction that makes `values` values, so that adding it cannot fail.
 static emlx_status block_reserve(emlx_block *block, size_t values, emlx_error *err) {
-    if (block->owned)
-        return error_set(err, EMLX_INVALID, "the program block is part of another one already");
+    TRY(check_own(block, err));
     if (values > VALUES_MAX - block->symbols.count)
         return error_set(err, EMLX_INVALID, "a program block has more than %zu values", VALUES_MAX);
     if (!list_reserve(&block->code, 1) || !list_reserve(&block->symbols, values))
@@ -128,65 +129,22 @@ const emlx_shape *emlx_block_shape(const emlx_block *block, uint32_t value, emlx
 
 // Ports ----------------------------------------------------------------------------------------
 
-// A name of digits only could be taken for another port's position.
-static bool name_is_number(const char *name) { return name[strspn(name, "0123456789")] == '\0'; }
-
-static emlx_status check_name(const char *name, size_t position, const block_port *ports,
-                              size_t count, const char *what, emlx_error *err) {
-    size_t length = strlen(name);
-    if (length == 0 || length > NAME_MAX_BYTES)
-        return error_set(err, EMLX_INVALID, "the name of %s %zu has %zu bytes, 1 to %d expected",
-                         what, position, length, NAME_MAX_BYTES);
-    char number[24];
-    snprintf(number, sizeof number, "%zu", position);
-    if (name_is_number(name) && strcmp(name, number) != 0)
-        return error_set(err, EMLX_INVALID, "%s %zu cannot be named \"%s\", another one's position",
-                         what, position, name);
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(ports[i].name, name) == 0)
-            return error_set(err, EMLX_INVALID, "%ss %zu and %zu are both named \"%s\"", what, i,
-                             position, name);
-    return EMLX_OK;
-}
-
-// The port's own copy of its name, or of its position when it has none.
-static emlx_status port_name(const char *name, size_t position, const block_port *ports,
-                             size_t count, const char *what, char **out, emlx_error *err) {
-    char number[24];
-    if (name == NULL) {
-        snprintf(number, sizeof number, "%zu", position);
-        name = number;
-    } else {
-        TRY(check_name(name, position, ports, count, what, err));
-    }
-    size_t size = strlen(name) + 1;
-    *out = mem_alloc(size);
-    if (*out == NULL) return no_memory(err);
-    memcpy(*out, name, size);
-    return EMLX_OK;
-}
-
 emlx_status emlx_block_input(emlx_block *block, const char *name, emlx_type type,
                              const emlx_shape *shape, uint32_t *value, emlx_error *err) {
-    size_t position = block->inputs.count;
     if (!type_is_valid(type))
-        return error_set(err, EMLX_INVALID, "program input %zu: no such type", position);
+        return error_set(err, EMLX_INVALID, "program input %zu: no such type", block->inputs.count);
     emlx_shape checked;
     size_t rank = shape->rank < 0 ? SIZE_MAX : (size_t)shape->rank;
     TRY(emlx_shape_make(shape->dims, rank, &checked, err));
     TRY(block_reserve(block, 1, err));
-    if (!list_reserve(&block->inputs, 1)) return no_memory(err);
-    block_port port = {NULL, (uint32_t)block->symbols.count};
-    TRY(port_name(name, position, block->inputs.items, position, "input", &port.name, err));
     emlx_tensor *symbol;
-    emlx_status status = placeholder_new(block->device, type, &checked, &symbol, err);
-    if (status != EMLX_OK) {
-        mem_free(port.name, strlen(port.name) + 1);
-        return status;
-    }
-    block->inputs.items[block->inputs.count++] = port;
-    block_push(block, &(instr){.kind = INSTR_INPUT}, &symbol, 1, value);
-    return EMLX_OK;
+    TRY(placeholder_new(block->device, type, &checked, &symbol, err));
+    emlx_status status = ports_add(&block->inputs, name, (uint32_t)block->symbols.count, err);
+    if (status == EMLX_OK)
+        block_push(block, &(instr){.kind = INSTR_INPUT}, &symbol, 1, value);
+    else
+        emlx_tensor_release(symbol);
+    return status;
 }
 
 emlx_status emlx_block_output(emlx_block *block, const char *name, uint32_t value,
@@ -195,14 +153,11 @@ emlx_status emlx_block_output(emlx_block *block, const char *name, uint32_t valu
     if (value >= block->symbols.count)
         return error_set(err, EMLX_INVALID, "output %zu is value %u, but there are %zu values",
                          position, value, block->symbols.count);
+    TRY(check_own(block, err));
     if (position >= VALUES_MAX)
         return error_set(err, EMLX_INVALID, "a program block has more than %zu outputs",
                          VALUES_MAX);
-    if (!list_reserve(&block->outputs, 1)) return no_memory(err);
-    block_port port = {NULL, value};
-    TRY(port_name(name, position, block->outputs.items, position, "output", &port.name, err));
-    block->outputs.items[block->outputs.count++] = port;
-    return EMLX_OK;
+    return ports_add(&block->outputs, name, value, err);
 }
 
 // Literals -------------------------------------------------------------------------------------

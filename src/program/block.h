@@ -5,6 +5,7 @@
 
 #include "graph/graph.h"
 #include "program/list.h"
+#include "program/ports.h"
 
 // Blocks nest at most this deep, so that walking them by recursion is safe on any stack.
 #define BLOCK_DEPTH_MAX 64
@@ -36,11 +37,6 @@ typedef struct instr {
     size_t block_count;
 } instr;
 
-typedef struct block_port {
-    char *name; // never NULL
-    uint32_t value;
-} block_port;
-
 // Every value has a symbol: a node on `device` that stands for it. Inputs and the results of
 // control flow are placeholders; an op's symbol is what applying it to symbols gives. The symbols
 // check types and shapes at once, and they are the lowered graph that compiling cuts up.
@@ -51,8 +47,8 @@ struct emlx_block {
     bool calls;     // it, or a block inside, calls the host
     LIST(emlx_tensor *) symbols;
     LIST(instr) code;
-    LIST(block_port) inputs;
-    LIST(block_port) outputs;
+    port_list inputs;
+    port_list outputs;
 };
 
 static inline emlx_tensor *block_symbol(const emlx_block *block, uint32_t value) {

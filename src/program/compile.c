@@ -474,7 +474,7 @@ static emlx_status compile_with(const emlx_block *block, emlx_device *device, em
     emlx_status status = EMLX_OK;
     if (c.needed == NULL && block->code.count > 0) status = no_memory(err);
     if (status == EMLX_OK) status = compile_symbols(&c, err);
-    if (c.needed != NULL) compiler_clear(&c);
+    compiler_clear(&c);
     if (status == EMLX_OK)
         *out = c.code;
     else

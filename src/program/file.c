@@ -77,6 +77,14 @@ static int open_beside(file_writer *file) {
     return -1;
 }
 
+// What is there and is no file but a device, a pipe or a link is written to, not replaced.
+static int open_place(file_writer *file) {
+    struct stat info;
+    file->direct = lstat(file->path, &info) == 0 && !S_ISREG(info.st_mode);
+    if (!file->direct) return open_beside(file);
+    return open(file->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+}
+
 emlx_status file_create(const char *path, file_writer *out, emlx_error *err) {
     size_t length = strlen(path);
     *out = (file_writer){.fd = -1, .path_size = length + 1, .temporary_size = length + 40};
@@ -87,7 +95,7 @@ emlx_status file_create(const char *path, file_writer *out, emlx_error *err) {
         return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for writing a file");
     }
     memcpy(out->path, path, length + 1);
-    out->fd = open_beside(out);
+    out->fd = open_place(out);
     if (out->fd >= 0) return EMLX_OK;
     emlx_status status = io_error(err, "cannot write");
     writer_free(out);
@@ -123,10 +131,10 @@ emlx_status file_write_tensor(file_writer *file, emlx_tensor *tensor, emlx_error
 
 emlx_status file_commit(file_writer *file, emlx_error *err) {
     // The data must be on disk before the name is, or a crash could leave an empty file.
-    bool written = fsync(file->fd) == 0;
-    int closed = close(file->fd);
+    bool written = file->direct || fsync(file->fd) == 0;
+    written &= close(file->fd) == 0;
     file->fd = -1;
-    if (written && closed == 0 && rename(file->temporary, file->path) == 0) {
+    if (written && (file->direct || rename(file->temporary, file->path) == 0)) {
         writer_free(file);
         return EMLX_OK;
     }
@@ -137,6 +145,6 @@ emlx_status file_commit(file_writer *file, emlx_error *err) {
 
 void file_abandon(file_writer *file) {
     if (file->fd >= 0) close(file->fd);
-    unlink(file->temporary);
+    if (!file->direct) unlink(file->temporary);
     writer_free(file);
 }

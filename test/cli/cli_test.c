@@ -40,6 +40,8 @@ static void help_and_version(void **state) {
     (void)state;
     emlx(0, "--help");
     assert_prints("emlx run FILE");
+    emlx(0, "run -h");
+    assert_line("usage: emlx run FILE");
     emlx(0, "run --help");
     assert_line("usage: emlx run FILE");
     emlx(0, "--version");
@@ -121,8 +123,18 @@ static void mistakes_are_one_line(void **state) {
          "input x: n.npy holds s32[], but the program expects f32[2, 3]"},
         {2, "run program.safetensors -i x=x.npy -i n=n.npy -o z=z.npy",
          "no output \"z\"; it has: y, most"},
-        {1, "run program.safetensors -i x=x.npy -i n=n.npy -o y=none/y.npy",
-         "none/y.npy: cannot write"},
+        {2, "run program.safetensors -i x=x.npy -i n=n.npy -o y=none/y.npy",
+         "none/y.npy: cannot write: No such file or directory"},
+        {2, "run program.safetensors -o y=.", ".: cannot write: a folder"},
+        {2, "run program.safetensors -o y=y.npy -o most=y.npy", "y.npy is given for two outputs"},
+        {2, "run -x a", "unknown option -x"},
+        {2, "run --device=cpu -xy", "unknown option -x"},
+        {2, "run -xi a", "unknown option -x"},
+        {2, "run a -i", "option -i needs an argument"},
+        {2, "info -x", "unknown option -x"},
+        {2, "conformance --digest=3 .", "unknown option --digest=3"},
+        {2, "run 'a\nb'", "a?b: cannot open"},
+        {2, "run program.safetensors -i 'a\nb=x'", "no input \"a?b\""},
     };
     save_program();
     save_inputs();
@@ -134,9 +146,27 @@ static void mistakes_are_one_line(void **state) {
 
 static void a_full_disk_is_noticed(void **state) {
     (void)state;
+    save_program();
+    save_inputs();
     if (access("/dev/full", W_OK) != 0) skip();
     emlx(1, "ops >/dev/full");
     assert_line("cannot write the output");
+    emlx(1, "run program.safetensors -i x=x.npy -i n=n.npy -o y=/dev/full");
+    assert_line("/dev/full: cannot write: No space left on device");
+    emlx(1, "ops >/dev/full"); // which is still what it was
+}
+
+static void streams_may_be_closed(void **state) {
+    (void)state;
+    save_program();
+    save_inputs();
+    emlx(1, "ops >&-");
+    assert_line("cannot write the output");
+    emlx(0, "run program.safetensors -i x=x.npy -i n=n.npy <&-");
+    assert_prints("most: f32[]\n4.0\n");
+    emlx(0, "run program.safetensors -i x=x.npy -i n=n.npy -o most=m.npy <&- >&- 2>&-");
+    emlx(0, "run program.safetensors -i x=x.npy -i n=n.npy -o most=/dev/stdout | wc -c");
+    assert_string_equal(printed, "132\n");
 }
 
 // Large results are shortened, and numbers are as short as their type allows.
@@ -167,7 +197,7 @@ int main(void) {
         cmocka_unit_test(help_and_version),      cmocka_unit_test(info_tells_what_there_is),
         cmocka_unit_test(ops_are_listed),        cmocka_unit_test(programs_run),
         cmocka_unit_test(mistakes_are_one_line), cmocka_unit_test(a_full_disk_is_noticed),
-        cmocka_unit_test(results_are_readable),
+        cmocka_unit_test(results_are_readable),  cmocka_unit_test(streams_may_be_closed),
     };
     return cmocka_run_group_tests_name("cli/cli", tests, make_folder, remove_folder);
 }

@@ -316,6 +316,44 @@ static void refused(const char *op, emlx_tensor *const *in, size_t count, const 
     if (strstr(err.message, message) == NULL) fail_msg("%s instead of %s", err.message, message);
 }
 
+// Steps that are never taken may have any length.
+static void longest_steps(void **unused) {
+    (void)unused;
+    emlx_shape s = {2, {2, 5}}, one = {2, {1, 1}};
+    emlx_tensor *t = random_tensor(EMLX_F32, &s, 0, 9), *out;
+    const int64_t far[] = {INT64_MAX, INT64_MAX}, window[] = {2, 5};
+    const int64_t inside[] = {0, 0, INT64_MAX / 4, 0, 0, INT64_MAX / 4}, ones[] = {1, 1};
+    emlx_attr attrs[3] = {with_ints("window", window, 2), with_ints("strides", far, 2)};
+    for (int i = 0; i < KINDS; i++) {
+        out = apply_to(names[i], &t, 1, attrs, 2, EMLX_TYPE_DEFAULT);
+        assert_int_equal(emlx_shape_count(emlx_tensor_shape(out)), 1);
+        free(values_of(out));
+        emlx_tensor_release(out);
+    }
+    attrs[0] = with_ints("window", ones, 2);
+    attrs[2] = with_ints("window_dilations", far, 2);
+    out = apply_to("window_max", &t, 1, attrs, 3, EMLX_TYPE_DEFAULT);
+    assert_int_equal(emlx_shape_count(emlx_tensor_shape(out)), 1);
+    emlx_tensor_release(out);
+    emlx_tensor *in[3] = {t, random_tensor(EMLX_F32, &one, 0, 3),
+                          random_tensor(EMLX_F32, &(emlx_shape){0}, 0, 3)};
+    attrs[0] = with_ints("window", window, 2);
+    out = apply_to("window_scatter_max", in, 3, attrs, 2, EMLX_TYPE_DEFAULT);
+    free(values_of(out));
+    emlx_tensor_release(out);
+    in[0] = in[1];
+    in[1] = in[2];
+    attrs[0] = with_ints("padding", inside, 6);
+    out = apply_to("pad", in, 2, attrs, 1, EMLX_TYPE_DEFAULT);
+    free(values_of(out));
+    emlx_tensor_release(out);
+    attrs[0] = with_ints("padding", (int64_t[]){0, 0, INT64_MAX, 0, 0, 0}, 6);
+    refused("pad", in, 2, attrs, 1, "padding {0, 0, 9223372036854775807} of axis 0");
+    emlx_tensor_release(t);
+    emlx_tensor_release(in[0]);
+    emlx_tensor_release(in[1]);
+}
+
 static void bad_windows(void **unused) {
     (void)unused;
     emlx_shape s = {2, {4, 5}}, one = {2, {3, 4}}, vector = {1, {1}};
@@ -355,7 +393,7 @@ int main(void) {
         cmocka_unit_test(random_windows),  cmocka_unit_test(special_values),
         cmocka_unit_test(large_windows),   cmocka_unit_test(floats_are_rounded_once),
         cmocka_unit_test(random_scatters), cmocka_unit_test(large_scatters),
-        cmocka_unit_test(bad_windows),
+        cmocka_unit_test(longest_steps),   cmocka_unit_test(bad_windows),
     };
     return RUN_ON_CPU("ops/window", tests);
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // block_test.c - building blocks: what is accepted, what is refused and with which words.
+#include <stdio.h>
+
 #include "memory/memory.h"
 #include "program/programs.h"
 
@@ -38,6 +40,10 @@ static void wrong_inputs_are_refused(void **state) {
     assert_int_equal(emlx_block_input(b, "y", EMLX_F32, &deep, &value, &err), EMLX_INVALID);
     assert_int_equal(emlx_block_input(b, "y", EMLX_F32, &below, &value, &err), EMLX_INVALID);
     assert_error(emlx_block_output(b, "y", 1, &err), EMLX_INVALID, err, "value 1");
+    assert_error(emlx_block_input(b, "a\nb", EMLX_F32, &scalar, &value, &err), EMLX_INVALID, err,
+                 "the name of input 1, \"a?b\", has characters that cannot be shown");
+    assert_error(emlx_block_output(b, "\xff", 0, &err), EMLX_INVALID, err,
+                 "the name of output 0, \"?\", has characters");
     input(b, "1", EMLX_F32, 0);
     emlx_block_release(b);
 }
@@ -134,6 +140,7 @@ static void taken_blocks_are_closed(void **state) {
     assert_ok(emlx_block_cond(b, &p, 1, branches, 2, &x, 1, &first, &err), err);
     assert_error(emlx_block_input(p, NULL, EMLX_F32, &scalar, &value, &err), EMLX_INVALID, err,
                  "part of another");
+    assert_error(emlx_block_output(p, "more", 0, &err), EMLX_INVALID, err, "part of another");
     assert_int_equal(emlx_block_while(b, p, branches[0], &x, 1, &first, &err), EMLX_INVALID);
     emlx_program *program;
     assert_int_equal(emlx_program_compile(p, NULL, &program, &err), EMLX_INVALID);
@@ -165,12 +172,46 @@ static void nesting_is_bounded(void **state) {
     emlx_block_release(b);
 }
 
+// Finding a name that is taken must not take longer the more ports there are.
+static void many_names(void **state) {
+    (void)state;
+    enum { COUNT = 200000 };
+    emlx_error err;
+    emlx_shape scalar = {0};
+    uint32_t value;
+    emlx_block *b = new_block();
+    for (int i = 0; i < COUNT; i++) {
+        char name[24];
+        snprintf(name, sizeof name, "x%d", i);
+        assert_ok(emlx_block_input(b, name, EMLX_F32, &scalar, &value, &err), err);
+        assert_ok(emlx_block_output(b, name, 0, &err), err);
+    }
+    assert_error(emlx_block_input(b, "x77777", EMLX_F32, &scalar, &value, &err), EMLX_INVALID, err,
+                 "inputs 77777 and 200000 are both named \"x77777\"");
+    assert_error(emlx_block_output(b, "x199999", 0, &err), EMLX_INVALID, err, "outputs 199999 and");
+    emlx_block_release(b);
+}
+
+static void empty_blocks_leave_nothing(void **state) {
+    (void)state;
+    emlx_error err;
+    emlx_program *program;
+    emlx_device *device = cpu();
+    size_t held = mem_held();
+    assert_ok(emlx_program_compile(new_block(), device, &program, &err), err);
+    assert_ok(emlx_program_run(program, NULL, 0, NULL, 0, &err), err);
+    emlx_program_release(program);
+    assert_int_equal(mem_held(), held);
+    emlx_device_release(device);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_have_types_and_shapes), cmocka_unit_test(wrong_inputs_are_refused),
         cmocka_unit_test(wrong_op_calls_are_refused),   cmocka_unit_test(wrong_conds_are_refused),
         cmocka_unit_test(wrong_whiles_are_refused),     cmocka_unit_test(taken_blocks_are_closed),
-        cmocka_unit_test(nesting_is_bounded),
+        cmocka_unit_test(nesting_is_bounded),           cmocka_unit_test(many_names),
+        cmocka_unit_test(empty_blocks_leave_nothing),
     };
     return RUN_TESTS("program/block", tests);
 }

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "memory/memory.h"
@@ -395,6 +396,43 @@ static void no_allocation_may_fail_unnoticed(void **state) {
     assert_int_not_equal(access(pattern, F_OK), 0);
 }
 
+static void save_one(const char *path) {
+    emlx_error err;
+    emlx_block *b = new_block();
+    output(b, NULL, input(b, "x", EMLX_F32, 0));
+    assert_ok(emlx_block_save(b, path, &err), err);
+    emlx_block_release(b);
+}
+
+// A link stays one, and a device is not replaced by a file.
+static void what_is_no_file_is_written_to(void **state) {
+    (void)state;
+    static uint8_t data[4096];
+    char link[128];
+    struct stat info;
+    snprintf(link, sizeof link, "%s.link", test_path);
+    write_bytes("old", 3);
+    assert_int_equal(symlink(test_path, link), 0);
+    save_one(link);
+    assert_int_equal(lstat(link, &info), 0);
+    assert_true(S_ISLNK(info.st_mode));
+    assert_true(read_bytes(data, sizeof data) > 8);
+    unlink(link);
+    assert_int_equal(symlink("/dev/null", link), 0);
+    save_one(link);
+    assert_int_equal(lstat(link, &info), 0);
+    assert_true(S_ISLNK(info.st_mode));
+    unlink(link);
+    emlx_error err;
+    emlx_block *b = new_block();
+    assert_int_equal(symlink("/dev/full", link), 0);
+    if (access("/dev/full", W_OK) == 0)
+        assert_error(emlx_block_save(b, link, &err), EMLX_IO, err, "No space left");
+    assert_error(emlx_block_save(b, "/tmp", &err), EMLX_IO, err, "cannot write: Is a directory");
+    emlx_block_release(b);
+    unlink(link);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_sample_comes_back),
@@ -408,6 +446,7 @@ int main(void) {
         cmocka_unit_test(every_truncation_is_refused),
         cmocka_unit_test(every_flipped_bit_is_survived),
         cmocka_unit_test(no_allocation_may_fail_unnoticed),
+        cmocka_unit_test(what_is_no_file_is_written_to),
     };
     return RUN_WITH_FILE("program/file", tests);
 }

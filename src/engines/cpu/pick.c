@@ -122,7 +122,7 @@ emlx_status run_pick(const cpu_run *run, emlx_error *err) {
     w.count = 1;
     for (int32_t d = 0; d < rank; d++) {
         w.count *= p->window[d];
-        w.steps[d] = strides[d] * p->strides[d];
+        w.steps[d] = value->shape.dims[d] > 1 ? strides[d] * p->strides[d] : 0;
     }
     w.in = operand_data(run, 0);
     w.out = (int64_t *)output_data(run);

@@ -30,7 +30,8 @@ typedef struct sort_work {
 
 // A float as an integer of its width ordered as floats are: both zeros alike, every NaN on top.
 static uint64_t float_key(uint64_t bits, unsigned width, unsigned mantissa) {
-    uint64_t sign = 1ull << (width - 1), magnitude = bits & (sign - 1);
+    // The mask changes nothing but tells the analyzer that the shift is defined.
+    uint64_t sign = 1ull << ((width - 1) & 63), magnitude = bits & (sign - 1);
     uint64_t infinity = (sign - 1) >> mantissa << mantissa;
     if (magnitude > infinity) return sign | (sign - 1);
     if (magnitude == 0) return sign;
