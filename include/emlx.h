@@ -4,10 +4,17 @@
 // Conventions, true of every function unless its comment says otherwise:
 // - A function that can fail returns an emlx_status (0 is success) and takes an emlx_error last,
 //   which may be NULL. Outputs are written only on success.
+// - Pointers must not be NULL, but for those to no items (of a count of 0).
 // - Arguments are borrowed. An out-parameter gives the caller one reference, which the matching
-//   `_release` ends. Releasing NULL does nothing.
-// - All functions may be called from any thread. Tensors and programs are immutable and may be
-//   shared between threads.
+//   `_release` ends, and `_retain` makes one more. Releasing or retaining NULL does nothing. Using
+//   what has been released or taken over is undefined, as is releasing twice.
+// - All functions may be called from any thread. Devices, tensors, functions, programs and archives
+//   are immutable and may be shared between threads; a block and a waiting run belong to one thread
+//   at a time.
+// - What the library does not have at the moment it waits for, but where a comment says otherwise.
+// - Any function that can fail may fail with EMLX_OUT_OF_MEMORY; the comments give the other codes.
+// - No child process, no signal handler. A child made by fork() may not use the library before it
+//   calls exec(): threads do not come along.
 #ifndef EMLX_H
 #define EMLX_H
 
@@ -61,10 +68,10 @@ typedef struct emlx_error {
     char message[496];
 } emlx_error;
 
-// The general text of a code; never NULL.
+// The general text of a code, valid forever; never NULL.
 EMLX_API const char *emlx_status_text(emlx_status status);
 
-// The version of the library that is loaded.
+// The version of the library that is loaded, which may differ from EMLX_VERSION of the header.
 EMLX_API const char *emlx_version(void);
 
 // Lets threads that the library starts from now on give way to others of the process: their nice
@@ -112,7 +119,8 @@ typedef enum emlx_type {
 EMLX_API const char *emlx_type_name(emlx_type type);
 // The type of that name. Fails with EMLX_INVALID when there is none.
 EMLX_API emlx_status emlx_type_parse(const char *name, emlx_type *type, emlx_error *err);
-// Bits of an element as Nx counts them (2 for u2), and bytes it takes in memory (1 for u2).
+// Bits of an element as Nx counts them (2 for u2), and bytes it takes in memory (1 for u2); 0 for a
+// value that is no type.
 EMLX_API size_t emlx_type_bits(emlx_type type);
 EMLX_API size_t emlx_type_size(emlx_type type);
 
@@ -122,11 +130,11 @@ typedef struct emlx_shape {
     int64_t dims[EMLX_MAX_RANK];
 } emlx_shape;
 
-// Makes a shape. Fails on a negative length, more than EMLX_MAX_RANK axes, or when the number of
-// elements times 16 bytes does not fit in 63 bits.
+// Makes a shape. Fails with EMLX_INVALID on a negative length, more than EMLX_MAX_RANK axes, or
+// when the number of elements times 16 bytes does not fit in 63 bits.
 EMLX_API emlx_status emlx_shape_make(const int64_t *dims, size_t rank, emlx_shape *shape,
                                      emlx_error *err);
-// Number of elements: 1 for rank 0.
+// Number of elements of a shape made as above: 1 for rank 0.
 EMLX_API int64_t emlx_shape_count(const emlx_shape *shape);
 
 // One number of any class, as the value of a constant.
@@ -152,18 +160,22 @@ typedef struct emlx_number {
 typedef struct emlx_device emlx_device;
 
 // Opens a device by name: "cpu". Opening it again gives the same device; it is open until as many
-// releases. Its tensors and programs must be released before the last one. Fails with
-// EMLX_UNSUPPORTED for one that this build or machine has not got, naming those it has.
+// releases. Its tensors, blocks, functions, programs, queues and runs must be released before the
+// last one, which waits for the device's threads to end. Fails with EMLX_UNSUPPORTED for one that
+// this build or machine has not got, naming those it has.
 EMLX_API emlx_status emlx_device_open(const char *name, emlx_device **device, emlx_error *err);
 EMLX_API void emlx_device_release(emlx_device *device);
+// Valid forever.
 EMLX_API const char *emlx_device_name(const emlx_device *device);
-// One line on what the device is and how it computes: kernel level, threads, libraries.
+// One line on what the device is and how it computes: kernel level, threads, libraries. It is cut
+// to `size` bytes, its final zero included.
 EMLX_API void emlx_device_describe(const emlx_device *device, char *text, size_t size);
-// Names of the devices that can be opened here; NULL past the last.
+// Names of the devices that can be opened here, valid forever; NULL past the last.
 EMLX_API const char *emlx_device_available(size_t index);
 
-// Bytes held by tensors, the highest that was ever, bytes kept for reuse, and the limit on the
-// first two together (0: none).
+// Bytes of host memory held by tensors, as they are rounded up, the highest that was ever, bytes
+// kept for reuse, and the limit on what is held and kept together (0: none). All of it is of the
+// whole process.
 typedef struct emlx_memory {
     uint64_t active;
     uint64_t peak;
@@ -176,7 +188,9 @@ EMLX_API void emlx_memory_info(emlx_memory *info);
 EMLX_API uint64_t emlx_memory_set_limit(uint64_t bytes);
 // Upper bound of the bytes kept for reuse; returns the previous bound.
 EMLX_API uint64_t emlx_memory_set_cache_limit(uint64_t bytes);
+// Gives what is kept for reuse back to the system.
 EMLX_API void emlx_memory_clear_cache(void);
+// The peak becomes what is held now.
 EMLX_API void emlx_memory_reset_peak(void);
 
 // Tensors -------------------------------------------------------------------------------------
@@ -184,20 +198,24 @@ EMLX_API void emlx_memory_reset_peak(void);
 // An immutable array: type, shape, device, and either its data or the pending computation of it.
 typedef struct emlx_tensor emlx_tensor;
 
-// Copies `size` bytes of dense row-major data, which must be exactly the shape's.
+// Copies `size` bytes of dense row-major data, which must be exactly the shape's; `data` may be
+// NULL when that is none. Elements of 2 and 4 bits must be in their range, which is not checked.
+// Fails with EMLX_INVALID.
 EMLX_API emlx_status emlx_tensor_from_data(emlx_device *device, emlx_type type,
                                            const emlx_shape *shape, const void *data, size_t size,
                                            emlx_tensor **out, emlx_error *err);
 // As above, without a copy where the device can read that memory and it is aligned to its
-// element: then `release(context)` is called when the last use ends, on any thread. In every other
-// case, failure included, it is called before this returns.
+// element: then `release(context)` is called when the last use ends, on any thread, and the data
+// must not change before. In every other case, failure included, it is called before this returns.
 EMLX_API emlx_status emlx_tensor_from_memory(emlx_device *device, emlx_type type,
                                              const emlx_shape *shape, const void *data, size_t size,
                                              void (*release)(void *context), void *context,
                                              emlx_tensor **out, emlx_error *err);
+// Returns the tensor.
 EMLX_API emlx_tensor *emlx_tensor_retain(emlx_tensor *tensor);
 EMLX_API void emlx_tensor_release(emlx_tensor *tensor);
 EMLX_API emlx_type emlx_tensor_type(const emlx_tensor *tensor);
+// Shape and device are valid while the tensor is held.
 EMLX_API const emlx_shape *emlx_tensor_shape(const emlx_tensor *tensor);
 EMLX_API emlx_device *emlx_tensor_device(const emlx_tensor *tensor);
 // Bytes of its dense data.
@@ -207,14 +225,17 @@ EMLX_API bool emlx_tensor_ready(const emlx_tensor *tensor);
 // Number of pending computations on the longest path below: 0 when ready or being computed.
 EMLX_API uint32_t emlx_tensor_depth(const emlx_tensor *tensor);
 
-// Computes tensors together and waits for them. On failure none of their handles is lost; the
-// error names the op that caused it.
+// Computes tensors of one device together and waits for them. On failure they stay as they were and
+// may be evaluated again; the error names the op that caused it. Fails with EMLX_INVALID when they
+// are on several devices, and with EMLX_OUT_OF_BOUNDS, EMLX_ARITHMETIC or EMLX_SINGULAR where the
+// elements of an operand are wrong.
 EMLX_API emlx_status emlx_eval(emlx_tensor *const *tensors, size_t count, emlx_error *err);
 // A flag that ends work early with EMLX_CANCELLED. Zeroed at first; raised at any time, on any
 // thread. Work looks at it between kernels, and in loops at each turn.
 typedef struct emlx_cancel {
     int raised;
 } emlx_cancel;
+// May be called at any time from any thread, also while work that has the flag is going on.
 EMLX_API void emlx_cancel_raise(emlx_cancel *cancel);
 
 // Work given to one queue is done in that order, one piece after another.
@@ -240,19 +261,22 @@ typedef struct emlx_work {
 
 // Called once, on one of the library's threads; `err` is valid during the call only.
 typedef void (*emlx_done)(void *context, emlx_status status, const emlx_error *err);
-// Queues the same work and returns. If it fails, `done` (may be NULL) is never called.
+// Queues the same work and returns; it holds the tensors until then. If this fails, with
+// EMLX_INVALID for no tensors at all, `done` (may be NULL) is never called.
 EMLX_API emlx_status emlx_eval_async(emlx_tensor *const *tensors, size_t count,
                                      const emlx_work *work, emlx_done done, void *context,
                                      emlx_error *err);
-// Evaluates and copies `size` bytes from byte `offset` of the dense data.
+// Evaluates, waits, and copies `size` bytes from byte `offset` of the dense data. Fails with
+// EMLX_INVALID past its end, and as emlx_eval does.
 EMLX_API emlx_status emlx_tensor_read(emlx_tensor *tensor, size_t offset, void *data, size_t size,
                                       emlx_error *err);
-// Evaluates and gives the address of the data, valid while the tensor is held. Fails with
-// EMLX_UNSUPPORTED on a device whose memory the host cannot read.
+// Evaluates, waits, and gives the address of the data, which may be read while the tensor is held.
+// Fails with EMLX_UNSUPPORTED on a device whose memory the host cannot read, and as emlx_eval does.
 EMLX_API emlx_status emlx_tensor_data(emlx_tensor *tensor, const void **data, emlx_error *err);
 
 // The op table --------------------------------------------------------------------------------
 
+// A row of the table, valid forever.
 typedef struct emlx_op emlx_op;
 
 typedef enum emlx_attr_kind {
@@ -281,6 +305,7 @@ typedef struct emlx_attr {
 EMLX_API const emlx_op *emlx_op_at(size_t index);
 // NULL when there is no such op.
 EMLX_API const emlx_op *emlx_op_find(const char *name);
+// Nx's name, valid forever.
 EMLX_API const char *emlx_op_name(const emlx_op *op);
 // Fewest and most operands; `most` is SIZE_MAX for any number.
 EMLX_API void emlx_op_operands(const emlx_op *op, size_t *fewest, size_t *most);
@@ -291,9 +316,13 @@ EMLX_API bool emlx_op_attr(const emlx_op *op, size_t index, const char **name, e
                            bool *required);
 
 // Applies an op to tensors: checks them and appends to the graph, computing nothing.
-// `device` is used when there are no operands; otherwise all must live on one device. `type` is
-// the result's type or EMLX_TYPE_DEFAULT, which it must be for an op of several results; `out` has
-// room for all of them.
+// `device` is used when there are no operands; otherwise it may be NULL, and all must live on one
+// device. `type` is the result's type or EMLX_TYPE_DEFAULT, which it must be for an op of several
+// results; `out` has room for all of them. What operands, attributes and results are is what Nx's
+// function of that name says. Fails with EMLX_INVALID when there is no op (NULL), an operand is
+// missing (NULL), or anything does not fit; with EMLX_UNSUPPORTED for what is not done yet; and
+// with EMLX_OUT_OF_BOUNDS or EMLX_ARITHMETIC where an operand is known already and its elements are
+// wrong.
 EMLX_API emlx_status emlx_apply(const emlx_op *op, emlx_device *device,
                                 emlx_tensor *const *operands, size_t operand_count,
                                 const emlx_attr *attrs, size_t attr_count, emlx_type type,
@@ -303,9 +332,11 @@ EMLX_API emlx_status emlx_apply(const emlx_op *op, emlx_device *device,
 
 // A block is a program under construction: inputs, op calls in order, control flow, outputs. Its
 // values are numbered from 0 in the order they are made. A block sees its own values only;
-// the blocks of `cond` and `while` get what they need as inputs. Not thread-safe.
+// the blocks of `cond` and `while` get what they need as inputs. Building fails with EMLX_INVALID
+// where something does not fit, or the block is part of another one; the block is then as it was.
 typedef struct emlx_block emlx_block;
 
+// An input or an output.
 typedef struct emlx_port {
     const char *name;
     emlx_type type;
@@ -314,7 +345,8 @@ typedef struct emlx_port {
 
 EMLX_API emlx_status emlx_block_new(emlx_block **out, emlx_error *err);
 EMLX_API void emlx_block_release(emlx_block *block);
-// `name` may be NULL: then the input is called by its position.
+// `name` has 1 to 255 bytes of UTF-8 without control characters, is no other input's, and is not
+// another one's position. It may be NULL: then the input is called by its position.
 EMLX_API emlx_status emlx_block_input(emlx_block *block, const char *name, emlx_type type,
                                       const emlx_shape *shape, uint32_t *value, emlx_error *err);
 // A value known now; the tensor is evaluated when the program is compiled.
@@ -346,20 +378,23 @@ EMLX_API emlx_status emlx_block_while(emlx_block *block, emlx_block *condition, 
 EMLX_API emlx_status emlx_block_call(emlx_block *block, uint32_t number, const uint32_t *operands,
                                      size_t operand_count, const emlx_port *results,
                                      size_t result_count, uint32_t *first, emlx_error *err);
+// A value may be several outputs. Names are as for inputs.
 EMLX_API emlx_status emlx_block_output(emlx_block *block, const char *name, uint32_t value,
                                        emlx_error *err);
-// A function, as ops like `reduce` take one, from a block with one output. Takes the block over, on
-// failure too.
+// A function, as ops like `reduce` take one, from a block with one output (else EMLX_INVALID).
+// Takes the block over, on failure too.
 EMLX_API emlx_status emlx_function_new(emlx_block *block, emlx_function **out, emlx_error *err);
 EMLX_API emlx_function *emlx_function_retain(emlx_function *function);
 EMLX_API void emlx_function_release(emlx_function *function);
-// Type and shape of a value; NULL when there is no such value.
+// Type (`type` may be NULL) and shape of a value, the latter valid while the block is; NULL when
+// there is no such value.
 EMLX_API const emlx_shape *emlx_block_shape(const emlx_block *block, uint32_t value,
                                             emlx_type *type);
 
 typedef struct emlx_program emlx_program;
 
-// Plans a block for a device. Takes the block over, on failure too.
+// Plans a block for a device. Takes the block over, on failure too, but for one that is part of
+// another: that fails with EMLX_INVALID.
 EMLX_API emlx_status emlx_program_compile(emlx_block *block, emlx_device *device,
                                           emlx_program **out, emlx_error *err);
 EMLX_API emlx_program *emlx_program_retain(emlx_program *program);
@@ -367,6 +402,7 @@ EMLX_API void emlx_program_release(emlx_program *program);
 
 EMLX_API size_t emlx_program_input_count(const emlx_program *program);
 EMLX_API size_t emlx_program_output_count(const emlx_program *program);
+// Valid while the program is held; NULL past the last.
 EMLX_API const emlx_port *emlx_program_input(const emlx_program *program, size_t index);
 EMLX_API const emlx_port *emlx_program_output(const emlx_program *program, size_t index);
 // Kernels in all plans of the program, and the ops it was made of.
@@ -374,7 +410,10 @@ EMLX_API size_t emlx_program_kernel_count(const emlx_program *program);
 EMLX_API size_t emlx_program_op_count(const emlx_program *program);
 
 // Runs a program and waits. `inputs` are matched by position and must have the inputs' types and
-// shapes. Fills `outputs`, each a reference of the caller's.
+// shapes (else EMLX_INVALID, naming the input); pending ones are computed first. Fills `outputs`,
+// each a reference of the caller's; `output_count` must be the program's. A program may be run by
+// several threads at once. Fails with EMLX_UNSUPPORTED for a program with calls, and as emlx_eval
+// does.
 EMLX_API emlx_status emlx_program_run(emlx_program *program, emlx_tensor *const *inputs,
                                       size_t input_count, emlx_tensor **outputs,
                                       size_t output_count, emlx_error *err);
@@ -395,12 +434,13 @@ typedef struct emlx_stop {
 typedef void (*emlx_stopped)(void *context, const emlx_stop *stop);
 
 // Queues a run and returns; `stopped` is called once, when it comes to a call or ends. If this
-// fails, it is never called. emlx_program_run refuses programs with calls.
+// fails, as emlx_program_run does for wrong inputs, it is never called.
 EMLX_API emlx_status emlx_program_start(emlx_program *program, emlx_tensor *const *inputs,
                                         size_t input_count, const emlx_work *work,
                                         emlx_stopped stopped, void *context, emlx_error *err);
-// Gives a run the results of the call where it stopped and queues the rest of it. On success the
-// run is taken over, and `stopped` is called once more.
+// Gives a run the results of the call where it stopped, of the types and shapes that the call was
+// made with (else EMLX_INVALID), and queues the rest of it. On success the run is taken over, and
+// `stopped` is called once more; on failure the run still waits.
 EMLX_API emlx_status emlx_run_resume(emlx_run *run, emlx_tensor *const *results,
                                      size_t result_count, const emlx_work *work,
                                      emlx_stopped stopped, void *context, emlx_error *err);
@@ -412,10 +452,12 @@ EMLX_API bool emlx_run_brief(const emlx_run *run, emlx_tensor *const *results, s
 // Gives up a run that waits.
 EMLX_API void emlx_run_release(emlx_run *run);
 
-// Writes a block as a program file (docs/program-format.md). The block is unchanged.
+// Writes a block as a program file (docs/program-format.md). The block is unchanged. A file that is
+// there is replaced once all is written; a device, a pipe or what a link leads to is written to.
+// Fails with EMLX_IO, and with EMLX_UNSUPPORTED for a block with calls to the host.
 EMLX_API emlx_status emlx_block_save(const emlx_block *block, const char *path, emlx_error *err);
 // Reads a program file into a block, or straight into a compiled program. Every part of the file
-// is checked; a wrong one fails with EMLX_FORMAT, naming it.
+// is checked; a wrong one fails with EMLX_FORMAT, naming it, and what cannot be read with EMLX_IO.
 EMLX_API emlx_status emlx_block_load(const char *path, emlx_device *device, emlx_block **out,
                                      emlx_error *err);
 EMLX_API emlx_status emlx_program_load(const char *path, emlx_device *device, emlx_program **out,
@@ -426,21 +468,26 @@ EMLX_API emlx_status emlx_program_load(const char *path, emlx_device *device, em
 // A safetensors file: named arrays, and texts among its metadata. A program file is one as well.
 typedef struct emlx_archive emlx_archive;
 
-// Reads the file and checks every part of it; a wrong one fails with EMLX_FORMAT.
+// Reads the file and checks every part of it; a wrong one fails with EMLX_FORMAT, and what cannot
+// be read with EMLX_IO.
 EMLX_API emlx_status emlx_archive_open(const char *path, emlx_archive **out, emlx_error *err);
 EMLX_API void emlx_archive_release(emlx_archive *archive);
 // The text of that key among the metadata, valid while the archive is held; NULL without one.
 EMLX_API const char *emlx_archive_text(const emlx_archive *archive, const char *key);
 // An array as a tensor of `type`, which must be stored as docs/program-format.md says; without a
-// copy where the device allows it. The tensor may outlive the archive.
+// copy where the device allows it. The tensor may outlive the archive. Fails with EMLX_FORMAT when
+// there is no such array or it is stored as another type.
 EMLX_API emlx_status emlx_archive_tensor(const emlx_archive *archive, const char *name,
                                          emlx_type type, emlx_device *device, emlx_tensor **out,
                                          emlx_error *err);
 
 // Array files ---------------------------------------------------------------------------------
 
-// Reads and writes NumPy's .npy format (versions 1 to 3, C order, both byte orders read). Types
-// NumPy lacks are written as their bits: bf16 as '<V2' with a note in docs/program-format.md.
+// Reads and writes NumPy's .npy format: versions 1 to 3, both byte orders and both orders of axes
+// are read. Types NumPy lacks are written as docs/program-format.md says. Saving evaluates the
+// tensor, and treats what is at the path as emlx_block_save does. Fails with EMLX_IO, EMLX_FORMAT
+// for a wrong file, EMLX_UNSUPPORTED for elements that no type here can hold, and as emlx_eval
+// does.
 EMLX_API emlx_status emlx_npy_load(const char *path, emlx_device *device, emlx_tensor **out,
                                    emlx_error *err);
 EMLX_API emlx_status emlx_npy_save(const char *path, emlx_tensor *tensor, emlx_error *err);

@@ -7,8 +7,8 @@
 #define ANY SIZE_MAX
 
 // Attribute lists, shared by rows.
-#define ATTRS(list, ...) static const attr_spec list[] = {__VA_ARGS__ __VA_OPT__(, ){0}};
-ATTRS(attrs_none)
+#define ATTRS(list, ...) static const attr_spec list[] = {__VA_ARGS__, {0}};
+static const attr_spec attrs_none[] = {{0}};
 ATTRS(attrs_shape, {"shape", EMLX_ATTR_INTS, true})
 ATTRS(attrs_shape_value, {"shape", EMLX_ATTR_INTS, true}, {"value", EMLX_ATTR_NUMBER, true})
 ATTRS(attrs_shape_axis, {"shape", EMLX_ATTR_INTS, true}, {"axis", EMLX_ATTR_INT, false})
@@ -136,13 +136,29 @@ static emlx_status check_attr(const op_call *call, const emlx_attr *attr, emlx_e
     return error_set(err, EMLX_INVALID, "there is no attribute %s", attr->name);
 }
 
-static emlx_status check_call(const op_call *call, emlx_error *err) {
+static emlx_status check_operands(const op_call *call, emlx_error *err) {
     const emlx_op *op = call->op;
-    if (call->device == NULL) return error_set(err, EMLX_INVALID, "no device given");
-    if (call->count < op->fewest || call->count > op->most)
+    if (call->count < op->fewest)
         return error_set(err, EMLX_INVALID, "%zu operands given, %s%zu expected", call->count,
                          op->most == op->fewest ? "" : "at least ", op->fewest);
+    if (call->count > op->most)
+        return error_set(err, EMLX_INVALID, "%zu operands given, %s%zu expected", call->count,
+                         op->most == op->fewest ? "" : "at most ", op->most);
+    for (size_t i = 0; i < call->count; i++) {
+        if (call->in[i] == NULL) return error_set(err, EMLX_INVALID, "operand %zu is missing", i);
+        if (call->in[i]->device != call->in[0]->device)
+            return error_set(err, EMLX_INVALID, "the operands are on different devices");
+    }
+    if (call->count == 0 && call->device == NULL)
+        return error_set(err, EMLX_INVALID, "no device given");
+    return EMLX_OK;
+}
+
+static emlx_status check_attrs(const op_call *call, emlx_error *err) {
+    const emlx_op *op = call->op;
     for (size_t i = 0; i < call->attr_count; i++) {
+        if (call->attrs[i].name == NULL)
+            return error_set(err, EMLX_INVALID, "attribute %zu has no name", i);
         TRY(check_attr(call, &call->attrs[i], err));
         if (attr_get(call, call->attrs[i].name) != &call->attrs[i])
             return error_set(err, EMLX_INVALID, "attribute %s is given twice", call->attrs[i].name);
@@ -150,9 +166,6 @@ static emlx_status check_call(const op_call *call, emlx_error *err) {
     for (const attr_spec *spec = op->attrs; spec->name != NULL; spec++)
         if (spec->required && attr_get(call, spec->name) == NULL)
             return error_set(err, EMLX_INVALID, "attribute %s is missing", spec->name);
-    for (size_t i = 0; i < call->count; i++)
-        if (call->in[i]->device != call->device)
-            return error_set(err, EMLX_INVALID, "the operands are on different devices");
     return EMLX_OK;
 }
 
@@ -184,9 +197,11 @@ static emlx_status choose_type(emlx_type wanted, op_result *result, emlx_error *
     return EMLX_OK;
 }
 
-static emlx_status apply(const op_call *call, emlx_type type, emlx_tensor **out, emlx_error *err) {
+static emlx_status apply(op_call *call, emlx_type type, emlx_tensor **out, emlx_error *err) {
     op_result results[EMLX_MAX_RESULTS] = {{.choice = CHOOSE_ANY}};
-    TRY(check_call(call, err));
+    TRY(check_operands(call, err));
+    if (call->count > 0) call->device = call->in[0]->device;
+    TRY(check_attrs(call, err));
     TRY(call->op->check(call, results, err));
     if (call->op->results > 1 && type != EMLX_TYPE_DEFAULT)
         return error_set(err, EMLX_INVALID, "there are %zu results, of types that cannot be chosen",
@@ -198,8 +213,8 @@ static emlx_status apply(const op_call *call, emlx_type type, emlx_tensor **out,
 emlx_status emlx_apply(const emlx_op *op, emlx_device *device, emlx_tensor *const *operands,
                        size_t operand_count, const emlx_attr *attrs, size_t attr_count,
                        emlx_type type, emlx_tensor **out, emlx_error *err) {
+    if (op == NULL) return error_set(err, EMLX_INVALID, "no op given");
     op_call call = {op, device, operands, operand_count, attrs, attr_count};
-    if (operand_count > 0) call.device = operands[0]->device;
     emlx_status status = apply(&call, type, out, err);
     return status == EMLX_OK ? EMLX_OK : error_prefix(err, status, "%s", op->name);
 }

@@ -9,6 +9,9 @@
 #include "program/run.h"
 #include "program/work.h"
 
+// So many tensors need no memory of their own.
+enum { FEW = 16 };
+
 static emlx_status no_memory(emlx_error *err) {
     return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for running a program");
 }
@@ -70,7 +73,6 @@ static emlx_status evaluate(emlx_tensor *const *tensors, size_t count, const eml
 // Starts the run with these inputs, or hands it the results of the call it waits for.
 static emlx_status feed(program_run *run, const emlx_program *p, emlx_tensor *const *tensors,
                         size_t count, emlx_error *err) {
-    enum { FEW = 16 };
     emlx_buffer *few[FEW], **buffers = few;
     TRY(evaluate(tensors, count, run->cancel, err));
     if (count > FEW) buffers = mem_alloc(count * sizeof *buffers);
@@ -86,7 +88,7 @@ static emlx_status feed(program_run *run, const emlx_program *p, emlx_tensor *co
 }
 
 // Makes tensors of a run's results, all or none.
-static emlx_status wrap_results(const emlx_program *p, program_run *run, emlx_tensor **outputs,
+static emlx_status make_tensors(const emlx_program *p, program_run *run, emlx_tensor **outputs,
                                 emlx_error *err) {
     size_t done = 0;
     emlx_status status = EMLX_OK;
@@ -98,6 +100,19 @@ static emlx_status wrap_results(const emlx_program *p, program_run *run, emlx_te
         run->results[done] = NULL;
     }
     while (status != EMLX_OK && done > 0) emlx_tensor_release(outputs[--done]);
+    return status;
+}
+
+// The caller's array is written on success only.
+static emlx_status wrap_results(const emlx_program *p, program_run *run, emlx_tensor **outputs,
+                                emlx_error *err) {
+    emlx_tensor *few[FEW], **made = few;
+    size_t count = run->result_count;
+    if (count > FEW) made = mem_alloc(count * sizeof *made);
+    if (made == NULL) return no_memory(err);
+    emlx_status status = make_tensors(p, run, made, err);
+    for (size_t i = 0; i < count && status == EMLX_OK; i++) outputs[i] = made[i];
+    if (made != few) mem_free(made, count * sizeof *made);
     return status;
 }
 
@@ -159,7 +174,7 @@ static emlx_status stop_tensors(emlx_run *r, emlx_stop *stop, emlx_error *err) {
     emlx_tensor **tensors = mem_alloc((count + 1) * sizeof *tensors);
     if (tensors == NULL) return no_memory(err);
     emlx_status status = call != NULL ? run_operands(&r->run, tensors, err)
-                                      : wrap_results(r->program, &r->run, tensors, err);
+                                      : make_tensors(r->program, &r->run, tensors, err);
     if (status != EMLX_OK) {
         mem_free(tensors, (count + 1) * sizeof *tensors);
         return status;

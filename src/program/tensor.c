@@ -6,7 +6,7 @@
 #include "engine.h"
 #include "program/eval.h"
 
-static emlx_status check_data(emlx_device *device, emlx_type type, const emlx_shape *shape,
+static emlx_status check_data(const emlx_device *device, emlx_type type, const emlx_shape *shape,
                               const void *data, size_t size, emlx_error *err) {
     char text[SHAPE_TEXT];
     emlx_shape checked;

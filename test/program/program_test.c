@@ -447,12 +447,47 @@ static void no_allocation_may_fail_unnoticed(void **state) {
     assert_int_equal(status, EMLX_OK);
 }
 
+// Outputs are written on success only, so that a caller may release what it put there itself.
+static void failing_runs_write_no_outputs(void **state) {
+    (void)state;
+    enum { COUNT = 24 };
+    emlx_error err;
+    emlx_device *device = cpu();
+    emlx_block *b = new_block();
+    emlx_tensor *in[COUNT], *out[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        output(b, NULL, input(b, NULL, EMLX_S32, 0));
+        in[i] = scalar_s32(device, i);
+    }
+    emlx_program *program = compile(b, device);
+    emlx_status status = EMLX_OUT_OF_MEMORY;
+    size_t n = 1;
+    for (; status != EMLX_OK && n < 200; n++) {
+        memset(out, 0x5a, sizeof out);
+        mem_fail_from(n);
+        status = emlx_program_run(program, in, COUNT, out, COUNT, &err);
+        mem_fail_from(0);
+        for (size_t i = 0; i < sizeof out && status != EMLX_OK; i++)
+            assert_int_equal(((uint8_t *)out)[i], 0x5a);
+    }
+    assert_int_equal(status, EMLX_OK);
+    assert_true(n > COUNT);
+    for (int i = 0; i < COUNT; i++) {
+        assert_s32(out[i], &(int32_t){i}, 1);
+        emlx_tensor_release(out[i]);
+        emlx_tensor_release(in[i]);
+    }
+    emlx_program_release(program);
+    emlx_device_release(device);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_sample_runs),
         cmocka_unit_test(ports_are_described),
         cmocka_unit_test(shared_values_are_computed_once),
         cmocka_unit_test(unused_control_flow_is_dropped),
+        cmocka_unit_test(failing_runs_write_no_outputs),
         cmocka_unit_test(outputs_may_be_anything),
         cmocka_unit_test(pending_tensors_are_computed),
         cmocka_unit_test(predicates_may_be_of_any_type),
