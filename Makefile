@@ -139,6 +139,8 @@ SHARED_FLAGS := -shared -Wl,-soname,libemlx.so.$(SOVERSION) -Wl,--no-undefined
 NIF_FLAGS := -shared -Wl,--exclude-libs,ALL
 endif
 CLI := $(BUILD)/emlx
+# Of the current directory, whose name may have spaces.
+CLI_PATH = $(if $(filter /%,$(CLI)),,$(CURDIR)/)$(CLI)
 NIF := priv/emlx_nif.so
 
 # A sanitized library cannot be loaded into an ordinary BEAM.
@@ -203,17 +205,18 @@ $(BUILD)/test/%_test: $(OBJ)/test/%_test.o $(HELPERS) $(LIB_STATIC)
 
 TEST_PROGRAMS := $(TEST_BINARIES) $(TEST_SCRIPTS)
 
-# Tests of the command line find it in EMLX_CLI.
-tests: $(TEST_BINARIES) $(if $(findstring test/c,$(TEST_PROGRAMS)),$(CLI))
+# Tests of the command line find it in EMLX_CLI, and what is installed beside it.
+tests: $(TEST_BINARIES) \
+       $(if $(findstring test/c,$(TEST_PROGRAMS)),$(CLI) $(if $(SANITIZE),,$(LIB_LINK)))
 
 test-c: tests
-	@EMLX_CLI=$(abspath $(CLI)) scripts/test-c $(BUILD)/tally $(TEST_PROGRAMS)
+	@EMLX_CLI='$(CLI_PATH)' scripts/test-c $(BUILD)/tally $(TEST_PROGRAMS)
 
 # Set-up can bring what the variables above look for, hence the second make.
 test:
 	@scripts/setup
 	@$(MAKE) --no-print-directory all tests
-	@EMLX_CLI=$(abspath $(CLI)) scripts/test $(BUILD) $(TEST_PROGRAMS)
+	@EMLX_CLI='$(CLI_PATH)' scripts/test $(BUILD) $(TEST_PROGRAMS)
 
 demo:
 	@scripts/setup
@@ -232,23 +235,31 @@ $(BUILD)/examples/%: $(OBJ)/examples/%.o $(LIB_STATIC)
 	$(call short,LD,$@)$(CC) $(LINK_FLAGS) -o $@ $< $(LIB_STATIC) $(LIBS)
 
 bench: all $(BENCH_BINARIES)
-	@EMLX_CLI=$(abspath $(CLI)) scripts/bench $(BENCH_BINARIES)
+	@EMLX_CLI='$(CLI_PATH)' scripts/bench $(BENCH_BINARIES)
 
 # Installation -----------------------------------------------------------------------------------
 
-TARGET := $(DESTDIR)$(PREFIX)
+OBJCOPY ?= objcopy
+TARGET = $(DESTDIR)$(PREFIX)
+SHIPPED := $(BUILD)/shipped
 
+# In the static library that is installed only the public names can be linked to, so that those of
+# its parts do not meet the names of a program: it is one object, whose other symbols are local.
+# (Darwin's linker makes hidden symbols local by itself.)
 install: all
-	install -d $(TARGET)/include $(TARGET)/lib/pkgconfig $(TARGET)/bin
-	install -m 644 include/emlx.h $(TARGET)/include/
-	install -m 644 $(LIB_STATIC) $(TARGET)/lib/
-	install -m 755 $(LIB_SHARED) $(TARGET)/lib/
-	ln -sf $(notdir $(LIB_SHARED)) $(TARGET)/lib/$(notdir $(LIB_LINK))
-	$(if $(CLI_SOURCES),install -m 755 $(CLI) $(TARGET)/bin/)
+	install -d "$(TARGET)/include" "$(TARGET)/lib/pkgconfig" "$(TARGET)/bin" $(SHIPPED)
+	$(CC) $(LINK_FLAGS) -r -nostdlib -o $(SHIPPED)/libemlx.o $(LIB_OBJECTS)
+	$(if $(filter Darwin,$(SYSTEM)),,$(OBJCOPY) --localize-hidden $(SHIPPED)/libemlx.o)
+	rm -f $(SHIPPED)/libemlx.a && $(AR) qcs $(SHIPPED)/libemlx.a $(SHIPPED)/libemlx.o
+	install -m 644 include/emlx.h "$(TARGET)/include/"
+	install -m 644 $(SHIPPED)/libemlx.a "$(TARGET)/lib/"
+	install -m 755 $(LIB_SHARED) "$(TARGET)/lib/"
+	ln -sf $(notdir $(LIB_SHARED)) "$(TARGET)/lib/$(notdir $(LIB_LINK))"
+	$(if $(CLI_SOURCES),install -m 755 $(CLI) "$(TARGET)/bin/")
 	printf '%s\n' 'prefix=$(PREFIX)' 'Name: emlx' 'Description: numerical programs of Nx, in C' \
-	    'Version: $(VERSION)' 'Requires.private: $(PACKAGES)' 'Cflags: -I$${prefix}/include' \
-	    'Libs: -L$${prefix}/lib -lemlx' 'Libs.private: -lpthread -lm' \
-	    > $(TARGET)/lib/pkgconfig/emlx.pc
+	    'Version: $(VERSION)' 'Requires.private: $(PACKAGES)' 'Cflags: -I"$${prefix}/include"' \
+	    'Libs: -L"$${prefix}/lib" -lemlx' 'Libs.private: -lpthread -lm' \
+	    > "$(TARGET)/lib/pkgconfig/emlx.pc"
 
 # Tools ------------------------------------------------------------------------------------------
 
