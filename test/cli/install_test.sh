@@ -72,7 +72,7 @@ installed() {
     prefix="$folder/a place"
     # What there is is installed; another make must not build it with other flags.
     (cd "$root" && unset MAKEFLAGS MAKELEVEL MFLAGS &&
-        make -o all install PREFIX="$prefix" BUILD="$build") >"$log" 2>&1
+        make -o all install PREFIX="$prefix" BUILD="${build#"$root/"}") >"$log" 2>&1
     check "it is installed" $?
     "$prefix/bin/emlx" --version >"$log"
     check "the command line runs" $?
