@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // archive.c - any safetensors file for users of the library: its texts and its arrays.
 #include "base/error.h"
+#include "program/file.h"
 #include "program/safetensors.h"
 
 struct emlx_archive {
@@ -19,8 +20,7 @@ static emlx_status read_archive(const char *path, emlx_archive **out, emlx_error
 }
 
 emlx_status emlx_archive_open(const char *path, emlx_archive **out, emlx_error *err) {
-    emlx_status status = read_archive(path, out, err);
-    return status == EMLX_OK ? EMLX_OK : error_prefix(err, status, "%.100s", path);
+    return file_blame(path, read_archive(path, out, err), err);
 }
 
 void emlx_archive_release(emlx_archive *archive) {

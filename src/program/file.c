@@ -59,6 +59,14 @@ emlx_status file_read(file_reader *file, void *data, size_t size, emlx_error *er
 
 void file_close(file_reader *file) { close(file->fd); }
 
+emlx_status file_blame(const char *path, emlx_status status, emlx_error *err) {
+    if (status == EMLX_OK) return EMLX_OK;
+    if (status == EMLX_INVALID || status == EMLX_OUT_OF_BOUNDS || status == EMLX_ARITHMETIC)
+        status = EMLX_FORMAT;
+    if (err != NULL) err->code = status;
+    return error_prefix(err, status, "%.100s", path);
+}
+
 // Writing ----------------------------------------------------------------------------------------
 
 static void writer_free(file_writer *file) {

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/types.h"
 #include "program/block.h"
+#include "program/file.h"
 #include "program/format.h"
 #include "program/safetensors.h"
 
@@ -377,11 +378,14 @@ static emlx_status read_while(reader *r, const json_t *from, unsigned depth, eml
     return status;
 }
 
+// Reads one item of a block's list, which stands at that depth.
+typedef emlx_status (*item_reader)(reader *r, const json_t *from, unsigned depth, emlx_block *block,
+                                   emlx_error *err);
+
 // Instructions are told apart by the member that only they have.
 static const struct {
     const char *member;
-    emlx_status (*read)(reader *r, const json_t *from, unsigned depth, emlx_block *block,
-                        emlx_error *err);
+    item_reader read;
 } instr_readers[] = {
     {"op", read_op},
     {"tensor", read_literal},
@@ -399,7 +403,10 @@ static emlx_status read_instr(reader *r, const json_t *from, unsigned depth, eml
 
 // Blocks -----------------------------------------------------------------------------------------
 
-static emlx_status read_input(const json_t *from, emlx_block *block, emlx_error *err) {
+static emlx_status read_input(reader *r, const json_t *from, unsigned depth, emlx_block *block,
+                              emlx_error *err) {
+    (void)r;
+    (void)depth;
     const char *name;
     emlx_type type;
     emlx_shape shape;
@@ -411,7 +418,10 @@ static emlx_status read_input(const json_t *from, emlx_block *block, emlx_error 
     return emlx_block_input(block, name, type, &shape, &value, err);
 }
 
-static emlx_status read_output(const json_t *from, emlx_block *block, emlx_error *err) {
+static emlx_status read_output(reader *r, const json_t *from, unsigned depth, emlx_block *block,
+                               emlx_error *err) {
+    (void)r;
+    (void)depth;
     const char *name;
     uint32_t value = 0;
     TRY(check_members(from, err, "name", "value", NULL));
@@ -420,43 +430,29 @@ static emlx_status read_output(const json_t *from, emlx_block *block, emlx_error
     return emlx_block_output(block, name, value, err);
 }
 
-static emlx_status read_inputs(const json_t *from, emlx_block *block, emlx_error *err) {
-    const json_t *inputs;
-    TRY(get_array(from, "inputs", &inputs, err));
-    for (size_t i = 0; i < json_array_size(inputs); i++) {
-        emlx_status status = read_input(json_array_get(inputs, i), block, err);
-        if (status != EMLX_OK) return error_prefix(err, status, "input %zu", i);
-    }
-    return EMLX_OK;
-}
-
-static emlx_status read_code(reader *r, const json_t *from, unsigned depth, emlx_block *block,
-                             emlx_error *err) {
-    const json_t *code;
-    TRY(get_array(from, "code", &code, err));
-    for (size_t i = 0; i < json_array_size(code); i++) {
-        emlx_status status = read_instr(r, json_array_get(code, i), depth, block, err);
-        if (status != EMLX_OK) return error_prefix(err, status, "instruction %zu", i);
-    }
-    return EMLX_OK;
-}
-
-static emlx_status read_outputs(const json_t *from, emlx_block *block, emlx_error *err) {
-    const json_t *outputs;
-    TRY(get_array(from, "outputs", &outputs, err));
-    for (size_t i = 0; i < json_array_size(outputs); i++) {
-        emlx_status status = read_output(json_array_get(outputs, i), block, err);
-        if (status != EMLX_OK) return error_prefix(err, status, "output %zu", i);
-    }
-    return EMLX_OK;
-}
+// The lists of a block, in the order that they need each other.
+static const struct {
+    const char *member, *what;
+    item_reader read;
+} block_parts[] = {
+    {"inputs", "input", read_input},
+    {"code", "instruction", read_instr},
+    {"outputs", "output", read_output},
+};
 
 static emlx_status fill_block(reader *r, const json_t *from, unsigned depth, emlx_block *block,
                               emlx_error *err) {
     TRY(check_members(from, err, "inputs", "code", "outputs", NULL));
-    TRY(read_inputs(from, block, err));
-    TRY(read_code(r, from, depth, block, err));
-    return read_outputs(from, block, err);
+    for (size_t p = 0; p < sizeof block_parts / sizeof *block_parts; p++) {
+        const json_t *list;
+        TRY(get_array(from, block_parts[p].member, &list, err));
+        for (size_t i = 0; i < json_array_size(list); i++) {
+            emlx_status status = block_parts[p].read(r, json_array_get(list, i), depth, block, err);
+            if (status != EMLX_OK)
+                return error_prefix(err, status, "%s %zu", block_parts[p].what, i);
+        }
+    }
+    return EMLX_OK;
 }
 
 static emlx_status read_block(reader *r, const json_t *from, unsigned depth, emlx_block **out,
@@ -500,24 +496,15 @@ static emlx_status parse_program(reader *r, emlx_block **out, emlx_error *err) {
     return status;
 }
 
-// A caller's mistake in building a block is a mistake in the file here.
-static emlx_status blame_file(emlx_status status, const char *path, emlx_error *err) {
-    if (status == EMLX_OK) return EMLX_OK;
-    if (status == EMLX_INVALID || status == EMLX_OUT_OF_BOUNDS || status == EMLX_ARITHMETIC)
-        status = EMLX_FORMAT;
-    if (err != NULL) err->code = status;
-    return error_prefix(err, status, "%.100s", path);
-}
-
 emlx_status emlx_block_load(const char *path, emlx_device *device, emlx_block **out,
                             emlx_error *err) {
     safetensors file;
     emlx_status status = safetensors_read(path, &file, err);
-    if (status != EMLX_OK) return blame_file(status, path, err);
+    if (status != EMLX_OK) return file_blame(path, status, err);
     reader r = {&file, device};
     status = parse_program(&r, out, err);
     safetensors_clear(&file);
-    return blame_file(status, path, err);
+    return file_blame(path, status, err);
 }
 
 emlx_status emlx_program_load(const char *path, emlx_device *device, emlx_program **out,

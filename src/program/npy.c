@@ -258,14 +258,6 @@ static emlx_status read_array(file_reader *file, emlx_device *device, emlx_tenso
     return read_elements(file, &h, &shape, device, out, err);
 }
 
-// Whatever is wrong with the array is wrong with the file.
-static emlx_status blame_file(emlx_status status, const char *path, emlx_error *err) {
-    if (status == EMLX_OK) return EMLX_OK;
-    if (status == EMLX_INVALID) status = EMLX_FORMAT;
-    if (err != NULL) err->code = status;
-    return error_prefix(err, status, "%.100s", path);
-}
-
 emlx_status emlx_npy_load(const char *path, emlx_device *device, emlx_tensor **out,
                           emlx_error *err) {
     file_reader file;
@@ -274,7 +266,7 @@ emlx_status emlx_npy_load(const char *path, emlx_device *device, emlx_tensor **o
         status = read_array(&file, device, out, err);
         file_close(&file);
     }
-    return blame_file(status, path, err);
+    return file_blame(path, status, err);
 }
 
 // Writing ----------------------------------------------------------------------------------------
