@@ -227,7 +227,8 @@ static emlx_status load_line(const char *folder, const manifest_line *line, case
     case_file *file = &set->files[set->file_count++];
     *file = (case_file){.name = strdup(line->name)};
     if (file->name == NULL) return no_memory(err);
-    if (check_sum(path, line->sum, line->size, err) != EMLX_OK) return about(err, path, NULL, 0);
+    if (check_sum(path, line->sum, line->size, err) != EMLX_OK)
+        return about(err, file->name, NULL, 0);
     return open_file(set, path, file, err);
 }
 

@@ -59,12 +59,19 @@ emlx_status file_read(file_reader *file, void *data, size_t size, emlx_error *er
 
 void file_close(file_reader *file) { close(file->fd); }
 
-emlx_status file_blame(const char *path, emlx_status status, emlx_error *err) {
+emlx_status file_prefix(const char *path, emlx_status status, emlx_error *err) {
+    enum { SHOWN = 100 };
+    size_t length = strlen(path);
     if (status == EMLX_OK) return EMLX_OK;
+    if (length <= SHOWN) return error_prefix(err, status, "%s", path);
+    return error_prefix(err, status, "...%s", path + length - SHOWN);
+}
+
+emlx_status file_blame(const char *path, emlx_status status, emlx_error *err) {
     if (status == EMLX_INVALID || status == EMLX_OUT_OF_BOUNDS || status == EMLX_ARITHMETIC)
         status = EMLX_FORMAT;
-    if (err != NULL) err->code = status;
-    return error_prefix(err, status, "%.100s", path);
+    if (status != EMLX_OK && err != NULL) err->code = status;
+    return file_prefix(path, status, err);
 }
 
 // Writing ----------------------------------------------------------------------------------------

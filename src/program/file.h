@@ -16,7 +16,9 @@ emlx_status file_open(const char *path, file_reader *out, emlx_error *err);
 // Reads exactly the next `size` bytes; fails with EMLX_FORMAT when the file has fewer.
 emlx_status file_read(file_reader *file, void *data, size_t size, emlx_error *err);
 void file_close(file_reader *file);
-// Puts the path in front of a failure's message. What would be a caller's mistake in building
+// Puts the path, or the end of a long one, in front of a failure's message; returns its code.
+emlx_status file_prefix(const char *path, emlx_status status, emlx_error *err);
+// The same for a file that is read. What would be a caller's mistake in building
 // something is a mistake in the file that it is read from: EMLX_FORMAT.
 emlx_status file_blame(const char *path, emlx_status status, emlx_error *err);
 

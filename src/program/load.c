@@ -512,5 +512,5 @@ emlx_status emlx_program_load(const char *path, emlx_device *device, emlx_progra
     emlx_block *block = NULL;
     TRY(emlx_block_load(path, device, &block, err));
     emlx_status status = emlx_program_compile(block, device, out, err);
-    return status == EMLX_OK ? EMLX_OK : error_prefix(err, status, "%.100s", path);
+    return file_prefix(path, status, err);
 }

@@ -322,5 +322,5 @@ static emlx_status save(const char *path, emlx_tensor *tensor, emlx_error *err) 
 
 emlx_status emlx_npy_save(const char *path, emlx_tensor *tensor, emlx_error *err) {
     emlx_status status = save(path, tensor, err);
-    return status == EMLX_OK ? EMLX_OK : error_prefix(err, status, "%.100s", path);
+    return file_prefix(path, status, err);
 }

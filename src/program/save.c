@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "graph/function.h"
 #include "program/block.h"
+#include "program/file.h"
 #include "program/format.h"
 #include "program/nodes.h"
 #include "program/safetensors.h"
@@ -271,5 +272,5 @@ emlx_status emlx_block_save(const emlx_block *block, const char *path, emlx_erro
     emlx_status status = save(&w, block, path, err);
     list_free(&w.literals);
     notes_clear(&w.seen);
-    return status == EMLX_OK ? EMLX_OK : error_prefix(err, status, "%.100s", path);
+    return file_prefix(path, status, err);
 }

@@ -202,6 +202,12 @@ static void missing_files_are_named(void **state) {
     emlx_block *b = new_block();
     assert_error(emlx_program_load("/nowhere/x.safetensors", device, &program, &err), EMLX_IO, err,
                  "/nowhere/x.safetensors: cannot open: No such file");
+    char folder[1100];
+    memset(folder, 'd', sizeof folder);
+    for (size_t i = 0; i < sizeof folder; i += 100) folder[i] = '/';
+    strcpy(folder + sizeof folder - sizeof "/x.safetensors", "/x.safetensors");
+    assert_error(emlx_program_load(folder, device, &program, &err), EMLX_IO, err,
+                 "dd/x.safetensors: cannot open: No such file");
     assert_error(emlx_program_load("/tmp", device, &program, &err), EMLX_IO, err,
                  "not a regular file");
     assert_error(emlx_block_save(b, "/nowhere/x.safetensors", &err), EMLX_IO, err,
