@@ -45,10 +45,12 @@ MATH_INLINE f64_scaled f64_exp_split(f64_sum y) {
     return (f64_scaled){math_exp_scale(rounded), h.high, h.low + f64_exp_rest(r)};
 }
 
-MATH_INLINE double f64_exp(double y) {
-    f64_scaled e = f64_exp_split(f64_just(y));
+MATH_INLINE double f64_exp_of(f64_sum y) {
+    f64_scaled e = f64_exp_split(y);
     return (e.high + e.low) * e.scale;
 }
+
+MATH_INLINE double f64_exp(double y) { return f64_exp_of(f64_just(y)); }
 
 // exp(y) - 1 = (scale - 1) + scale (exp(r) - 1), for y between -40 and 709.4. Loses the sign of
 // zero.

@@ -32,15 +32,12 @@ MATH_INLINE f64_sum f64_log_sum(double x) {
     return sum;
 }
 
-// x^y for a positive normal x, as exp(y log(x)). *exponent is y log(x), which has to lie between
-// -708 and 709.
-MATH_INLINE double f64_pow(double x, double y, double *exponent) {
+// y log(x) for a positive normal x; exp of it is x^y.
+MATH_INLINE f64_sum f64_pow_exponent(double x, double y) {
     f64_sum log = f64_log_sum(x);
     f64_sum p = f64_multiply(y, log.high);
     p.low = math_madd(y, log.low, p.low);
-    *exponent = p.high;
-    f64_scaled e = f64_exp_split(p);
-    return (e.high + e.low) * e.scale;
+    return p;
 }
 
 // For y between 2^-1000 and 2^1000. The upper half of the bits of a double is nearly a linear
