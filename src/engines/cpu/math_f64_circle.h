@@ -32,12 +32,14 @@ MATH_INLINE f64_angle f64_angle_of(double y) {
     f64_sum r = f64_reduce_angle(y, &angle.quadrant);
     f64_sum square = f64_multiply(r.high, r.high);
     double z = square.high, z2 = z * z, z4 = z2 * z2;
-    double s = math_madd(z4, math_madd(z, 0x1.5d9246c4de8aap-33, -0x1.ae5e63cd60b47p-26),
-                         math_poly4(z, z2, -0x1.5555555555549p-3, 0x1.111111110f861p-7,
-                                    -0x1.a01a019c0e4bbp-13, 0x1.71de3574ba1e2p-19));
-    double c = math_madd(z4, math_madd(z, -0x1.8fa395b2e02dap-37, 0x1.1ee9d5c96bf1cp-29),
-                         math_poly4(z, z2, 0x1.555555555554bp-5, -0x1.6c16c16c14f6cp-10,
-                                    0x1.a01a019c80970p-16, -0x1.27e4f7e802ecfp-22));
+    double s = math_madd(z4, 0x1.5d9246c4de8aap-33,
+                         math_poly4(z, z2, 0x1.111111110f861p-7, -0x1.a01a019c0e4bbp-13,
+                                    0x1.71de3574ba1e2p-19, -0x1.ae5e63cd60b47p-26));
+    double c = math_madd(z4, -0x1.8fa395b2e02dap-37,
+                         math_poly4(z, z2, -0x1.6c16c16c14f6cp-10, 0x1.a01a019c80970p-16,
+                                    -0x1.27e4f7e802ecfp-22, 0x1.1ee9d5c96bf1cp-29));
+    s = math_madd(z, s, -0x1.5555555555549p-3);
+    c = math_madd(z, c, 0x1.555555555554bp-5);
     // The derivative for r.low is 1 - z / 2, to a fiftieth.
     double slope = math_madd(z, -0.5, 1.0);
     angle.sine = (f64_sum){r.high, math_madd(r.high * z, s, r.low * slope)};
