@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // math_f64_core.h - what the math functions of f64 share. They take and give doubles and err by
-// less than one unit in the last place, most by little more than the half that rounding costs.
+// less than one unit in the last place (erfc by up to 1.02 without fused operations), most by
+// little more than the half that rounding costs.
 //
 // A value that has to be known better than a double can hold it is an unevaluated sum of two. The
 // error of a sum is found after Knuth (two-sum) and Dekker (where the larger one is known), that of
