@@ -13,4 +13,13 @@ const math_limits math_limit = {
     .pow_high = 200.0,
     .ratio_low = 0x1p-1000,
     .ratio_high = 0x1p1000,
+    // As split, exp has the scale 0 and infinity there; between -745.2 and -708.4, and up to 709.8,
+    // it is left to libm.
+    .f64_exp_low = -709.1,
+    .f64_exp_high = 709.9,
+    .f64_expm1_low = -40.0,
+    .f64_tanh_high = 20.0,
+    .f64_erf_high = 6.0,
+    .f64_erfc_high = 26.6288, // erfc is computed as 0 there, since exp is
+    .f64_atan_high = 0x1p60,
 };

@@ -60,13 +60,17 @@
     XX(erfc, type, TYPE)                                                                           \
     XX(erf_inv, type, TYPE)
 
+// The three that go through tiles in ways of their own come first.
 #define INTEGER_BINARY(XX, type, TYPE)                                                             \
-    XX(add, type, TYPE)                                                                            \
-    XX(subtract, type, TYPE)                                                                       \
-    XX(multiply, type, TYPE)                                                                       \
     XX(quotient, type, TYPE)                                                                       \
     XX(remainder, type, TYPE)                                                                      \
     XX(pow, type, TYPE)                                                                            \
+    INTEGER_PLAIN(XX, type, TYPE)
+
+#define INTEGER_PLAIN(XX, type, TYPE)                                                              \
+    XX(add, type, TYPE)                                                                            \
+    XX(subtract, type, TYPE)                                                                       \
+    XX(multiply, type, TYPE)                                                                       \
     XX(max, type, TYPE)                                                                            \
     XX(min, type, TYPE)                                                                            \
     XX(bitwise_and, type, TYPE)                                                                    \

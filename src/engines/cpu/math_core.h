@@ -33,6 +33,13 @@ typedef struct math_limits {
     float circle_high;       // sin, cos and tan are left to libm above
     double pow_high;         // 2^x is infinite above, 0 below the negative of it
     double ratio_low, ratio_high;
+    // Of the functions of f64.
+    double f64_exp_low, f64_exp_high; // exp is 0 below and infinite above
+    double f64_expm1_low;             // expm1 rounds to -1 below
+    double f64_tanh_high;             // tanh rounds to 1 above
+    double f64_erf_high;              // as erf
+    double f64_erfc_high;             // erfc is 0 above
+    double f64_atan_high;             // atan rounds to pi / 2 above
 } math_limits;
 
 extern const math_limits math_limit;
@@ -49,9 +56,13 @@ MATH_INLINE double math_from_bits(uint64_t bits) {
     return x;
 }
 
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define MATH_FUSED // the level has instructions for a * b + c with one rounding
+#endif
+
 // a * b + c, in one rounding where that is as quick.
 MATH_INLINE double math_madd(double a, double b, double c) {
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#if defined(MATH_FUSED)
     return __builtin_fma(a, b, c);
 #else
     return a * b + c;

@@ -130,7 +130,7 @@ typedef double (*float_fn)(double x, double y, double z);
         return value;                                                                              \
     }
 
-static double sigmoid(double x) { return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x)); }
+static double sigmoid(double x) { return (double)(1 / (1 + expl(-(long double)x))); }
 
 static double clip(double x, double y, double z) {
     double raised = x > y ? x : y;
@@ -147,28 +147,29 @@ FLOAT(truth, x != 0)
 FLOAT(logical_not, x == 0)
 FLOAT(is_nan, isnan(x))
 FLOAT(is_infinity, isinf(x) != 0)
+// In long double where libm's own in double are off by up to two units in the last place or more.
 FLOAT(exp, exp(x))
-FLOAT(expm1, expm1(x))
+FLOAT(expm1, (double)expm1l(x))
 FLOAT(log, log(x))
-FLOAT(log1p, log1p(x))
+FLOAT(log1p, (double)log1pl(x))
 FLOAT(sigmoid, sigmoid(x))
 FLOAT(sin, sin(x))
 FLOAT(cos, cos(x))
 FLOAT(tan, tan(x))
-FLOAT(sinh, sinh(x))
-FLOAT(cosh, cosh(x))
-FLOAT(tanh, tanh(x))
+FLOAT(sinh, (double)sinhl(x))
+FLOAT(cosh, (double)coshl(x))
+FLOAT(tanh, (double)tanhl(x))
 FLOAT(asin, asin(x))
 FLOAT(acos, acos(x))
 FLOAT(atan, atan(x))
-FLOAT(asinh, asinh(x))
-FLOAT(acosh, acosh(x))
-FLOAT(atanh, atanh(x))
+FLOAT(asinh, (double)asinhl(x))
+FLOAT(acosh, (double)acoshl(x))
+FLOAT(atanh, (double)atanhl(x))
 FLOAT(sqrt, sqrt(x))
 FLOAT(rsqrt, 1 / sqrt(x))
-FLOAT(cbrt, (double)cbrtl(x)) // cbrt itself is off by up to two units in the last place
-FLOAT(erf, erf(x))
-FLOAT(erfc, erfc(x))
+FLOAT(cbrt, (double)cbrtl(x))
+FLOAT(erf, (double)erfl(x))
+FLOAT(erfc, (double)erfcl(x))
 FLOAT(add, x + y)
 FLOAT(subtract, x - y)
 FLOAT(multiply, x *y)
