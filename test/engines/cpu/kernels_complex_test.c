@@ -204,7 +204,7 @@ static const struct rounded {
     {SCALAR_atan, wide_atan, 6},   {SCALAR_asinh, wide_asinh, 6},
     {SCALAR_acosh, wide_acosh, 6}, {SCALAR_atanh, wide_atanh, 6},
     {SCALAR_sqrt, wide_sqrt, 3},   {SCALAR_rsqrt, wide_rsqrt, 6},
-    {SCALAR_cbrt, wide_cbrt, 4},   {SCALAR_divide, wide_divide, 3},
+    {SCALAR_cbrt, wide_cbrt, 4},   {SCALAR_divide, wide_divide, 5},
     {SCALAR_pow, wide_pow, 400},
 };
 enum { ROUNDED = sizeof rounded_table / sizeof *rounded_table };
