@@ -130,7 +130,24 @@ static void fold_columns(const fold_work *w, tile_run *run, int64_t outer, int64
     }
 }
 
-// The same where the elements lie: for every run of rows along the last folded axis.
+// Several outer cells of few elements fit into a tile.
+static void fold_few_columns(const fold_work *w, tile_run *run, int64_t outer, int64_t end,
+                             char *acc) {
+    int64_t inner = w->fold->inner, length = w->fold->length, elements = length * inner;
+    int64_t most = w->tile->tile / elements;
+    size_t size = type_size(w->fold->element);
+    for (int64_t cells; outer < end; outer += cells) {
+        cells = end - outer < most ? end - outer : most;
+        tile_step(run, outer * elements, (size_t)(cells * elements));
+        const char *from = run->at[folded_step(w->tile)];
+        for (int64_t c = 0; c < cells; c++, from += elements * (int64_t)size) {
+            w->fold->fns.columns(acc, from, (size_t)length, (size_t)inner, inner, 0);
+            acc += inner * (int64_t)w->fold->fns.accumulator;
+        }
+    }
+}
+
+// Columns where the elements lie: for every run of rows along the last folded axis.
 static void fold_memory(const fold_work *w, tile_run *run, int64_t outer, int64_t from, int64_t to,
                         int64_t column, int64_t n, char *acc) {
     const tile_form *f = w->tile;
@@ -160,8 +177,11 @@ static void fold_cells(fold_work *w, tile_run *run, int64_t index, char *own) {
     char *acc = own;
     if (w->accumulators != NULL) acc = w->accumulators + (piece * w->cells + cell) * (int64_t)size;
     fold->fns.init(acc, (size_t)cells);
-    if (!fold->columns && fold->length > 0 && fold->length * 2 <= w->tile->tile) {
+    bool few = fold->length > 0 && fold->length * fold->inner * 2 <= w->tile->tile;
+    if (few && !fold->columns) {
         fold_rows(w, run, outer, end, acc);
+    } else if (few && !fold->plain) {
+        fold_few_columns(w, run, outer, end, acc);
     } else {
         for (int64_t o = outer; o < end; o++) {
             char *to_acc = acc + (o - outer) * width * (int64_t)size;
