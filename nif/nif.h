@@ -220,12 +220,13 @@ emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_bloc
     XX(memory_reset_peak, 0)                                                                       \
     XX(memory_pressure, 0)                                                                         \
     XX(memory_relieved, 0)                                                                         \
-    XX(from_binary, 4)                                                                             \
+    XX(from_binary, 5)                                                                             \
     XX(to_binary, 2)                                                                               \
     XX(deallocate, 1)                                                                              \
     XX(tensor_info, 1)                                                                             \
     XX(tensor_address, 1)                                                                          \
     XX(from_address, 5)                                                                            \
+    XX(binary_address, 1)                                                                          \
     XX(shm_write, 3)                                                                               \
     XX(shm_read, 4)                                                                                \
     XX(shm_unlink, 1)                                                                              \

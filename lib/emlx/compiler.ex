@@ -56,13 +56,15 @@ defmodule EMLX.Compiler do
 
   defp fetch(key, vars, fun, options) do
     check_options(options)
-    Cache.fetch(cache_key(key, vars, options), fn -> compile(vars, fun, options) end)
+    {key, binaries} = Key.new(key)
+    key = cache_key(key, vars, options)
+    Cache.fetch(key, binaries, fn -> compile(vars, fun, options) end)
   end
 
   # Hooks are kept out of the key but for their names: the functions change from
   # call to call. Other options do not change the program.
   defp cache_key(key, vars, options),
-    do: {Key.new(key), signatures(vars), device(options), hook_names(options)}
+    do: {key, signatures(vars), device(options), hook_names(options)}
 
   # A tuple of a signature's parts hashes faster than a tensor, and no container is
   # taken for it, as the tensors in those are templates.

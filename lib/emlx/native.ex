@@ -63,8 +63,11 @@ defmodule EMLX.Native do
 
   ## Tensors
 
-  def from_binary(device, type, shape, binary),
-    do: unwrap(NIF.from_binary(device, type, shape, binary))
+  def from_binary(device, type, shape, binary) do
+    fn -> await(ref, NIF.from_binary(device, type, shape, binary, ref)) end
+    |> with_memory()
+    |> unwrap()
+  end
 
   # `eval` computes the tensor where that has not been done yet.
   def to_binary(tensor, bytes, eval \\ &eval/1) do
@@ -93,8 +96,11 @@ defmodule EMLX.Native do
     unwrap(await(reference, NIF.shm_write({tensor, permissions}, name, reference)))
   end
 
-  def shm_read(device, type, shape, name),
-    do: unwrap(await(reference, NIF.shm_read(device, {type, shape}, name, reference)))
+  def shm_read(device, type, shape, name) do
+    fn -> await(reference, NIF.shm_read(device, {type, shape}, name, reference)) end
+    |> with_memory()
+    |> unwrap()
+  end
 
   def shm_unlink(name), do: unwrap(NIF.shm_unlink(name))
   def deallocate(tensor), do: unwrap(NIF.deallocate(tensor))
@@ -148,7 +154,10 @@ defmodule EMLX.Native do
   end
 
   def save(block, path), do: unwrap(await(ref, NIF.program_save(block, path, ref)))
-  def load(device, path), do: unwrap(await(ref, NIF.program_load(device, path, ref)))
+
+  def load(device, path),
+    do: unwrap(with_memory(fn -> await(ref, NIF.program_load(device, path, ref)) end))
+
   def program_info(program), do: unwrap(NIF.program_info(program))
 
   def run(program, inputs),

@@ -120,7 +120,8 @@ defmodule EMLX.NIF.TermsTest do
     case name do
       :device_open -> ["cpu", make_ref()]
       :device_describe -> [cpu()]
-      :from_binary -> [cpu(), :s32, {2}, <<1::64>>]
+      :from_binary -> [cpu(), :s32, {2}, <<1::64>>, make_ref()]
+      :binary_address -> [<<1>>]
       :to_binary -> [tensor, 16]
       :deallocate -> [tensor]
       :tensor_info -> [tensor]
