@@ -118,15 +118,17 @@ defmodule EMLX.Native do
         tensors
 
       {:error, kind, message} ->
-        Error.raise_as(kind, words_of_nx(message, "#{op}: "))
+        Error.raise_as(kind, words_of_nx(message, op))
     end
   end
 
-  # Where Nx has words for an error that depends on values, they come without the operation.
-  defp words_of_nx(message, prefix) do
-    case String.replace_prefix(message, prefix, "") do
+  # Where Nx has words for an error that depends on values, they come without the operation, or as
+  # its library of complex numbers has them.
+  defp words_of_nx(message, op) do
+    case String.replace_prefix(message, "#{op}: ", "") do
       "index " <> _ = words -> words
       "cannot " <> _ = words -> words
+      "only accepts real numbers" <> _ -> "Complex.#{op} only accepts real numbers as arguments"
       _other -> message
     end
   end
