@@ -81,6 +81,20 @@ defmodule EMLX.Compiler do
     end
   end
 
+  defp check_options([{:max_concurrency, _} | rest] = options) do
+    _ = partitions(options)
+    check_options(rest)
+  end
+
+  defp check_options([{:hooks, %{} = hooks} | rest]) do
+    for {name, hook} <- hooks, hook != nil and not is_function(hook, 1) do
+      raise ArgumentError,
+            "the hook #{inspect(name)} must be a function of one argument, got: #{inspect(hook)}"
+    end
+
+    check_options(rest)
+  end
+
   defp check_options([{name, _value} | rest]) when name in @options, do: check_options(rest)
   defp check_options([]), do: :ok
 
@@ -172,6 +186,21 @@ defmodule EMLX.Compiler do
   end
 
   def device(options), do: options[:device] || EMLX.default_device()
+
+  @doc "How many partitions a serving has."
+  @spec partitions(keyword) :: pos_integer
+  def partitions(options) do
+    case options[:max_concurrency] do
+      nil ->
+        1
+
+      count when is_integer(count) and count > 0 ->
+        count
+
+      other ->
+        raise ArgumentError, ":max_concurrency must be a positive integer, got: #{inspect(other)}"
+    end
+  end
 
   ## Calls: in the process that runs the program
 

@@ -396,6 +396,22 @@ defmodule EMLX.DefnTest do
       end
     end
 
+    test "that are wrong are refused" do
+      for count <- [0, -1, "2"],
+          message = ~r/:max_concurrency must be a positive integer, got: / do
+        options = [compiler: EMLX, max_concurrency: count]
+        assert_raise ArgumentError, message, fn -> EMLX.__partitions_options__(options) end
+
+        assert_raise ArgumentError, message, fn ->
+          Nx.Defn.jit_apply(&Nx.add/2, [1, 2], options)
+        end
+      end
+
+      assert_raise ArgumentError, ~r/the hook :sum must be a function of one argument/, fn ->
+        Nx.Defn.jit_apply(&Nx.add/2, [1, 2], hooks: %{sum: &Nx.add/2})
+      end
+    end
+
     test "a device that is not there is refused" do
       assert_raise ArgumentError, ~r/GPU/, fn ->
         Nx.Defn.jit_apply(&Nx.add/2, [1, 2], device: :gpu)
