@@ -177,12 +177,12 @@ defmodule EMLX do
   @doc """
   Runs a loaded program.
 
-  Inputs given as a map are matched by name, and the result is a map of the
-  outputs by name. Inputs given as a list are matched by position, and the result
-  is a list.
+  Inputs given as a map or keyword list are matched by name, and the result is a map
+  of the outputs by name. Inputs given as a list are matched by position, and the
+  result is a list.
   """
   @spec run(Program.t(), list) :: [Nx.Tensor.t()]
-  @spec run(Program.t(), map) :: %{String.t() => Nx.Tensor.t()}
+  @spec run(Program.t(), map | keyword) :: %{String.t() => Nx.Tensor.t()}
   def run(%Program{} = program, inputs), do: Program.run(program, inputs)
 
   ## Evaluation and memory

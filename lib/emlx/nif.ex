@@ -78,7 +78,8 @@ defmodule EMLX.NIF do
       kind: :not_loaded,
       message:
         "the native library of EMLX could not be loaded (#{reason}); " <>
-          "run `mix compile`, or `make` in the directory of EMLX, to build it"
+          "run `mix compile`, or `make` in the directory of EMLX, to build it; if a library that it " <>
+          "needs is missing, install that (OpenBLAS, jansson)"
     }
   end
 end
