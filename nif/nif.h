@@ -31,6 +31,7 @@ void nif_report(emlx_error *err, emlx_status code, const char *format, ...)
     XX(wait)                                                                                       \
     XX(busy)                                                                                       \
     XX(pending)                                                                                    \
+    XX(pressure)                                                                                   \
     XX(already_deallocated)                                                                        \
     XX(any)                                                                                        \
     XX(nan)                                                                                        \
@@ -163,8 +164,13 @@ emlx_status read_attrs(ErlNifEnv *env, const nif_op *op, ERL_NIF_TERM term, int 
 void attrs_clear(attr_list *attrs);
 
 // Tells the VM how long computing took that was done within a call: it takes no notice by itself,
-// and a process whose turn, of a millisecond, has many such calls would keep its scheduler for long.
+// and a process whose turn, of a millisecond, has many such calls would keep its scheduler for
+// long.
 void account(ErlNifEnv *env, ErlNifTime started);
+
+// Whether the caller is to collect its garbage before it computes more: it is answered :pressure.
+// Calls that compute are told whether it has done so, and then do not ask for it again.
+bool memory_pressure(void);
 
 // Answers that come later ---------------------------------------------------------------------
 
@@ -218,7 +224,6 @@ emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_bloc
     XX(memory_set_cache_limit, 1)                                                                  \
     XX(memory_clear_cache, 0)                                                                      \
     XX(memory_reset_peak, 0)                                                                       \
-    XX(memory_pressure, 0)                                                                         \
     XX(memory_relieved, 0)                                                                         \
     XX(from_binary, 5)                                                                             \
     XX(to_binary, 2)                                                                               \
@@ -231,12 +236,12 @@ emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_bloc
     XX(shm_read, 4)                                                                                \
     XX(shm_unlink, 1)                                                                              \
     XX(apply, 5)                                                                                   \
-    XX(eval, 3)                                                                                    \
+    XX(eval, 4)                                                                                    \
     XX(program_compile, 3)                                                                         \
     XX(program_save, 3)                                                                            \
     XX(program_load, 3)                                                                            \
     XX(program_info, 1)                                                                            \
-    XX(program_run, 4)                                                                             \
+    XX(program_run, 5)                                                                             \
     XX(program_resume, 4)                                                                          \
     XX(program_drop, 1)                                                                            \
     XX(queue_new, 1)                                                                               \

@@ -251,7 +251,8 @@ static emlx_status eval(ErlNifEnv *env, const tensor_list *list, ERL_NIF_TERM qu
     return status;
 }
 
-// eval(tensors, queue or nil, reference): :ok when they are ready, else :wait and a message.
+// eval(tensors, queue or nil, collected?, reference): :ok when they are ready, else :wait and a
+// message; or :pressure.
 ERL_NIF_TERM nif_eval(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
     emlx_error err;
@@ -259,12 +260,16 @@ ERL_NIF_TERM nif_eval(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     emlx_status status = tensor_list_get(env, argv[0], &list, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
     bool ready = all_ready(&list);
+    if (!ready && argv[2] != atoms.yes && memory_pressure()) {
+        tensor_list_release(&list);
+        return atoms.pressure;
+    }
     if (!ready && argv[1] == atoms.nil) {
         ErlNifTime started = enif_monotonic_time(ERL_NIF_USEC);
         status = emlx_eval_brief(list.items, list.count, &ready, &err);
         account(env, started);
     }
-    if (status == EMLX_OK && !ready) status = eval(env, &list, argv[1], argv[2], &err);
+    if (status == EMLX_OK && !ready) status = eval(env, &list, argv[1], argv[3], &err);
     tensor_list_release(&list);
     if (status != EMLX_OK) return make_error(env, status, &err);
     return ready ? atoms.ok : atoms.wait;

@@ -3,7 +3,8 @@ defmodule EMLX.NIF do
   @moduledoc false
   # The native functions, one clause each. They return `{:ok, value}`, or
   # `{:error, kind, message}`. Those that take a reference last may return
-  # `:wait`: then the result comes as the message `{reference, result}`.
+  # `:wait`: then the result comes as the message `{reference, result}`. Those that
+  # compute may return `:pressure`: collect garbage, call memory_relieved/0, and try again with true.
   # Nothing here needs Nx.
 
   @on_load :load
@@ -19,7 +20,6 @@ defmodule EMLX.NIF do
     memory_set_cache_limit: 1,
     memory_clear_cache: 0,
     memory_reset_peak: 0,
-    memory_pressure: 0,
     memory_relieved: 0,
     from_binary: 5,
     to_binary: 2,
@@ -32,12 +32,12 @@ defmodule EMLX.NIF do
     shm_read: 4,
     shm_unlink: 1,
     apply: 5,
-    eval: 3,
+    eval: 4,
     program_compile: 3,
     program_save: 3,
     program_load: 3,
     program_info: 1,
-    program_run: 4,
+    program_run: 5,
     program_resume: 4,
     program_drop: 1,
     queue_new: 1,

@@ -309,6 +309,29 @@ defmodule EMLX.DefnTest do
       refute_received :traced
     end
 
+    test "run with one native call" do
+      x = Nx.tensor([1, 2])
+      compiled = Nx.Defn.compile(&Nx.add(&1, 1), [x])
+      test = self()
+
+      listener =
+        spawn_link(fn ->
+          for _ <- Stream.cycle([:ok]) do
+            receive do
+              {:trace, ^test, :call, {EMLX.NIF, name, _}} -> send(test, {:called, name})
+            end
+          end
+        end)
+
+      :erlang.trace_pattern({EMLX.NIF, :_, :_}, true, [:local])
+      :erlang.trace(test, true, [:call, {:tracer, listener}])
+      result = compiled.(x)
+      :erlang.trace(test, false, [:call])
+      assert Nx.to_list(result) == [2, 3]
+      assert_receive {:called, :program_run}
+      refute_receive {:called, _}, 50
+    end
+
     test "work in other processes" do
       compiled = Nx.Defn.compile(&softmax/1, [Nx.template({2}, :f32)])
       t = Nx.tensor([1.0, 1.0])

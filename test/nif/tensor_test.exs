@@ -65,7 +65,7 @@ defmodule EMLX.NIF.TensorTest do
       assert NIF.to_binary(tensor, 4) == :pending
       assert Native.eval([tensor]) == :ok
       assert NIF.to_binary(tensor, 4) == {:ok, <<3.0::float-32-native>>}
-      assert NIF.eval([tensor], nil, make_ref()) == :ok
+      assert NIF.eval([tensor], nil, false, make_ref()) == :ok
     end
   end
 
