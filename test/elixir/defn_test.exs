@@ -327,6 +327,7 @@ defmodule EMLX.DefnTest do
       :erlang.trace(test, true, [:call, {:tracer, listener}])
       result = compiled.(x)
       :erlang.trace(test, false, [:call])
+      :erlang.trace_pattern({EMLX.NIF, :_, :_}, false, [:local])
       assert Nx.to_list(result) == [2, 3]
       assert_receive {:called, :program_run}
       refute_receive {:called, _}, 50
