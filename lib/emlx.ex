@@ -30,6 +30,18 @@ defmodule EMLX do
   Hooks and `Nx.runtime_call/4` run in the process that called the function, while
   the program waits for them without holding a thread.
 
+  ## Functions that hold tensors
+
+  A tensor that a function holds without having it as an argument becomes a part of the
+  program. Nx does so for tensors of `Nx.BinaryBackend` only, and refuses those of other
+  backends, ours too. Make them arguments, which is better for large ones anyway, or copy
+  them:
+
+      weights = Nx.backend_copy(weights, Nx.BinaryBackend)
+      Nx.Defn.jit(fn x -> Nx.dot(x, weights) end, compiler: EMLX)
+
+  Functions are told apart by what they hold: another value is another program.
+
   ## Configuration
 
     * `config :emlx, default_device: :cpu` - see `default_device/0`
@@ -91,7 +103,7 @@ defmodule EMLX do
 
   @impl true
   def __partitions_options__(options),
-    do: List.duplicate(options, Keyword.get(options, :max_concurrency, 1))
+    do: List.duplicate(options, Compiler.partitions(options))
 
   defp checked(results, key) do
     if Debug.enabled?(), do: Debug.check!(results, "a result of #{inspect(key)}"), else: results
@@ -165,12 +177,12 @@ defmodule EMLX do
   @doc """
   Runs a loaded program.
 
-  Inputs given as a map are matched by name, and the result is a map of the
-  outputs by name. Inputs given as a list are matched by position, and the result
-  is a list.
+  Inputs given as a map or keyword list are matched by name, and the result is a map
+  of the outputs by name. Inputs given as a list are matched by position, and the
+  result is a list.
   """
   @spec run(Program.t(), list) :: [Nx.Tensor.t()]
-  @spec run(Program.t(), map) :: %{String.t() => Nx.Tensor.t()}
+  @spec run(Program.t(), map | keyword) :: %{String.t() => Nx.Tensor.t()}
   def run(%Program{} = program, inputs), do: Program.run(program, inputs)
 
   ## Evaluation and memory

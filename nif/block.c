@@ -124,15 +124,14 @@ static emlx_status read_op(reader *to, const ERL_NIF_TERM *parts, emlx_error *er
     TRY(op_get(to->env, parts[0], &op, err));
     TRY(read_result_type(to->env, parts[3], &type, err));
     emlx_status status = read_attrs(to->env, op, parts[2], to->nesting, &attrs, err);
-    if (status == EMLX_OK) status = read_values(to->env, parts[1], &operands, err);
-    if (status != EMLX_OK) {
-        attrs_clear(&attrs);
-        return status;
+    if (status == EMLX_OK) {
+        status = read_values(to->env, parts[1], &operands, err);
+        if (status == EMLX_OK)
+            status = emlx_block_apply(to->block, op_core(op), operands.items, operands.count,
+                                      attrs.items, attrs.count, type, &value, err);
+        value_list_free(&operands);
     }
-    status = emlx_block_apply(to->block, op_core(op), operands.items, operands.count, attrs.items,
-                              attrs.count, type, &value, err);
     attrs_clear(&attrs);
-    value_list_free(&operands);
     return status;
 }
 

@@ -125,13 +125,12 @@ static uint64_t grown(uint64_t bytes) {
     return bytes + (bytes / 8 > least_growth ? bytes / 8 : least_growth);
 }
 
-ERL_NIF_TERM nif_memory_pressure(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
-    (void)env, (void)argc, (void)argv;
+bool memory_pressure(void) {
     emlx_memory info;
     emlx_memory_info(&info);
     if (grown(info.active) < atomic_load(&pressure_at))
         atomic_store(&pressure_at, grown(info.active));
-    return info.active > atomic_load(&pressure_at) ? atoms.yes : atoms.no;
+    return info.active > atomic_load(&pressure_at);
 }
 
 // After a collection: what is in use now is no garbage of that process.

@@ -31,6 +31,7 @@ void nif_report(emlx_error *err, emlx_status code, const char *format, ...)
     XX(wait)                                                                                       \
     XX(busy)                                                                                       \
     XX(pending)                                                                                    \
+    XX(pressure)                                                                                   \
     XX(already_deallocated)                                                                        \
     XX(any)                                                                                        \
     XX(nan)                                                                                        \
@@ -167,6 +168,10 @@ void attrs_clear(attr_list *attrs);
 // long.
 void account(ErlNifEnv *env, ErlNifTime started);
 
+// Whether the caller is to collect its garbage before it computes more: it is answered :pressure.
+// Calls that compute are told whether it has done so, and then do not ask for it again.
+bool memory_pressure(void);
+
 // Answers that come later ---------------------------------------------------------------------
 
 // Where to send the message {reference, result}. It is a resource that monitors its process: when
@@ -219,24 +224,24 @@ emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_bloc
     XX(memory_set_cache_limit, 1)                                                                  \
     XX(memory_clear_cache, 0)                                                                      \
     XX(memory_reset_peak, 0)                                                                       \
-    XX(memory_pressure, 0)                                                                         \
     XX(memory_relieved, 0)                                                                         \
-    XX(from_binary, 4)                                                                             \
+    XX(from_binary, 5)                                                                             \
     XX(to_binary, 2)                                                                               \
     XX(deallocate, 1)                                                                              \
     XX(tensor_info, 1)                                                                             \
     XX(tensor_address, 1)                                                                          \
     XX(from_address, 5)                                                                            \
+    XX(binary_address, 1)                                                                          \
     XX(shm_write, 3)                                                                               \
     XX(shm_read, 4)                                                                                \
     XX(shm_unlink, 1)                                                                              \
     XX(apply, 5)                                                                                   \
-    XX(eval, 3)                                                                                    \
+    XX(eval, 4)                                                                                    \
     XX(program_compile, 3)                                                                         \
     XX(program_save, 3)                                                                            \
     XX(program_load, 3)                                                                            \
     XX(program_info, 1)                                                                            \
-    XX(program_run, 4)                                                                             \
+    XX(program_run, 5)                                                                             \
     XX(program_resume, 4)                                                                          \
     XX(program_drop, 1)                                                                            \
     XX(queue_new, 1)                                                                               \

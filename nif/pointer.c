@@ -91,6 +91,15 @@ ERL_NIF_TERM nif_from_address(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[
     return status == EMLX_OK ? make_ok(env, term) : make_error(env, status, &err);
 }
 
+// binary_address(binary): where its bytes lie. Two binaries that live and have the same address and
+// size are one.
+ERL_NIF_TERM nif_binary_address(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    ErlNifBinary binary;
+    if (!enif_inspect_binary(env, argv[0], &binary)) return enif_make_badarg(env);
+    return enif_make_uint64(env, (uintptr_t)binary.data);
+}
+
 // Shared memory -------------------------------------------------------------------------------
 
 static emlx_status shm_fail(emlx_error *err, const char *what, const char *name) {

@@ -221,31 +221,32 @@ static emlx_status resume(starting *s, ERL_NIF_TERM run, emlx_error *err) {
     return status;
 }
 
-static ERL_NIF_TERM start_call(ErlNifEnv *env, const ERL_NIF_TERM argv[],
+static ERL_NIF_TERM start_call(ErlNifEnv *env, const ERL_NIF_TERM argv[], ERL_NIF_TERM reference,
                                emlx_status (*how)(starting *s, ERL_NIF_TERM what,
                                                   emlx_error *err)) {
     emlx_error err;
     tensor_list tensors;
     emlx_status status = tensor_list_get(env, argv[1], &tensors, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
-    starting s = {.env = env, .tensors = &tensors, .queue = argv[2], .reference = argv[3]};
+    starting s = {.env = env, .tensors = &tensors, .queue = argv[2], .reference = reference};
     status = how(&s, argv[0], &err);
     tensor_list_release(&tensors);
     return status == EMLX_OK ? s.result : make_error(env, status, &err);
 }
 
-// program_run(program, inputs, queue or nil, reference): {:ok, outputs}, or
+// program_run(program, inputs, queue or nil, collected?, reference): {:ok, outputs}, or
 // {:call, run, number, operands} where the program calls its host; or :wait and a message with
-// that.
+// that; or :pressure.
 ERL_NIF_TERM nif_program_run(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    return start_call(env, argv, run);
+    if (argv[3] != atoms.yes && memory_pressure()) return atoms.pressure;
+    return start_call(env, argv, argv[4], run);
 }
 
 // program_resume(run, results, queue or nil, reference): answers the call, and is answered as above
 ERL_NIF_TERM nif_program_resume(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    return start_call(env, argv, resume);
+    return start_call(env, argv, argv[3], resume);
 }
 
 // program_drop(run): gives up a run that waits, before its reference is collected.

@@ -7,6 +7,8 @@
 enum {
     // Binaries up to this size are copied: keeping one alive costs more than its bytes.
     SMALL_BINARY = 256,
+    // Bytes that are copied in some ten microseconds.
+    LONG_COPY = 128 * 1024,
     // An un-read chain longer than this is computed in the background, so that it stays bounded.
     FLUSH_DEPTH = 128,
     // Chains computing in the background, over all processes, before callers are asked to wait.
@@ -33,6 +35,7 @@ static emlx_status alias_binary(emlx_device *device, emlx_type type, const emlx_
                                    keeper, out, err);
 }
 
+// Of the arguments the device, type, shape and binary.
 static emlx_status from_binary(ErlNifEnv *env, const ERL_NIF_TERM argv[], ERL_NIF_TERM *term,
                                emlx_error *err) {
     device_res *device;
@@ -53,13 +56,43 @@ static emlx_status from_binary(ErlNifEnv *env, const ERL_NIF_TERM argv[], ERL_NI
     return make_tensor(env, tensor, term, err);
 }
 
-// from_binary(device, type, shape, binary)
-ERL_NIF_TERM nif_from_binary(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
-    (void)argc;
+static ERL_NIF_TERM from_binary_answer(ErlNifEnv *env, const ERL_NIF_TERM argv[]) {
     emlx_error err;
     ERL_NIF_TERM term;
     emlx_status status = from_binary(env, argv, &term, &err);
     return status == EMLX_OK ? make_ok(env, term) : make_error(env, status, &err);
+}
+
+static ERL_NIF_TERM run_from_binary(task *task) {
+    int arity;
+    const ERL_NIF_TERM *arguments;
+    enif_get_tuple(task->to->env, task->term, &arity, &arguments);
+    return from_binary_answer(task->to->env, arguments);
+}
+
+// Whether the data is so large that copying it would hold a scheduler, and has to be copied, as it
+// does not lie where its elements may: a part of another binary, for example of a file.
+static bool is_long_copy(ErlNifEnv *env, ERL_NIF_TERM type_term, ERL_NIF_TERM data) {
+    emlx_error err;
+    emlx_type type;
+    ErlNifBinary binary;
+    return read_type(env, type_term, &type, &err) == EMLX_OK &&
+           enif_inspect_binary(env, data, &binary) && binary.size > LONG_COPY &&
+           (uintptr_t)binary.data % emlx_type_size(type) != 0;
+}
+
+// from_binary(device, type, shape, binary, reference): a tensor, or :wait and a message with it.
+ERL_NIF_TERM nif_from_binary(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    emlx_error err;
+    task *task;
+    if (!is_long_copy(env, argv[1], argv[3])) return from_binary_answer(env, argv);
+    ERL_NIF_TERM arguments = enif_make_tuple_from_array(env, argv, 4);
+    emlx_status status = task_new(env, argv[4], NULL, arguments, "", &task, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    task->run = run_from_binary;
+    task_start(task);
+    return atoms.wait;
 }
 
 // Out -----------------------------------------------------------------------------------------
@@ -218,7 +251,8 @@ static emlx_status eval(ErlNifEnv *env, const tensor_list *list, ERL_NIF_TERM qu
     return status;
 }
 
-// eval(tensors, queue or nil, reference): :ok when they are ready, else :wait and a message.
+// eval(tensors, queue or nil, collected?, reference): :ok when they are ready, else :wait and a
+// message; or :pressure.
 ERL_NIF_TERM nif_eval(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
     emlx_error err;
@@ -226,12 +260,16 @@ ERL_NIF_TERM nif_eval(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     emlx_status status = tensor_list_get(env, argv[0], &list, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
     bool ready = all_ready(&list);
+    if (!ready && argv[2] != atoms.yes && memory_pressure()) {
+        tensor_list_release(&list);
+        return atoms.pressure;
+    }
     if (!ready && argv[1] == atoms.nil) {
         ErlNifTime started = enif_monotonic_time(ERL_NIF_USEC);
         status = emlx_eval_brief(list.items, list.count, &ready, &err);
         account(env, started);
     }
-    if (status == EMLX_OK && !ready) status = eval(env, &list, argv[1], argv[2], &err);
+    if (status == EMLX_OK && !ready) status = eval(env, &list, argv[1], argv[3], &err);
     tensor_list_release(&list);
     if (status != EMLX_OK) return make_error(env, status, &err);
     return ready ? atoms.ok : atoms.wait;

@@ -44,7 +44,7 @@ defmodule EMLX.Backend do
   ## Creation
 
   @impl true
-  def init(options), do: [device: options |> Keyword.validate!([:device]) |> device()]
+  def init(options), do: [device: device(options)]
 
   @impl true
   def constant(out, number, options), do: create(:constant, out, [number], options)
@@ -67,7 +67,9 @@ defmodule EMLX.Backend do
     put(out, device, ref)
   end
 
-  defp device(options), do: options[:device] || EMLX.default_device()
+  defp device([]), do: EMLX.default_device()
+  defp device(device: device), do: device || EMLX.default_device()
+  defp device(options), do: Keyword.validate!(options, [:device])[:device] || device([])
 
   ## Reading and moving
 
@@ -94,7 +96,7 @@ defmodule EMLX.Backend do
 
   @impl true
   def from_pointer(pointer, type, shape, backend_options, options) do
-    device = backend_options |> init() |> device()
+    device = device(backend_options)
     out = %T{type: type, shape: shape, names: options[:names], data: nil}
     put(out, device, Pointer.read(pointer, type, shape, device))
   end

@@ -9,7 +9,15 @@ defmodule EMLX.Cache do
   # A key may hold tensors that a closure has captured, and so their memory. What
   # was not used for `:compile_cache_ttl` milliseconds goes for that reason.
 
+  #
+  # What stands for large binaries in a key may be the same for different ones. These are kept
+  # beside the value and compared; where they differ the key is looked up with another number.
+
   use GenServer
+
+  require Logger
+
+  alias EMLX.Key
 
   @default_max_items 512
   @default_ttl :timer.minutes(30)
@@ -44,9 +52,22 @@ defmodule EMLX.Cache do
   @spec clear() :: :ok
   def clear, do: GenServer.call(__MODULE__, :clear, :infinity)
 
-  @doc "The value of a key, made by `fun` in the calling process when there is none."
-  @spec fetch(term, (-> value)) :: value when value: term
-  def fetch(key, fun) do
+  @doc """
+  The value of a key and its large binaries, made by `fun` in the calling process when there
+  is none.
+  """
+  @spec fetch(term, [binary], (-> value)) :: value when value: term
+  def fetch(key, binaries \\ [], fun, number \\ 0) do
+    case find({key, number}, fn -> {binaries, fun.()} end) do
+      {[], value} ->
+        value
+
+      {kept, value} ->
+        if Key.same?(kept, binaries), do: value, else: fetch(key, binaries, fun, number + 1)
+    end
+  end
+
+  defp find(key, fun) do
     case lookup(key) do
       {:ok, value} ->
         count(:hits)
@@ -188,9 +209,7 @@ defmodule EMLX.Cache do
   end
 
   defp evict do
-    limit = Application.get_env(:emlx, :compile_cache_max_items, @default_max_items)
-
-    if :ets.info(__MODULE__, :size) > limit do
+    if :ets.info(__MODULE__, :size) > max_items() do
       oldest = fn {key, _value, used}, acc -> min(acc, {used, key}) end
       {_used, key} = :ets.foldl(oldest, {:infinity, nil}, __MODULE__)
       :ets.delete(__MODULE__, key)
@@ -199,7 +218,27 @@ defmodule EMLX.Cache do
     end
   end
 
-  defp ttl, do: Application.get_env(:emlx, :compile_cache_ttl, @default_ttl)
+  defp max_items, do: setting(:compile_cache_max_items, @default_max_items)
+  defp ttl, do: setting(:compile_cache_ttl, @default_ttl)
+
+  # This process is everybody's: a wrong setting must not end it.
+  defp setting(name, default) do
+    case Application.get_env(:emlx, name, default) do
+      number when is_integer(number) and number >= 0 ->
+        number
+
+      :infinity ->
+        :infinity
+
+      other ->
+        Logger.warning(
+          "config :emlx, #{name} must be a non-negative integer or :infinity, got: " <>
+            "#{inspect(other)}; #{default} is used instead"
+        )
+
+        default
+    end
+  end
 
   @doc false
   def sweep(:infinity), do: :ok

@@ -56,13 +56,15 @@ defmodule EMLX.Compiler do
 
   defp fetch(key, vars, fun, options) do
     check_options(options)
-    Cache.fetch(cache_key(key, vars, options), fn -> compile(vars, fun, options) end)
+    {key, binaries} = Key.new(key)
+    key = cache_key(key, vars, options)
+    Cache.fetch(key, binaries, fn -> compile(vars, fun, options) end)
   end
 
   # Hooks are kept out of the key but for their names: the functions change from
   # call to call. Other options do not change the program.
   defp cache_key(key, vars, options),
-    do: {Key.new(key), signatures(vars), device(options), hook_names(options)}
+    do: {key, signatures(vars), device(options), hook_names(options)}
 
   # A tuple of a signature's parts hashes faster than a tensor, and no container is
   # taken for it, as the tensors in those are templates.
@@ -77,6 +79,20 @@ defmodule EMLX.Compiler do
       nil -> []
       hooks -> for {name, function} <- hooks, function != nil, do: name
     end
+  end
+
+  defp check_options([{:max_concurrency, _} | rest] = options) do
+    _ = partitions(options)
+    check_options(rest)
+  end
+
+  defp check_options([{:hooks, %{} = hooks} | rest]) do
+    for {name, hook} <- hooks, hook != nil and not is_function(hook, 1) do
+      raise ArgumentError,
+            "the hook #{inspect(name)} must be a function of one argument, got: #{inspect(hook)}"
+    end
+
+    check_options(rest)
   end
 
   defp check_options([{name, _value} | rest]) when name in @options, do: check_options(rest)
@@ -170,6 +186,21 @@ defmodule EMLX.Compiler do
   end
 
   def device(options), do: options[:device] || EMLX.default_device()
+
+  @doc "How many partitions a serving has."
+  @spec partitions(keyword) :: pos_integer
+  def partitions(options) do
+    case options[:max_concurrency] do
+      nil ->
+        1
+
+      count when is_integer(count) and count > 0 ->
+        count
+
+      other ->
+        raise ArgumentError, ":max_concurrency must be a positive integer, got: #{inspect(other)}"
+    end
+  end
 
   ## Calls: in the process that runs the program
 

@@ -11,14 +11,15 @@ defmodule EMLX.Expr do
   #
   # `while` scopes are closed: their inputs are the state. The branches of a
   # `cond` are open: a node that also belongs to a scope around them is computed
-  # there, once, and becomes an input of every block of that `cond`. A node that
-  # only one branch uses stays inside it and runs when the branch is taken.
+  # there, once, and becomes an input of every block of that `cond`. What a branch
+  # has for itself stays inside it and runs when the branch is taken. EMLX.Reach
+  # tells the two apart.
   #
   # A hook or runtime call becomes a `call` instruction with a number, where the
   # program stops and asks; what to do then is collected beside the block.
 
-  alias EMLX.{Backend, Call, Ops, Types}
-  alias Nx.Defn.{Composite, Expr, Tree}
+  alias EMLX.{Backend, Call, Ops, Reach, Types}
+  alias Nx.Defn.{Composite, Expr}
   alias Nx.Tensor, as: T
 
   defmodule Scope do
@@ -61,7 +62,7 @@ defmodule EMLX.Expr do
   def flatten(expr, options) do
     outputs = Composite.flatten_list([expr])
     env = %{device: options[:device], hooks: options[:hooks] || []}
-    root = %Scope{params: :inputs, ids: Tree.scope_ids(outputs_tuple(outputs)), env: env}
+    root = %Scope{params: :inputs, ids: Reach.ids(outputs), env: env}
     {values, [root]} = emit_all(outputs, [root])
 
     used = root.captures |> Enum.sort() |> keep(options[:keep])
@@ -89,9 +90,6 @@ defmodule EMLX.Expr do
 
     block
   end
-
-  # A composite that the tree functions can walk; they know no lists.
-  defp outputs_tuple(outputs), do: List.to_tuple(outputs)
 
   defp keep(used, nil), do: used
 
@@ -313,7 +311,7 @@ defmodule EMLX.Expr do
   # block of its own: its parameters are values of the current one.
   defp inline(tensor, default, values, [scope | outer]) do
     outputs = Composite.flatten_list([default])
-    frame = %{scope | params: List.to_tuple(values), ids: Tree.scope_ids(outputs_tuple(outputs))}
+    frame = %{scope | params: List.to_tuple(values), ids: Reach.ids(outputs)}
     {results, [frame | outer]} = emit_all(outputs, [frame | outer])
     scopes = [%{frame | params: scope.params, ids: scope.ids} | outer]
     finish_inline(tensor, outputs, results, scopes)
@@ -330,9 +328,40 @@ defmodule EMLX.Expr do
 
   ## Control flow
 
+  # The native library takes some more blocks than these within each other.
+  @most_nested 60
+
+  # What the second predicate and the branches after it have in common would run twice,
+  # so they become a cond of their own, within the last branch of this one.
+  defp build_cond(tensor, [first | clauses], last, [scope | _] = scopes) do
+    room? = clauses != [] and length(scopes) + length(clauses) <= @most_nested
+
+    if room? and Reach.shared?(clauses, last, scope.ids),
+      do: flat_cond(tensor, [first], inner_cond(tensor, clauses, last), scopes),
+      else: flat_cond(tensor, [first | clauses], last, scopes)
+  end
+
+  defp inner_cond(tensor, clauses, last) do
+    inner = node(tensor, :cond, [clauses, last])
+
+    case tensor.type do
+      {:tuple, _count} ->
+        {elements, _count} =
+          Composite.traverse(last, 0, &{node(&1, :elem, [inner, &2]), &2 + 1})
+
+        elements
+
+      _type ->
+        inner
+    end
+  end
+
+  defp node(tensor, op, args),
+    do: %{tensor | data: %Expr{id: make_ref(), op: op, args: args, context: nil}}
+
   # The first predicate is computed by the scope around the cond, as it is always
   # needed; its block only hands it on.
-  defp build_cond(tensor, [{predicate, body} | clauses], last, scopes) do
+  defp flat_cond(tensor, [{predicate, body} | clauses], last, scopes) do
     {first, [scope | _] = scopes} = emit(predicate, scopes)
     captures = %{first => {0, spec(predicate)}}
 
@@ -364,7 +393,7 @@ defmodule EMLX.Expr do
 
     branch = %Scope{
       params: :outer,
-      ids: Tree.scope_ids(outputs_tuple(outputs), outer.ids),
+      ids: Reach.ids(outputs, outer.ids),
       outer: outer.ids,
       captures: captures,
       env: outer.env
@@ -375,7 +404,7 @@ defmodule EMLX.Expr do
   end
 
   defp closed_block(outputs, specs, [outer | _] = scopes) do
-    ids = Tree.scope_ids(outputs_tuple(outputs))
+    ids = Reach.ids(outputs)
     scope = %Scope{params: :inputs, ids: ids, env: outer.env}
     {values, [scope | scopes]} = emit_all(outputs, [scope | scopes])
     {close(scope, specs, values, nil, & &1), scopes}

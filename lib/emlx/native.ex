@@ -63,8 +63,11 @@ defmodule EMLX.Native do
 
   ## Tensors
 
-  def from_binary(device, type, shape, binary),
-    do: unwrap(NIF.from_binary(device, type, shape, binary))
+  def from_binary(device, type, shape, binary) do
+    fn _ -> await(ref, NIF.from_binary(device, type, shape, binary, ref)) end
+    |> with_memory()
+    |> unwrap()
+  end
 
   # `eval` computes the tensor where that has not been done yet.
   def to_binary(tensor, bytes, eval \\ &eval/1) do
@@ -93,8 +96,11 @@ defmodule EMLX.Native do
     unwrap(await(reference, NIF.shm_write({tensor, permissions}, name, reference)))
   end
 
-  def shm_read(device, type, shape, name),
-    do: unwrap(await(reference, NIF.shm_read(device, {type, shape}, name, reference)))
+  def shm_read(device, type, shape, name) do
+    fn _ -> await(reference, NIF.shm_read(device, {type, shape}, name, reference)) end
+    |> with_memory()
+    |> unwrap()
+  end
 
   def shm_unlink(name), do: unwrap(NIF.shm_unlink(name))
   def deallocate(tensor), do: unwrap(NIF.deallocate(tensor))
@@ -108,26 +114,29 @@ defmodule EMLX.Native do
       # tensor is read.
       {:busy, tensors} ->
         list = if is_tuple(tensors), do: Tuple.to_list(tensors), else: [tensors]
-        _ = with_memory(fn -> try_eval(list) end)
+        _ = with_memory(&try_eval(list, &1))
         tensors
 
       {:error, kind, message} ->
-        Error.raise_as(kind, words_of_nx(message, "#{op}: "))
+        Error.raise_as(kind, words_of_nx(message, op))
     end
   end
 
-  # Where Nx has words for an error that depends on values, they come without the operation.
-  defp words_of_nx(message, prefix) do
-    case String.replace_prefix(message, prefix, "") do
+  # Where Nx has words for an error that depends on values, they come without the operation, or as
+  # its library of complex numbers has them.
+  defp words_of_nx(message, op) do
+    case String.replace_prefix(message, "#{op}: ", "") do
       "index " <> _ = words -> words
       "cannot " <> _ = words -> words
+      "only accepts real numbers" <> _ -> "Complex.#{op} only accepts real numbers as arguments"
       _other -> message
     end
   end
 
-  def eval(tensors), do: unwrap(with_memory(fn -> try_eval(tensors) end))
+  def eval(tensors), do: unwrap(with_memory(&try_eval(tensors, &1)))
 
-  defp try_eval(tensors), do: await(reference, NIF.eval(tensors, queue(), reference))
+  defp try_eval(tensors, collected?),
+    do: await(reference, NIF.eval(tensors, queue(), collected?, reference))
 
   defp queue do
     case Process.get(@queue_key) do
@@ -144,11 +153,14 @@ defmodule EMLX.Native do
   ## Programs
 
   def compile(device, block) do
-    unwrap(with_memory(fn -> await(ref, NIF.program_compile(device, block, ref)) end))
+    unwrap(with_memory(fn _ -> await(ref, NIF.program_compile(device, block, ref)) end))
   end
 
   def save(block, path), do: unwrap(await(ref, NIF.program_save(block, path, ref)))
-  def load(device, path), do: unwrap(await(ref, NIF.program_load(device, path, ref)))
+
+  def load(device, path),
+    do: unwrap(with_memory(fn _ -> await(ref, NIF.program_load(device, path, ref)) end))
+
   def program_info(program), do: unwrap(NIF.program_info(program))
 
   def run(program, inputs),
@@ -158,7 +170,7 @@ defmodule EMLX.Native do
   # operands, and gives the call's results.
   def run(program, inputs, queue, answer) do
     # Nothing was called yet when this is out of memory, so that it may be repeated.
-    fn -> await(ref, NIF.program_run(program, inputs, queue, ref)) end
+    (&await(ref, NIF.program_run(program, inputs, queue, &1, ref)))
     |> with_memory()
     |> to_end(queue, answer)
     |> unwrap()
@@ -169,11 +181,17 @@ defmodule EMLX.Native do
     started =
       for inputs <- many_inputs do
         reference = make_ref()
-        {reference, NIF.program_run(program, inputs, queue, reference)}
+        {reference, NIF.program_run(program, inputs, queue, false, reference), inputs}
       end
 
     # All are waited for, so that after an error no messages are left.
-    {results, failure} = Enum.map_reduce(started, nil, &settle(outcome(&1), queue, answer, &2))
+    {results, failure} =
+      Enum.map_reduce(started, nil, fn {reference, result, inputs}, failure ->
+        again = &await(ref, NIF.program_run(program, inputs, queue, &1, ref))
+        result = check_memory(outcome(reference, result), again)
+        settle(result, queue, answer, failure)
+      end)
+
     with {kind, reason, stacktrace} <- failure, do: :erlang.raise(kind, reason, stacktrace)
     Enum.map(results, &unwrap/1)
   end
@@ -191,13 +209,13 @@ defmodule EMLX.Native do
 
   defp settle(_result, _queue, _answer, failure), do: {nil, failure}
 
-  defp outcome({reference, :wait}) do
+  defp outcome(reference, :wait) do
     receive do
       {^reference, result} -> result
     end
   end
 
-  defp outcome({_reference, result}), do: result
+  defp outcome(_reference, result), do: result
 
   defp to_end({:call, run, number, operands}, queue, answer) do
     result = await(reference, resume(run, number, operands, queue, answer, reference))
@@ -224,15 +242,21 @@ defmodule EMLX.Native do
   ## Results
 
   # Memory that only dead handles of this process hold is given back from time to
-  # time, and before an allocation is reported as failed.
-  defp with_memory(fun) do
-    if NIF.memory_pressure(), do: relieve()
+  # time, and before an allocation is reported as failed. The function is told
+  # whether that has been done.
+  defp with_memory(fun), do: check_memory(fun.(false), fun)
 
-    with {:error, :out_of_memory, _message} <- fun.() do
-      relieve()
-      fun.()
-    end
+  defp check_memory(:pressure, fun) do
+    relieve()
+    fun.(true)
   end
+
+  defp check_memory({:error, :out_of_memory, _message}, fun) do
+    relieve()
+    fun.(true)
+  end
+
+  defp check_memory(result, _fun), do: result
 
   defp relieve do
     :erlang.garbage_collect()

@@ -3,7 +3,8 @@ defmodule EMLX.NIF do
   @moduledoc false
   # The native functions, one clause each. They return `{:ok, value}`, or
   # `{:error, kind, message}`. Those that take a reference last may return
-  # `:wait`: then the result comes as the message `{reference, result}`.
+  # `:wait`: then the result comes as the message `{reference, result}`. Those that
+  # compute may return `:pressure`: collect garbage, call memory_relieved/0, and try again with true.
   # Nothing here needs Nx.
 
   @on_load :load
@@ -19,24 +20,24 @@ defmodule EMLX.NIF do
     memory_set_cache_limit: 1,
     memory_clear_cache: 0,
     memory_reset_peak: 0,
-    memory_pressure: 0,
     memory_relieved: 0,
-    from_binary: 4,
+    from_binary: 5,
     to_binary: 2,
     deallocate: 1,
     tensor_info: 1,
     tensor_address: 1,
     from_address: 5,
+    binary_address: 1,
     shm_write: 3,
     shm_read: 4,
     shm_unlink: 1,
     apply: 5,
-    eval: 3,
+    eval: 4,
     program_compile: 3,
     program_save: 3,
     program_load: 3,
     program_info: 1,
-    program_run: 4,
+    program_run: 5,
     program_resume: 4,
     program_drop: 1,
     queue_new: 1,
@@ -77,7 +78,8 @@ defmodule EMLX.NIF do
       kind: :not_loaded,
       message:
         "the native library of EMLX could not be loaded (#{reason}); " <>
-          "run `mix compile`, or `make` in the directory of EMLX, to build it"
+          "run `mix compile`, or `make` in the directory of EMLX, to build it; if a library that it " <>
+          "needs is missing, install that (OpenBLAS, jansson)"
     }
   end
 end

@@ -24,7 +24,9 @@ defmodule EMLX.Pairs do
 
   @doc "The elements as a binary, each in whole bytes: all, or the first `limit`."
   @spec to_blob(Backend.ref(), pos_integer | :infinity) :: binary
-  def to_blob({device, ref}, limit \\ :infinity) when is_atom(device) and is_reference(ref) do
+  def to_blob({device, ref}, limit \\ :infinity)
+      when is_atom(device) and is_reference(ref) and
+             (limit == :infinity or (is_integer(limit) and limit >= 0)) do
     {type, _dims, _ready, _depth} = Native.tensor_info(ref)
     # The library gives no more than there is.
     count = if limit == :infinity, do: 0xFFFFFFFFFFFF, else: limit

@@ -37,6 +37,9 @@ defmodule EMLX.Program do
     do: %{name: name, type: Types.from_native(type), shape: List.to_tuple(dims)}
 
   @doc false
+  def run(%__MODULE__{} = program, [{name, _tensor} | _rest] = inputs) when is_atom(name),
+    do: run(program, Map.new(inputs))
+
   def run(%__MODULE__{} = program, inputs) when is_list(inputs) do
     if length(inputs) != length(program.inputs) do
       raise ArgumentError,

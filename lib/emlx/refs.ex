@@ -197,6 +197,12 @@ defmodule EMLX.Refs do
     do: value |> Nx.tensor(type: type(type), backend: on(device)) |> Nx.broadcast(shape)
 
   @doc "Numbers from `start` to before `stop`."
+  def range(start, stop, step, integer?, device)
+
+  def range(start, stop, step, _integer?, _device) when step == 0 do
+    raise ArgumentError, "arange from #{start} to #{stop} needs a step that is not 0"
+  end
+
   def range(start, stop, step, integer?, device) do
     count = max(ceil((stop - start) / step), 0)
     type = if integer?, do: {:s, 32}, else: {:f, 32}

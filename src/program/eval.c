@@ -293,23 +293,30 @@ static bool look_at(look *l, emlx_tensor *t) {
     return l->work <= SMALL_WORK;
 }
 
-// What computing the tensors takes at most, planning left aside.
-static int64_t eval_work(emlx_tensor *const *tensors, size_t count) {
+// What computing the tensors takes at most, planning left aside. Under the lock.
+static int64_t work_of(emlx_tensor *const *tensors, size_t count) {
     look l = {.work = KERNEL_WORK};
     if (count > FEW_NODES) return WORK_UNKNOWN;
     bool few = true;
-    if (!graph_try_lock()) return WORK_UNKNOWN;
     for (size_t i = 0; i < count; i++) l.stack[l.depth++] = tensors[i];
     while (l.depth > 0 && few) few = look_at(&l, l.stack[--l.depth]);
-    graph_unlock();
     return few ? l.work : WORK_UNKNOWN;
+}
+
+// False when the lock is taken, as callers do not wait for it.
+static bool eval_work(emlx_tensor *const *tensors, size_t count, int64_t *work) {
+    if (!graph_try_lock()) return false;
+    *work = work_of(tensors, count);
+    graph_unlock();
+    return true;
 }
 
 emlx_status emlx_eval_brief(emlx_tensor *const *tensors, size_t count, bool *done,
                             emlx_error *err) {
     *done = count == 0;
     if (*done || !tensors[0]->device->ops->immediate) return EMLX_OK;
-    if (eval_work(tensors, count) > BRIEF_WORK) return EMLX_OK;
+    int64_t work;
+    if (!eval_work(tensors, count, &work) || work > BRIEF_WORK) return EMLX_OK;
     bool busy = false;
     TRY(eval_some(tensors, count, NULL, &busy, err));
     *done = !busy;
@@ -327,13 +334,34 @@ static void run_queued(pool_job *job) {
     if (done != NULL) done(context, status, &err);
 }
 
+// Nobody could say before how long it takes. What is short goes on here, on the thread that is
+// there for such jobs; long ones wait their turn.
+static void run_unsized(pool_job *job) {
+    queued_eval *q = (queued_eval *)job;
+    graph_lock();
+    q->job.small = work_of(q->tensors, q->count) <= SMALL_WORK;
+    graph_unlock();
+    q->job.run = run_queued;
+    if (q->job.small)
+        run_queued(job);
+    else
+        pool_submit(q->tensors[0]->device->pool, job);
+}
+
+// In a queue a job has to be done when its turn comes.
+static void choose_size(queued_eval *q, const emlx_work *work) {
+    int64_t size = WORK_UNKNOWN;
+    bool known = eval_work(q->tensors, q->count, &size);
+    bool later = !known && (work == NULL || work->queue == NULL);
+    q->job.run = later ? run_unsized : run_queued;
+    q->job.small = later || size <= SMALL_WORK;
+}
+
 emlx_status emlx_eval_async(emlx_tensor *const *tensors, size_t count, const emlx_work *work,
                             emlx_done done, void *context, emlx_error *err) {
     if (count == 0) return error_set(err, EMLX_INVALID, "no tensors to evaluate");
     queued_eval *q = mem_alloc(sizeof *q + count * sizeof *q->tensors);
     if (q == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to queue an evaluation");
-    q->job.run = run_queued;
-    q->job.small = eval_work(tensors, count) <= SMALL_WORK;
     q->cancel = work == NULL ? NULL : work->cancel;
     q->done = done;
     q->context = context;
@@ -343,6 +371,7 @@ emlx_status emlx_eval_async(emlx_tensor *const *tensors, size_t count, const eml
         // What is being computed counts as there: chains built on it start anew.
         atomic_store_explicit(&tensors[i]->depth, 0, memory_order_relaxed);
     }
+    choose_size(q, work);
     work_submit(tensors[0]->device, work, &q->job);
     return EMLX_OK;
 }

@@ -129,7 +129,20 @@ defmodule EMLX.BackendTest do
     end
 
     test "of options" do
-      assert_raise ArgumentError, fn -> Nx.default_backend({EMLX.Backend, colour: 1}) end
+      wrong = {EMLX.Backend, colour: 1}
+
+      for call <- [
+            fn -> Nx.default_backend(wrong) end,
+            fn -> Nx.tensor(1, backend: wrong) end,
+            fn -> Nx.tensor([1, 2], backend: wrong) end,
+            fn -> Nx.iota({2}, backend: wrong) end,
+            fn -> Nx.backend_transfer(Nx.tensor(1), wrong) end,
+            fn -> Nx.backend_copy(Nx.tensor(1), wrong) end
+          ] do
+        assert_raise ArgumentError,
+                     ~r/unknown keys \[:colour\].*allowed keys are: \[:device\]/,
+                     call
+      end
 
       assert_raise ArgumentError, ~r/GPU/, fn ->
         Nx.tensor(1, backend: {EMLX.Backend, device: :gpu})

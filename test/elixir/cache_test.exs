@@ -15,6 +15,49 @@ defmodule EMLX.CacheTest do
     for k <- [2, 3, 2.5], do: assert(Nx.to_number(Nx.Defn.jit_apply(make.(k), [2])) == 2 * k)
   end
 
+  test "tells large tensors apart that a function holds, and finds equal ones" do
+    large = :binary.copy(<<1::float-32-native>>, 50_000)
+
+    for {position, sum} <- [{25_001, 50_009}, {25_007, 50_009}, {0, 50_009}], _ <- 1..2 do
+      <<before::binary-size(position)-unit(32), _::32, rest::binary>> = large
+      changed = before <> <<10::float-32-native>> <> rest
+      held = Nx.from_binary(changed, :f32, backend: Nx.BinaryBackend)
+      at = &{Nx.sum(Nx.multiply(&1, held)), held[position]}
+      {total, element} = Nx.Defn.jit_apply(at, [1])
+      assert {Nx.to_number(total), Nx.to_number(element)} == {sum, 10}
+    end
+
+    misses = Cache.stats().misses
+    kept = Nx.from_binary(large, :f32, backend: Nx.BinaryBackend)
+    copy = Nx.from_binary(:binary.copy(large), :f32, backend: Nx.BinaryBackend)
+    sum = fn held -> &Nx.sum(Nx.add(&1, held)) end
+    for held <- [kept, copy, kept], do: Nx.Defn.jit_apply(sum.(held), [1])
+    assert Cache.stats().misses == misses + 1
+  end
+
+  test "survives settings that are none" do
+    keeper = Process.whereis(Cache)
+
+    for wrong <- [-1, "many", nil, 1.5] do
+      log =
+        ExUnit.CaptureLog.capture_log(fn ->
+          Application.put_env(:emlx, :compile_cache_max_items, wrong)
+          assert Cache.fetch({:wrong, wrong}, fn -> wrong end) == wrong
+          Application.put_env(:emlx, :compile_cache_ttl, wrong)
+          send(keeper, :sweep)
+          _ = :sys.get_state(keeper)
+        end)
+
+      assert log =~ "compile_cache_max_items must be a non-negative integer or :infinity"
+      assert log =~ "compile_cache_ttl must be"
+    end
+
+    assert Process.whereis(Cache) == keeper
+  after
+    Application.delete_env(:emlx, :compile_cache_max_items)
+    Application.delete_env(:emlx, :compile_cache_ttl)
+  end
+
   test "counts" do
     fun = fn t -> Nx.add(t, make_ref() |> :erlang.phash2()) end
     before = Cache.stats()

@@ -244,7 +244,11 @@ defmodule EMLX.ComplexTest do
     seven = Nx.tensor(Complex.new(7, 0))
     assert_all_near(Nx.atan2(seven, 2), Complex.new(:math.atan2(7, 2), 0.0))
     message = ~r/only accepts real numbers/
-    assert_raise ArithmeticError, message, fn -> Nx.atan2(Nx.tensor(Complex.new(7, 1)), 2) end
+
+    assert_raise ArithmeticError, "Complex.atan2 only accepts real numbers as arguments", fn ->
+      Nx.atan2(Nx.tensor(Complex.new(7, 1)), 2)
+    end
+
     pending = Nx.add(seven, Complex.new(0, 1))
     assert_raise ArithmeticError, message, fn -> Nx.to_number(Nx.atan2(pending, 2)) end
   end

@@ -309,6 +309,30 @@ defmodule EMLX.DefnTest do
       refute_received :traced
     end
 
+    test "run with one native call" do
+      x = Nx.tensor([1, 2])
+      compiled = Nx.Defn.compile(&Nx.add(&1, 1), [x])
+      test = self()
+
+      listener =
+        spawn_link(fn ->
+          for _ <- Stream.cycle([:ok]) do
+            receive do
+              {:trace, ^test, :call, {EMLX.NIF, name, _}} -> send(test, {:called, name})
+            end
+          end
+        end)
+
+      :erlang.trace_pattern({EMLX.NIF, :_, :_}, true, [:local])
+      :erlang.trace(test, true, [:call, {:tracer, listener}])
+      result = compiled.(x)
+      :erlang.trace(test, false, [:call])
+      :erlang.trace_pattern({EMLX.NIF, :_, :_}, false, [:local])
+      assert Nx.to_list(result) == [2, 3]
+      assert_receive {:called, :program_run}
+      refute_receive {:called, _}, 50
+    end
+
     test "work in other processes" do
       compiled = Nx.Defn.compile(&softmax/1, [Nx.template({2}, :f32)])
       t = Nx.tensor([1.0, 1.0])
@@ -393,6 +417,22 @@ defmodule EMLX.DefnTest do
 
       assert_raise ArgumentError, ~r/has no option/, fn ->
         Nx.Defn.compile(&Nx.add/2, [1, 2], divice: :cpu)
+      end
+    end
+
+    test "that are wrong are refused" do
+      for count <- [0, -1, "2"],
+          message = ~r/:max_concurrency must be a positive integer, got: / do
+        options = [compiler: EMLX, max_concurrency: count]
+        assert_raise ArgumentError, message, fn -> EMLX.__partitions_options__(options) end
+
+        assert_raise ArgumentError, message, fn ->
+          Nx.Defn.jit_apply(&Nx.add/2, [1, 2], options)
+        end
+      end
+
+      assert_raise ArgumentError, ~r/the hook :sum must be a function of one argument/, fn ->
+        Nx.Defn.jit_apply(&Nx.add/2, [1, 2], hooks: %{sum: &Nx.add/2})
       end
     end
 

@@ -78,6 +78,7 @@ defmodule EMLX.ExportTest do
     program = EMLX.load(path)
 
     assert_raise ArgumentError, ~r/inputs a, b/, fn -> EMLX.run(program, %{a: 1.0}) end
+    assert_raise ArgumentError, ~r/inputs a, b/, fn -> EMLX.run(program, a: 1.0) end
     assert_raise ArgumentError, ~r/takes 2 inputs/, fn -> EMLX.run(program, [1.0]) end
 
     assert_raise ArgumentError, ~r/input a must be f32 \{2\}, got s32 \{\}/, fn ->

@@ -11,7 +11,7 @@ defmodule EMLX.KeyTest do
     assert Key.new(adder.(1)) != Key.new(adder.(2))
     assert Key.new(adder.(1)) !== Key.new(adder.(1.0))
     assert Key.new(adder.(0.0)) !== Key.new(adder.(-1.0 * 0))
-    assert Key.new(&Nx.add/2) == (&Nx.add/2)
+    assert Key.new(&Nx.add/2) == {&Nx.add/2, []}
     assert Key.new(fn -> adder end) != Key.new(adder)
   end
 
@@ -21,6 +21,20 @@ defmodule EMLX.KeyTest do
     assert key.(1..3) != key.(1..4)
     assert key.(%{a: [1 | 2]}) != key.(%{a: [1 | 3]})
     assert key.(%{first: 1, last: 3, step: 1}) != key.(1..3)
+    assert key.({Range, %{first: 1, last: 3, step: 1}}) != key.(1..3)
+    assert key.({:float, <<1.0::float>>}) != key.(1.0)
+  end
+
+  test "large binaries are given apart, and compared by what they hold" do
+    large = :binary.copy(<<1, 2, 3>>, 100_000)
+    copy = :binary.copy(large)
+    <<first::binary-size(123_456), _, rest::binary>> = large
+    changed = first <> <<0>> <> rest
+    assert {key, [^large]} = Key.new(fn -> large end)
+    assert :erlang.external_size(key) < 4000
+    assert Key.same?([large, large], [large, copy])
+    refute Key.same?([large, large], [large, changed])
+    assert Key.new(fn -> large end) != Key.new(fn -> [large, 1] end)
   end
 
   # Each step refers to the one before twice: as a tree it has 2^60 leaves. (And that is what

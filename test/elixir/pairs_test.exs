@@ -37,6 +37,7 @@ defmodule EMLX.PairsTest do
     assert list(EMLX.full(EMLX.scalar_tensor(3, :int64, :cpu), {2}, :int64, :cpu)) == [3, 3]
     assert list(EMLX.arange(0, 5, 2, true, :cpu)) == [0, 2, 4]
     assert list(EMLX.arange(1, 2, 0.5, false, :cpu)) == [1.0, 1.5]
+    assert_raise ArgumentError, ~r/not 0/, fn -> EMLX.arange(1, 2, 0.0, false, :cpu) end
   end
 
   test "what a tensor is" do

@@ -121,7 +121,7 @@ defmodule EMLX.SharingTest do
       t = Nx.iota({2_000_000}, type: :f32)
       sum = Nx.sum(Nx.sin(t))
       {_device, ref} = EMLX.Backend.from_nx(sum)
-      assert EMLX.NIF.eval([ref], queue.ref, make_ref()) == :wait
+      assert EMLX.NIF.eval([ref], queue.ref, false, make_ref()) == :wait
       CommandQueue.synchronize(queue)
       assert {:ok, {:f32, [], true, _depth}} = EMLX.NIF.tensor_info(ref)
     end

@@ -73,7 +73,10 @@ defmodule EMLX.NIF.ProgramTest do
       program = Native.compile(cpu(), calling({size}))
       x = s32(Enum.to_list(1..size))
       reference = make_ref()
-      {:call, run, 7, [twice]} = outcome(NIF.program_run(program, [x], nil, reference), reference)
+
+      {:call, run, 7, [twice]} =
+        outcome(NIF.program_run(program, [x], nil, false, reference), reference)
+
       assert s32_list(twice) == Enum.map(1..size, &(2 * &1))
 
       wrong = s32([1, 2])
@@ -96,7 +99,8 @@ defmodule EMLX.NIF.ProgramTest do
     program = Native.compile(cpu(), calling({3}))
 
     for _ <- 1..50 do
-      {:call, run, 7, [twice]} = NIF.program_run(program, [s32([1, 2, 3])], nil, make_ref())
+      {:call, run, 7, [twice]} =
+        NIF.program_run(program, [s32([1, 2, 3])], nil, false, make_ref())
 
       answer = fn -> NIF.program_resume(run, [twice], nil, make_ref()) end
       results = Task.await_many([Task.async(answer), Task.async(answer)])
@@ -112,7 +116,10 @@ defmodule EMLX.NIF.ProgramTest do
       program = Native.compile(cpu(), calling({100_000}))
       reference = make_ref()
       x = s32(Enum.to_list(1..100_000))
-      {:call, run, 7, [_]} = outcome(NIF.program_run(program, [x], nil, reference), reference)
+
+      {:call, run, 7, [_]} =
+        outcome(NIF.program_run(program, [x], nil, false, reference), reference)
+
       send(self(), run)
     end)
 

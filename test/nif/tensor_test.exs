@@ -33,6 +33,25 @@ defmodule EMLX.NIF.TensorTest do
       assert for(<<x::float-32-native <- binary>>, do: x) == Enum.map(values, &(&1 * 2))
     end
 
+    test "that are large and must be copied are copied on another thread" do
+      size = 1_000_000
+      values = for i <- 1..size, into: <<>>, do: <<i::32-native>>
+      <<_, unaligned::binary>> = <<0>> <> values
+      reference = make_ref()
+      assert NIF.from_binary(cpu(), :s32, {size}, unaligned, reference) == :wait
+      assert_receive {^reference, {:ok, tensor}}
+      assert Native.to_binary(tensor, 4 * size) == values
+      assert {:ok, _} = NIF.from_binary(cpu(), :u8, {4 * size}, unaligned, make_ref())
+      assert {:ok, _} = NIF.from_binary(cpu(), :s32, {size}, values, make_ref())
+
+      assert Native.to_binary(Native.from_binary(cpu(), :s32, {size}, unaligned), 4) ==
+               <<1::32-native>>
+
+      assert_raise ArgumentError, ~r/4000000 bytes of data/, fn ->
+        Native.from_binary(cpu(), :s32, {size + 1}, unaligned)
+      end
+    end
+
     test "of another size than the shape's are refused" do
       for size <- [0, 4, 8, 13, 4000] do
         assert_raise ArgumentError, fn ->
@@ -46,7 +65,7 @@ defmodule EMLX.NIF.TensorTest do
       assert NIF.to_binary(tensor, 4) == :pending
       assert Native.eval([tensor]) == :ok
       assert NIF.to_binary(tensor, 4) == {:ok, <<3.0::float-32-native>>}
-      assert NIF.eval([tensor], nil, make_ref()) == :ok
+      assert NIF.eval([tensor], nil, false, make_ref()) == :ok
     end
   end
 

@@ -120,7 +120,8 @@ defmodule EMLX.NIF.TermsTest do
     case name do
       :device_open -> ["cpu", make_ref()]
       :device_describe -> [cpu()]
-      :from_binary -> [cpu(), :s32, {2}, <<1::64>>]
+      :from_binary -> [cpu(), :s32, {2}, <<1::64>>, make_ref()]
+      :binary_address -> [<<1>>]
       :to_binary -> [tensor, 16]
       :deallocate -> [tensor]
       :tensor_info -> [tensor]
@@ -130,12 +131,12 @@ defmodule EMLX.NIF.TermsTest do
       :shm_read -> [cpu(), {:s32, {2, 2}}, shm_name(), make_ref()]
       :shm_unlink -> [shm_name()]
       :apply -> [:sort, nil, [tensor], [axis: 0], :s32]
-      :eval -> [[apply_op(:negate, [tensor])], nil, make_ref()]
+      :eval -> [[apply_op(:negate, [tensor])], nil, false, make_ref()]
       :program_compile -> [cpu(), block, make_ref()]
       :program_save -> [block, path, make_ref()]
       :program_load -> [cpu(), path, make_ref()]
       :program_info -> [Native.compile(cpu(), block)]
-      :program_run -> [Native.compile(cpu(), block), [tensor], nil, make_ref()]
+      :program_run -> [Native.compile(cpu(), block), [tensor], nil, false, make_ref()]
       :program_resume -> [waiting_run(tensor), [tensor], nil, make_ref()]
       :program_drop -> [waiting_run(tensor)]
       :queue_new -> [cpu()]
@@ -154,7 +155,7 @@ defmodule EMLX.NIF.TermsTest do
   defp waiting_run(tensor) do
     block = {[{"x", :s32, {2, 2}}], [{:call, 7, [0], [{:s32, {2, 2}}]}], [{"y", 1}]}
     program = Native.compile(cpu(), block)
-    {:call, run, 7, [_operand]} = NIF.program_run(program, [tensor], nil, make_ref())
+    {:call, run, 7, [_operand]} = NIF.program_run(program, [tensor], nil, false, make_ref())
     run
   end
 

@@ -3,7 +3,11 @@
 // once, long chains, what is kept and what is let go.
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
+#include "base/pool.h"
+#include "engine.h"
+#include "graph/lock.h"
 #include "memory/memory.h"
 #include "plan/cache.h"
 #include "tensors.h"
@@ -185,6 +189,52 @@ static void queued_evaluations_answer(void **unused) {
     assert_int_equal(a.status, EMLX_OK);
 }
 
+typedef struct blocker {
+    pool_job job;
+    pthread_mutex_t *lock;
+} blocker;
+
+// Done when the test lets go of the lock.
+static void block(pool_job *job) {
+    blocker *b = (blocker *)job;
+    pthread_mutex_lock(b->lock);
+    pthread_mutex_unlock(b->lock);
+}
+
+// Whether an evaluation is short cannot be found out while the graph is locked. It must not wait
+// behind long ones for that reason.
+static void short_ones_overtake_when_the_graph_is_locked(void **unused) {
+    (void)unused;
+    enum { LONG = 100 };
+    static blocker blockers[LONG];
+    static pthread_mutex_t busy = PTHREAD_MUTEX_INITIALIZER;
+    answer a = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, EMLX_INTERNAL};
+    emlx_shape s = {1, {100000}};
+    emlx_error err;
+    struct timespec until;
+    int waited = 0;
+    emlx_tensor *x = random_tensor(EMLX_F32, &s, 0, 9), *t = binary("multiply", x, x);
+    pthread_mutex_lock(&busy);
+    for (int i = 0; i < LONG; i++) {
+        blockers[i] = (blocker){.job.run = block, .lock = &busy};
+        pool_submit(test_device->pool, &blockers[i].job);
+    }
+    graph_lock();
+    emlx_status status = emlx_eval_async(&t, 1, NULL, take_answer, &a, &err);
+    graph_unlock();
+    assert_ok(status, err);
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 20;
+    pthread_mutex_lock(&a.lock);
+    while (a.count == 0 && waited == 0) waited = pthread_cond_timedwait(&a.came, &a.lock, &until);
+    pthread_mutex_unlock(&a.lock);
+    pthread_mutex_unlock(&busy);
+    assert_int_equal(waited, 0);
+    assert_int_equal(a.status, EMLX_OK);
+    emlx_tensor_release(x);
+    emlx_tensor_release(t);
+}
+
 // A result that was only read on the way is not held by the graph.
 static void finished_parts_are_let_go(void **unused) {
     (void)unused;
@@ -206,8 +256,11 @@ static void finished_parts_are_let_go(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(out_of_memory_anywhere),    cmocka_unit_test(a_long_chain),
-        cmocka_unit_test(threads_share_a_graph),     cmocka_unit_test(queued_evaluations_answer),
+        cmocka_unit_test(out_of_memory_anywhere),
+        cmocka_unit_test(a_long_chain),
+        cmocka_unit_test(threads_share_a_graph),
+        cmocka_unit_test(queued_evaluations_answer),
+        cmocka_unit_test(short_ones_overtake_when_the_graph_is_locked),
         cmocka_unit_test(finished_parts_are_let_go),
     };
     return RUN_ON_CPU("program/eval", tests);
