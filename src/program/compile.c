@@ -363,10 +363,13 @@ static emlx_status plan_segments(compiler *c, emlx_error *err) {
 
 // Size -------------------------------------------------------------------------------------------
 
-static int64_t kernel_work(const plan_kernel *k) {
+static int64_t kernel_work(const emlx_plan *plan, const plan_kernel *k) {
     int64_t count = 0;
     // A routine or a function may take any time.
     if (k->kind > KERNEL_PICK) return WORK_UNKNOWN;
+    if (k->kind == KERNEL_DOT)
+        return product_work(work_count(&k->shapes[0]), work_count(&k->shapes[1]),
+                            work_count(&plan->values[k->output].shape));
     if (k->kind > KERNEL_REDUCE) {
         for (uint32_t a = 0; a < k->access_count; a++) count += work_count(&k->shapes[a]);
         return whole_work(count);
@@ -386,7 +389,7 @@ static int64_t code_work(const code *c) {
         const step *st = &c->steps.items[i];
         if (st->kind == STEP_WHILE) return WORK_UNKNOWN;
         for (uint32_t k = 0; st->kind == STEP_SEGMENT && k < st->planned.plan->kernel_count; k++)
-            work += kernel_work(&st->planned.plan->kernels[k]);
+            work += kernel_work(st->planned.plan, &st->planned.plan->kernels[k]);
         for (uint32_t b = 0; b < st->block_count && work < SMALL_WORK; b++)
             work += st->blocks[b]->work;
     }

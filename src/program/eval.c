@@ -277,6 +277,9 @@ typedef struct look {
 static int64_t node_work(const emlx_tensor *t) {
     if (t->primitive > PRIM_pick) return WORK_UNKNOWN;
     int64_t count = work_count(&t->shape);
+    if (t->primitive == PRIM_dot)
+        return product_work(work_count(&t->inputs[0]->shape), work_count(&t->inputs[1]->shape),
+                            count);
     for (uint32_t i = 0; i < t->input_count; i++) count += work_count(&t->inputs[i]->shape);
     return t->primitive > PRIM_reduce ? whole_work(count) : count;
 }

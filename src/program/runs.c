@@ -220,12 +220,14 @@ static emlx_status submit(emlx_run *r, emlx_tensor *const *tensors, size_t count
     return EMLX_OK;
 }
 
-// Pending tensors would have to be computed first.
+// Pending tensors are computed first, if that is brief too. One that fails fails again in the run,
+// which says so.
 static bool is_brief(const emlx_program *p, emlx_tensor *const *tensors, size_t count) {
     if (p->main->work > BRIEF_WORK || !p->device->ops->immediate) return false;
-    for (size_t i = 0; i < count; i++)
-        if (!emlx_tensor_ready(tensors[i])) return false;
-    return true;
+    bool ready = true;
+    emlx_error err;
+    for (size_t i = 0; i < count; i++) ready = ready && emlx_tensor_ready(tensors[i]);
+    return ready || (emlx_eval_brief(tensors, count, &ready, &err) == EMLX_OK && ready);
 }
 
 bool emlx_program_brief(const emlx_program *program, emlx_tensor *const *inputs,

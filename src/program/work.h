@@ -3,13 +3,15 @@
 #ifndef EMLX_PROGRAM_WORK_H
 #define EMLX_PROGRAM_WORK_H
 
+#include <math.h>
+
 #include "engine.h"
 
 // Work is counted in element operations, roughly: what nobody knows is WORK_UNKNOWN. A small job
 // takes about a millisecond at most, a brief one some microseconds.
 #define WORK_UNKNOWN ((int64_t)1 << 56)
 #define SMALL_WORK ((int64_t)1 << 20)
-#define BRIEF_WORK ((int64_t)1 << 13)
+#define BRIEF_WORK ((int64_t)1 << 14)
 // What starting a kernel costs, and planning a node.
 #define KERNEL_WORK 256
 #define NODE_WORK 512
@@ -24,6 +26,14 @@ static inline int64_t work_count(const emlx_shape *shape) {
 // as the longest that these kernels can take.
 static inline int64_t whole_work(int64_t elements) {
     return elements > SMALL_WORK ? WORK_UNKNOWN : KERNEL_WORK + elements * elements / 16;
+}
+
+// A matrix product, of which only the elements of both sides and of the result are known: with m, n
+// and k the lengths of its axes, (m k) (k n) (m n) is the square of its multiplications.
+static inline int64_t product_work(int64_t left, int64_t right, int64_t result) {
+    if (left > SMALL_WORK || right > SMALL_WORK || result > SMALL_WORK) return WORK_UNKNOWN;
+    double multiplications = sqrt((double)left * (double)right * (double)result);
+    return KERNEL_WORK + left + right + result + (int64_t)(multiplications / 8);
 }
 
 // `work` may be NULL.
