@@ -445,7 +445,8 @@ EMLX_API emlx_status emlx_run_resume(emlx_run *run, emlx_tensor *const *results,
                                      size_t result_count, const emlx_work *work,
                                      emlx_stopped stopped, void *context, emlx_error *err);
 // Whether a run, or the rest of one, surely takes some microseconds only, so that handing it to
-// another thread would take longer than itself. Computes inputs that are pending, where that is brief.
+// another thread would take longer than itself. Computes inputs that are pending, where that is
+// brief.
 EMLX_API bool emlx_program_brief(const emlx_program *program, emlx_tensor *const *inputs,
                                  size_t input_count);
 EMLX_API bool emlx_run_brief(const emlx_run *run, emlx_tensor *const *results, size_t result_count);
