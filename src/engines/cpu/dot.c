@@ -15,8 +15,11 @@
 #define SMALL_WORK 4096
 // Multiplications of one parallel task.
 #define TASK_WORK (1 << 21)
-// Rows or columns of a block, at least: BLAS rearranges the other side once for every block.
-#define LEAST_BLOCK 128
+// Blocks of one product, at most.
+#define MOST_PARTS 64
+// Rows or columns of a block, whichever are more, at least, and twice that of the others: BLAS
+// rearranges both sides once for every block.
+#define LEAST_BLOCK 256
 
 // One side as matrices: element (b, r, c) of batch b, row r, column c.
 typedef struct side {
@@ -351,19 +354,24 @@ static void strip_block(void *context, int64_t index) {
     }
 }
 
-// Blocks have a size that depends on the product alone, and rows of multiples of 16 for BLAS.
+// The length of blocks when an axis is to be cut into so many parts: a multiple of 16 for BLAS.
+static int64_t block_length(int64_t length, double parts, int64_t least) {
+    int64_t block = parts > 1 ? (int64_t)((double)length / parts) / 16 * 16 : length;
+    if (block < least) block = least;
+    return block < length ? block : length;
+}
+
+// Blocks have a size that depends on the product alone. The longer axis is cut first.
 static void cut(dot_work *w) {
-    double work = (double)w->m * (double)w->n * (double)w->k;
-    double parts = work / TASK_WORK;
-    w->row_block = w->m;
-    w->column_block = w->n;
-    if (parts > 64) parts = 64;
-    if (parts > 1) {
-        int64_t *longer = w->m >= w->n ? &w->row_block : &w->column_block;
-        int64_t length = (int64_t)((double)*longer / parts) / 16 * 16;
-        if (length < LEAST_BLOCK) length = LEAST_BLOCK;
-        if (length < *longer) *longer = length;
-    }
+    double parts = (double)w->m * (double)w->n * (double)w->k / TASK_WORK;
+    if (parts > MOST_PARTS) parts = MOST_PARTS;
+    bool tall = w->m >= w->n;
+    int64_t *first = tall ? &w->row_block : &w->column_block;
+    int64_t *second = tall ? &w->column_block : &w->row_block;
+    int64_t length = tall ? w->m : w->n;
+    *first = block_length(length, parts, LEAST_BLOCK);
+    *second =
+        block_length(tall ? w->n : w->m, parts * (double)*first / (double)length, 2 * LEAST_BLOCK);
     w->row_blocks = (w->m - 1) / w->row_block + 1;
     w->column_blocks = (w->n - 1) / w->column_block + 1;
 }
