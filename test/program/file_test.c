@@ -205,7 +205,8 @@ static void missing_files_are_named(void **state) {
     char folder[1100];
     memset(folder, 'd', sizeof folder);
     for (size_t i = 0; i < sizeof folder; i += 100) folder[i] = '/';
-    strcpy(folder + sizeof folder - sizeof "/x.safetensors", "/x.safetensors");
+    static const char name[] = "/x.safetensors";
+    memcpy(folder + sizeof folder - sizeof name, name, sizeof name);
     assert_error(emlx_program_load(folder, device, &program, &err), EMLX_IO, err,
                  "dd/x.safetensors: cannot open: No such file");
     assert_error(emlx_program_load("/tmp", device, &program, &err), EMLX_IO, err,
