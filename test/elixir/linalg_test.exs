@@ -54,6 +54,9 @@ defmodule EMLX.LinAlgTest do
   defp options(:c64), do: [tolerance: 2.0e-3]
   defp options(_type), do: @loose
 
+  # The reference leaves its rounding errors below the diagonal of what `qr` gives.
+  defp beside_errors(options), do: Keyword.update!(options, :tolerance, &max(&1, 1.0e-3))
+
   for type <- @types do
     test "solving equations in #{type}" do
       a = dominant({2, 4, 4}, unquote(type), 1)
@@ -81,9 +84,8 @@ defmodule EMLX.LinAlgTest do
       for fun <- [&Nx.LinAlg.lu/1, &Nx.LinAlg.determinant/1, &Nx.LinAlg.invert/1],
           do: assert_as_reference(fun, [a], options)
 
-      # The reference leaves its rounding errors below the diagonal.
       unless unquote(type) == :bf16 do
-        options = Keyword.update!(options, :tolerance, &max(&1, 1.0e-3))
+        options = beside_errors(options)
         assert_as_reference(&Nx.LinAlg.qr/1, [tall], options)
         assert_as_reference(&Nx.LinAlg.qr(&1, mode: :complete), [tall], options)
       end
@@ -93,7 +95,9 @@ defmodule EMLX.LinAlgTest do
   for type <- [:f32, :f64] do
     test "wide matrices in #{type}" do
       wide = numbers({2, 3, 5}, unquote(type), 6, {0, 4})
-      assert_as_reference(&Nx.LinAlg.qr/1, [wide], options(unquote(type)))
+      options = options(unquote(type))
+      options = if unquote(type) == :f32, do: beside_errors(options), else: options
+      assert_as_reference(&Nx.LinAlg.qr/1, [wide], options)
     end
   end
 
