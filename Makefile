@@ -235,7 +235,7 @@ $(BUILD)/examples/%: $(OBJ)/examples/%.o $(LIB_STATIC)
 	$(call short,LD,$@)$(CC) $(LINK_FLAGS) -o $@ $< $(LIB_STATIC) $(LIBS)
 
 bench: all $(BENCH_BINARIES)
-	@EMLX_CLI='$(CLI_PATH)' scripts/bench $(BENCH_BINARIES)
+	@unset MAKEFLAGS MAKELEVEL MFLAGS; EMLX_CLI='$(CLI_PATH)' scripts/bench $(BENCH_BINARIES)
 
 # Installation -----------------------------------------------------------------------------------
 
