@@ -243,30 +243,13 @@ static void forward(const fft_form *f, fft_fn pass, int64_t lines, parts *x, par
     }
 }
 
-// From the transform z of a line whose even elements were the real and whose odd ones the imaginary
-// parts: elements 0 to length / 2 of that of the line itself, into `to`.
-static void unfold(const fft_form *f, int64_t lines, parts z, parts to) {
-    int64_t h = f->length / 2;
-    for (int64_t k = 0; k <= h; k++) {
-        const double *turn = f->turns + 2 * k;
-        int64_t low = k % h * lines, high = (h - k) % h * lines;
-        for (int64_t i = 0; i < lines; i++) {
-            double even_re = (z.re[low + i] + z.re[high + i]) / 2;
-            double even_im = (z.im[low + i] - z.im[high + i]) / 2;
-            double odd_re = (z.im[low + i] + z.im[high + i]) / 2;
-            double odd_im = (z.re[high + i] - z.re[low + i]) / 2;
-            to.re[k * lines + i] = even_re + odd_re * turn[0] - odd_im * turn[1];
-            to.im[k * lines + i] = even_im + odd_re * turn[1] + odd_im * turn[0];
-        }
-    }
-}
-
 // Lines -----------------------------------------------------------------------------------------
 
 typedef struct fft_work {
     const fft_form *form;
     const routine_params *params;
     fft_fn pass;
+    unfold_fn unfold;
     emlx_type from_type, to_type;
     tile_fn to_double, from_double; // of their parts
     const char *from;
@@ -354,7 +337,7 @@ static void transform_block(const fft_work *w, int64_t first, int64_t lines, dou
         load_line(w, w->from + (first + i) * from_size, i, lines, x);
     if (w->folded) {
         forward(w->form->half, w->pass, lines, &x, &spare);
-        unfold(w->form, lines, x, spare);
+        w->unfold(w->form->length / 2, w->form->turns, lines, x.re, x.im, spare.re, spare.im);
         exchange(&x, &spare);
     } else if (w->inverse) {
         parts back = turned(x), other = turned(spare);
@@ -387,6 +370,7 @@ static emlx_status transform_lines(const cpu_run *run, const fft_form *form, eml
     const plan_value *value = output_value(run);
     const emlx_shape *shape = &k->shapes[0];
     fft_work w = {.form = form, .params = p, .pass = run->kernels->fft, .lines = 1};
+    w.unfold = run->kernels->fft_unfold;
     w.from_type = k->accesses[0].type;
     w.to_type = value->type;
     w.to_double = run->kernels->cast[type_part(w.from_type)][EMLX_F64];

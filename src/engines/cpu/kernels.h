@@ -81,6 +81,12 @@ enum { FFT_LARGEST = 31 };
 typedef void (*fft_fn)(const fft_pass *pass, int64_t lines, const double *from_re,
                        const double *from_im, double *to_re, double *to_im);
 
+// From the transforms of `half` complex elements whose parts were the even and the odd elements of
+// real lines: elements 0 to `half` of those lines' own. turns[k]: exp(-pi i k / half), real and
+// imaginary.
+typedef void (*unfold_fn)(int64_t half, const double *turns, int64_t lines, const double *from_re,
+                          const double *from_im, double *to_re, double *to_im);
+
 typedef struct cpu_kernels {
     const char *level;
     // scalar[function][type it is computed in]; NULL where that makes no sense.
@@ -104,6 +110,7 @@ typedef struct cpu_kernels {
     // The same for f32 with sums in f32.
     const conv_fns *conv_quick;
     fft_fn fft;
+    unfold_fn fft_unfold;
 } cpu_kernels;
 
 // The tables that this build has; each is complete.
