@@ -179,10 +179,7 @@ static emlx_status start_as(const starting *s, const emlx_work *work, emlx_stopp
 
 // What takes some microseconds is done at once.
 static emlx_status start_here(starting *s, emlx_error *err) {
-    ErlNifTime started = enif_monotonic_time(ERL_NIF_USEC);
-    emlx_status status = start_as(s, &(emlx_work){.here = true}, stopped_here, s, err);
-    account(s->env, started);
-    return status;
+    return start_as(s, &(emlx_work){.here = true}, stopped_here, s, err);
 }
 
 static emlx_status start_later(starting *s, emlx_queue *queue, emlx_error *err) {
@@ -195,13 +192,21 @@ static emlx_status start_later(starting *s, emlx_queue *queue, emlx_error *err) 
     return status;
 }
 
+// Asking computes inputs that are pending, where that is brief.
+static bool is_brief(const starting *s) {
+    const tensor_list *t = s->tensors;
+    return s->program != NULL ? emlx_program_brief(s->program, t->items, t->count)
+                              : emlx_run_brief(s->run, t->items, t->count);
+}
+
 static emlx_status start(starting *s, emlx_error *err) {
     emlx_queue *queue;
-    const tensor_list *t = s->tensors;
     TRY(queue_get(s->env, s->queue, &queue, err));
-    bool brief = s->program != NULL ? emlx_program_brief(s->program, t->items, t->count)
-                                    : emlx_run_brief(s->run, t->items, t->count);
-    return brief && queue == NULL ? start_here(s, err) : start_later(s, queue, err);
+    ErlNifTime started = enif_monotonic_time(ERL_NIF_USEC);
+    emlx_status status =
+        queue == NULL && is_brief(s) ? start_here(s, err) : start_later(s, queue, err);
+    account(s->env, started);
+    return status;
 }
 
 static emlx_status run(starting *s, ERL_NIF_TERM program, emlx_error *err) {

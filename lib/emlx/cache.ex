@@ -8,7 +8,6 @@ defmodule EMLX.Cache do
   #
   # A key may hold tensors that a closure has captured, and so their memory. What
   # was not used for `:compile_cache_ttl` milliseconds goes for that reason.
-
   #
   # What stands for large binaries in a key may be the same for different ones. These are kept
   # beside the value and compared; where they differ the key is looked up with another number.

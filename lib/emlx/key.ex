@@ -8,7 +8,6 @@ defmodule EMLX.Key do
   # comparing a term visits a part each time it is referred to, which may be
   # exponentially often. So the nodes are listed apart, each once, and referred to
   # by their numbers. A node's reference alone would not do: rewritten nodes keep it.
-
   #
   # Large binaries, such as those of captured tensors, are no part of the key: hashing
   # and comparing them would hold a scheduler at every call. Some of their bytes stand for

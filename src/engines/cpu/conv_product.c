@@ -267,8 +267,6 @@ static void store(const part *part) {
 
 // Tasks -----------------------------------------------------------------------------------------
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 // The pieces of the sum, each with columns of limited size. Whole runs of the inner of the two
 // (channels or taps) are taken together where they fit.
 static void compute_part(const part *part) {

@@ -263,8 +263,6 @@ typedef struct fft_work {
 // Numbers of a line go through a buffer on the stack, for conversion.
 enum { CHUNK = 128 };
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 // One line, cut or padded, as line number i of several. Folded: pairs become complex numbers.
 static void load_line(const fft_work *w, const char *line, int64_t i, int64_t lines, parts x) {
     int64_t n = w->form->length, length = w->params->kind == ROUTINE_irfft ? n / 2 + 1 : n;
@@ -280,13 +278,9 @@ static void load_line(const fft_work *w, const char *line, int64_t i, int64_t li
         memset(numbers + given, 0, (size_t)(wanted - given) * sizeof *numbers);
         double *re = x.re + (pairs ? at / 2 : at) * lines + i;
         double *im = x.im + (pairs ? at / 2 : at) * lines + i;
-        for (int64_t k = 0; pairs && k < wanted; k += 2, re += lines, im += lines) {
+        for (int64_t k = 0; k < wanted; k += pairs ? 2 : 1, re += lines, im += lines) {
             *re = numbers[k];
-            *im = numbers[k + 1];
-        }
-        for (int64_t k = 0; !pairs && k < wanted; k++, re += lines, im += lines) {
-            *re = numbers[k];
-            *im = 0;
+            *im = pairs ? numbers[k + 1] : 0;
         }
     }
     // The other half is the first one's mirror image, where that has a partner.

@@ -560,8 +560,6 @@ int64_t tile_count(const tile_form *f) {
            parts_of(columns, f->block_columns);
 }
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 static void eval_block(tile_run *run, int64_t number) {
     const tile_form *f = run->form;
     int64_t rows = f->dims[f->rank - 2], columns = f->dims[f->rank - 1];

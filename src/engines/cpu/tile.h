@@ -7,6 +7,8 @@
 #include "engine.h"
 #include "engines/cpu/kernels.h"
 
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
 // Where a step's elements are found during a tile.
 typedef enum step_place {
     PLACE_SLOT,   // in scratch memory, made anew for every tile
