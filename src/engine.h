@@ -18,6 +18,8 @@ typedef struct kernel_call {
     void *prepared;                // the engine's form of the plan
     emlx_buffer *const *buffers;   // by value; those that the kernel reads and makes are set
     const scalar_value *constants; // by constant, in memory form of its type
+    const emlx_cancel *cancel;     // may be NULL; once raised the kernel may end with
+                                   // EMLX_CANCELLED
 } kernel_call;
 
 typedef struct engine_ops {

@@ -23,6 +23,7 @@
 #include <sys/syscall.h>
 #endif
 
+#include "base/cancel.h"
 #include "base/error.h"
 
 #define MAX_THREADS 1024
@@ -44,8 +45,10 @@ typedef struct pool_loop {
     struct pool_loop *next, *previous;
     pool_body body;
     void *context;
+    const emlx_cancel *cancel; // may be NULL
     int64_t count;
     _Atomic int64_t taken; // indices below it are given out
+    atomic_bool cancelled; // indices were left out
     int room;              // how many helpers may still join; guarded by the lock
     atomic_int helpers;    // inside now; changed under the lock
     pthread_cond_t left;   // signalled when the last helper leaves
@@ -192,6 +195,11 @@ static void loop_run(pool_loop *loop, thread_pool *pool) {
         if (pool != NULL && atomic_load_explicit(&pool->queued, memory_order_relaxed) > 0) return;
         int64_t index = atomic_fetch_add_explicit(&loop->taken, 1, memory_order_relaxed);
         if (index >= loop->count) return;
+        if (cancel_raised(loop->cancel)) {
+            atomic_store_explicit(&loop->cancelled, true, memory_order_relaxed);
+            atomic_store_explicit(&loop->taken, loop->count, memory_order_relaxed);
+            return;
+        }
         loop->body(loop->context, index);
     }
 }
@@ -259,22 +267,32 @@ static void loop_finish(thread_pool *pool, pool_loop *loop) {
     pthread_mutex_unlock(&pool->lock);
 }
 
-void pool_for(thread_pool *pool, int64_t count, pool_body body, void *context) {
-    park_if_exiting();
-    if (count < 2 || pool->threads < 2) {
-        for (int64_t i = 0; i < count; i++) body(context, i);
-        return;
-    }
-    int64_t most = pool->threads - 1 < count - 1 ? pool->threads - 1 : count - 1;
-    pool_loop loop = {.body = body, .context = context, .count = count, .room = (int)most};
-    pthread_cond_init(&loop.left, NULL);
+// Runs the loop with the help of idle workers.
+static void loop_share(thread_pool *pool, pool_loop *loop) {
+    int64_t most = pool->threads - 1 < loop->count - 1 ? pool->threads - 1 : loop->count - 1;
+    loop->room = (int)most;
+    pthread_cond_init(&loop->left, NULL);
     pthread_mutex_lock(&pool->lock);
-    loop_link(pool, &loop);
+    loop_link(pool, loop);
     wake(pool, most < 2 ? (int)most : 2);
     pthread_mutex_unlock(&pool->lock);
-    loop_run(&loop, NULL);
-    loop_finish(pool, &loop);
-    pthread_cond_destroy(&loop.left);
+    loop_run(loop, NULL);
+    loop_finish(pool, loop);
+    pthread_cond_destroy(&loop->left);
+}
+
+bool pool_for_unless(thread_pool *pool, const emlx_cancel *cancel, int64_t count, pool_body body,
+                     void *context) {
+    pool_loop loop = {.body = body, .context = context, .cancel = cancel, .count = count};
+    if (count < 2 || pool->threads < 2)
+        loop_run(&loop, NULL);
+    else
+        loop_share(pool, &loop);
+    return !atomic_load_explicit(&loop.cancelled, memory_order_relaxed);
+}
+
+void pool_for(thread_pool *pool, int64_t count, pool_body body, void *context) {
+    (void)pool_for_unless(pool, NULL, count, body, context);
 }
 
 // Workers ---------------------------------------------------------------------------------------

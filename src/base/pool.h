@@ -36,5 +36,9 @@ void pool_submit(thread_pool *pool, pool_job *job);
 // and returns when all calls have. May be called from a job and from any other thread.
 typedef void (*pool_body)(void *context, int64_t index);
 void pool_for(thread_pool *pool, int64_t count, pool_body body, void *context);
+// The same, but starts no more calls once `cancel` (may be NULL) is raised: false when it was seen
+// to be, and calls may be missing.
+bool pool_for_unless(thread_pool *pool, const emlx_cancel *cancel, int64_t count, pool_body body,
+                     void *context);
 
 #endif

@@ -60,7 +60,8 @@ static emlx_status run_kernel(emlx_device *device, kernel_call *call, emlx_buffe
 static emlx_status run_kernels(emlx_device *device, const planned *planned, emlx_buffer **buffers,
                                const emlx_cancel *cancel, emlx_error *err) {
     const emlx_plan *plan = planned->plan;
-    kernel_call call = {.plan = plan, .buffers = buffers, .constants = planned->constants};
+    kernel_call call = {
+        .plan = plan, .buffers = buffers, .constants = planned->constants, .cancel = cancel};
     TRY(prepare(device, planned->plan, &call.prepared, err));
     for (uint32_t i = 0; i < plan->kernel_count; i++) {
         if (cancel_raised(cancel)) return error_set(err, EMLX_CANCELLED, "cancelled");

@@ -75,6 +75,32 @@ static void many_short_loops(void **state) {
     pool_release(pool);
 }
 
+typedef struct raising {
+    emlx_cancel cancel;
+    atomic_int run;
+} raising;
+
+static void raise_at_ten(void *context, int64_t index) {
+    raising *r = context;
+    (void)index;
+    if (atomic_fetch_add(&r->run, 1) == 9) emlx_cancel_raise(&r->cancel);
+}
+
+// Indices that others have begun meanwhile are still run.
+static void loops_can_be_cancelled(void **state) {
+    (void)state;
+    for (int threads = 1; threads <= 4; threads++) {
+        thread_pool *pool = new_pool(threads);
+        raising r = {{0}, 0}, never = {{0}, 0};
+        assert_false(pool_for_unless(pool, &r.cancel, 100000, raise_at_ten, &r));
+        assert_in_range(atomic_load(&r.run), 10, 10 + threads);
+        assert_true(pool_for_unless(pool, &never.cancel, 9, raise_at_ten, &never));
+        assert_int_equal(atomic_load(&never.run), 9);
+        assert_true(pool_for_unless(pool, &r.cancel, 0, raise_at_ten, &r));
+        pool_release(pool);
+    }
+}
+
 static void *loop_thread(void *pool) {
     for (int i = 0; i < 50; i++) {
         int seen[40] = {0};
@@ -376,6 +402,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(loops_of_all_lengths),
         cmocka_unit_test(many_short_loops),
+        cmocka_unit_test(loops_can_be_cancelled),
         cmocka_unit_test(loops_from_many_threads),
         cmocka_unit_test(loops_inside_loops),
         cmocka_unit_test(loops_use_all_threads),

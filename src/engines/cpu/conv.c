@@ -167,15 +167,15 @@ emlx_status conv_pack(conv_work *w, conv_operand *operand, const emlx_shape *sha
     size_t size = (size_t)work.count * w->size;
     TRY(pool_alloc(size, &memory, err));
     work.to = memory;
-    if (work.count > 0)
-        pool_for(w->run->device->pool, (work.count - 1) / TASK_ELEMENTS + 1, pack_task, &work);
+    int64_t tasks = work.count > 0 ? (work.count - 1) / TASK_ELEMENTS + 1 : 0;
+    emlx_status status = run_tasks(w->run, tasks, pack_task, &work, err);
     if (operand->packed != NULL) pool_free(operand->packed, operand->packed_size);
     memcpy(operand->strides, strides, sizeof strides);
     operand->type = w->type;
     operand->data = operand->packed = memory;
     operand->packed_size = size;
     find_axes(w);
-    return EMLX_OK;
+    return status;
 }
 
 // Converts narrow floats, keeping the axes in the order they have in memory.

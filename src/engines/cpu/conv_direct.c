@@ -248,8 +248,7 @@ emlx_status conv_direct(conv_work *w, emlx_error *err) {
     work.items = w->batch * w->all_filters * work.outer * work.pieces;
     double results = (double)(length < ROW ? length : ROW);
     work.group = conv_task_items(results * (double)w->taps * (double)w->channels);
-    pool_for(w->run->device->pool, (work.items - 1) / work.group + 1, rows_task, &work);
-    return EMLX_OK;
+    return run_tasks(w->run, (work.items - 1) / work.group + 1, rows_task, &work, err);
 }
 
 // Depthwise -------------------------------------------------------------------------------------
@@ -321,6 +320,5 @@ emlx_status conv_depthwise(conv_work *w, emlx_error *err) {
     if (w->w.strides[0] != 1) TRY(conv_pack(w, &w->w, kernel, order, err));
     work.positions = w->batch * w->positions;
     work.group = conv_task_items((double)w->taps * (double)w->all_filters);
-    pool_for(w->run->device->pool, (work.positions - 1) / work.group + 1, depth_task, &work);
-    return EMLX_OK;
+    return run_tasks(w->run, (work.positions - 1) / work.group + 1, depth_task, &work, err);
 }

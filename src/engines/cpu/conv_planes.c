@@ -307,7 +307,7 @@ emlx_status conv_planes(conv_work *c, emlx_error *err) {
     find_taps(&w);
     w.items = c->batch * c->groups * w.blocks;
     w.group = conv_task_items((double)(c->filters * c->channels * c->taps) * (double)w.plane);
-    pool_for(c->run->device->pool, (w.items - 1) / w.group + 1, planes_task, &w);
+    emlx_status status = run_tasks(c->run, (w.items - 1) / w.group + 1, planes_task, &w, err);
     pool_free(memory, taps);
-    return task_result(&w.errors, err);
+    return status == EMLX_OK ? task_result(&w.errors, err) : status;
 }

@@ -458,6 +458,6 @@ emlx_status conv_product(conv_work *w, emlx_error *err) {
     int64_t tasks = w->groups * p.units * p.position_blocks * p.filter_blocks;
     double results = (double)w->batch * (double)w->all_filters * (double)w->positions;
     blas_ready(w->run, results * (double)p.terms);
-    pool_for(w->run->device->pool, tasks, product_task, &p);
+    TRY(run_tasks(w->run, tasks, product_task, &p, err));
     return task_result(&w->errors, err);
 }

@@ -68,7 +68,7 @@ emlx_status run_custom(const cpu_run *run, emlx_error *err) {
     w.group = TASK_ELEMENTS / w.length;
     if (w.group < FEWEST_RESULTS) w.group = FEWEST_RESULTS;
     if (w.group > run->form->tile.tile) w.group = run->form->tile.tile;
-    pool_for(run->device->pool, (w.results - 1) / w.group + 1, custom_task, &w);
+    TRY(run_tasks(run, (w.results - 1) / w.group + 1, custom_task, &w, err));
     return task_result(&w.errors, err);
 }
 

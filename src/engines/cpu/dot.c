@@ -137,7 +137,7 @@ static emlx_status pack(const dot_work *w, side *s, emlx_error *err) {
     s->packed_size = (size_t)(rows * s->columns) * type_size(w->type);
     TRY(pool_alloc(s->packed_size, &s->packed, err));
     pack_work work = {w, s, s->packed};
-    if (s->columns > 0) pool_for(w->run->device->pool, rows, pack_row, &work);
+    if (s->columns > 0) TRY(run_tasks(w->run, rows, pack_row, &work, err));
     s->data = s->packed;
     s->row_step = s->columns;
     s->column_step = 1;
@@ -422,8 +422,7 @@ static emlx_status multiply(dot_work *w, emlx_error *err) {
     TRY(make_ready(w, &w->right, body == strip_block, err));
     cut(w);
     if (body == blas_block) blas_ready(w->run, (double)w->m * (double)w->n * (double)w->k);
-    pool_for(w->run->device->pool, w->batches * w->row_blocks * w->column_blocks, body, w);
-    return EMLX_OK;
+    return run_tasks(w->run, w->batches * w->row_blocks * w->column_blocks, body, w, err);
 }
 
 // Computes in the type that kernels hold values in, then rounds to the result's.

@@ -7,10 +7,19 @@
 
 #include <cblas.h>
 
+#include "base/cancel.h"
 #include "base/error.h"
 #include "engines/cpu/run.h"
 
 // Parallel tasks --------------------------------------------------------------------------------
+
+emlx_status run_tasks(const cpu_run *run, int64_t count, pool_body body, void *work,
+                      emlx_error *err) {
+    if (pool_for_unless(run->device->pool, run->call->cancel, count, body, work)) return EMLX_OK;
+    return error_set(err, EMLX_CANCELLED, "cancelled");
+}
+
+bool task_goes_on(const cpu_run *run) { return !cancel_raised(run->call->cancel); }
 
 void task_failed(task_errors *errors, const emlx_error *err) {
     int expected = 0;

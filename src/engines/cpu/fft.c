@@ -382,7 +382,7 @@ static emlx_status transform_lines(const cpu_run *run, const fft_form *form, eml
     int64_t elements = form->room * w.block;
     w.group = elements >= TASK_ELEMENTS ? 1 : TASK_ELEMENTS / elements;
     int64_t task = w.group * w.block;
-    pool_for(run->device->pool, (w.lines - 1) / task + 1, fft_task, &w);
+    TRY(run_tasks(run, (w.lines - 1) / task + 1, fft_task, &w, err));
     return task_result(&w.errors, err);
 }
 

@@ -248,8 +248,8 @@ emlx_status run_fold(const cpu_run *run, emlx_error *err) {
     if (w.pieces > 1) TRY(pool_alloc(size, &memory, err));
     w.accumulators = memory;
     int64_t groups = (w.fold->outer - 1) / w.group + 1;
-    pool_for(run->device->pool, groups * w.pieces * w.blocks, fold_task, &w);
-    emlx_status status = task_result(&w.errors, err);
+    emlx_status status = run_tasks(run, groups * w.pieces * w.blocks, fold_task, &w, err);
+    if (status == EMLX_OK) status = task_result(&w.errors, err);
     if (status == EMLX_OK && w.pieces > 1) merge_pieces(&w);
     if (memory != NULL) pool_free(memory, size);
     return status;

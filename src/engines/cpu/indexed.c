@@ -153,7 +153,7 @@ static emlx_status run_along(const cpu_run *run, int32_t axis, emlx_error *err) 
     w.rows = count / w.inner;
     w.group = w.inner >= TASK_ELEMENTS ? 1 : TASK_ELEMENTS / w.inner;
     atomic_init(&w.bad, -1);
-    pool_for(run->device->pool, (w.rows - 1) / w.group + 1, along_task, &w);
+    TRY(run_tasks(run, (w.rows - 1) / w.group + 1, along_task, &w, err));
     int64_t bad = atomic_load(&w.bad);
     if (bad < 0) return EMLX_OK;
     return shape_bad_index(&k->shapes[0], NULL, 0, axis, w.indices[bad], err);
@@ -175,6 +175,6 @@ emlx_status run_gather(const cpu_run *run, emlx_error *err) {
     int64_t slice = w.slices.rows * w.slices.length;
     if (w.vectors == 0 || slice == 0) return EMLX_OK;
     w.group = slice >= TASK_ELEMENTS ? 1 : TASK_ELEMENTS / slice;
-    pool_for(run->device->pool, (w.vectors - 1) / w.group + 1, gather_task, &w);
+    TRY(run_tasks(run, (w.vectors - 1) / w.group + 1, gather_task, &w, err));
     return task_result(&w.errors, err);
 }

@@ -2,6 +2,7 @@
 // map.c - element-wise kernels: tiles of the index space, several to a task.
 #include <stdlib.h>
 
+#include "base/error.h"
 #include "engines/cpu/run.h"
 
 // An index space of the last axis and one other that is smaller than this is walked in order: a
@@ -67,6 +68,6 @@ emlx_status run_map(const cpu_run *run, emlx_error *err) {
     map_work work = {.run = run, .tiles = tile_count(form)};
     if (work.tiles == 0) return EMLX_OK;
     work.tiles_of_task = TASK_ELEMENTS * work.tiles / form->count + 1;
-    pool_for(run->device->pool, (work.tiles - 1) / work.tiles_of_task + 1, map_task, &work);
+    TRY(run_tasks(run, (work.tiles - 1) / work.tiles_of_task + 1, map_task, &work, err));
     return task_result(&work.errors, err);
 }

@@ -132,7 +132,7 @@ emlx_status run_pick(const cpu_run *run, emlx_error *err) {
     w.offsets = offsets;
     find_offsets(p, rank, strides, w.offsets);
     w.group = w.count >= TASK_ELEMENTS ? 1 : TASK_ELEMENTS / w.count;
-    pool_for(run->device->pool, (w.cells - 1) / w.group + 1, pick_task, &w);
+    emlx_status status = run_tasks(run, (w.cells - 1) / w.group + 1, pick_task, &w, err);
     pool_free(offsets, size);
-    return EMLX_OK;
+    return status;
 }

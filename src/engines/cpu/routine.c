@@ -97,7 +97,7 @@ static emlx_status run_elements(const cpu_run *run, emlx_error *err) {
     double work = longest * w.call.rows * w.call.columns;
     blas_ready(run, work);
     w.group = work >= TASK_WORK ? 1 : (int64_t)(TASK_WORK / work);
-    pool_for(run->device->pool, (w.count - 1) / w.group + 1, routine_task, &w);
+    TRY(run_tasks(run, (w.count - 1) / w.group + 1, routine_task, &w, err));
     return task_result(&w.errors, err);
 }
 

@@ -81,6 +81,14 @@ static inline int64_t axis_offset(const int64_t *dims, const int64_t *strides, i
     return offset;
 }
 
+// Runs a kernel's tasks side by side, and takes turns with other work between them. EMLX_CANCELLED
+// when nobody wants the result any more: tasks may be missing then, and what they would have
+// written. A task is to take some milliseconds at most; a longer one asks task_goes_on in between.
+emlx_status run_tasks(const cpu_run *run, int64_t count, pool_body body, void *work,
+                      emlx_error *err);
+// Gives other work its turn. False when the task may end early, as its results are not wanted.
+bool task_goes_on(const cpu_run *run);
+
 // Collects the first failure of parallel tasks.
 typedef struct task_errors {
     atomic_int failed;

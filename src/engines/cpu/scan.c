@@ -49,6 +49,5 @@ emlx_status run_scan(const cpu_run *run, emlx_error *err) {
     w.units = count / w.length / w.inner * w.blocks;
     int64_t elements = w.length * w.block;
     w.group = elements >= TASK_ELEMENTS ? 1 : TASK_ELEMENTS / elements;
-    pool_for(run->device->pool, (w.units - 1) / w.group + 1, scan_task, &w);
-    return EMLX_OK;
+    return run_tasks(run, (w.units - 1) / w.group + 1, scan_task, &w, err);
 }

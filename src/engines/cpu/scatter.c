@@ -203,9 +203,8 @@ static void order_task(void *context, int64_t chunk) {
 // Counts become starts: part by part, the chunks in order, so that updates keep theirs. After
 // order_task each is the end of its place, and the last chunk's that of the part.
 static emlx_status sort_updates(scatter_work *w, emlx_error *err) {
-    thread_pool *pool = w->run->device->pool;
     uint32_t total = 0;
-    pool_for(pool, w->chunks, number_task, w);
+    TRY(run_tasks(w->run, w->chunks, number_task, w, err));
     TRY(bad_index(w, err));
     for (int64_t p = 0; p < w->parts; p++)
         for (int64_t c = 0; c < w->chunks; c++) {
@@ -213,8 +212,7 @@ static emlx_status sort_updates(scatter_work *w, emlx_error *err) {
             *start = total;
             total += count;
         }
-    pool_for(pool, w->chunks, order_task, w);
-    return EMLX_OK;
+    return run_tasks(w->run, w->chunks, order_task, w, err);
 }
 
 // Elements `first` to `first` + n of all updates of a part, into `out`, where its first unit has
@@ -281,10 +279,8 @@ static emlx_status scatter_by_part(scatter_work *w, emlx_error *err) {
     w->numbers = (uint32_t *)(w->order + w->count);
     w->starts = w->numbers + w->count;
     emlx_status status = sort_updates(w, err);
-    if (status == EMLX_OK) {
-        pool_for(w->run->device->pool, w->parts * w->blocks, part_task, &tasks);
-        status = task_result(&tasks.errors, err);
-    }
+    if (status == EMLX_OK) status = run_tasks(w->run, w->parts * w->blocks, part_task, &tasks, err);
+    if (status == EMLX_OK) status = task_result(&tasks.errors, err);
     pool_free(memory, order + numbers + starts);
     return status;
 }
@@ -318,11 +314,11 @@ static void positions_task(void *context, int64_t index) {
     }
 }
 
-static void scatter_positions(scatter_work *w) {
+static emlx_status scatter_positions(scatter_work *w, emlx_error *err) {
     const slices *s = &w->slices;
     int64_t all = s->rows > 1 ? s->rows : s->length;
     w->block = s->rows > 1 ? (FEWEST_POSITIONS - 1) / s->length + 1 : FEWEST_POSITIONS;
-    pool_for(w->run->device->pool, (all - 1) / w->block + 1, positions_task, w);
+    return run_tasks(w->run, (all - 1) / w->block + 1, positions_task, w, err);
 }
 
 typedef struct cast_work {
@@ -340,8 +336,8 @@ static void cast_task(void *context, int64_t index) {
             (size_t)(left < TASK_ELEMENTS ? left : TASK_ELEMENTS));
 }
 
-static void cast_all(const scatter_work *w, void *to, emlx_type to_type, const void *from,
-                     emlx_type from_type) {
+static emlx_status cast_all(const scatter_work *w, void *to, emlx_type to_type, const void *from,
+                            emlx_type from_type, emlx_error *err) {
     int64_t count = emlx_shape_count(w->slices.shape);
     cast_work work = {.cast = w->run->kernels->cast[from_type][to_type],
                       .to = to,
@@ -349,7 +345,7 @@ static void cast_all(const scatter_work *w, void *to, emlx_type to_type, const v
                       .to_size = type_size(to_type),
                       .from_size = type_size(from_type),
                       .count = count};
-    pool_for(w->run->device->pool, (count - 1) / TASK_ELEMENTS + 1, cast_task, &work);
+    return run_tasks(w->run, (count - 1) / TASK_ELEMENTS + 1, cast_task, &work, err);
 }
 
 static emlx_status add_positions(scatter_work *w, emlx_error *err) {
@@ -357,12 +353,12 @@ static emlx_status add_positions(scatter_work *w, emlx_error *err) {
     char *target = w->target;
     void *sums;
     TRY(pool_alloc(size, &sums, err));
-    cast_all(w, sums, w->wide, target, w->type);
+    emlx_status status = cast_all(w, sums, w->wide, target, w->type, err);
     w->target = sums;
-    scatter_positions(w);
-    cast_all(w, target, w->type, sums, w->wide);
+    if (status == EMLX_OK) status = scatter_positions(w, err);
+    if (status == EMLX_OK) status = cast_all(w, target, w->type, sums, w->wide, err);
     pool_free(sums, size);
-    return EMLX_OK;
+    return status;
 }
 
 static emlx_status scatter_by_position(scatter_work *w, emlx_error *err) {
@@ -371,12 +367,12 @@ static emlx_status scatter_by_position(scatter_work *w, emlx_error *err) {
     void *memory;
     TRY(pool_alloc(size, &memory, err));
     w->offsets = memory;
-    pool_for(w->run->device->pool, w->chunks, offsets_task, w);
-    status = bad_index(w, err);
+    status = run_tasks(w->run, w->chunks, offsets_task, w, err);
+    if (status == EMLX_OK) status = bad_index(w, err);
     if (status == EMLX_OK && w->wide != w->type)
         status = add_positions(w, err);
     else if (status == EMLX_OK)
-        scatter_positions(w);
+        status = scatter_positions(w, err);
     pool_free(memory, size);
     return status;
 }

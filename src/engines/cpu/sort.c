@@ -187,6 +187,6 @@ emlx_status run_sort(const cpu_run *run, emlx_error *err) {
     if (count == 0) return EMLX_OK;
     w.lines = count / w.length;
     w.group = w.length >= TASK_ELEMENTS ? 1 : TASK_ELEMENTS / w.length;
-    pool_for(run->device->pool, (w.lines - 1) / w.group + 1, sort_task, &w);
+    TRY(run_tasks(run, (w.lines - 1) / w.group + 1, sort_task, &w, err));
     return task_result(&w.errors, err);
 }
