@@ -96,7 +96,7 @@ endif
 
 CFLAGS ?= -O2 -g
 WARNINGS := -Wall -Wextra -Wpedantic $(if $(STRICT),-Werror)
-SANITIZE_FLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all)
+SANITIZE_FLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all -DEMLX_CHECK_PLANS)
 # Contraction would make results depend on the compiler; kernels ask for fused operations by name.
 BASE_FLAGS := -std=gnu17 $(CFLAGS) $(WARNINGS) -fPIC -fvisibility=hidden -ffp-contract=off \
               $(SANITIZE_FLAGS)

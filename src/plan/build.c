@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "engine.h"
 #include "plan/cache.h"
+#include "plan/check.h"
 #include "plan/emit.h"
 
 emlx_plan *plan_retain(emlx_plan *plan) {
@@ -32,6 +33,7 @@ static emlx_status build(subgraph *g, emlx_device *device, emlx_plan **out, emlx
     emlx_status status = fuse(g, &f, err);
     if (status == EMLX_OK) status = emit_kernels(&f, plan, &plan->memory, err);
     if (status == EMLX_OK) status = place_values(plan, &plan->memory, err);
+    if (status == EMLX_OK && plan_checking()) status = plan_check(plan, err);
     if (status == EMLX_OK)
         *out = plan;
     else

@@ -14,4 +14,7 @@ emlx_status place_values(emlx_plan *plan, arena *memory, emlx_error *err);
 // Drops axes of length 1 and merges neighbours that every access steps through as one.
 void merge_kernel_axes(plan_kernel *k);
 
+// Whether both reach the same element for every index, with no run-time start.
+bool access_same_place(const plan_access *a, const plan_access *b);
+
 #endif

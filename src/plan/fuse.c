@@ -26,7 +26,7 @@ typedef struct fuser {
     fusion *f;
     uint32_t root_room;
     request **requests;
-    uint64_t *first_use; // of each kept node: order of the first kernel that needs it whole
+    uint64_t *first_use; // of each kept node: order of the first kernel that needs it whole, before
     uint8_t *weight;
     bool failed;
 } fuser;
@@ -192,18 +192,20 @@ static bool inline_everywhere(fuser *u, uint32_t n) {
     return true;
 }
 
-// A kernel that is the first to read the node, and reads it one element each, can store it.
+// A kernel that is the first to read the node, and reads it one element each, can store it: unless
+// it is itself one that needs the node whole, or runs after one.
 static bool store_on_the_way(fuser *u, uint32_t n) {
-    uint64_t first = u->first_use[n];
+    uint64_t first = LAST;
     for (const request *r = u->requests[n]; r != NULL; r = r->next)
         if (order_of(u, r->root) < first) first = order_of(u, r->root);
+    if (first >= u->first_use[n]) return false;
     const request *chosen = NULL;
     for (const request *r = u->requests[n]; r != NULL; r = r->next) {
         if (order_of(u, r->root) != first) continue;
         if (!is_dense(u, r, n)) return false;
         chosen = r;
     }
-    return chosen != NULL && take_in(u, n, chosen->root, &chosen->map, true);
+    return take_in(u, n, chosen->root, &chosen->map, true);
 }
 
 static void own_kernel(fuser *u, uint32_t n) {

@@ -77,7 +77,7 @@ static void live_through(const emlx_plan *plan, lifetimes *life) {
     }
 }
 
-static bool same_place(const plan_access *a, const plan_access *b) {
+bool access_same_place(const plan_access *a, const plan_access *b) {
     return a->offset == b->offset && a->start_count == 0 && b->start_count == 0 &&
            memcmp(a->strides, b->strides, sizeof a->strides) == 0;
 }
@@ -114,7 +114,7 @@ static uint32_t find_reuse(const emlx_plan *plan, const plan_kernel *k, const li
                     emlx_type_size(old->type) == emlx_type_size(made->type);
         for (uint32_t j = 0; fits && j < k->access_count; j++) {
             const plan_access *a = &k->accesses[j];
-            if (a->value == v) fits = same_place(a, store);
+            if (a->value == v) fits = access_same_place(a, store);
             for (uint32_t s = 0; s < a->start_count; s++) fits = fits && a->starts[s].value != v;
         }
         bool taken = false;

@@ -2,6 +2,7 @@
 // plan_test.c - what plans look like: how many kernels, what is kept, which buffers are reused, and
 // when two computations share a plan.
 #include "plan/build.h"
+#include "plan/check.h"
 #include "tensors.h"
 
 static const emlx_shape matrix = {2, {40, 50}};
@@ -159,9 +160,49 @@ static void a_dying_base_is_written_in_place(void **unused) {
     release_all(t, 4);
 }
 
+// What tests rely on to find plans that are wrong: kernels out of order, an operand that ends
+// early, an output that nobody makes.
+static void wrong_plans_are_found(void **unused) {
+    (void)unused;
+    emlx_tensor *t[6] = {input_tensor()};
+    t[1] = rows("reduce_max", t[0]);
+    t[2] = binary("subtract", t[0], t[1]);
+    t[3] = unary("exp", t[2]);
+    t[4] = rows("sum", t[3]);
+    t[5] = binary("divide", t[3], t[4]);
+    emlx_plan *plan = plan_of(&t[5], 1, t, 1);
+    emlx_error err;
+    assert_ok(plan_check(plan, &err), err);
+
+    plan_kernel first = plan->kernels[0], second = plan->kernels[1];
+    plan->kernels[0] = second;
+    plan->kernels[1] = first;
+    assert_int_equal(plan_check(plan, &err), EMLX_INTERNAL);
+    assert_non_null(strstr(err.message, "reads an incomplete value"));
+    plan->kernels[0] = first;
+    plan->kernels[1] = second;
+
+    uint32_t input = 0;
+    plan->kernels[0].ended = &input;
+    plan->kernels[0].ended_count = 1;
+    assert_int_equal(plan_check(plan, &err), EMLX_INTERNAL);
+    assert_non_null(strstr(err.message, "reads an ended value"));
+    plan->kernels[0] = first;
+
+    uint32_t last = plan->kernels[2].made_count;
+    plan->kernels[2].made_count = 0;
+    assert_int_equal(plan_check(plan, &err), EMLX_INTERNAL);
+    assert_non_null(strstr(err.message, "lacks value"));
+    plan->kernels[2].made_count = last;
+    assert_ok(plan_check(plan, &err), err);
+    plan_release(plan);
+    release_all(t, 6);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_chain_is_one_kernel),
+        cmocka_unit_test(wrong_plans_are_found),
         cmocka_unit_test(softmax_is_three_kernels),
         cmocka_unit_test(views_cost_nothing),
         cmocka_unit_test(equal_parts_are_computed_once),
