@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is compared: rows by family. A row says what it reads, and how each library writes it.
+
+`ours` gets the ops of the table (see emlx.py); `peers` gets numpy's module or another of its form
+(torch, jax.numpy, mlx.core); a library's own name (`torch=`, ...) takes the place of that, and None
+leaves it out. Rows of XLA are compiled, those of torch and numpy computed op by op, those of MLX
+evaluated as a whole.
+"""
+import numpy
+
+from libraries import narrow
+
+
+class Row:
+    def __init__(self, name, operands, ours, peers=None, *, bytes=0, flops=0, rate=None,
+                 tolerance=None, check=True, note="", **libraries):
+        self.name, self.operands, self.note = name, operands, note
+        self.bytes, self.flops, self.rate = bytes, flops, rate
+        self.tolerance, self.check = tolerance, check
+        self.ours, self.peers, self.libraries = ours, peers, libraries
+
+    def function(self, library):
+        if library == "emlx":
+            return self.ours
+        return self.libraries.get(library, self.peers)
+
+
+def wave(shape, type="f32", scale=1.0, shift=0.0):
+    """Numbers from -1 to 1 without order, then scaled, of a type; and the type."""
+    count = int(numpy.prod(shape))
+    numbers = numpy.arange(count, dtype="int64") * 7919 % 20011 / 10006 - 1
+    return narrow((numbers * scale + shift).reshape(shape), type), type
+
+
+def definite(n):
+    a, _ = wave((n, n), "f64")
+    return a @ a.T + numpy.eye(n) * n, "f64"
+
+
+SIDE = 4096
+M = 1 << 20
+
+
+def tensors(**makers):
+    return makers
+
+
+def element_wise():
+    a, row = ("a", wave, (SIDE, SIDE)), ("row", wave, (SIDE,))
+    d = ("d", wave, (2048, 2048), "f64")
+    i = ("i", wave, (SIDE, SIDE), "s32", 1000)
+    h = ("h", wave, (SIDE, SIDE), "bf16")
+    full = SIDE * SIDE
+
+    def unary(name, peer=None, operand=a, size=4, **more):
+        peer = peer or name
+        kind = operand[3] if len(operand) > 3 else "f32"
+        count = full if operand is not d else 2048 * 2048
+        return Row(f"{name} {kind}", [operand], lambda nx, x: getattr(nx, name)(x),
+                   lambda xp, x: getattr(xp, peer)(x), bytes=2 * size * count, **more)
+
+    return [
+        Row("chain tanh(a * b + a) * b", [a, row], lambda nx, a, b: nx.tanh(a * b + a) * b,
+            lambda xp, a, b: xp.tanh(a * b + a) * b, bytes=8 * full),
+        Row("add f32", [a, a], lambda nx, a, b: a + b, lambda xp, a, b: a + b, bytes=8 * full),
+        Row("add a row f32", [a, row], lambda nx, a, b: a + b, lambda xp, a, b: a + b,
+            bytes=8 * full),
+        Row("add s32", [i, i], lambda nx, a, b: a + b, lambda xp, a, b: a + b, bytes=8 * full),
+        Row("multiply bf16", [h, h], lambda nx, a, b: a * b, lambda xp, a, b: a * b,
+            bytes=4 * full),
+        Row("quotient s32", [i], lambda nx, a: nx.quotient(a, nx.scalar(7, "s32")),
+            numpy=lambda xp, a: xp.trunc(a / 7).astype("i4"),
+            torch=lambda xp, a: xp.div(a, 7, rounding_mode="trunc"),
+            jax=lambda xp, a: __import__("jax").lax.div(a, xp.int32(7)), bytes=8 * full),
+        Row("select f32", [a, row], lambda nx, a, b: nx.select(a < b, a, b),
+            lambda xp, a, b: xp.where(a < b, a, b), bytes=8 * full),
+        unary("exp"), unary("sin"), unary("tanh"),
+        Row("pow f32", [a, row], lambda nx, a, b: nx.pow(nx.abs(a), b),
+            lambda xp, a, b: xp.abs(a) ** b, bytes=8 * full),
+        unary("exp", operand=d, size=8), unary("sin", operand=d, size=8),
+        unary("tanh", operand=d, size=8),
+        Row("f32 as bf16", [a], lambda nx, a: nx.as_type(a, type="bf16"),
+            torch=lambda xp, a: a.bfloat16(), jax=lambda xp, a: a.astype(xp.bfloat16),
+            mlx=lambda xp, a: a.astype(xp.bfloat16), bytes=6 * full),
+    ]
+
+
+def layer_norm(nx, t):
+    centred = t - nx.mean(t, 1)
+    return centred / nx.sqrt(nx.mean(centred * centred, 1) + 1e-5)
+
+
+def peer_norm(xp, t):
+    centred = t - t.mean(1, keepdims=True)
+    return centred / xp.sqrt((centred * centred).mean(1, keepdims=True) + 1e-5)
+
+
+def variance(nx, t):
+    count = float(numpy.prod(t.shape))
+    centred = t - nx.sum(t) / count
+    return nx.sum(centred * centred) / count
+
+
+def peer_softmax(xp, t):
+    e = xp.exp(t - t.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def jax_pool(start, fold, side, step, scale):
+    def pool(xp, t):
+        lax = __import__("jax").lax
+        return lax.reduce_window(t, start, getattr(lax, fold), (1, 1, side, side),
+                                 (1, 1, step, step), "VALID") / scale
+    return pool
+
+
+def folds():
+    a = ("a", wave, (SIDE, SIDE))
+    short = ("short", wave, (M, 16))
+    i = ("i", wave, (SIDE, SIDE), "s32", 1000)
+    image = ("image", wave, (32, 64, 56, 56))
+    full, pixels = SIDE * SIDE, 32 * 64 * 56 * 56
+    softmax = dict(torch=lambda xp, t: t.softmax(-1), mlx=lambda xp, t: xp.softmax(t, -1),
+                   jax=lambda xp, t: __import__("jax").nn.softmax(t))
+
+    def fold(name, op, peer, operand=a, axis=None, out=0, **more):
+        axes = [] if axis is None else [axis]
+        attrs = {} if axis is None else {"axes": axes}
+        return Row(name, [operand], lambda nx, x: getattr(nx, op)(x, **attrs),
+                   lambda xp, x: getattr(xp, peer)(x, *axes), bytes=4 * (full + out), **more)
+
+    def arg(name, axis):
+        return Row(name, [a], lambda nx, x: nx.argmax(x, axis=axis),
+                   lambda xp, x: xp.argmax(x, axis), bytes=4 * full)
+
+    return [
+        fold("sum f32", "sum", "sum", tolerance=1e-2), fold("sum s32", "sum", "sum", i, check=False),
+        fold("sum rows", "sum", "sum", axis=1), fold("sum columns", "sum", "sum", axis=0),
+        fold("sum rows of 16", "sum", "sum", short, 1, M),
+        fold("max rows of 16", "reduce_max", "max", short, 1, M, torch=lambda xp, x: x.amax(1)),
+        arg("argmax rows", 1), arg("argmax columns", 0),
+        Row("variance", [a], variance, lambda xp, x: xp.var(x), bytes=4 * full,
+            torch=lambda xp, x: xp.var(x, unbiased=False)),
+        Row("softmax", [a], lambda nx, x: nx.softmax(x), peer_softmax, bytes=8 * full, **softmax),
+        Row("softmax rows of 16", [short], lambda nx, x: nx.softmax(x), peer_softmax,
+            bytes=8 * full, **softmax),
+        Row("layer norm", [a], layer_norm, peer_norm, bytes=8 * full,
+            torch=lambda xp, t: xp.nn.functional.layer_norm(t, (SIDE,)),
+            mlx=lambda xp, t: xp.fast.layer_norm(t, None, None, 1e-5)),
+        Row("running sum of rows", [a], lambda nx, x: nx.cumulative_sum(x, axis=1),
+            lambda xp, x: xp.cumsum(x, 1), bytes=8 * full),
+        Row("max pool 2x2", [image],
+            lambda nx, x: nx.window_max(x, window=[1, 1, 2, 2], strides=[1, 1, 2, 2]),
+            torch=lambda xp, x: xp.nn.functional.max_pool2d(x, 2),
+            jax=jax_pool(-numpy.inf, "max", 2, 2, 1), bytes=5 * pixels),
+        Row("mean pool 3x3", [image],
+            lambda nx, x: nx.window_sum(x, window=[1, 1, 3, 3]) / 9.0,
+            torch=lambda xp, x: xp.nn.functional.avg_pool2d(x, 3, 1),
+            jax=jax_pool(0.0, "add", 3, 1, 9), bytes=8 * pixels),
+    ]
+
+
+def movement():
+    a = ("a", wave, (SIDE, SIDE))
+    table = ("table", wave, (SIDE, 64))
+    at = ("at", lambda: ((numpy.arange(100_000) * 7919 % SIDE), "s64"))
+    v, m = ("v", wave, (1_000_000,)), ("m", wave, (1024, 1024))
+    full = SIDE * SIDE
+    return [
+        Row("transpose", [a], lambda nx, x: nx.transpose(x, axes=[1, 0]),
+            lambda xp, x: xp.ascontiguousarray(x.T), torch=lambda xp, x: x.T.contiguous(),
+            jax=lambda xp, x: xp.transpose(x), mlx=lambda xp, x: xp.contiguous(x.T),
+            bytes=8 * full),
+        Row("reverse", [a], lambda nx, x: nx.reverse(x, axes=[1]),
+            numpy=lambda xp, x: x[:, ::-1].copy(), jax=lambda xp, x: x[:, ::-1],
+            torch=lambda xp, x: x.flip(1), mlx=lambda xp, x: xp.contiguous(x[:, ::-1]),
+            bytes=8 * full),
+        Row("concatenate", [a], lambda nx, x: nx.concatenate(x, x, axis=1),
+            lambda xp, x: xp.concatenate([x, x], 1), bytes=12 * full),
+        Row("pad", [a], lambda nx, x: nx.pad(x, nx.scalar(0.0, "f32"), padding=[1, 1, 0, 1, 1, 0]),
+            lambda xp, x: xp.pad(x, 1), torch=lambda xp, x: xp.nn.functional.pad(x, (1, 1, 1, 1)),
+            bytes=8 * full),
+        Row("take rows", [table, at], lambda nx, t, i: nx.take(t, i, axis=0),
+            lambda xp, t, i: t[i], bytes=4 * 2 * 64 * 100_000),
+        Row("sort 1M", [v], lambda nx, x: nx.sort(x, axis=0), lambda xp, x: xp.sort(x),
+            torch=lambda xp, x: xp.sort(x)[0]),
+        Row("argsort 1M", [v], lambda nx, x: nx.argsort(x, axis=0), lambda xp, x: xp.argsort(x),
+            check=False),
+        Row("sort rows", [m], lambda nx, x: nx.sort(x, axis=1), lambda xp, x: xp.sort(x, 1),
+            torch=lambda xp, x: xp.sort(x, 1)[0]),
+        Row("top 10 of 1M", [v], lambda nx, x: nx.apply("top_k", (x,), results=2, k=10)[0],
+            numpy=lambda xp, x: xp.sort(xp.partition(x, -10)[-10:])[::-1],
+            torch=lambda xp, x: xp.topk(x, 10)[0], mlx=None,
+            jax=lambda xp, x: __import__("jax").lax.top_k(x, 10)[0]),
+    ]
+
+
+BYTES = {"bf16": 2, "f16": 2, "f8": 1, "s8": 1, "u8": 1, "s32": 4, "f32": 4, "f64": 8}
+
+
+def contract_last(nx, a, b):
+    """a times the transpose of b, as layers whose weights are [out, in] have it."""
+    return nx.dot(a, b, contract_left=[1], batch_left=[], contract_right=[1], batch_right=[])
+
+
+def product(kind, m, k, n, turned=False, scale=1.0, **more):
+    """[m, k] times [k, n], or times the transpose of [n, k]."""
+    a = (f"a{m}x{k}{kind}", wave, (m, k), kind, scale)
+    b = (f"b{k}x{n}{kind}{turned}", wave, (n, k) if turned else (k, n), kind, scale)
+    name = f"dot {kind} {m}x{k} by {k}x{n}" + (", transposed" if turned else "")
+    ours = contract_last if turned else lambda nx, a, b: nx.matmul(a, b)
+    peers = (lambda xp, a, b: xp.matmul(a, b.T)) if turned else lambda xp, a, b: xp.matmul(a, b)
+    row = Row(name, [a, b], ours, peers, flops=2 * m * k * n, rate=kind,
+              bytes=BYTES[kind] * (m * k + k * n + m * n), **more)
+    if kind in ("s8", "u8"):
+        # The instruction's own sums, where a library has them; results wrap in ours.
+        row.libraries["torch"] = ((lambda xp, a, b: xp._int_mm(a, b.T)) if turned else
+                                  lambda xp, a, b: xp._int_mm(a, b)) if kind == "s8" else None
+        row.check = False
+    return row
+
+
+def attention(nx, q, k):
+    return nx.dot(q, k, contract_left=[3], batch_left=[0, 1], contract_right=[3],
+                  batch_right=[0, 1])
+
+
+def products():
+    batch = ("batch", wave, (64, 128, 128))
+    q, k = ("q", wave, (8, 12, 128, 64)), ("k", wave, (8, 12, 128, 64), "f32", 0.5)
+    rows = [product(kind, n, n, n, scale=100.0 if kind[0] in "su" else 1.0)
+            for kind, n in (("f32", 1024), ("f64", 1024), ("bf16", 1024), ("f16", 1024),
+                            ("f8", 1024), ("s8", 1024), ("u8", 1024), ("s32", 512),
+                            ("f32", 2048), ("bf16", 2048), ("s8", 2048))]
+    rows += [product(kind, 1, 4096, 4096, turned, scale=100.0 if kind[0] in "su" else 1.0)
+             for kind in ("f32", "f64", "bf16", "f16", "f8", "s8", "u8")
+             for turned in (False, True)]
+    rows += [product(kind, m, 1024, 3072, True) for kind in ("f32", "bf16") for m in (4, 16, 128)]
+    rows += [product("f32", n, n, n) for n in (8, 16, 32, 64, 96, 200, 256, 512)]
+    rows += [
+        Row("dot 64 of 128", [batch, batch],
+            lambda nx, a, b: nx.dot(a, b, contract_left=[2], batch_left=[0], contract_right=[1],
+                                    batch_right=[0]),
+            lambda xp, a, b: xp.matmul(a, b), flops=2 * 64 * 128 ** 3, rate="f32"),
+        Row("attention scores 8x12x128x64", [q, k], attention,
+            lambda xp, q, k: xp.matmul(q, xp.swapaxes(k, 2, 3)),
+            flops=2 * 96 * 128 * 128 * 64, rate="f32"),
+        Row("matrix times vector f32", [("m4", wave, (SIDE, SIDE)), ("v4", wave, (SIDE,))],
+            lambda nx, a, v: nx.matmul(a, v), lambda xp, a, v: xp.matmul(a, v),
+            bytes=4 * SIDE * SIDE),
+        Row("dense layer f32 128x1024x3072", [("x", wave, (128, 1024)), ("w", wave, (1024, 3072)),
+                                              ("b", wave, (3072,))],
+            lambda nx, x, w, b: nx.max(nx.matmul(x, w) + b, nx.scalar(0.0, "f32")),
+            lambda xp, x, w, b: xp.maximum(xp.matmul(x, w) + b, 0),
+            torch=lambda xp, x, w, b: xp.relu(xp.addmm(b, x, w)),
+            flops=2 * 128 * 1024 * 3072, rate="f32"),
+    ]
+    return rows
+
+
+def algebra():
+    m = ("m", wave, (1024, 1024))
+    square, large, symmetric = (("s", wave, (512, 512), "f64"), ("large", definite, 512),
+                                ("symmetric", definite, 256))
+    small = ("small", lambda: (wave((10_000, 8, 8), "f64")[0] + numpy.eye(8) * 10, "f64"))
+
+    def module(name, **more):
+        return dict(numpy=lambda xp, *x: getattr(xp.linalg, name)(*x),
+                    torch=lambda xp, *x: getattr(xp.linalg, name)(*x),
+                    jax=lambda xp, *x: getattr(xp.linalg, name)(*x), **more)
+
+    def transform(name, op=None, **attrs):
+        return Row(f"{name} 1024 of 1024", [m], lambda nx, x: getattr(nx, name)(x, **attrs),
+                   lambda xp, x: getattr(xp.fft, name)(x), bytes=(4 + 8) * M)
+
+    return [
+        transform("fft"), transform("rfft"),
+        Row("fft2 1024", [m], lambda nx, x: nx.fft2(x, axes=[0, 1]),
+            lambda xp, x: xp.fft.fft2(x), bytes=12 * M),
+        Row("cholesky 512", [large], lambda nx, x: nx.cholesky(x), **module("cholesky")),
+        Row("qr 512", [square], lambda nx, x: nx.apply("qr", (x,), results=2), check=False,
+            **module("qr")),
+        Row("svd 256", [symmetric], lambda nx, x: nx.apply("svd", (x,), results=3)[1],
+            numpy=lambda xp, x: xp.linalg.svd(x)[1], torch=lambda xp, x: xp.linalg.svd(x)[1],
+            jax=lambda xp, x: xp.linalg.svd(x)[1]),
+        Row("eigh 256", [symmetric], lambda nx, x: nx.apply("eigh", (x,), results=2), check=False,
+            **module("eigh")),
+        Row("solve 512", [large, square], lambda nx, a, b: nx.solve(a, b), **module("solve")),
+        Row("determinants 8x8", [small], lambda nx, x: nx.determinant(x), **module("det")),
+    ]
+
+
+FAMILIES = (element_wise, folds, movement, products, algebra)
