@@ -27,6 +27,9 @@ defmodule EMLX do
 
     * `:command_queue` - an `EMLX.CommandQueue` in which to run.
 
+  Other options, such as those that Axon hands on or EXLA has, are left alone; one that is
+  nearly one of these raises.
+
   Hooks and `Nx.runtime_call/4` run in the process that called the function, while
   the program waits for them without holding a thread.
 
@@ -99,7 +102,10 @@ defmodule EMLX do
     do: key |> Compiler.shard_jit(mesh, vars, fun, args_list, options) |> checked(key)
 
   @impl true
-  def __to_backend__(options), do: {Backend, device: Compiler.device(options)}
+  def __to_backend__(options) do
+    Compiler.check_options(options)
+    {Backend, device: Compiler.device(options)}
+  end
 
   @impl true
   def __partitions_options__(options),

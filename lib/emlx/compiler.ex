@@ -12,9 +12,8 @@ defmodule EMLX.Compiler do
   @enforce_keys [:ref, :device, :inputs, :template, :calls]
   defstruct [:ref, :device, :inputs, :template, :calls]
 
-  # `Nx.Serving` adds its batch keys to the options; the other unused one is the
-  # evaluator's, which a change of compiler should not have to remove.
-  @options [:device, :hooks, :command_queue, :max_concurrency, :batch_keys, :garbage_collect]
+  @options [:device, :hooks, :command_queue, :max_concurrency]
+  @option_names Enum.map(@options, &Atom.to_string/1)
 
   def jit(key, vars, fun, args_list, options) do
     program = fetch(key, vars, fun, options)
@@ -81,12 +80,14 @@ defmodule EMLX.Compiler do
     end
   end
 
-  defp check_options([{:max_concurrency, _} | rest] = options) do
+  @doc "Raises where an option of ours is wrong, or nearly one of ours."
+  @spec check_options(keyword) :: :ok
+  def check_options([{:max_concurrency, _} | rest] = options) do
     _ = partitions(options)
     check_options(rest)
   end
 
-  defp check_options([{:hooks, %{} = hooks} | rest]) do
+  def check_options([{:hooks, %{} = hooks} | rest]) do
     for {name, hook} <- hooks, hook != nil and not is_function(hook, 1) do
       raise ArgumentError,
             "the hook #{inspect(name)} must be a function of one argument, got: #{inspect(hook)}"
@@ -95,20 +96,40 @@ defmodule EMLX.Compiler do
     check_options(rest)
   end
 
-  defp check_options([{name, _value} | rest]) when name in @options, do: check_options(rest)
-  defp check_options([]), do: :ok
+  def check_options([{name, _value} | rest]) when name in @options, do: check_options(rest)
+  def check_options([]), do: :ok
 
   # EXLA's way of saying that the shards are parts of the function's arguments.
-  defp check_options([{:input_shardings, _} | _rest]) do
+  def check_options([{:input_shardings, _} | _rest]) do
     raise ArgumentError,
           "the EMLX compiler computes each shard by itself and takes no :input_shardings; for a " <>
             "function of whole tensors join their shards with Nx.concatenate/2, and use Nx.Defn.jit/2"
   end
 
-  defp check_options([unknown | _rest]) do
+  # What others pass is left alone: Nx.Serving adds its batch keys, Axon and Bumblebee hand on the
+  # options that they were given, and a program that changes its compiler has those of the last one.
+  # But what is nearly one of ours is a slip.
+  def check_options([{name, _value} = option | rest]) when is_atom(name) do
+    if nearly_ours?(Atom.to_string(name)), do: no_option(option)
+    check_options(rest)
+  end
+
+  def check_options([unknown | _rest]), do: no_option(unknown)
+
+  defp no_option(unknown) do
     raise ArgumentError,
           "the EMLX compiler has no option #{inspect(unknown)}; " <>
             "it takes #{Enum.map_join(@options, ", ", &inspect/1)}"
+  end
+
+  # Equal but for two letters in a row: "devise", "devices" and "hook", but not EXLA's "device_id".
+  defp nearly_ours?(name), do: Enum.any?(@option_names, &(differing(name, &1) <= 2))
+
+  defp differing(a, b) do
+    prefix = :binary.longest_common_prefix([a, b])
+    length = max(byte_size(a), byte_size(b)) - prefix
+    shorter = min(byte_size(a), byte_size(b)) - prefix
+    length - min(:binary.longest_common_suffix([a, b]), shorter)
   end
 
   defp compile(vars, fun, options) do

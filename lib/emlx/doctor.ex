@@ -16,10 +16,29 @@ defmodule EMLX.Doctor do
   @without_meaning [:cross_device_promotion, :warn_cross_device, :enable_bounds_check] ++
                      [:compiler_debug]
 
+  # What `config :emlx` may set, and to what; the device is looked at by itself.
+  @settings [
+    default_device: {:is_atom, "a device"},
+    add_backend_on_inspect: {:is_boolean, "true or false"},
+    detect_non_finites: {:is_boolean, "true or false"},
+    profile_eval: {:is_boolean, "true or false"},
+    compile_cache_max_items: {:count?, "a number from 0, or :infinity"},
+    compile_cache_ttl: {:count?, "a number of milliseconds from 0, or :infinity"}
+  ]
+
+  # The same of the environment. What the last ones are for is no business of a program that runs.
+  @variables %{
+    "EMLX_NUM_THREADS" => {1..1024, "a number from 1 to 1024"},
+    "EMLX_NICE" => {0..19, "a number from 0 to 19"},
+    "EMLX_CPU_LEVEL" => {~w(baseline avx2 avx512), "baseline, avx2 or avx512"},
+    "EMLX_PROFILE_EVAL" => {~w(0 1), "0 or 1"}
+  }
+  @ours_otherwise ~w(EMLX_VERSION EMLX_CLI EMLX_FUZZ_ROUNDS EMLX_TEST_TIMEOUT EMLX_BEAM_TIMEOUT)
+
   @doc "Examines this machine and this configuration."
   @spec lines() :: [line]
   def lines do
-    [versions(), nx(), native(), configuration(), environment(), tools()] |> List.flatten()
+    List.flatten([versions(), nx(), native(), configuration(), environment(), tools()])
   end
 
   defp versions do
@@ -75,7 +94,7 @@ defmodule EMLX.Doctor do
         []
       end,
       memory(),
-      computes()
+      Enum.map(devices, &computes/1)
     ]
   rescue
     error in EMLX.Error -> [{:missing, "libemlx", Exception.message(error)}]
@@ -95,48 +114,108 @@ defmodule EMLX.Doctor do
     {:ok, "memory limit", limit}
   end
 
-  # That the parts fit together is best shown by using them.
-  defp computes do
-    product =
-      Nx.Defn.jit_apply(&Nx.dot/2, [identity(2.0), identity(3.0)], compiler: EMLX)
-      |> Nx.to_flat_list()
+  # That the parts fit together is best shown by using them: whatever the default is, on the
+  # devices that are there.
+  defp computes(name) do
+    device = String.to_atom(name)
+    subject = "a product on :#{name}"
+    matrices = for scale <- [2.0, 3.0], do: identity(scale, device)
+    product = Nx.Defn.jit_apply(&Nx.dot/2, matrices, compiler: EMLX, device: device)
 
-    if product == [6.0, 0.0, 0.0, 6.0],
-      do: {:ok, "a product", "computed"},
-      else: {:missing, "a product", "is #{inspect(product)}; please report this"}
+    case Nx.to_flat_list(product) do
+      [6.0, +0.0, +0.0, 6.0] -> {:ok, subject, "computed"}
+      other -> {:missing, subject, "is #{inspect(other)}; please report this"}
+    end
+  rescue
+    # The defaults of Nx.Defn, which are looked at below, count here as well.
+    error in [ArgumentError, EMLX.Error] ->
+      {:missing, "a product on :#{name}", Exception.message(error)}
   end
 
-  defp identity(scale),
-    do: Nx.tensor([[scale, 0.0], [0.0, scale]], type: :f32, backend: EMLX.Backend)
+  defp identity(scale, device),
+    do:
+      Nx.tensor([[scale, 0.0], [0.0, scale]], type: :f32, backend: {EMLX.Backend, device: device})
 
   ## Configuration and environment
 
   defp configuration do
-    set = for {key, value} <- Application.get_all_env(:emlx), is_atom(key), do: {key, value}
+    set = Application.get_all_env(:emlx)
 
     [
-      default_device(EMLX.default_device()),
-      for(
-        {key, value} <- set,
-        key in @without_meaning,
-        do: {:note, "config #{key}", "is #{inspect(value)}, and means nothing here"}
-      )
+      device("default device", &EMLX.default_device/0),
+      device("Nx's default backend", fn -> device_of(Nx.default_backend()) end),
+      device("Nx's default compiler", fn -> device_of(Nx.Defn.default_options()) end),
+      set |> Enum.sort() |> Enum.map(fn {key, value} -> setting(key, value) end)
     ]
   end
 
-  defp default_device(device) do
-    _ = Native.device(device)
-    {:ok, "default device", inspect(device)}
-  rescue
-    error in [ArgumentError, EMLX.Error] ->
-      {:missing, "default device", "#{inspect(device)}: #{Exception.message(error)}"}
+  # Those of others are their own business.
+  defp device_of({EMLX.Backend, options}), do: options[:device] || EMLX.default_device()
+  defp device_of({_backend, _options}), do: nil
+
+  defp device_of(options) do
+    if options[:compiler] == EMLX do
+      {EMLX.Backend, options} = Nx.Defn.to_backend(options)
+      options[:device]
+    end
   end
 
-  defp environment do
-    for name <- @foreign,
-        System.get_env(name),
-        do: {:note, name, "is set, and means nothing here: no library is fetched"}
+  defp device(subject, device) do
+    case device.() do
+      nil ->
+        []
+
+      device ->
+        _ = Native.device(device)
+        {:ok, subject, inspect(device)}
+    end
+  rescue
+    error in [ArgumentError, EMLX.Error] -> {:missing, subject, Exception.message(error)}
   end
+
+  defp setting(key, value) when key in @without_meaning,
+    do: {:note, "config #{key}", "is #{inspect(value)}, and means nothing here"}
+
+  defp setting(key, value) do
+    case @settings[key] do
+      nil ->
+        known = Enum.map_join(Keyword.keys(@settings), ", ", &inspect/1)
+        {:note, "config #{key}", "is no setting of ours; those are #{known}"}
+
+      {check, words} ->
+        if fits?(check, value),
+          do: [],
+          else: {:note, "config #{key}", "is #{inspect(value)}; it should be #{words}"}
+    end
+  end
+
+  defp fits?(:is_atom, value), do: is_atom(value)
+  defp fits?(:is_boolean, value), do: is_boolean(value)
+  defp fits?(:count?, value), do: value == :infinity or (is_integer(value) and value >= 0)
+
+  defp environment do
+    for {name, value} <- Enum.sort(System.get_env()), do: variable(name, value)
+  end
+
+  defp variable(name, _value) when name in @foreign,
+    do: {:note, name, "is set, and means nothing here: no library is fetched"}
+
+  defp variable(name, value) when is_map_key(@variables, name) do
+    {valid, words} = @variables[name]
+
+    if Enum.any?(valid, &(to_string(&1) == value)),
+      do: [],
+      else: {:note, name, "is #{inspect(value)}, which counts as none; it should be #{words}"}
+  end
+
+  defp variable(name, _value) when name in @ours_otherwise, do: []
+
+  defp variable("EMLX_" <> _ = name, _value) do
+    known = @variables |> Map.keys() |> Enum.join(", ")
+    {:note, name, "is no variable of ours; those are #{known}"}
+  end
+
+  defp variable(_name, _value), do: []
 
   ## What a build needs
 

@@ -408,15 +408,37 @@ defmodule EMLX.DefnTest do
       assert EMLX.__partitions_options__(max_concurrency: 3) |> length() == 3
     end
 
-    test "that are unknown are refused, except for those that Nx adds" do
-      assert Nx.to_number(Nx.Defn.jit_apply(&Nx.add/2, [1, 2], batch_keys: [:default])) == 3
+    # Of Nx.Serving, the evaluator, Axon.build/2, Axon.predict/4, Bumblebee's servings, and EXLA.
+    @foreign [batch_keys: [:default], garbage_collect: true, mode: :inference, seed: 1] ++
+               [
+                 debug: true,
+                 print_values: true,
+                 global_layer_options: [output_hidden_states: true]
+               ] ++
+               [force_garbage_collection?: true, cache: "model", lazy_transfers: :always] ++
+               [client: :host, device_id: 0, precision: :high, run_options: [], ordinal: 0] ++
+               [module_compilation: :to_mlir, preallocate_params: true, type: :f32]
 
-      assert_raise ArgumentError, ~r/has no option \{:divice, :cpu\}; it takes :device/, fn ->
-        Nx.Defn.jit_apply(&Nx.add/2, [1, 2], divice: :cpu)
+    test "of others are left alone" do
+      for options <- [@foreign | Enum.map(@foreign, &[&1])] do
+        assert Nx.to_number(Nx.Defn.jit_apply(&Nx.add/2, [1, 2], options)) == 3
+        assert Nx.to_number(Nx.Defn.compile(&Nx.add/2, [1, 2], options).(1, 2)) == 3
       end
+    end
 
-      assert_raise ArgumentError, ~r/has no option/, fn ->
-        Nx.Defn.compile(&Nx.add/2, [1, 2], divice: :cpu)
+    test "that are nearly ours are refused" do
+      for name <-
+            [:devise, :divice, :devices, :dveice, :devic, :hook, :hoooks, :command_queues] ++
+              [:commandqueue, :max_concurency, :max_concurrecny] do
+        message = ~r/has no option \{:#{name}, :cpu\}; it takes :device, :hooks/
+
+        assert_raise ArgumentError, message, fn ->
+          Nx.Defn.jit_apply(&Nx.add/2, [1, 2], [{name, :cpu}])
+        end
+
+        assert_raise ArgumentError, message, fn ->
+          Nx.Defn.compile(&Nx.add/2, [1, 2], [{:debug, true}, {name, :cpu}])
+        end
       end
     end
 
