@@ -10,9 +10,10 @@ defmodule EMLX.MixProject do
       version: @version,
       elixir: "~> 1.17",
       compilers: [:elixir_make] ++ Mix.compilers(),
-      # Mix hides applications that are no dependencies, and the protocols they implement.
+      # Mix hides applications that are no dependencies.
       prune_code_paths: not installed?(:elixir_make),
-      consolidate_protocols: not installed?(:nx),
+      # Tests implement protocols of their own.
+      consolidate_protocols: Mix.env() != :test and seen_by_mix(),
       make_env: %{"EMLX_VERSION" => @version},
       start_permanent: Mix.env() == :prod,
       test_paths: ["test/elixir"],
@@ -79,6 +80,17 @@ defmodule EMLX.MixProject do
       {:error, :bad_name} -> false
       path -> String.starts_with?(List.to_string(path), List.to_string(:code.lib_dir()))
     end
+  end
+
+  # Mix consolidates no protocols that lie below Erlang's library path, and calls of Nx would take
+  # several times as long. By another name of the same folders it finds them.
+  defp seen_by_mix do
+    for app <- [:complex | Enum.map(needed(), &elem(&1, 0))], installed?(app) do
+      [root, top | _] = parts = app |> :code.lib_dir() |> Path.split()
+      :code.add_pathz(to_charlist(Path.join([root, top, ".." | tl(parts)] ++ ["ebin"])))
+    end
+
+    true
   end
 
   defp package do
