@@ -113,11 +113,9 @@ AVX512_FLAGS := $(AVX2_FLAGS) -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx51
 
 PART_FLAGS :=
 $(OBJ)/src/%.o: PART_FLAGS = -Isrc $(PACKAGE_CFLAGS)
-$(OBJ)/src/engines/cpu/kernels_%.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS)
-$(OBJ)/src/engines/cpu/kernels_%_avx2.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS) $(AVX2_FLAGS)
-$(OBJ)/src/engines/cpu/kernels_avx2.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS) $(AVX2_FLAGS)
-$(OBJ)/src/engines/cpu/kernels_%_avx512.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS) $(AVX512_FLAGS)
-$(OBJ)/src/engines/cpu/kernels_avx512.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS) $(AVX512_FLAGS)
+$(OBJ)/src/engines/cpu/kernels/%.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS)
+$(OBJ)/src/engines/cpu/kernels/%_avx2.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS) $(AVX2_FLAGS)
+$(OBJ)/src/engines/cpu/kernels/%_avx512.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS) $(AVX512_FLAGS)
 $(OBJ)/cli/%.o: PART_FLAGS = $(PACKAGE_CFLAGS)
 $(OBJ)/nif/%.o: PART_FLAGS = -isystem $(ERL_INCLUDE)
 $(OBJ)/test/%.o: PART_FLAGS = -Isrc -Itest $(PACKAGE_CFLAGS) $(CMOCKA_CFLAGS)

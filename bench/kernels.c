@@ -5,7 +5,7 @@
 
 #include "base/types.h"
 #include "bench.h"
-#include "engines/cpu/kernels.h"
+#include "engines/cpu/kernels/kernels.h"
 
 enum { TILE = 2048, RUNS = 41, REPEAT = 8 };
 

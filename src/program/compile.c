@@ -8,9 +8,9 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "plan/cost.h"
 #include "program/nodes.h"
 #include "program/program.h"
-#include "program/work.h"
 
 typedef struct kept {
     emlx_tensor *node;

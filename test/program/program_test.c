@@ -6,7 +6,7 @@
 
 #include "memory/memory.h"
 #include "program/programs.h"
-#include "program/run.h"
+#include "run/run.h"
 
 static const float literal_data[3] = {10, 20, 30};
 static const float sample_x[3][6] = {

@@ -8,7 +8,7 @@
 #include <cpuid.h>
 #endif
 
-#include "engines/cpu/kernels.h"
+#include "engines/cpu/kernels/kernels.h"
 
 #if defined(__x86_64__)
 // Not every compiler's __builtin_cpu_supports knows these two.

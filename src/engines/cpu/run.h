@@ -3,7 +3,7 @@
 #ifndef EMLX_CPU_RUN_H
 #define EMLX_CPU_RUN_H
 
-#include "engines/cpu/tile.h"
+#include "engines/cpu/tile/tile.h"
 
 // What a fold over axes needs besides the expression. See fold.c.
 typedef struct fold_form {

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+// complex_baseline.c - the scalar functions of complex numbers that take libm, one element
+// at a time in double. All levels use this one build.
+//
+// Nx's reference decides on which side branch cuts belong, and what comes of infinities and NaN:
+// there its formulas are followed to the letter. Finite numbers are computed by libm, whose
+// functions keep the digits that those formulas lose.
+#include <complex.h>
+#undef complex
+#undef I
+#include <math.h>
+
+#define LEVEL baseline
+#include "engines/cpu/kernels/math/complex.h"
+#include "engines/cpu/kernels/rows.h"
+
+static const double half_pi = 1.57079632679489661923;
+
+static pair make(double re, double im) { return __builtin_complex(re, im); }
+static pair unknown(void) { return make((double)NAN, (double)NAN); }
+static bool finite_parts(pair z) { return isfinite(creal(z)) && isfinite(cimag(z)); }
+static bool is_zero(pair z) { return creal(z) == 0 && cimag(z) == 0; }
+static pair minus(pair z) { return make(-creal(z), -cimag(z)); }
+static pair plus(pair x, pair y) { return make(creal(x) + creal(y), cimag(x) + cimag(y)); }
+
+// Division ----------------------------------------------------------------------------------------
+
+// a * b + c * d with an error of at most 1.5 units in the last place (Kahan's method), and with the
+// sign of a 0 that the plain sum has.
+static double sum_of_products(double a, double b, double c, double d) {
+    double product = c * d, lost = fma(c, d, -product), sum = fma(a, b, product);
+    return lost == 0 ? sum : sum + lost;
+}
+
+static pair divide_plain(pair x, pair y) {
+    double a = creal(x), b = cimag(x), c = creal(y), d = cimag(y);
+    if (isinf(c) && d == 0 && finite_parts(x)) return make(0, 0);
+    double size = c * c + d * d;
+    return make((a * c + b * d) / size, (b * c - a * d) / size);
+}
+
+static pair quotient(double a, double b, double c, double d) {
+    double size = c * c + d * d;
+    return make(sum_of_products(a, c, b, d) / size, sum_of_products(b, c, -a, d) / size);
+}
+
+// Whether squares and products of the parts stay far from the ends of the range.
+static bool is_moderate(double x) { return x == 0 || (fabs(x) > 0x1p-250 && fabs(x) < 0x1p250); }
+static bool moderate_parts(pair z) { return is_moderate(creal(z)) && is_moderate(cimag(z)); }
+
+static int larger_exponent(pair z) { return ilogb(fmax(fabs(creal(z)), fabs(cimag(z)))); }
+
+// Large and small numbers are scaled by a power of two, so that squares do not overflow.
+static pair one_divide(pair x, pair y) {
+    if (is_zero(y) || is_zero(x)) return divide_plain(x, y);
+    if (moderate_parts(x) && moderate_parts(y))
+        return quotient(creal(x), cimag(x), creal(y), cimag(y));
+    if (!finite_parts(y) || !finite_parts(x)) return divide_plain(x, y);
+    int up = larger_exponent(x), down = larger_exponent(y);
+    pair scaled = quotient(scalbn(creal(x), -up), scalbn(cimag(x), -up), scalbn(creal(y), -down),
+                           scalbn(cimag(y), -down));
+    return make(scalbn(creal(scaled), up - down), scalbn(cimag(scaled), up - down));
+}
+
+// Size and direction ------------------------------------------------------------------------------
+
+static double one_abs(pair z) { return hypot(creal(z), cimag(z)); }
+static double one_phase(pair z) { return atan2(cimag(z), creal(z)); }
+
+static double unit_if_infinite(double x) { return copysign(isinf(x) ? 1.0 : 0.0, x); }
+
+static pair one_sign(pair z) {
+    double re = creal(z), im = cimag(z);
+    if (is_zero(z)) return z;
+    if (isnan(re) || isnan(im)) return unknown();
+    if (isinf(re) || isinf(im)) {
+        re = unit_if_infinite(re);
+        im = unit_if_infinite(im);
+    }
+    int exponent = larger_exponent(make(re, im));
+    re = scalbn(re, -exponent);
+    im = scalbn(im, -exponent);
+    double size = hypot(re, im);
+    return make(re / size, im / size);
+}
+
+// Exponentials ------------------------------------------------------------------------------------
+
+static double infinity_like(double x) {
+    return x > 0 ? (double)INFINITY : x < 0 ? -(double)INFINITY : (double)NAN;
+}
+
+static pair one_exp(pair z) {
+    double x = creal(z), y = cimag(z);
+    if (finite_parts(z)) return cexp(z);
+    if (x < 0 && isinf(x)) return make(0, 0);
+    if (isinf(x) && isfinite(y)) return make(infinity_like(cos(y)), infinity_like(sin(y)));
+    return isinf(x) && isnan(y) ? make(x, y) : unknown();
+}
+
+// exp(z) - 1 is exp(x) cos(y) - 1 and exp(x) sin(y); of the first the 1 is taken from both factors.
+static pair one_expm1(pair z) {
+    double x = creal(z), y = cimag(z);
+    if (!finite_parts(z) || x > 1) return plus(one_exp(z), make(-1, 0));
+    double s = sin(y / 2);
+    return make(expm1(x) * cos(y) - 2 * s * s, exp(x) * sin(y));
+}
+
+// exp of a number with a negative real part does not overflow.
+static pair one_sigmoid(pair z) {
+    const pair one = make(1, 0);
+    if (!finite_parts(z)) return one_divide(one, plus(one_exp(minus(z)), one));
+    pair e = cexp(creal(z) < 0 ? z : minus(z));
+    return one_divide(creal(z) < 0 ? e : one, plus(e, one));
+}
+
+static pair one_sinh(pair z) {
+    if (finite_parts(z)) return csinh(z);
+    pair twice = plus(one_exp(z), minus(one_exp(minus(z))));
+    return make(creal(twice) / 2, cimag(twice) / 2);
+}
+
+static pair one_cosh(pair z) {
+    if (finite_parts(z)) return ccosh(z);
+    pair twice = plus(one_exp(z), one_exp(minus(z)));
+    return make(creal(twice) / 2, cimag(twice) / 2);
+}
+
+static pair one_tanh(pair z) {
+    return finite_parts(z) ? ctanh(z) : divide_plain(one_sinh(z), one_cosh(z));
+}
+
+static pair one_sin(pair z) {
+    double x = creal(z), y = cimag(z);
+    if (finite_parts(z)) return csin(z);
+    return isfinite(x) && isinf(y) ? make(x * y, y) : unknown();
+}
+
+static pair one_cos(pair z) {
+    double x = creal(z), y = cimag(z);
+    if (finite_parts(z)) return ccos(z);
+    return isfinite(x) && isinf(y) ? make((double)INFINITY, -y * x) : unknown();
+}
+
+static pair one_tan(pair z) {
+    return finite_parts(z) ? ctan(z) : divide_plain(one_sin(z), one_cos(z));
+}
+
+// Logarithms and roots ----------------------------------------------------------------------------
+
+static pair one_log(pair z) { return clog(z); }
+
+// What a + b loses when it is rounded.
+static double lost_in_sum(double a, double b) {
+    double sum = a + b, part = sum - a;
+    return (a - (sum - part)) + (b - part);
+}
+
+// |1 + z|^2 - 1 is 2x + x^2 + y^2, summed with what each step loses; where it is near -1, 1 + x is
+// exact instead.
+static pair one_log1p(pair z) {
+    double x = creal(z), y = cimag(z);
+    pair above = plus(make(1, 0), z);
+    if (!(fabs(x) < 4 && fabs(y) < 4)) return clog(above);
+    double xx = x * x, yy = y * y, sum = 2 * x + xx, excess = sum + yy;
+    double lost = fma(x, x, -xx) + fma(y, y, -yy) + lost_in_sum(2 * x, xx) + lost_in_sum(sum, yy);
+    if (excess < -0.5) return clog(above);
+    return make(log1p(excess + lost) / 2, one_phase(above));
+}
+
+// On the cut the root is above the real axis, whatever the sign of the 0.
+static pair one_sqrt(pair z) {
+    double x = creal(z), y = cimag(z);
+    if (is_zero(z)) return z;
+    if (isnan(x) || isnan(y)) return unknown();
+    if (isinf(y)) return make((double)INFINITY, y);
+    if (isinf(x)) return x > 0 ? make(x, 0) : make(0, -x);
+    if (y == 0 && x < 0) return make(y, sqrt(-x));
+    return csqrt(z);
+}
+
+static pair one_rsqrt(pair z) { return one_divide(make(1, 0), one_sqrt(z)); }
+
+static double real_cbrt(double x) {
+    double root;
+    KERNEL(f64, cbrt)(&root, &x, NULL, NULL, 1);
+    return root;
+}
+
+static pair one_cbrt(pair z) {
+    double size = one_abs(z), angle = one_phase(z) / 3, root = real_cbrt(size);
+    if (isinf(size) && finite_parts(z)) root = 2 * real_cbrt(hypot(creal(z) / 8, cimag(z) / 8));
+    return angle == 0 ? make(root, 0) : make(root * cos(angle), root * sin(angle));
+}
+
+static pair one_pow(pair x, pair y) {
+    double c = creal(y), d = cimag(y);
+    bool from_zero = is_zero(x);
+    if (from_zero && isinf(c) && c > 0 && d == 0) return make(0, 0);
+    if (!finite_parts(x) || !finite_parts(y)) return unknown();
+    if (from_zero) return make(is_zero(y) ? 1 : 0, 0);
+    if (c == 1 && d == 0) return x;
+    if (c == -1 && d == 0) return one_divide(make(1, 0), x);
+    pair polar = clog(x);
+    double angle = cimag(polar), size = pow(one_abs(x), c) * exp(-d * angle);
+    double turned = c * angle + d * creal(polar);
+    return make(size * cos(turned), size * sin(turned));
+}
+
+// Inverse functions -------------------------------------------------------------------------------
+
+// Nx's: log(z + sqrt(z^2 + one)).
+static pair log_of_sum(pair z, double one) {
+    return one_log(plus(z, one_sqrt(plus(pair_times(z, z), make(one, 0)))));
+}
+
+static pair one_asin(pair z) {
+    double x = creal(z);
+    if (!finite_parts(z)) return unknown();
+    return casin(cimag(z) == 0 && fabs(x) > 1 ? make(x, -copysign(0.0, x)) : z);
+}
+
+// Nx's -i log(z + sqrt(z^2 - 1)) is the principal value where both parts have one sign, and its
+// negative where they do not.
+static pair one_acos(pair z) {
+    double x = creal(z), y = cimag(z);
+    if (!finite_parts(z)) return unknown();
+    if (y == 0 && x < -1) return cacos(make(x, -0.0));
+    if (x == 0 || (y == 0 && x <= 1)) return cacos(make(x, y == 0 ? 0.0 : y));
+    bool one_sign_only = (signbit(x) != 0) == (signbit(y) != 0);
+    return one_sign_only ? cacos(z) : minus(cacos(z));
+}
+
+static pair one_atan(pair z) {
+    double x = creal(z), y = cimag(z);
+    if (!finite_parts(z)) return unknown();
+    return catan(x == 0 && fabs(y) > 1 ? make(copysign(0.0, y), y) : z);
+}
+
+static pair one_asinh(pair z) {
+    double x = creal(z), y = cimag(z);
+    if (!finite_parts(z)) return log_of_sum(z, 1);
+    return casinh(x == 0 && fabs(y) > 1 ? make(copysign(0.0, y), y) : z);
+}
+
+static pair one_acosh(pair z) {
+    if (!finite_parts(z)) return log_of_sum(z, -1);
+    pair turned = one_acos(z);
+    return make(-cimag(turned), creal(turned));
+}
+
+static pair one_atanh(pair z) {
+    double x = creal(z);
+    if (!finite_parts(z)) return unknown();
+    pair value = catanh(z);
+    bool on_cut = cimag(z) == 0 && fabs(x) > 1;
+    return on_cut ? make(creal(value), copysign(half_pi, -x)) : value;
+}
+
+// Tile functions ----------------------------------------------------------------------------------
+
+typedef float part_c64;
+typedef double part_c128;
+typedef float _Complex pair_c64;
+typedef double _Complex pair_c128;
+
+// Rows: each makes the tile function of one scalar function, rounded once.
+#define DEFINE_UNARY(op, type, TYPE)                                                               \
+    void SHARED_KERNEL(type, op)(TILE_ARGS) {                                                      \
+        (void)b, (void)c;                                                                          \
+        pair_##type *d = dst;                                                                      \
+        const pair_##type *x = a;                                                                  \
+        for (size_t i = 0; i < n; i++) d[i] = (pair_##type)one_##op((pair)x[i]);                   \
+    }
+#define DEFINE_PART(op, type, TYPE)                                                                \
+    void SHARED_KERNEL(type, op)(TILE_ARGS) {                                                      \
+        (void)b, (void)c;                                                                          \
+        part_##type *d = dst;                                                                      \
+        const pair_##type *x = a;                                                                  \
+        for (size_t i = 0; i < n; i++) d[i] = (part_##type)one_##op((pair)x[i]);                   \
+    }
+#define DEFINE_BINARY(op, type, TYPE)                                                              \
+    void SHARED_KERNEL(type, op)(TILE_ARGS) {                                                      \
+        (void)c;                                                                                   \
+        pair_##type *d = dst;                                                                      \
+        const pair_##type *x = a, *y = b;                                                          \
+        for (size_t i = 0; i < n; i++) d[i] = (pair_##type)one_##op((pair)x[i], (pair)y[i]);       \
+    }
+
+COMPLEX_MATH_UNARY(DEFINE_UNARY, c64, C64)
+COMPLEX_MATH_UNARY(DEFINE_UNARY, c128, C128)
+DEFINE_PART(phase, c64, C64)
+DEFINE_PART(phase, c128, C128)
+DEFINE_PART(abs, c128, C128)
+DEFINE_BINARY(pow, c64, C64)
+DEFINE_BINARY(pow, c128, C128)
+DEFINE_BINARY(divide, c128, C128)

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// linalg.c - linear algebra by LAPACK, brought to Nx's conventions of order and sign. The code is
+// in linalg.inc, once for each type.
+#include <cblas.h>
+#include <complex.h>
+#include <math.h>
+#include <string.h>
+
+#include "engines/cpu/routine/routine.h"
+
+// Systems of up to this many multiplications are solved by plain substitution: it divides by the
+// diagonal where BLAS multiplies by its inverse, and is as quick.
+#define SMALL_SOLVE 4096
+// Elements of a matrix whose reflections are found here rather than by LAPACK, which takes a column
+// that rounding has not left quite zero for one that is to be reflected.
+#define SMALL_QR 4096
+
+// Fortran's functions take the lengths of their texts last.
+typedef size_t text_length;
+
+static int larger(int a, int b) { return a > b ? a : b; }
+static int smaller(int a, int b) { return a < b ? a : b; }
+static size_t area(int rows, int columns) { return (size_t)rows * (size_t)columns; }
+
+// Columns that LAPACK's blocked loops work on together, at most.
+enum { BLOCK = 64 };
+
+static emlx_status no_convergence(const char *what, emlx_error *err) {
+    return error_set(err, EMLX_INTERNAL, "the %s did not converge", what);
+}
+
+#define COMPLEX 0
+#define CONJ(x) (x)
+#define REAL(x) ((double)(x))
+#define SIZE(x) fabs((double)(x))
+#define BLAS_NUMBER(x) (x)
+
+#define T float
+#define R float
+#define NAME(name) f32_##name
+#define LAPACK(name) s##name##_
+#define BLAS(name) cblas_s##name
+#define TABLE linalg_f32
+#include "engines/cpu/routine/linalg.inc"
+
+#define T double
+#define R double
+#define NAME(name) f64_##name
+#define LAPACK(name) d##name##_
+#define BLAS(name) cblas_d##name
+#define TABLE linalg_f64
+#include "engines/cpu/routine/linalg.inc"
+
+#undef COMPLEX
+#undef CONJ
+#undef REAL
+#undef SIZE
+#undef BLAS_NUMBER
+#define COMPLEX 1
+#define REAL(x) creal((double _Complex)(x))
+#define SIZE(x) cabs((double _Complex)(x))
+#define BLAS_NUMBER(x) (&(x))
+
+#define T float _Complex
+#define R float
+#define CONJ(x) conjf(x)
+#define NAME(name) c64_##name
+#define LAPACK(name) c##name##_
+#define BLAS(name) cblas_c##name
+#define TABLE linalg_c64
+#include "engines/cpu/routine/linalg.inc"
+
+#undef CONJ
+#define T double _Complex
+#define R double
+#define CONJ(x) conj(x)
+#define NAME(name) c128_##name
+#define LAPACK(name) z##name##_
+#define BLAS(name) cblas_z##name
+#define TABLE linalg_c128
+#include "engines/cpu/routine/linalg.inc"

@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: Apache-2.0
+// safetensors.c - the container of a program file. A file is the header's length (8 bytes, little
+// endian), the header (JSON), and the data, which the entries cover without gap or overlap.
+#include "files/safetensors.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/shape.h"
+#include "base/types.h"
+#include "files/file.h"
+#include "program/list.h"
+
+// The format's own bound on the header.
+#define HEADER_MAX 100000000
+#define METADATA "__metadata__"
+// Data begins at a multiple of this in the file.
+#define ALIGNMENT 64
+
+typedef struct dtype {
+    const char *name;
+    size_t size;
+} dtype;
+
+static const dtype dtypes[] = {
+    {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E5M2", 1}, {"F8_E4M3", 1}, {"F8_E8M0", 1},
+    {"U16", 2},  {"I16", 2}, {"F16", 2}, {"BF16", 2},    {"U32", 4},     {"I32", 4},
+    {"F32", 4},  {"U64", 8}, {"I64", 8}, {"F64", 8},     {"C64", 8},
+};
+
+// How a type is stored: the dtype, and whether an element is a pair along a last axis of length 2.
+typedef struct storage {
+    const char *dtype;
+    bool pair;
+} storage;
+
+static const storage storages[EMLX_TYPE_COUNT] = {
+    [EMLX_U2] = {"U8", false},      [EMLX_U4] = {"U8", false},
+    [EMLX_U8] = {"U8", false},      [EMLX_U16] = {"U16", false},
+    [EMLX_U32] = {"U32", false},    [EMLX_U64] = {"U64", false},
+    [EMLX_S2] = {"I8", false},      [EMLX_S4] = {"I8", false},
+    [EMLX_S8] = {"I8", false},      [EMLX_S16] = {"I16", false},
+    [EMLX_S32] = {"I32", false},    [EMLX_S64] = {"I64", false},
+    [EMLX_F8] = {"F8_E5M2", false}, [EMLX_F8_E4M3FN] = {"F8_E4M3", false},
+    [EMLX_BF16] = {"BF16", false},  [EMLX_F16] = {"F16", false},
+    [EMLX_F32] = {"F32", false},    [EMLX_F64] = {"F64", false},
+    [EMLX_C64] = {"F32", true},     [EMLX_C128] = {"F64", true},
+};
+
+static emlx_status no_memory(emlx_error *err) {
+    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a program file");
+}
+
+// Reading entries --------------------------------------------------------------------------------
+
+// One array of the file. The lengths may have one axis more than a tensor, for pairs.
+typedef struct entry {
+    const dtype *type;
+    size_t rank;
+    int64_t dims[EMLX_MAX_RANK + 1];
+    uint64_t begin, end;
+} entry;
+
+static emlx_status read_dtype(const json_t *from, entry *e, emlx_error *err) {
+    const char *name = json_string_value(json_object_get(from, "dtype"));
+    if (name == NULL) return error_set(err, EMLX_FORMAT, "it has no dtype");
+    for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++)
+        if (strcmp(dtypes[i].name, name) == 0) e->type = &dtypes[i];
+    if (e->type == NULL) return error_set(err, EMLX_FORMAT, "its dtype \"%.40s\" is unknown", name);
+    return EMLX_OK;
+}
+
+static emlx_status read_dims(const json_t *from, entry *e, emlx_error *err) {
+    const json_t *shape = json_object_get(from, "shape");
+    if (!json_is_array(shape)) return error_set(err, EMLX_FORMAT, "it has no shape");
+    e->rank = json_array_size(shape);
+    if (e->rank > EMLX_MAX_RANK + 1)
+        return error_set(err, EMLX_FORMAT, "it has %zu axes, %d at most expected", e->rank,
+                         EMLX_MAX_RANK + 1);
+    for (size_t i = 0; i < e->rank; i++) {
+        const json_t *dim = json_array_get(shape, i);
+        e->dims[i] = json_integer_value(dim);
+        if (!json_is_integer(dim) || e->dims[i] < 0)
+            return error_set(err, EMLX_FORMAT, "length %zu of its shape is not a count", i);
+    }
+    return EMLX_OK;
+}
+
+static emlx_status read_offsets(const json_t *from, entry *e, emlx_error *err) {
+    const json_t *offsets = json_object_get(from, "data_offsets");
+    const json_t *begin = json_array_get(offsets, 0), *end = json_array_get(offsets, 1);
+    if (json_array_size(offsets) != 2 || !json_is_integer(begin) || !json_is_integer(end))
+        return error_set(err, EMLX_FORMAT, "it has no data_offsets");
+    if (json_integer_value(begin) < 0 || json_integer_value(end) < json_integer_value(begin))
+        return error_set(err, EMLX_FORMAT, "its data_offsets are not a range");
+    e->begin = (uint64_t)json_integer_value(begin);
+    e->end = (uint64_t)json_integer_value(end);
+    return EMLX_OK;
+}
+
+static emlx_status check_size(const entry *e, emlx_error *err) {
+    uint64_t size = e->type->size;
+    bool fits = true;
+    for (size_t i = 0; i < e->rank; i++)
+        fits = fits && !__builtin_mul_overflow(size, (uint64_t)e->dims[i], &size);
+    if (fits && size == e->end - e->begin) return EMLX_OK;
+    return error_set(err, EMLX_FORMAT, "its data_offsets span %llu bytes, its shape needs %s%llu",
+                     (unsigned long long)(e->end - e->begin), fits ? "" : "more than ",
+                     (unsigned long long)(fits ? size : UINT64_MAX));
+}
+
+static emlx_status read_entry(const json_t *from, entry *e, emlx_error *err) {
+    *e = (entry){0};
+    if (!json_is_object(from)) return error_set(err, EMLX_FORMAT, "it is not an object");
+    TRY(read_dtype(from, e, err));
+    TRY(read_dims(from, e, err));
+    TRY(read_offsets(from, e, err));
+    return check_size(e, err);
+}
+
+// Checking the whole -----------------------------------------------------------------------------
+
+typedef struct range {
+    uint64_t begin, end;
+} range;
+
+static int compare_ranges(const void *left, const void *right) {
+    const range *a = left, *b = right;
+    if (a->begin != b->begin) return a->begin < b->begin ? -1 : 1;
+    return a->end < b->end ? -1 : a->end > b->end;
+}
+
+static emlx_status check_cover(range *ranges, size_t count, uint64_t size, emlx_error *err) {
+    if (count > 0) qsort(ranges, count, sizeof *ranges, compare_ranges);
+    uint64_t at = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (ranges[i].begin != at)
+            return error_set(err, EMLX_FORMAT, "the arrays %s at byte %llu of the data",
+                             ranges[i].begin > at ? "leave a gap" : "overlap",
+                             (unsigned long long)(ranges[i].begin > at ? at : ranges[i].begin));
+        at = ranges[i].end;
+    }
+    if (at == size) return EMLX_OK;
+    return error_set(err, EMLX_FORMAT, "the arrays need %llu bytes, the file has %llu for them",
+                     (unsigned long long)at, (unsigned long long)size);
+}
+
+static emlx_status read_ranges(json_t *header, range *ranges, size_t *count, emlx_error *err) {
+    const char *name;
+    json_t *value;
+    *count = 0;
+    json_object_foreach(header, name, value) {
+        if (strcmp(name, METADATA) == 0) continue;
+        entry e;
+        emlx_status status = read_entry(value, &e, err);
+        if (status != EMLX_OK) return error_prefix(err, status, "array \"%.60s\"", name);
+        ranges[(*count)++] = (range){e.begin, e.end};
+    }
+    return EMLX_OK;
+}
+
+static emlx_status check_entries(json_t *header, uint64_t size, emlx_error *err) {
+    size_t room = (json_object_size(header) + 1) * sizeof(range), count;
+    range *ranges = mem_alloc(room);
+    if (ranges == NULL) return no_memory(err);
+    emlx_status status = read_ranges(header, ranges, &count, err);
+    if (status == EMLX_OK) status = check_cover(ranges, count, size, err);
+    mem_free(ranges, room);
+    return status;
+}
+
+static emlx_status check_metadata(safetensors *file, emlx_error *err) {
+    const json_t *metadata = json_object_get(file->header, METADATA);
+    if (metadata != NULL && !json_is_object(metadata))
+        return error_set(err, EMLX_FORMAT, METADATA " is not an object");
+    const json_t *program = json_object_get(metadata, SAFETENSORS_KEY);
+    file->program = json_string_value(program);
+    if (program != NULL && file->program == NULL)
+        return error_set(err, EMLX_FORMAT, METADATA " " SAFETENSORS_KEY " is not a text");
+    return EMLX_OK;
+}
+
+// Reading files ----------------------------------------------------------------------------------
+
+static emlx_status parse_header(const char *text, size_t length, json_t **out, emlx_error *err) {
+    json_error_t problem;
+    *out = json_loadb(text, length, JSON_REJECT_DUPLICATES, &problem);
+    if (*out == NULL)
+        return error_set(err, EMLX_FORMAT, "the header is not JSON: %.120s (byte %d)", problem.text,
+                         problem.position);
+    if (json_is_object(*out)) return EMLX_OK;
+    return error_set(err, EMLX_FORMAT, "the header is not a JSON object");
+}
+
+static emlx_status read_header(file_reader *file, json_t **out, emlx_error *err) {
+    uint8_t bytes[8];
+    TRY(file_read(file, bytes, sizeof bytes, err));
+    uint64_t length = 0;
+    for (int i = 7; i >= 0; i--) length = length << 8 | bytes[i];
+    if (length > HEADER_MAX || length > file->left)
+        return error_set(err, EMLX_FORMAT, "the header has %llu bytes, %llu at most expected",
+                         (unsigned long long)length,
+                         (unsigned long long)(file->left < HEADER_MAX ? file->left : HEADER_MAX));
+    char *text = mem_alloc((size_t)length + 1);
+    if (text == NULL) return no_memory(err);
+    emlx_status status = file_read(file, text, (size_t)length, err);
+    if (status == EMLX_OK) status = parse_header(text, (size_t)length, out, err);
+    mem_free(text, (size_t)length + 1);
+    return status;
+}
+
+static emlx_status read_all(file_reader *file, safetensors *out, emlx_error *err) {
+    TRY(read_header(file, &out->header, err));
+    TRY(check_metadata(out, err));
+    TRY(check_entries(out->header, file->left, err));
+    if (file->left > SIZE_MAX) return no_memory(err);
+    size_t size = (size_t)file->left;
+    TRY(buffer_new(size, &out->data, err));
+    return file_read(file, out->data->data, size, err);
+}
+
+emlx_status safetensors_read(const char *path, safetensors *out, emlx_error *err) {
+    file_reader file;
+    TRY(file_open(path, &file, err));
+    *out = (safetensors){0};
+    emlx_status status = read_all(&file, out, err);
+    file_close(&file);
+    if (status != EMLX_OK) safetensors_clear(out);
+    return status;
+}
+
+void safetensors_clear(safetensors *file) {
+    json_decref(file->header);
+    buffer_release(file->data);
+    *file = (safetensors){0};
+}
+
+const char *safetensors_text(const safetensors *file, const char *key) {
+    return json_string_value(json_object_get(json_object_get(file->header, METADATA), key));
+}
+
+// Tensors ----------------------------------------------------------------------------------------
+
+// Values that a type of 2 or 4 bits cannot have would not behave like any of its values.
+static emlx_status check_narrow(emlx_type type, const uint8_t *data, size_t size, emlx_error *err) {
+    unsigned bits = type_table[type].bits;
+    if (bits >= 8) return EMLX_OK;
+    int low = type_class_of(type) == CLASS_SIGNED ? -(1 << (bits - 1)) : 0;
+    int high = low + (1 << bits) - 1;
+    for (size_t i = 0; i < size; i++) {
+        int value = low < 0 ? (int8_t)data[i] : data[i];
+        if (value < low || value > high)
+            return error_set(err, EMLX_FORMAT, "element %zu is %d, not a %s", i, value,
+                             emlx_type_name(type));
+    }
+    return EMLX_OK;
+}
+
+static emlx_status entry_shape(const entry *e, emlx_type type, emlx_shape *shape, emlx_error *err) {
+    const storage *how = &storages[type];
+    if (strcmp(e->type->name, how->dtype) != 0)
+        return error_set(err, EMLX_FORMAT, "its dtype is %s, %s expected for %s", e->type->name,
+                         how->dtype, emlx_type_name(type));
+    if (how->pair && (e->rank == 0 || e->dims[e->rank - 1] != 2))
+        return error_set(err, EMLX_FORMAT, "its last axis is not of length 2, as %s needs",
+                         emlx_type_name(type));
+    return emlx_shape_make(e->dims, e->rank - how->pair, shape, err);
+}
+
+static void release_data(void *context) { buffer_release(context); }
+
+static emlx_status make_tensor(const safetensors *file, const entry *e, emlx_type type,
+                               emlx_device *device, emlx_tensor **out, emlx_error *err) {
+    emlx_shape shape;
+    TRY(entry_shape(e, type, &shape, err));
+    const uint8_t *data = (const uint8_t *)file->data->data + e->begin;
+    size_t size = (size_t)(e->end - e->begin);
+    TRY(check_narrow(type, data, size, err));
+    return emlx_tensor_from_memory(device, type, &shape, data, size, release_data,
+                                   buffer_retain(file->data), out, err);
+}
+
+emlx_status safetensors_tensor(const safetensors *file, const char *name, emlx_type type,
+                               emlx_device *device, emlx_tensor **out, emlx_error *err) {
+    const json_t *value = json_object_get(file->header, name);
+    if (value == NULL || strcmp(name, METADATA) == 0)
+        return error_set(err, EMLX_FORMAT, "there is no array \"%.60s\"", name);
+    entry e;
+    emlx_status status = read_entry(value, &e, err);
+    if (status == EMLX_OK) status = make_tensor(file, &e, type, device, out, err);
+    return status == EMLX_OK ? EMLX_OK : error_prefix(err, status, "array \"%.60s\"", name);
+}
+
+// Writing ----------------------------------------------------------------------------------------
+
+typedef struct placed {
+    emlx_tensor *tensor;
+    size_t index; // its name
+    size_t width; // bytes of an element of its dtype
+} placed;
+
+static size_t stored_width(emlx_type type) {
+    return type_size(type) / (storages[type].pair ? 2 : 1);
+}
+
+// Wide elements first: as sizes are multiples of widths, every array is then aligned.
+static int compare_widths(const void *left, const void *right) {
+    const placed *a = left, *b = right;
+    if (a->width != b->width) return a->width > b->width ? -1 : 1;
+    return a->index < b->index ? -1 : a->index > b->index;
+}
+
+static json_t *entry_json(const emlx_tensor *tensor, uint64_t begin) {
+    emlx_type type = emlx_tensor_type(tensor);
+    const emlx_shape *shape = emlx_tensor_shape(tensor);
+    uint64_t end = begin + emlx_tensor_bytes(tensor);
+    json_t *dims = json_array();
+    int failed = dims == NULL;
+    for (int32_t i = 0; i < shape->rank; i++)
+        failed |= json_array_append_new(dims, json_integer(shape->dims[i]));
+    if (storages[type].pair) failed |= json_array_append_new(dims, json_integer(2));
+    if (!failed)
+        return json_pack("{s:s, s:o, s:[I, I]}", "dtype", storages[type].dtype, "shape", dims,
+                         "data_offsets", (json_int_t)begin, (json_int_t)end);
+    json_decref(dims);
+    return NULL;
+}
+
+static json_t *header_json(const char *program, const placed *order, size_t count) {
+    json_t *header = json_pack("{s:{s:s}}", METADATA, SAFETENSORS_KEY, program);
+    uint64_t begin = 0;
+    for (size_t i = 0; i < count && header != NULL; i++) {
+        char name[24];
+        snprintf(name, sizeof name, "t%zu", order[i].index);
+        if (json_object_set_new(header, name, entry_json(order[i].tensor, begin)) != 0) {
+            json_decref(header);
+            return NULL;
+        }
+        begin += emlx_tensor_bytes(order[i].tensor);
+    }
+    return header;
+}
+
+static emlx_status write_header(file_writer *file, const char *text, emlx_error *err) {
+    char spaces[ALIGNMENT];
+    memset(spaces, ' ', sizeof spaces);
+    size_t length = strlen(text);
+    size_t padding = (ALIGNMENT - (8 + length) % ALIGNMENT) % ALIGNMENT;
+    if (length + padding > HEADER_MAX)
+        return error_set(err, EMLX_UNSUPPORTED, "the program needs a header of %zu bytes, %d fit",
+                         length + padding, HEADER_MAX);
+    uint8_t bytes[8];
+    for (int i = 0; i < 8; i++) bytes[i] = (uint8_t)((uint64_t)(length + padding) >> (8 * i));
+    TRY(file_write(file, bytes, sizeof bytes, err));
+    TRY(file_write(file, text, length, err));
+    return file_write(file, spaces, padding, err);
+}
+
+static emlx_status write_all(file_writer *file, const char *header, const placed *order,
+                             size_t count, emlx_error *err) {
+    TRY(write_header(file, header, err));
+    for (size_t i = 0; i < count; i++) TRY(file_write_tensor(file, order[i].tensor, err));
+    return EMLX_OK;
+}
+
+// Called by Jansson with one piece of text after another; leaves room for the final NUL.
+static int add_text(const char *piece, size_t size, void *context) {
+    json_text *to = context;
+    void *text = to->text;
+    if (!list_reserve_bytes(&text, &to->room, to->length, size + 1, 1)) return -1;
+    to->text = text;
+    memcpy(to->text + to->length, piece, size);
+    to->length += size;
+    to->text[to->length] = '\0';
+    return 0;
+}
+
+emlx_status json_text_make(const json_t *json, size_t flags, json_text *out, emlx_error *err) {
+    *out = (json_text){0};
+    if (json != NULL && json_dump_callback(json, add_text, out, flags) == 0) return EMLX_OK;
+    json_text_clear(out);
+    return no_memory(err);
+}
+
+void json_text_clear(json_text *text) { mem_free(text->text, text->room); }
+
+static emlx_status write_file(const char *path, const char *header, const placed *order,
+                              size_t count, emlx_error *err) {
+    file_writer file;
+    TRY(file_create(path, &file, err));
+    emlx_status status = write_all(&file, header, order, count, err);
+    if (status == EMLX_OK) return file_commit(&file, err);
+    file_abandon(&file);
+    return status;
+}
+
+static emlx_status write_placed(const char *path, const char *program, const placed *order,
+                                size_t count, emlx_error *err) {
+    json_text text = {0};
+    json_t *header = header_json(program, order, count);
+    emlx_status status = json_text_make(header, JSON_COMPACT, &text, err);
+    json_decref(header);
+    if (status != EMLX_OK) return status;
+    status = write_file(path, text.text, order, count, err);
+    json_text_clear(&text);
+    return status;
+}
+
+emlx_status safetensors_write(const char *path, const char *program, emlx_tensor *const *tensors,
+                              size_t count, emlx_error *err) {
+    size_t size = (count + 1) * sizeof(placed);
+    placed *order = mem_alloc(size);
+    if (order == NULL) return no_memory(err);
+    for (size_t i = 0; i < count; i++)
+        order[i] = (placed){tensors[i], i, stored_width(emlx_tensor_type(tensors[i]))};
+    qsort(order, count, sizeof *order, compare_widths);
+    emlx_status status = write_placed(path, program, order, count, err);
+    mem_free(order, size);
+    return status;
+}

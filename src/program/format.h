@@ -1,9 +1,0 @@
-// SPDX-License-Identifier: Apache-2.0
-// format.h - what the writer and the reader of program files share. docs/program-format.md is the
-// description.
-#ifndef EMLX_PROGRAM_FORMAT_H
-#define EMLX_PROGRAM_FORMAT_H
-
-#define FORMAT_VERSION 1
-
-#endif

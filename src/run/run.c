@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+// run.c - runs a compiled program: a stack of frames, one for each block that is being run.
+//
+// The stack is a list of our own rather than the thread's, so that a run can stop between two
+// steps and be taken up elsewhere, and so that nesting cannot exhaust a small stack.
+#include "run/run.h"
+
+#include <string.h>
+
+#include "base/cancel.h"
+#include "base/error.h"
+#include "base/types.h"
+#include "plan/run.h"
+
+#define FEW 32
+
+struct frame {
+    frame *caller;
+    const code *code;
+    uint32_t next;  // the step to run, or being run by the block above
+    uint32_t block; // of that step: the block that is running
+    emlx_buffer *slots[];
+};
+
+static size_t frame_size(const code *c) {
+    return sizeof(frame) + c->slot_count * sizeof(emlx_buffer *);
+}
+
+static emlx_status no_memory(emlx_error *err) {
+    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for running a program");
+}
+
+// Frames -----------------------------------------------------------------------------------------
+
+static emlx_status frame_push(program_run *run, const code *c, frame **out, emlx_error *err) {
+    frame *f = mem_alloc(frame_size(c));
+    if (f == NULL) return no_memory(err);
+    f->caller = run->top;
+    f->code = c;
+    for (size_t i = 0; i < c->bounds.count; i++) {
+        const bound *b = &c->bounds.items[i];
+        f->slots[b->slot] = buffer_retain(b->buffer);
+    }
+    run->top = *out = f;
+    return EMLX_OK;
+}
+
+static void frame_pop(program_run *run) {
+    frame *f = run->top;
+    run->top = f->caller;
+    for (uint32_t i = 0; i < f->code->slot_count; i++) buffer_release(f->slots[i]);
+    mem_free(f, frame_size(f->code));
+}
+
+// A reference on what a slot holds: the slot's own if it is moved out.
+static emlx_buffer *slot_take(frame *f, uint32_t slot, bool move) {
+    emlx_buffer *buffer = f->slots[slot];
+    if (!move) return buffer_retain(buffer);
+    f->slots[slot] = NULL;
+    return buffer;
+}
+
+static void slot_set(frame *f, slot_use use, emlx_buffer *buffer) {
+    buffer_release(f->slots[use.slot]);
+    f->slots[use.slot] = use.last ? NULL : buffer;
+    if (use.last) buffer_release(buffer);
+}
+
+// Segments ---------------------------------------------------------------------------------------
+
+static emlx_status run_segment(program_run *run, frame *f, const step *st, emlx_error *err) {
+    size_t count = (size_t)st->input_count + st->output_count;
+    emlx_buffer *few[FEW], **buffers = few;
+    if (count > FEW) buffers = mem_alloc(count * sizeof *buffers);
+    if (buffers == NULL) return no_memory(err);
+    emlx_buffer **outputs = buffers + st->input_count;
+    for (uint32_t i = 0; i < st->input_count; i++)
+        buffers[i] = slot_take(f, st->inputs[i].slot, st->inputs[i].last);
+    emlx_status status = plan_run(run->device, &st->planned, buffers, outputs, run->cancel, err);
+    for (uint32_t i = 0; i < st->output_count && status == EMLX_OK; i++)
+        slot_set(f, st->outputs[i], outputs[i]);
+    if (buffers != few) mem_free(buffers, count * sizeof *buffers);
+    f->next++;
+    return status;
+}
+
+// Control flow -----------------------------------------------------------------------------------
+
+typedef enum passing { PASS_COPIES, PASS_LAST, PASS_ALL } passing;
+
+// Starts block `b` of the current step with its inputs from these slots of the caller. Nothing is
+// kept there that only this block still needs: it can then work in place.
+static emlx_status enter(program_run *run, const step *st, uint32_t b, const slot_use *uses,
+                         passing how, emlx_error *err) {
+    frame *caller = run->top, *f = NULL;
+    TRY(frame_push(run, st->blocks[b], &f, err));
+    caller->block = b;
+    for (uint32_t i = 0; i < f->code->input_count; i++) {
+        bool move = how == PASS_ALL || (how == PASS_LAST && uses[i].last);
+        slot_set(f, f->code->inputs[i], slot_take(caller, uses[i].slot, move));
+    }
+    return EMLX_OK;
+}
+
+// Whether the last output of the block that has just ended is other than zero.
+static emlx_status decide(program_run *run, const char *what, bool *yes, emlx_error *err) {
+    const frame *f = run->top;
+    emlx_type type = f->code->decides;
+    const emlx_buffer *last = f->slots[f->code->outputs[f->code->output_count - 1].slot];
+    uint8_t bytes[16];
+    emlx_status status =
+        run->device->ops->download(run->device, last, 0, bytes, type_size(type), err);
+    if (status != EMLX_OK) return error_prefix(err, status, "%s", what);
+    emlx_number number = type_load(type, bytes);
+    if (number.kind <= EMLX_NUMBER_UNSIGNED)
+        *yes = number.as.u != 0;
+    else
+        *yes = number.as.f[0] != 0 || (number.kind == EMLX_NUMBER_COMPLEX && number.as.f[1] != 0);
+    frame_pop(run);
+    return EMLX_OK;
+}
+
+// Moves the results of the block that has just ended into slots of its caller.
+static void take_results(program_run *run, const slot_use *to) {
+    frame *f = run->top;
+    for (uint32_t i = 0; i < f->code->output_count; i++) {
+        slot_use from = f->code->outputs[i];
+        slot_set(f->caller, to[i], slot_take(f, from.slot, from.last));
+    }
+    frame_pop(run);
+}
+
+static emlx_status start_cond(program_run *run, frame *f, const step *st, emlx_error *err) {
+    (void)f;
+    return enter(run, st, 0, st->inputs, PASS_COPIES, err);
+}
+
+static emlx_status resume_cond(program_run *run, frame *f, const step *st, emlx_error *err) {
+    uint32_t predicates = st->block_count / 2, b = f->block;
+    if (b >= predicates) {
+        take_results(run, st->outputs);
+        f->next++;
+        return EMLX_OK;
+    }
+    bool yes = false;
+    TRY(decide(run, "cond", &yes, err));
+    if (!yes && b + 1 < predicates) return enter(run, st, b + 1, st->inputs, PASS_COPIES, err);
+    uint32_t branch = yes ? predicates + b : st->block_count - 1;
+    return enter(run, st, branch, st->inputs, PASS_LAST, err);
+}
+
+// While a loop runs, all of its state is needed, wanted afterwards or not.
+static void set_state(frame *f, const step *st, uint32_t i, emlx_buffer *buffer) {
+    slot_set(f, (slot_use){st->outputs[i].slot, false}, buffer);
+}
+
+static emlx_status start_while(program_run *run, frame *f, const step *st, emlx_error *err) {
+    for (uint32_t i = 0; i < st->input_count; i++)
+        set_state(f, st, i, slot_take(f, st->inputs[i].slot, st->inputs[i].last));
+    return enter(run, st, 0, st->outputs, PASS_COPIES, err);
+}
+
+static emlx_status resume_while(program_run *run, frame *f, const step *st, emlx_error *err) {
+    bool yes = false;
+    if (f->block == 1) {
+        frame *body = run->top;
+        for (uint32_t i = 0; i < st->output_count; i++) {
+            slot_use from = body->code->outputs[i];
+            set_state(f, st, i, slot_take(body, from.slot, from.last));
+        }
+    }
+    if (f->block == 1 && !st->merged) {
+        frame_pop(run);
+        return enter(run, st, 0, st->outputs, PASS_COPIES, err);
+    }
+    TRY(decide(run, "while", &yes, err));
+    if (yes) return enter(run, st, 1, st->outputs, PASS_ALL, err);
+    for (uint32_t i = 0; i < st->output_count; i++)
+        if (st->outputs[i].last) buffer_release(slot_take(f, st->outputs[i].slot, true));
+    f->next++;
+    return EMLX_OK;
+}
+
+// The operands stay where they are until the host asks for them.
+static emlx_status start_call(program_run *run, frame *f, const step *st, emlx_error *err) {
+    (void)f, (void)err;
+    run->call = st;
+    return EMLX_OK;
+}
+
+emlx_status run_operands(program_run *run, emlx_tensor **operands, emlx_error *err) {
+    const step *st = run->call;
+    uint32_t done = 0;
+    emlx_status status = EMLX_OK;
+    for (; done < st->input_count && status == EMLX_OK; done += status == EMLX_OK) {
+        const emlx_port *port = &st->ports[done];
+        emlx_buffer *buffer = slot_take(run->top, st->inputs[done].slot, st->inputs[done].last);
+        status =
+            node_from_buffer(run->device, port->type, &port->shape, buffer, &operands[done], err);
+        if (status != EMLX_OK) buffer_release(buffer);
+    }
+    while (status != EMLX_OK && done > 0) emlx_tensor_release(operands[--done]);
+    return status;
+}
+
+void run_answer(program_run *run, emlx_buffer *const *results) {
+    const step *st = run->call;
+    for (uint32_t i = 0; i < st->output_count; i++)
+        slot_set(run->top, st->outputs[i], buffer_retain(results[i]));
+    run->top->next++;
+    run->call = NULL;
+}
+
+// What each kind of step does when it is reached, and when a block that it started has ended.
+typedef emlx_status (*step_fn)(program_run *run, frame *f, const step *st, emlx_error *err);
+
+static const struct {
+    step_fn start, resume;
+} step_fns[] = {
+    [STEP_SEGMENT] = {run_segment, NULL},
+    [STEP_COND] = {start_cond, resume_cond},
+    [STEP_WHILE] = {start_while, resume_while},
+    [STEP_CALL] = {start_call, NULL},
+};
+
+// A run ------------------------------------------------------------------------------------------
+
+emlx_status run_start(program_run *run, const emlx_program *program, emlx_buffer *const *buffers,
+                      emlx_error *err) {
+    const code *c = program->main;
+    run->device = program->device;
+    run->results = mem_alloc((c->output_count + 1) * sizeof *run->results);
+    if (run->results == NULL) return no_memory(err);
+    run->result_count = c->output_count;
+    frame *f = NULL;
+    TRY(frame_push(run, c, &f, err));
+    for (uint32_t i = 0; i < c->input_count; i++)
+        slot_set(f, c->inputs[i], buffer_retain(buffers[i]));
+    return EMLX_OK;
+}
+
+static void finish_main(program_run *run) {
+    frame *f = run->top;
+    for (uint32_t i = 0; i < f->code->output_count; i++) {
+        slot_use from = f->code->outputs[i];
+        run->results[i] = slot_take(f, from.slot, from.last);
+    }
+    frame_pop(run);
+}
+
+// Runs the next step of the innermost block, or ends that block.
+static emlx_status advance(program_run *run, emlx_error *err) {
+    frame *f = run->top;
+    if (f->next < f->code->steps.count) {
+        const step *st = &f->code->steps.items[f->next];
+        return step_fns[st->kind].start(run, f, st, err);
+    }
+    if (f->caller == NULL) {
+        finish_main(run);
+        return EMLX_OK;
+    }
+    const step *st = &f->caller->code->steps.items[f->caller->next];
+    return step_fns[st->kind].resume(run, f->caller, st, err);
+}
+
+emlx_status run_go(program_run *run, emlx_error *err) {
+    while (run->top != NULL && run->call == NULL) {
+        if (cancel_raised(run->cancel))
+            return error_set(err, EMLX_CANCELLED, "the run was cancelled");
+        TRY(advance(run, err));
+    }
+    return run->device->ops->wait != NULL ? run->device->ops->wait(run->device, err) : EMLX_OK;
+}
+
+void run_clear(program_run *run) {
+    while (run->top != NULL) frame_pop(run);
+    if (run->results == NULL) return;
+    for (size_t i = 0; i < run->result_count; i++) buffer_release(run->results[i]);
+    mem_free(run->results, (run->result_count + 1) * sizeof *run->results);
+    run->results = NULL;
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// run.h - one run of a program.
+#ifndef EMLX_RUN_RUN_H
+#define EMLX_RUN_RUN_H
+
+#include "program/program.h"
+
+typedef struct frame frame;
+
+// A run between two of its steps: it holds all there is to go on with, on any thread.
+typedef struct program_run {
+    emlx_device *device;
+    frame *top;            // the block that is running; NULL when the run is over
+    emlx_buffer **results; // one reference for each output, once the run is over
+    size_t result_count;
+    const step *call;          // the call that it waits for, or NULL
+    const emlx_cancel *cancel; // may be NULL
+} program_run;
+
+// Prepares a run in a zeroed structure; `buffers` holds one for each input and is borrowed.
+emlx_status run_start(program_run *run, const emlx_program *program, emlx_buffer *const *buffers,
+                      emlx_error *err);
+// Runs to the next call or to the end.
+emlx_status run_go(program_run *run, emlx_error *err);
+// The operands of the call it waits for, as tensors: references of the caller's, all or none.
+emlx_status run_operands(program_run *run, emlx_tensor **operands, emlx_error *err);
+// Gives the call's results, one buffer for each, borrowed; the run can then go on.
+void run_answer(program_run *run, emlx_buffer *const *results);
+// Gives up whatever the run still holds.
+void run_clear(program_run *run);
+
+#endif

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// tensor.c - tensors from data and back.
+#include "base/error.h"
+#include "base/shape.h"
+#include "base/types.h"
+#include "engine.h"
+#include "run/eval.h"
+
+static emlx_status check_data(const emlx_device *device, emlx_type type, const emlx_shape *shape,
+                              const void *data, size_t size, emlx_error *err) {
+    char text[SHAPE_TEXT];
+    emlx_shape checked;
+    if (device == NULL || shape == NULL) return error_set(err, EMLX_INVALID, "no device or shape");
+    if (!type_is_valid(type)) return error_set(err, EMLX_INVALID, "no such type");
+    TRY(emlx_shape_make(shape->dims, (size_t)shape->rank, &checked, err));
+    size_t wanted = (size_t)emlx_shape_count(shape) * type_size(type);
+    if (size == wanted && (data != NULL || size == 0)) return EMLX_OK;
+    return error_set(err, EMLX_INVALID, "%zu bytes of data for %s%s, which takes %zu", size,
+                     emlx_type_name(type), shape_print(shape, text), wanted);
+}
+
+emlx_status emlx_tensor_from_data(emlx_device *device, emlx_type type, const emlx_shape *shape,
+                                  const void *data, size_t size, emlx_tensor **out,
+                                  emlx_error *err) {
+    TRY(check_data(device, type, shape, data, size, err));
+    emlx_buffer *buffer;
+    TRY(device->ops->allocate(device, size, &buffer, err));
+    emlx_status status = EMLX_OK;
+    if (size > 0) status = device->ops->upload(device, buffer, data, size, err);
+    if (status == EMLX_OK) status = node_from_buffer(device, type, shape, buffer, out, err);
+    if (status != EMLX_OK) buffer_release(buffer);
+    return status;
+}
+
+emlx_status emlx_tensor_from_memory(emlx_device *device, emlx_type type, const emlx_shape *shape,
+                                    const void *data, size_t size, void (*release)(void *),
+                                    void *context, emlx_tensor **out, emlx_error *err) {
+    emlx_status status = check_data(device, type, shape, data, size, err);
+    bool borrow = status == EMLX_OK && device->ops->can_wrap(device, data, type_size(type));
+    emlx_buffer *buffer = NULL;
+    if (borrow) {
+        status = buffer_wrap(data, size, release, context, &buffer, err);
+        if (status == EMLX_OK) {
+            status = node_from_buffer(device, type, shape, buffer, out, err);
+            if (status != EMLX_OK) buffer_release(buffer);
+            return status;
+        }
+    } else if (status == EMLX_OK) {
+        status = emlx_tensor_from_data(device, type, shape, data, size, out, err);
+    }
+    release(context);
+    return status;
+}
+
+// The data of a tensor, computed.
+static emlx_status ready_buffer(emlx_tensor *t, emlx_buffer **buffer, emlx_error *err) {
+    if (node_buffer(t) == NULL) TRY(eval_tensors(&t, 1, NULL, err));
+    *buffer = node_buffer(t);
+    return EMLX_OK;
+}
+
+emlx_status emlx_tensor_read(emlx_tensor *t, size_t offset, void *data, size_t size,
+                             emlx_error *err) {
+    emlx_buffer *buffer;
+    size_t bytes = emlx_tensor_bytes(t);
+    if (offset > bytes || size > bytes - offset)
+        return error_set(err, EMLX_INVALID, "bytes %zu to %zu of a tensor of %zu bytes", offset,
+                         offset + size, bytes);
+    TRY(ready_buffer(t, &buffer, err));
+    if (size == 0) return EMLX_OK;
+    return t->device->ops->download(t->device, buffer, offset, data, size, err);
+}
+
+emlx_status emlx_tensor_data(emlx_tensor *t, const void **data, emlx_error *err) {
+    emlx_buffer *buffer;
+    TRY(ready_buffer(t, &buffer, err));
+    TRY(t->device->ops->wait(t->device, err));
+    if (buffer->data == NULL)
+        return error_set(err, EMLX_UNSUPPORTED, "the host cannot read the memory of device %s",
+                         emlx_device_name(t->device));
+    *data = buffer->data;
+    return EMLX_OK;
+}

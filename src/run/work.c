@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// work.c - queues whose jobs are done one after another on the device's pool, and cancelling.
+//
+// A queue is itself a job of the pool while it has something to do: it does one of its jobs and
+// queues itself again, so that a long queue does not keep a worker to itself.
+#include "run/work.h"
+
+#include <pthread.h>
+
+#include "base/error.h"
+#include "memory/memory.h"
+
+struct emlx_queue {
+    pool_job job;
+    emlx_device *device;
+    pthread_mutex_t lock;
+    pool_job *first, *last; // guarded by the lock, as is all below
+    bool queued;            // the queue's own job is with the pool, and holds a reference
+    int references;
+};
+
+void emlx_cancel_raise(emlx_cancel *cancel) {
+    __atomic_store_n(&cancel->raised, 1, __ATOMIC_RELAXED);
+}
+
+void work_submit(emlx_device *device, const emlx_work *work, pool_job *job) {
+    emlx_queue *queue = work == NULL ? NULL : work->queue;
+    if (queue == NULL) {
+        pool_submit(device->pool, job);
+        return;
+    }
+    job->next = NULL;
+    pthread_mutex_lock(&queue->lock);
+    if (queue->last == NULL)
+        queue->first = job;
+    else
+        queue->last->next = job;
+    queue->last = job;
+    bool start = !queue->queued;
+    if (start) queue->references++;
+    if (start) queue->job.small = job->small;
+    queue->queued = true;
+    pthread_mutex_unlock(&queue->lock);
+    if (start) pool_submit(queue->device->pool, &queue->job);
+}
+
+static void run_first(pool_job *own) {
+    emlx_queue *queue = (emlx_queue *)own;
+    pthread_mutex_lock(&queue->lock);
+    pool_job *job = queue->first;
+    queue->first = job->next;
+    if (queue->first == NULL) queue->last = NULL;
+    pthread_mutex_unlock(&queue->lock);
+    job->run(job);
+    pthread_mutex_lock(&queue->lock);
+    bool again = queue->queued = queue->first != NULL;
+    if (again) queue->job.small = queue->first->small;
+    pthread_mutex_unlock(&queue->lock);
+    if (again)
+        pool_submit(queue->device->pool, &queue->job);
+    else
+        emlx_queue_release(queue);
+}
+
+emlx_status emlx_queue_new(emlx_device *device, emlx_queue **out, emlx_error *err) {
+    emlx_queue *queue = mem_alloc(sizeof *queue);
+    if (queue == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a queue");
+    emlx_status status = emlx_device_open(emlx_device_name(device), &queue->device, err);
+    if (status != EMLX_OK) {
+        mem_free(queue, sizeof *queue);
+        return status;
+    }
+    pthread_mutex_init(&queue->lock, NULL);
+    queue->job.run = run_first;
+    queue->references = 1;
+    *out = queue;
+    return EMLX_OK;
+}
+
+void emlx_queue_release(emlx_queue *queue) {
+    if (queue == NULL) return;
+    pthread_mutex_lock(&queue->lock);
+    bool last = --queue->references == 0;
+    pthread_mutex_unlock(&queue->lock);
+    if (!last) return;
+    pthread_mutex_destroy(&queue->lock);
+    emlx_device_release(queue->device);
+    mem_free(queue, sizeof *queue);
+}
+
+typedef struct sync_job {
+    pool_job job;
+    void (*done)(void *context);
+    void *context;
+} sync_job;
+
+static void run_sync(pool_job *job) {
+    sync_job sync = *(sync_job *)job;
+    mem_free(job, sizeof sync);
+    sync.done(sync.context);
+}
+
+emlx_status emlx_queue_sync(emlx_queue *queue, void (*done)(void *context), void *context,
+                            emlx_error *err) {
+    sync_job *sync = mem_alloc(sizeof *sync);
+    if (sync == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to wait for a queue");
+    *sync = (sync_job){.job.run = run_sync, .done = done, .context = context};
+    work_submit(queue->device, &(emlx_work){.queue = queue}, &sync->job);
+    return EMLX_OK;
+}
