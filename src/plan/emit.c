@@ -254,19 +254,18 @@ static void emit_copy(emitter *e, uint32_t n, uint32_t source) {
     e->kernel->copies = k->step_count == 1 && k->steps[0].kind == EXPR_LOAD;
 }
 
-static void emit_source(emitter *e, uint32_t n, uint32_t part) {
+static void emit_source(emitter *e, const fuse_root *root) {
+    uint32_t n = root->node;
     const write_params *p = e->g->nodes[n]->params;
-    const region *r = &p->regions[part - 1];
+    const region *r = &p->regions[root->part - 1];
     index_map dense, place = {.offset = r->offset};
     map_dense(e->space, &dense);
     memcpy(place.strides, r->strides, sizeof place.strides);
-    uint32_t step = read_node(e, operand_of(e->g, n, part), &dense);
+    uint32_t step = read_node(e, operand_of(e->g, n, root->part), &dense);
     if (e->failed) return;
     store_region(e, n, step, &place);
-    uint32_t first = 1 + (uint32_t)p->count;
-    for (uint32_t i = 0; i + 1 < part; i++) first += (uint32_t)p->regions[i].start_count;
     if (r->start_count > 0 && !e->failed)
-        add_starts(e, e->kernel->stores[e->kernel->store_count - 1].access, n, first, r);
+        add_starts(e, e->kernel->stores[e->kernel->store_count - 1].access, n, root->starts, r);
 }
 
 static void emit_view_copy(emitter *e, uint32_t n) {
@@ -398,7 +397,7 @@ static void emit_kernel(emitter *e, const fuse_root *r) {
     else if (p == PRIM_view)
         emit_view_copy(e, n);
     else if (p == PRIM_write && r->part > 0)
-        emit_source(e, n, r->part);
+        emit_source(e, r);
     else if (p == PRIM_write || (p == PRIM_scatter && r->part == 0))
         emit_copy(e, n, operand_of(e->g, n, 0));
     else if (whole[p] != KERNEL_MAP)

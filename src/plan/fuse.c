@@ -16,8 +16,8 @@ enum {
 
 // A kernel's wish to read a node.
 typedef struct request {
-    struct request *next;
-    uint32_t root;
+    struct request *next; // of the same node
+    uint32_t node, root;
     index_map map;
 } request;
 
@@ -26,6 +26,8 @@ typedef struct fuser {
     fusion *f;
     uint32_t root_room;
     request **requests;
+    request **asked; // all of them, a hash table with at least half of it free
+    uint32_t asked_size, asked_count;
     uint64_t *first_use; // of each kept node: order of the first kernel that needs it whole, before
     uint8_t *weight;
     bool failed;
@@ -111,19 +113,41 @@ static uint32_t add_root(fuser *u, uint32_t node, uint32_t part, const emlx_shap
     return f->root_count++;
 }
 
+// Where this request is, or belongs: a node may be asked for by any number of kernels.
+static request **find_request(const fuser *u, uint32_t node, uint32_t root, const index_map *map) {
+    uint64_t hash = ((uint64_t)node << 32 | root) ^ (uint64_t)map->offset * 0x9e3779b97f4a7c15u;
+    hash *= 0x9e3779b97f4a7c15u;
+    uint32_t mask = u->asked_size - 1, at = (uint32_t)(hash >> 32) & mask;
+    for (request *r; (r = u->asked[at]) != NULL; at = (at + 1) & mask)
+        if (r->node == node && r->root == root && map_equal(&r->map, map)) break;
+    return &u->asked[at];
+}
+
+static bool grow_asked(fuser *u) {
+    request **old = u->asked;
+    uint32_t size = u->asked_size;
+    u->asked = arena_array(&u->g->memory, (size_t)size * 2, sizeof(request *));
+    if (u->asked == NULL) return false;
+    u->asked_size = size * 2;
+    for (uint32_t i = 0; i < size; i++)
+        if (old[i] != NULL) *find_request(u, old[i]->node, old[i]->root, &old[i]->map) = old[i];
+    return true;
+}
+
 static void ask(fuser *u, uint32_t node, uint32_t root, const index_map *map) {
-    if (is_leaf(u->g, node)) return;
-    for (request *r = u->requests[node]; r != NULL; r = r->next)
-        if (r->root == root && map_equal(&r->map, map)) return;
+    if (is_leaf(u->g, node) || u->failed) return;
+    u->failed = (u->asked_count + 1) * 2 > u->asked_size && !grow_asked(u);
+    if (u->failed) return;
+    request **place = find_request(u, node, root, map);
+    if (*place != NULL) return;
     request *r = arena_alloc(&u->g->memory, sizeof *r);
     if (r == NULL) {
         u->failed = true;
         return;
     }
-    r->root = root;
-    r->map = *map;
-    r->next = u->requests[node];
-    u->requests[node] = r;
+    *r = (request){.next = u->requests[node], .node = node, .root = root, .map = *map};
+    u->requests[node] = *place = r;
+    u->asked_count++;
 }
 
 static void ask_whole(fuser *u, uint32_t node, uint32_t root) {
@@ -307,11 +331,13 @@ static void visit_write(fuser *u, uint32_t n) {
     uint32_t base = operand_of(g, n, 0);
     bool ahead = !p->covers && !is_uniform(g, base);
     u->f->kept[n] = true;
-    uint32_t start = g->first[n] + 1 + (uint32_t)p->count;
+    uint32_t start = g->first[n + 1];
     for (uint32_t i = (uint32_t)p->count; i > 0; i--) {
         uint32_t source = operand_of(g, n, i);
         uint32_t root = add_root(u, n, i, &g->nodes[source]->shape);
         if (u->failed) return;
+        start -= (uint32_t)p->regions[i - 1].start_count;
+        u->f->roots[root].starts = start - g->first[n];
         if (ahead) keep(u, source, (uint64_t)n << 32);
         ask_whole(u, source, root);
     }
@@ -366,9 +392,11 @@ static bool start(fuser *u) {
     u->f->roots = arena_array(&g->memory, u->root_room, sizeof *u->f->roots);
     u->f->kept = arena_array(&g->memory, g->count, sizeof *u->f->kept);
     u->requests = arena_array(&g->memory, g->count, sizeof(request *));
+    u->asked_size = 16;
+    u->asked = arena_array(&g->memory, u->asked_size, sizeof(request *));
     u->first_use = arena_array(&g->memory, g->count, sizeof *u->first_use);
     u->weight = arena_array(&g->memory, g->count, 1);
-    return u->f->roots && u->f->kept && u->requests && u->first_use && u->weight;
+    return u->f->roots && u->f->kept && u->requests && u->asked && u->first_use && u->weight;
 }
 
 emlx_status fuse(subgraph *g, fusion *f, emlx_error *err) {

@@ -32,6 +32,7 @@ typedef struct inlined {
 // in part 1.
 typedef struct fuse_root {
     uint32_t node, part;
+    uint32_t starts; // a source of `write`: which operand is its first run-time start
     emlx_shape space;
     uint32_t size; // nodes inlined
     inlined *list;

@@ -26,6 +26,7 @@ struct eval_job {
     emlx_tensor **leaves;  // referenced; in the order of the walk, so that equal graphs look equal
     emlx_tensor **roots;
     uint32_t claimed_count, claimed_room, leaf_count, leaf_room, root_count;
+    uint32_t wanted_claimed; // so many of the claimed nodes, the first ones, were wanted themselves
     bool patient; // waits where somebody else is computing what it needs
 };
 
@@ -66,6 +67,7 @@ static walk_end claim(eval_job *job) {
     walk_end end = WALK_DONE;
     for (size_t i = 0; i < job->wanted_count && end == WALK_DONE; i++)
         end = meet(job, job->wanted[i]);
+    job->wanted_claimed = job->claimed_count;
     for (uint32_t n = 0; n < job->claimed_count && end == WALK_DONE; n++) {
         emlx_tensor *t = job->claimed[n];
         for (uint32_t i = 0; i < t->input_count && end == WALK_DONE; i++) {
@@ -116,22 +118,14 @@ static bool worth_keeping(emlx_tensor *t) {
     }
 }
 
-static bool is_wanted(const eval_job *job, const emlx_tensor *t) {
-    for (size_t i = 0; i < job->wanted_count; i++)
-        if (job->wanted[i] == t) return true;
-    return false;
-}
-
 static walk_end choose_roots(eval_job *job) {
     size_t most = job->wanted_count + job->claimed_count;
     job->roots = arena_array(&job->memory, most + 1, sizeof *job->roots);
     if (job->roots == NULL) return WALK_NO_MEMORY;
     for (size_t i = 0; i < job->wanted_count; i++)
         if (node_buffer(job->wanted[i]) == NULL) job->roots[job->root_count++] = job->wanted[i];
-    for (uint32_t i = 0; i < job->claimed_count; i++) {
-        emlx_tensor *t = job->claimed[i];
-        if (worth_keeping(t) && !is_wanted(job, t)) job->roots[job->root_count++] = t;
-    }
+    for (uint32_t i = job->wanted_claimed; i < job->claimed_count; i++)
+        if (worth_keeping(job->claimed[i])) job->roots[job->root_count++] = job->claimed[i];
     return WALK_DONE;
 }
 
