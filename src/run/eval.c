@@ -27,7 +27,7 @@ struct eval_job {
     emlx_tensor **roots;
     uint32_t claimed_count, claimed_room, leaf_count, leaf_room, root_count;
     uint32_t wanted_claimed; // so many of the claimed nodes, the first ones, were wanted themselves
-    bool patient; // waits where somebody else is computing what it needs
+    bool patient;            // waits where somebody else is computing what it needs
 };
 
 // Walking, all under the graph lock ------------------------------------------------------------

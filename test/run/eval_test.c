@@ -153,6 +153,39 @@ static void threads_share_a_graph(void **unused) {
     }
 }
 
+// Results that are asked for twice, that read one pending node in one way, and one that the others
+// are made of: each is there afterwards, and right.
+static void many_results_of_one_node(void **unused) {
+    (void)unused;
+    enum { COUNT = 5000 };
+    emlx_shape s = {1, {3}};
+    emlx_error err;
+    emlx_tensor *x = random_tensor(EMLX_F32, &s, 0, 9), *shared = binary("multiply", x, x);
+    emlx_tensor **wanted = malloc((2 * COUNT + 1) * sizeof(emlx_tensor *));
+    assert_non_null(wanted);
+    for (size_t i = 0; i < COUNT; i++) {
+        emlx_tensor *number = tensor_of(EMLX_F32, &(emlx_shape){0}, &(double){(double)i});
+        emlx_tensor *sum = binary("add", shared, number);
+        wanted[i] = wanted[2 * COUNT - i] = apply_to("sum", &sum, 1, NULL, 0, EMLX_TYPE_DEFAULT);
+        emlx_tensor_release(number);
+        emlx_tensor_release(sum);
+    }
+    wanted[COUNT] = shared;
+    assert_ok(emlx_eval(wanted, 2 * COUNT + 1, &err), err);
+    double *squares = values_of(shared);
+    for (size_t i = 0; i < COUNT; i++) {
+        assert_true(emlx_tensor_ready(wanted[i]));
+        double *sum = values_of(wanted[i]);
+        assert_true(sum[0] == squares[0] + squares[1] + squares[2] + 3.0 * (double)i);
+        free(sum);
+        emlx_tensor_release(wanted[i]);
+    }
+    free(squares);
+    free(wanted);
+    emlx_tensor_release(x);
+    emlx_tensor_release(shared);
+}
+
 // The answer comes once, also when nobody holds the tensor any more.
 typedef struct answer {
     pthread_mutex_t lock;
@@ -258,6 +291,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(out_of_memory_anywhere),
         cmocka_unit_test(a_long_chain),
+        cmocka_unit_test(many_results_of_one_node),
         cmocka_unit_test(threads_share_a_graph),
         cmocka_unit_test(queued_evaluations_answer),
         cmocka_unit_test(short_ones_overtake_when_the_graph_is_locked),
