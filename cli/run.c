@@ -149,7 +149,8 @@ static int load_inputs(session *s, const request *r) {
 
 // Outputs ----------------------------------------------------------------------------------------
 
-// Whether a file can be put there, as far as can be told before there is one.
+// Whether a file can be put there, as far as can be told before there is one: in place of another,
+// or into it.
 static int check_place(const char *path) {
     char folder[4096];
     const char *slash = strrchr(path, '/');
@@ -158,7 +159,8 @@ static int check_place(const char *path) {
              slash == NULL ? "." : path);
     bool there = stat(path, &info) == 0;
     if (there && S_ISDIR(info.st_mode)) return cli_usage("%s: cannot write: a folder", path);
-    if (access(there && !S_ISREG(info.st_mode) ? path : folder, W_OK) == 0) return CLI_OK;
+    if (there && access(path, W_OK) == 0) return CLI_OK;
+    if ((!there || S_ISREG(info.st_mode)) && access(folder, W_OK) == 0) return CLI_OK;
     return cli_usage("%s: cannot write: %s", path, strerror(errno));
 }
 

@@ -454,7 +454,8 @@ EMLX_API bool emlx_run_brief(const emlx_run *run, emlx_tensor *const *results, s
 EMLX_API void emlx_run_release(emlx_run *run);
 
 // Writes a block as a program file (docs/program-format.md). The block is unchanged. A file that is
-// there is replaced once all is written; a device, a pipe or what a link leads to is written to.
+// there is replaced once all is written, and keeps its mode and owner. A device, a pipe, what a
+// link leads to, a file with other names, and one that cannot be replaced are written to in place.
 // Fails with EMLX_IO, and with EMLX_UNSUPPORTED for a block with calls to the host.
 EMLX_API emlx_status emlx_block_save(const emlx_block *block, const char *path, emlx_error *err);
 // Reads a program file into a block, or straight into a compiled program. Every part of the file

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // file.c - reading files whole, and writing them so that nobody sees a half-written one.
+//
+// What is written goes into a new file beside the old one, which takes its place once all is there.
+// Where that cannot be (a folder that must not be written to, a file that something is mounted on)
+// or would change more than the contents (other names, the owner), it goes into the old one.
 #include "files/file.h"
 
 #include <errno.h>
@@ -7,6 +11,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#if defined(__linux__)
+#include <sys/xattr.h>
+#endif
 #include <unistd.h>
 
 #include "base/error.h"
@@ -81,23 +88,80 @@ static void writer_free(file_writer *file) {
     mem_free(file->temporary, file->temporary_size);
 }
 
+// Where a new file may not be made beside a file, that file itself may still be written to.
+static bool is_refusal(int error) {
+    return error == EACCES || error == EPERM || error == EROFS || error == ENAMETOOLONG;
+}
+
 // Opens a file that was not there before, beside the path.
-static int open_beside(file_writer *file) {
+static int open_beside(file_writer *file, mode_t mode) {
     for (unsigned attempt = 0; attempt < 1000; attempt++) {
         snprintf(file->temporary, file->temporary_size, "%s.%ld.%u.part", file->path,
                  (long)getpid(), attempt);
-        int fd = open(file->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        int fd = open(file->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
         if (fd >= 0 || errno != EEXIST) return fd;
     }
     return -1;
 }
 
+static int open_direct(file_writer *file) {
+    file->direct = true;
+    return open(file->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+}
+
+// Standard output may be a file that the shell has opened, a part of which is written already, and
+// may be something that cannot be opened again. Only links lead there.
+static int open_standard(file_writer *file, const struct stat *to) {
+    struct stat own;
+    for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fstat(fd, &own) != 0 || own.st_dev != to->st_dev || own.st_ino != to->st_ino) continue;
+        if ((fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY) continue;
+        file->direct = true;
+        return fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    }
+    return open_direct(file);
+}
+
+// Lists of who may do what with it, besides its mode, do not go over to another file.
+static bool has_access_list(const char *path) {
+#if defined(__linux__)
+    return getxattr(path, "system.posix_acl_access", NULL, 0) > 0;
+#else
+    (void)path;
+    return false;
+#endif
+}
+
+// The new file gets the mode and the owner of the old one. False where that cannot be.
+static bool keep_owner(int fd, const struct stat *old) {
+    struct stat own;
+    if (fstat(fd, &own) != 0) return false;
+    bool same = own.st_uid == old->st_uid && own.st_gid == old->st_gid;
+    if (!same && fchown(fd, old->st_uid, old->st_gid) != 0) return false;
+    return fchmod(fd, old->st_mode & 07777) == 0;
+}
+
+// A file that has other names, or an owner that a new one cannot have, is written to in its place.
+static int open_replacement(file_writer *file, const struct stat *old) {
+    if (old->st_nlink > 1 || has_access_list(file->path)) return open_direct(file);
+    int fd = open_beside(file, S_IRUSR | S_IWUSR);
+    if (fd < 0) return is_refusal(errno) ? open_direct(file) : -1;
+    if (keep_owner(fd, old)) return fd;
+    close(fd);
+    unlink(file->temporary);
+    return open_direct(file);
+}
+
 // What is there and is no file but a device, a pipe or a link is written to, not replaced.
 static int open_place(file_writer *file) {
-    struct stat info;
-    file->direct = lstat(file->path, &info) == 0 && !S_ISREG(info.st_mode);
-    if (!file->direct) return open_beside(file);
-    return open(file->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    struct stat info, to;
+    if (lstat(file->path, &info) != 0) {
+        int fd = open_beside(file, 0666);
+        return fd < 0 && is_refusal(errno) ? open_direct(file) : fd;
+    }
+    if (S_ISREG(info.st_mode)) return open_replacement(file, &info);
+    bool leads = S_ISLNK(info.st_mode) && stat(file->path, &to) == 0;
+    return leads ? open_standard(file, &to) : open_direct(file);
 }
 
 emlx_status file_create(const char *path, file_writer *out, emlx_error *err) {
@@ -144,12 +208,42 @@ emlx_status file_write_tensor(file_writer *file, emlx_tensor *tensor, emlx_error
     return status;
 }
 
+// A file that something is mounted on, or that only its owner may replace, keeps its place: what is
+// complete beside it is copied into it.
+static bool copy_into_place(const file_writer *file) {
+    char chunk[16384];
+    ssize_t count = -1;
+    int from = open(file->temporary, O_RDONLY | O_CLOEXEC);
+    int to = open(file->path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+    emlx_status status = EMLX_OK;
+    file_writer place = {.fd = to};
+    while (from >= 0 && to >= 0 && status == EMLX_OK &&
+           (count = read(from, chunk, sizeof chunk)) > 0)
+        status = file_write(&place, chunk, (size_t)count, NULL);
+    bool done = count == 0 && status == EMLX_OK && fsync(to) == 0;
+    int error = errno;
+    if (from >= 0) close(from);
+    if (to >= 0) done &= close(to) == 0;
+    if (done) unlink(file->temporary);
+    errno = error;
+    return done;
+}
+
+static bool put_in_place(const file_writer *file) {
+    struct stat info;
+    if (file->direct || rename(file->temporary, file->path) == 0) return true;
+    int error = errno;
+    if (lstat(file->path, &info) == 0 && S_ISREG(info.st_mode)) return copy_into_place(file);
+    errno = error;
+    return false;
+}
+
 emlx_status file_commit(file_writer *file, emlx_error *err) {
     // The data must be on disk before the name is, or a crash could leave an empty file.
     bool written = file->direct || fsync(file->fd) == 0;
     written &= close(file->fd) == 0;
     file->fd = -1;
-    if (written && (file->direct || rename(file->temporary, file->path) == 0)) {
+    if (written && put_in_place(file)) {
         writer_free(file);
         return EMLX_OK;
     }

@@ -29,8 +29,8 @@ typedef struct file_writer {
     size_t path_size, temporary_size;
 } file_writer;
 
-// Starts a new file beside `path`, or opens what is there and is no file but a
-// device, a pipe or a link. On success it must be committed or abandoned.
+// Starts a new file beside `path`, or opens what is there: a device, a pipe, a link, or a file that
+// cannot be replaced. On success it must be committed or abandoned.
 emlx_status file_create(const char *path, file_writer *out, emlx_error *err);
 emlx_status file_write(file_writer *file, const void *data, size_t size, emlx_error *err);
 // A tensor's dense data, evaluated first.
