@@ -10,8 +10,10 @@
 #include "nif.h"
 
 enum {
-    // Blocks within blocks; reading them recurses on the thread's stack.
-    MAX_NESTING = 200,
+    // Blocks within blocks, as the library has them. Reading recurses, for functions of eager calls
+    // on a scheduler's stack, of which a level takes less than a kilobyte: what is large lies
+    // elsewhere.
+    MAX_NESTING = 64,
     MAX_NAME = 512
 };
 
@@ -115,23 +117,30 @@ static emlx_status read_values(ErlNifEnv *env, ERL_NIF_TERM term, value_list *li
 
 // Instructions --------------------------------------------------------------------------------
 
-static emlx_status read_op(reader *to, const ERL_NIF_TERM *parts, emlx_error *err) {
-    const nif_op *op;
-    attr_list attrs;
+static emlx_status apply_op(reader *to, const nif_op *op, const ERL_NIF_TERM *parts,
+                            attr_list *attrs, emlx_error *err) {
     emlx_type type;
     value_list operands;
     uint32_t value;
-    TRY(op_get(to->env, parts[0], &op, err));
     TRY(read_result_type(to->env, parts[3], &type, err));
-    emlx_status status = read_attrs(to->env, op, parts[2], to->nesting, &attrs, err);
-    if (status == EMLX_OK) {
-        status = read_values(to->env, parts[1], &operands, err);
-        if (status == EMLX_OK)
-            status = emlx_block_apply(to->block, op_core(op), operands.items, operands.count,
-                                      attrs.items, attrs.count, type, &value, err);
-        value_list_free(&operands);
-    }
-    attrs_clear(&attrs);
+    TRY(read_attrs(to->env, op, parts[2], to->nesting, attrs, err));
+    emlx_status status = read_values(to->env, parts[1], &operands, err);
+    if (status == EMLX_OK)
+        status = emlx_block_apply(to->block, op_core(op), operands.items, operands.count,
+                                  attrs->items, attrs->count, type, &value, err);
+    value_list_free(&operands);
+    return status;
+}
+
+static emlx_status read_op(reader *to, const ERL_NIF_TERM *parts, emlx_error *err) {
+    const nif_op *op;
+    TRY(op_get(to->env, parts[0], &op, err));
+    attr_list *attrs = enif_alloc(sizeof *attrs);
+    if (attrs == NULL) return no_memory(err);
+    attrs->count = 0;
+    emlx_status status = apply_op(to, op, parts, attrs, err);
+    attrs_clear(attrs);
+    enif_free(attrs);
     return status;
 }
 
@@ -257,7 +266,7 @@ static emlx_status fill_block(reader *to, ERL_NIF_TERM term, emlx_error *err) {
     const ERL_NIF_TERM *parts;
     if (!enif_get_tuple(to->env, term, &arity, &parts) || arity != 3)
         return expected(err, "block must be {inputs, instructions, outputs}");
-    if (to->nesting > MAX_NESTING)
+    if (to->nesting >= MAX_NESTING)
         return nif_fail(err, EMLX_INVALID, "a program nests more than %d blocks", MAX_NESTING);
     TRY(read_each(to, parts[0], read_input, err));
     TRY(read_each(to, parts[1], read_instruction, err));

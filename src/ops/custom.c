@@ -7,8 +7,9 @@
 
 #include "graph/function.h"
 
-// Values of a function that is written out; nobody writes larger ones by hand.
-enum { MOST_VALUES = 1024, MOST_SCALARS = 24, NOT_WRITTEN = -1 };
+// Values of a function that is written out, and how far they may depend on each other, as following
+// that recurses on the caller's stack; nobody writes larger ones by hand.
+enum { MOST_VALUES = 1024, MOST_DEPTH = 256, MOST_SCALARS = 24, NOT_WRITTEN = -1 };
 
 // The function -------------------------------------------------------------------------------
 
@@ -50,7 +51,7 @@ typedef struct written {
 typedef struct writer {
     maker *m;
     const emlx_function *f;
-    int value_count;
+    int value_count, depth;
     uint32_t scalar_count, step_count;
     written values[MOST_VALUES];
     emlx_tensor *scalars[MOST_SCALARS];
@@ -115,7 +116,11 @@ static int write_value(writer *w, const emlx_tensor *node) {
     bool is_scalar = emlx_shape_count(&node->shape) == 1;
     int (*write)(writer *, const emlx_tensor *) = value_writers[node->primitive];
     if (!is_scalar || write == NULL || w->value_count == MOST_VALUES) return NOT_WRITTEN;
-    return write(w, node);
+    if (w->depth == MOST_DEPTH) return NOT_WRITTEN;
+    w->depth++;
+    int place = write(w, node);
+    w->depth--;
+    return place;
 }
 
 static uint16_t number_of(const writer *w, int place) {

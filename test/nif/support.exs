@@ -66,6 +66,19 @@ defmodule NIFCase do
     end
   end
 
+  @doc """
+  Runs code in a VM of its own, which is given flags; returns what it prints and its exit status.
+  """
+  def in_vm(code, flags \\ "", options \\ []) do
+    ebin = Path.dirname(:code.which(NIF))
+
+    System.cmd(
+      "elixir",
+      ["--erl", flags, "-pa", ebin, "-e", "alias EMLX.{Native, NIF}; " <> code],
+      [stderr_to_stdout: true] ++ options
+    )
+  end
+
   @doc "Runs a function in a process of its own and waits for its end, so that its garbage goes."
   def in_process(fun) do
     {pid, monitor} = spawn_monitor(fun)
