@@ -14,7 +14,7 @@
 #include <sys/mount.h>
 #endif
 
-#include "program/files.h"
+#include "files/files.h"
 #include "program/programs.h"
 
 static void save_one(const char *path) {
@@ -209,5 +209,5 @@ int main(void) {
         cmocka_unit_test(standard_output_goes_on),
         cmocka_unit_test(a_pipe_stays_a_pipe),
     };
-    return RUN_WITH_FILE("program/place", tests);
+    return RUN_WITH_FILE("files/place", tests);
 }
