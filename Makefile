@@ -30,7 +30,6 @@ endif
 VERSION := $(shell sed -n 's/^.define EMLX_VERSION "\(.*\)"/\1/p' include/emlx.h)
 SOVERSION := 0
 SYSTEM := $(shell uname -s)
-MACHINE := $(shell $(CC) -dumpmachine 2>/dev/null)
 
 ifeq ($(SANITIZE),)
 BUILD ?= build
@@ -48,9 +47,8 @@ short = $(if $(V),,@echo '  $1 $(patsubst $(CURDIR)/%,%,$2)';)
 find = $(foreach entry,$(wildcard $1/*),$(call find,$(entry),$2) $(filter $(subst *,%,$2),$(entry)))
 
 LIB_SOURCES := $(sort $(call find,src,*.c))
-ifeq ($(findstring x86_64,$(MACHINE)),)
-LIB_SOURCES := $(filter-out %_avx2.c %_avx512.c,$(LIB_SOURCES))
-endif
+# The CPU's levels on this machine: sources that end in _level.c are compiled once for each.
+LEVELS := $(shell $(CC) -E -P -x c '-DCPU_LEVEL(name, runs)=name' src/engines/cpu/kernels/levels.def)
 CLI_SOURCES := $(sort $(wildcard cli/*.c))
 NIF_SOURCES := $(sort $(wildcard nif/*.c))
 BENCH_SOURCES := $(sort $(wildcard bench/*.c))
@@ -61,7 +59,9 @@ TEST_SOURCES := $(call chosen,$(ALL_TESTS))
 TEST_SCRIPTS := $(call chosen,$(sort $(call find,test,*_test.sh)))
 TEST_HELPERS := $(filter-out %_test.c,$(sort $(call find,test,*.c)))
 
-LIB_OBJECTS := $(LIB_SOURCES:%.c=$(OBJ)/%.o)
+LIB_OBJECTS := $(patsubst %.c,$(OBJ)/%.o,$(filter-out %_level.c,$(LIB_SOURCES))) \
+               $(foreach level,$(LEVELS),$(patsubst %.c,$(OBJ)/%.$(level).o, \
+                 $(filter %_level.c,$(LIB_SOURCES))))
 CLI_OBJECTS := $(CLI_SOURCES:%.c=$(OBJ)/%.o)
 NIF_OBJECTS := $(NIF_SOURCES:%.c=$(OBJ)/%.o)
 BENCH_OBJECTS := $(BENCH_SOURCES:%.c=$(OBJ)/%.o)
@@ -107,15 +107,14 @@ SHIP_FLAGS := $(if $(SANITIZE),,-Wl,-S)
 # The tile kernels read no errno and no floating-point exception flags. Never -ffast-math: NaN,
 # infinities and the order of sums mean something.
 KERNEL_FLAGS := -O3 -fno-math-errno -fno-trapping-math
-AVX2_FLAGS := -mavx2 -mfma -mbmi2 -mf16c -mlzcnt -mpopcnt
-AVX512_FLAGS := $(AVX2_FLAGS) -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl \
+# The instructions of each level.
+FLAGS_avx2 := -mavx2 -mfma -mbmi2 -mf16c -mlzcnt -mpopcnt
+FLAGS_avx512 := $(FLAGS_avx2) -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl \
                 -mprefer-vector-width=512
 
 PART_FLAGS :=
 $(OBJ)/src/%.o: PART_FLAGS = -Isrc $(PACKAGE_CFLAGS)
 $(OBJ)/src/engines/cpu/kernels/%.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS)
-$(OBJ)/src/engines/cpu/kernels/%_avx2.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS) $(AVX2_FLAGS)
-$(OBJ)/src/engines/cpu/kernels/%_avx512.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS) $(AVX512_FLAGS)
 $(OBJ)/cli/%.o: PART_FLAGS = $(PACKAGE_CFLAGS)
 $(OBJ)/nif/%.o: PART_FLAGS = -isystem $(ERL_INCLUDE)
 $(OBJ)/test/%.o: PART_FLAGS = -Isrc -Itest $(PACKAGE_CFLAGS) $(CMOCKA_CFLAGS)
@@ -159,9 +158,18 @@ $(OBJ)/sources $(OBJ)/flags: always
 	@mkdir -p $(@D)
 	@printf '%s\n' '$(KEPT)' | cmp -s - $@ || printf '%s\n' '$(KEPT)' >$@
 
+COMPILE = $(CC) $(BASE_FLAGS) -Iinclude $(PART_FLAGS) $(CPPFLAGS) -MMD -MP -c $< -o $@
+
 $(OBJ)/%.o: %.c Makefile $(OBJ)/flags
 	@mkdir -p $(@D)
-	$(call short,CC,$<)$(CC) $(BASE_FLAGS) -Iinclude $(PART_FLAGS) $(CPPFLAGS) -MMD -MP -c $< -o $@
+	$(call short,CC,$<)$(COMPILE)
+
+define compile_level
+$(OBJ)/%_level.$1.o: %_level.c Makefile $(OBJ)/flags
+	@mkdir -p $$(@D)
+	$$(call short,CC,$$< for $1)$$(COMPILE) -DLEVEL=$1 $$(FLAGS_$1)
+endef
+$(foreach level,$(LEVELS),$(eval $(call compile_level,$(level))))
 
 # Quick append into a new archive keeps two files of the same name apart.
 $(LIB_STATIC): $(LIB_OBJECTS) $(OBJ)/sources

@@ -74,23 +74,13 @@ static double time_task(const task *t) {
 }
 
 static void report(const char *name, task t) {
-    const cpu_kernels *levels[] = {
-        &cpu_kernels_baseline,
-#if defined(__x86_64__)
-        &cpu_kernels_avx2,
-        &cpu_kernels_avx512,
-#endif
-    };
     if (strstr(name, wanted) == NULL) return;
     fill(t.type, first);
     fill(t.type, second);
     fill(t.type, third);
     printf("%-32s", name);
-    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
-        t.kernels = levels[i];
+    for (size_t i = 0; (t.kernels = cpu_kernels_level(i)) != NULL; i++)
         printf("  %8.3f", time_task(&t));
-        if (levels[i] == cpu_kernels_select()) break;
-    }
     printf("\n");
 }
 

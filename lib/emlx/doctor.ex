@@ -26,11 +26,15 @@ defmodule EMLX.Doctor do
     compile_cache_ttl: {:count?, "a number of milliseconds from 0, or :infinity"}
   ]
 
+  # The CPU levels of the library's table, those of other machines among them.
+  @external_resource levels = Path.expand("../../src/engines/cpu/kernels/levels.def", __DIR__)
+  @levels for [_, name] <- Regex.scan(~r/^CPU_LEVEL\((\w+)/m, File.read!(levels)), do: name
+
   # The same of the environment. What the last ones are for is no business of a program that runs.
   @variables %{
     "EMLX_NUM_THREADS" => {1..1024, "a number from 1 to 1024"},
     "EMLX_NICE" => {0..19, "a number from 0 to 19"},
-    "EMLX_CPU_LEVEL" => {~w(baseline avx2 avx512), "baseline, avx2 or avx512"},
+    "EMLX_CPU_LEVEL" => {@levels, Enum.join(@levels, ", ")},
     "EMLX_PROFILE_EVAL" => {~w(0 1), "0 or 1"}
   }
   @ours_otherwise ~w(EMLX_VERSION EMLX_CLI EMLX_FUZZ_ROUNDS EMLX_TEST_TIMEOUT EMLX_BEAM_TIMEOUT)

@@ -114,13 +114,14 @@ typedef struct cpu_kernels {
 } cpu_kernels;
 
 // The tables that this build has; each is complete.
-extern const cpu_kernels cpu_kernels_baseline;
-#if defined(__x86_64__)
-extern const cpu_kernels cpu_kernels_avx2;
-extern const cpu_kernels cpu_kernels_avx512;
-#endif
+#define CPU_LEVEL(name, runs) extern const cpu_kernels cpu_kernels_##name;
+#include "engines/cpu/kernels/levels.def"
+#undef CPU_LEVEL
 
-// The best table for this CPU; EMLX_CPU_LEVEL (baseline, avx2, avx512) forces a lower one.
+// The best table for this CPU; EMLX_CPU_LEVEL forces a lower one, by the name that it has in
+// levels.def.
 const cpu_kernels *cpu_kernels_select(void);
+// The tables from the lowest up to that one; NULL past the last.
+const cpu_kernels *cpu_kernels_level(size_t i);
 
 #endif

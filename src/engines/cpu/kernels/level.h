@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // level.h - names and small helpers for the kernel sources, which are compiled once per CPU
-// level. LEVEL (baseline, avx2, avx512) is defined first. Everything in here is static or a macro,
+// level. LEVEL is defined to its name in levels.def. Everything in here is static or a macro,
 // so that no instruction of a level reaches code that other levels share.
 #ifndef EMLX_CPU_KERNELS_LEVEL_H
 #define EMLX_CPU_KERNELS_LEVEL_H

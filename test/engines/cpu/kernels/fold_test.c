@@ -333,7 +333,7 @@ static void test_levels_agree(void **state) {
     for (int i = 0; i < 5000; i++) x[i] = (float)random_real(-1e6, 1e6);
     for (size_t n = 1; n <= 5000; n = n * 3 / 2 + 1) {
         float first;
-        fold_row(level_at(0), REDUCE_SUM, EMLX_F32, x, n, &first);
+        fold_row(cpu_kernels_level(0), REDUCE_SUM, EMLX_F32, x, n, &first);
         FOR_EACH_LEVEL(k) {
             float got;
             fold_row(k, REDUCE_SUM, EMLX_F32, x, n, &got);

@@ -489,7 +489,8 @@ static void test_levels(void **state) {
     (void)state;
     assert_string_equal(cpu_kernels_baseline.level, "baseline");
     assert_ptr_equal(cpu_kernels_select(), cpu_kernels_select());
-    for (size_t i = 0; level_at(i) != NULL; i++) print_message("level %s\n", level_at(i)->level);
+    for (size_t i = 0; cpu_kernels_level(i) != NULL; i++)
+        print_message("level %s\n", cpu_kernels_level(i)->level);
 }
 
 int main(void) {

@@ -13,24 +13,10 @@
 
 #define TEST_INLINE static inline __attribute__((unused))
 
-// The levels that this CPU runs, lowest first; NULL past the last.
-TEST_INLINE const cpu_kernels *level_at(size_t i) {
-    static const cpu_kernels *const levels[] = {
-        &cpu_kernels_baseline,
-#if defined(__x86_64__)
-        &cpu_kernels_avx2,
-        &cpu_kernels_avx512,
-#endif
-    };
-    const size_t count = sizeof levels / sizeof levels[0];
-    size_t best = 0;
-    while (best + 1 < count && levels[best] != cpu_kernels_select()) best++;
-    return i <= best ? levels[i] : NULL;
-}
-
+// The levels that this CPU runs, lowest first.
 #define FOR_EACH_LEVEL(k)                                                                          \
-    for (size_t level_ = 0; level_at(level_) != NULL; level_++)                                    \
-        for (const cpu_kernels *k = level_at(level_); k != NULL; k = NULL)
+    for (size_t level_ = 0; cpu_kernels_level(level_) != NULL; level_++)                           \
+        for (const cpu_kernels *k = cpu_kernels_level(level_); k != NULL; k = NULL)
 
 // The same numbers in every run (xorshift, after Marsaglia).
 TEST_INLINE uint64_t random_bits(void) {

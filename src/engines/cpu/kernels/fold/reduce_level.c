@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// reduce.inc - folds of all kinds and types, and their table.
+// reduce_level.c - folds of all kinds and types, and their table.
 #include "engines/cpu/kernels/math/complex.h"
 #include "engines/cpu/kernels/rows.h"
 

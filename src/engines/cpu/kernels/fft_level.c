@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// fft.inc - passes of Fourier transforms: the inner loops run over what has the same turn.
+// fft_level.c - passes of Fourier transforms: the inner loops run over what has the same turn.
 #include "engines/cpu/kernels/rows.h"
 
 // What a loop reads and writes: inputs `step` apart, outputs `n` apart.

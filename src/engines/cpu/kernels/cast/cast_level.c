@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// cast.inc - casts between all types, by Nx's rules, and iota, which is a cast of indices.
+// cast_level.c - casts between all types, by Nx's rules, and iota, which is a cast of indices.
 #include "engines/cpu/kernels/math/narrow.h"
 #include "engines/cpu/kernels/rows.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// math.inc - math functions on tiles. f32 is computed in double by circle.h, error.h, exp.h and
+// math_level.c - math functions on tiles. f32 is computed in double by circle.h, error.h, exp.h and
 // log.h and rounded once; special values are put in place afterwards, in f32, where they cost
 // least. f64 is computed by f64_*.h.
 #include <math.h>

@@ -31,37 +31,38 @@ static bool has_avx512(void) {
 }
 #endif
 
-static bool has_baseline(void) { return true; }
+static bool always(void) { return true; }
 
-// Best first.
 static const struct {
     const cpu_kernels *kernels;
     bool (*runs)(void);
 } levels[] = {
-#if defined(__x86_64__)
-    {&cpu_kernels_avx512, has_avx512},
-    {&cpu_kernels_avx2, has_avx2},
-#endif
-    {&cpu_kernels_baseline, has_baseline},
+#define CPU_LEVEL(name, runs) {&cpu_kernels_##name, runs},
+#include "engines/cpu/kernels/levels.def"
+#undef CPU_LEVEL
 };
 
-static const cpu_kernels *selected;
+static size_t selected;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-// The first level that runs here and is not above the one asked for. A name that is no level asks
-// for nothing.
+// The highest level that runs here and is not above the one asked for. A name that is no level
+// asks for nothing.
 static void select_level(void) {
     const size_t count = sizeof(levels) / sizeof(levels[0]);
     const char *wanted = getenv("EMLX_CPU_LEVEL");
-    size_t first = 0;
+    selected = count - 1;
     for (size_t i = 0; wanted != NULL && i < count; i++) {
-        if (strcmp(wanted, levels[i].kernels->level) == 0) first = i;
+        if (strcmp(wanted, levels[i].kernels->level) == 0) selected = i;
     }
-    while (!levels[first].runs()) first++;
-    selected = levels[first].kernels;
+    while (!levels[selected].runs()) selected--;
+}
+
+const cpu_kernels *cpu_kernels_level(size_t i) {
+    pthread_once(&once, select_level);
+    return i <= selected ? levels[i].kernels : NULL;
 }
 
 const cpu_kernels *cpu_kernels_select(void) {
     pthread_once(&once, select_level);
-    return selected;
+    return levels[selected].kernels;
 }

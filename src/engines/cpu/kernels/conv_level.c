@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// conv.inc - inner loops of direct convolutions for all types, and their table.
+// conv_level.c - inner loops of direct convolutions for all types, and their table.
 #include "engines/cpu/kernels/rows.h"
 
 #if defined(__AVX2__)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// scalar.inc - arithmetic on tiles of the integer and float types, and the level's table.
+// scalar_level.c - arithmetic on tiles of the integer and float types, and the level's table.
 #include "engines/cpu/kernels/math/complex.h"
 #include "engines/cpu/kernels/math/core.h"
 #include "engines/cpu/kernels/rows.h"
