@@ -5,7 +5,7 @@
     "lib/**/*.ex",
     "test/elixir/**/*.{ex,exs}",
     "test/nif/**/*.exs",
-    "test/nx/*.exs"
+    "test/{nx,eco}/*.exs"
   ],
   line_length: 98
 ]

@@ -6,6 +6,8 @@
 #   make test       set up, build, and run every test this machine can run
 #   make test-c     the C tests only; SANITIZE=address,undefined or SANITIZE=thread for a checked
 #                   build in its own directory; ONLY=memory runs the tests with that in their path
+#   make test-eco   the tests of Axon, Polaris and Scholar on EMLX; AXON_SOURCE, POLARIS_SOURCE and
+#                   SCHOLAR_SOURCE name checkouts of the versions that are installed
 #   make bench      build and run the benchmarks
 #   make install    headers, libraries, pkg-config file and CLI, under PREFIX (and DESTDIR)
 #   make lint       layers, formatting, lengths and clang-tidy; make format rewrites the formatting
@@ -143,7 +145,7 @@ NIF := priv/emlx_nif.so
 # A sanitized library cannot be loaded into an ordinary BEAM.
 BUILD_NIF := $(if $(SANITIZE),,$(if $(ERL_INCLUDE),$(NIF_SOURCES)))
 
-.PHONY: all demo test test-c tests bench install format lint clean mix-priv always
+.PHONY: all demo test test-c test-eco tests bench install format lint clean mix-priv always
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -223,6 +225,9 @@ test:
 	@scripts/setup
 	@$(MAKE) --no-print-directory all tests
 	@EMLX_CLI='$(CLI_PATH)' scripts/test $(BUILD) $(TEST_PROGRAMS)
+
+test-eco: all
+	@scripts/test-eco $(BUILD)/tally-eco
 
 demo:
 	@scripts/setup
