@@ -25,6 +25,7 @@
 
 #include "base/cancel.h"
 #include "base/error.h"
+#include "base/mutex.h"
 
 #define MAX_THREADS 1024
 #define MAX_NICE 19
@@ -117,10 +118,10 @@ static void wake_all(thread_pool *pool) {
 static void park_if_exiting(void) {
     thread_pool *pool = own_pool;
     if (pool == NULL || !atomic_load_explicit(&exiting, memory_order_relaxed)) return;
-    pthread_mutex_lock(&pool->lock);
+    mutex_lock(&pool->lock);
     pool->running--;
     pthread_cond_broadcast(&pool->work);
-    pthread_mutex_unlock(&pool->lock);
+    mutex_unlock(&pool->lock);
     for (;;) pause();
 }
 
@@ -170,7 +171,7 @@ static pool_job *job_take(thread_pool *pool) {
 
 void pool_submit(thread_pool *pool, pool_job *job) {
     job->next = NULL;
-    pthread_mutex_lock(&pool->lock);
+    mutex_lock(&pool->lock);
     job_queue *queue = &pool->queues[job->small ? SMALL : ANY_SIZE];
     job->number = pool->submitted++;
     if (queue->last == NULL) {
@@ -183,7 +184,7 @@ void pool_submit(thread_pool *pool, pool_job *job) {
     int queued = atomic_fetch_add_explicit(&pool->queued, 1, memory_order_relaxed) + 1;
     wake(pool, 1);
     if (queued > pool->idle && queue->watching > 0) pthread_cond_signal(&queue->late);
-    pthread_mutex_unlock(&pool->lock);
+    mutex_unlock(&pool->lock);
 }
 
 // Loops -----------------------------------------------------------------------------------------
@@ -244,9 +245,9 @@ static pool_loop *loop_join(thread_pool *pool) {
 
 // Helps until the loop's indices are given out or a job is queued. Called and left under the lock.
 static void loop_help(thread_pool *pool, pool_loop *loop) {
-    pthread_mutex_unlock(&pool->lock);
+    mutex_unlock(&pool->lock);
     loop_run(loop, pool);
-    pthread_mutex_lock(&pool->lock);
+    mutex_lock(&pool->lock);
     loop->room++;
     if (atomic_fetch_sub_explicit(&loop->helpers, 1, memory_order_release) == 1) {
         pthread_cond_signal(&loop->left);
@@ -259,12 +260,12 @@ static void loop_finish(thread_pool *pool, pool_loop *loop) {
         if (atomic_load_explicit(&loop->helpers, memory_order_relaxed) == 0) break;
         spin_pause();
     }
-    pthread_mutex_lock(&pool->lock);
+    mutex_lock(&pool->lock);
     loop_unlink(pool, loop);
     while (atomic_load_explicit(&loop->helpers, memory_order_acquire) != 0) {
         pthread_cond_wait(&loop->left, &pool->lock);
     }
-    pthread_mutex_unlock(&pool->lock);
+    mutex_unlock(&pool->lock);
 }
 
 // Runs the loop with the help of idle workers.
@@ -272,10 +273,10 @@ static void loop_share(thread_pool *pool, pool_loop *loop) {
     int64_t most = pool->threads - 1 < loop->count - 1 ? pool->threads - 1 : loop->count - 1;
     loop->room = (int)most;
     pthread_cond_init(&loop->left, NULL);
-    pthread_mutex_lock(&pool->lock);
+    mutex_lock(&pool->lock);
     loop_link(pool, loop);
     wake(pool, most < 2 ? (int)most : 2);
-    pthread_mutex_unlock(&pool->lock);
+    mutex_unlock(&pool->lock);
     loop_run(loop, NULL);
     loop_finish(pool, loop);
     pthread_cond_destroy(&loop->left);
@@ -309,12 +310,12 @@ static void pool_destroy(thread_pool *pool) {
 static void worker_wait(thread_pool *pool) {
     unsigned seen = atomic_load_explicit(&pool->news, memory_order_relaxed);
     pool->idle++;
-    pthread_mutex_unlock(&pool->lock);
+    mutex_unlock(&pool->lock);
     for (int i = 0; i < SPINS; i++) {
         if (atomic_load_explicit(&pool->news, memory_order_relaxed) != seen) break;
         spin_pause();
     }
-    pthread_mutex_lock(&pool->lock);
+    mutex_lock(&pool->lock);
     if (atomic_load_explicit(&pool->news, memory_order_relaxed) == seen) {
         pool->sleeping++;
         pthread_cond_wait(&pool->work, &pool->lock);
@@ -325,10 +326,10 @@ static void worker_wait(thread_pool *pool) {
 
 // Called and left under the lock.
 static void run_unlocked(thread_pool *pool, pool_job *job) {
-    pthread_mutex_unlock(&pool->lock);
+    mutex_unlock(&pool->lock);
     park_if_exiting();
     job->run(job);
-    pthread_mutex_lock(&pool->lock);
+    mutex_lock(&pool->lock);
 }
 
 // Runs jobs and helps with loops until the pool stops and its queue is empty. Under the lock.
@@ -345,7 +346,7 @@ static void worker_loop(thread_pool *pool) {
         } else if (pool->stopping) {
             return;
         } else if (atomic_load_explicit(&exiting, memory_order_relaxed)) {
-            pthread_mutex_unlock(&pool->lock);
+            mutex_unlock(&pool->lock);
             park_if_exiting();
         } else {
             worker_wait(pool);
@@ -386,7 +387,7 @@ static pool_job *relief_take(thread_pool *pool, job_queue *queue) {
 static void relief_loop(thread_pool *pool, job_queue *queue) {
     while (!pool->stopping) {
         if (atomic_load_explicit(&exiting, memory_order_relaxed)) {
-            pthread_mutex_unlock(&pool->lock);
+            mutex_unlock(&pool->lock);
             park_if_exiting();
         }
         int64_t time = queue->first == NULL ? 0 : relief_time(pool, queue);
@@ -432,14 +433,14 @@ static void *worker_main(void *argument) {
     thread_pool *pool = argument;
     own_pool = pool;
     step_back();
-    pthread_mutex_lock(&pool->lock);
+    mutex_lock(&pool->lock);
     int relief = own_index(pool) - pool->threads;
     if (relief < 0)
         worker_loop(pool);
     else
         relief_loop(pool, &pool->queues[relief == 0 ? SMALL : ANY_SIZE]);
     bool last = --pool->running == 0 && pool->abandoned;
-    pthread_mutex_unlock(&pool->lock);
+    mutex_unlock(&pool->lock);
     if (last) pool_destroy(pool);
     return NULL;
 }
@@ -474,11 +475,11 @@ static emlx_status pool_start(int threads, int relief, thread_pool **out, emlx_e
     for (int i = 0; i < SIZES; i++) late_init(&pool->queues[i].late);
     pool->references = 1;
     // The workers wait for the lock, and so for the counts, before they do anything.
-    pthread_mutex_lock(&pool->lock);
+    mutex_lock(&pool->lock);
     pool->running = start_workers(pool, threads + relief);
     pool->threads = pool->running < threads ? pool->running : threads;
     pool->relief = pool->running - pool->threads;
-    pthread_mutex_unlock(&pool->lock);
+    mutex_unlock(&pool->lock);
     if (pool->threads == 0) {
         pool_destroy(pool);
         return error_set(err, EMLX_OUT_OF_MEMORY, "the system starts no thread, %d were wanted",
@@ -512,14 +513,14 @@ static int wanted_threads(void) {
 
 emlx_status pool_acquire(thread_pool **out, emlx_error *err) {
     emlx_status status = EMLX_OK;
-    pthread_mutex_lock(&shared_lock);
+    mutex_lock(&shared_lock);
     if (shared == NULL) {
         status = pool_start(wanted_threads(), RELIEF, &shared, err);
     } else {
         shared->references++;
     }
     if (status == EMLX_OK) *out = shared;
-    pthread_mutex_unlock(&shared_lock);
+    mutex_unlock(&shared_lock);
     return status;
 }
 
@@ -529,11 +530,11 @@ static void pool_stop(thread_pool *pool) {
     bool abandon = own_pool == pool;
     int threads = pool->threads + pool->relief;
     for (int i = 0; abandon && i < threads; i++) pthread_detach(pool->ids[i]);
-    pthread_mutex_lock(&pool->lock);
+    mutex_lock(&pool->lock);
     pool->stopping = true;
     pool->abandoned = abandon;
     wake_all(pool);
-    pthread_mutex_unlock(&pool->lock);
+    mutex_unlock(&pool->lock);
     if (abandon) return;
     for (int i = 0; i < threads; i++) pthread_join(pool->ids[i], NULL);
     pool_destroy(pool);
@@ -541,30 +542,30 @@ static void pool_stop(thread_pool *pool) {
 
 void pool_release(thread_pool *pool) {
     if (pool == NULL) return;
-    pthread_mutex_lock(&shared_lock);
+    mutex_lock(&shared_lock);
     bool last = --pool->references == 0;
     if (last && shared == pool) shared = NULL;
-    pthread_mutex_unlock(&shared_lock);
+    mutex_unlock(&shared_lock);
     if (last) pool_stop(pool);
 }
 
 // Runs before the destructors of the libraries that this one uses. BLAS frees its buffers in its
 // own, and a worker that is multiplying at that moment would crash the process as it exits.
 __attribute__((destructor)) static void park_workers(void) {
-    pthread_mutex_lock(&shared_lock);
+    mutex_lock(&shared_lock);
     thread_pool *pool = shared;
-    pthread_mutex_unlock(&shared_lock);
+    mutex_unlock(&shared_lock);
     if (pool == NULL || own_pool == pool) return;
     struct timespec limit;
     clock_gettime(CLOCK_REALTIME, &limit);
     limit.tv_sec += EXIT_SECONDS;
     atomic_store(&exiting, true);
-    pthread_mutex_lock(&pool->lock);
+    mutex_lock(&pool->lock);
     wake_all(pool);
     int late = 0;
     while (pool->running > 0 && late == 0)
         late = pthread_cond_timedwait(&pool->work, &pool->lock, &limit);
-    pthread_mutex_unlock(&pool->lock);
+    mutex_unlock(&pool->lock);
 }
 
 int pool_threads(const thread_pool *pool) { return pool->threads; }

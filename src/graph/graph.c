@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/mutex.h"
 #include "base/shape.h"
 #include "base/types.h"
 #include "graph/lock.h"
@@ -143,14 +144,14 @@ static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 // Walks take about as long as so many attempts; a holder that takes longer has lost its core.
 enum { LOCK_TRIES = 200 };
 
-void graph_lock(void) { pthread_mutex_lock(&lock); }
+void graph_lock(void) { mutex_lock(&lock); }
 
 bool graph_try_lock(void) {
     for (int i = 0; i < LOCK_TRIES; i++)
-        if (pthread_mutex_trylock(&lock) == 0) return true;
+        if (mutex_try_lock(&lock)) return true;
     return false;
 }
 
-void graph_unlock(void) { pthread_mutex_unlock(&lock); }
+void graph_unlock(void) { mutex_unlock(&lock); }
 void graph_wait(void) { pthread_cond_wait(&changed, &lock); }
 void graph_changed(void) { pthread_cond_broadcast(&changed); }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/mutex.h"
 #include "memory/internal.h"
 
 #if defined(__has_feature)
@@ -130,11 +131,11 @@ static void class_push(unsigned index, void *block, size_t size) {
     size_class *c = &classes[index];
     // All but the link, which the leak checker follows.
     BLOCK_HIDE((char *)block + sizeof(void *), size - sizeof(void *));
-    pthread_mutex_lock(class_lock(index));
+    mutex_lock(class_lock(index));
     *(void **)block = c->first;
     c->first = block;
     class_count(c, 1);
-    pthread_mutex_unlock(class_lock(index));
+    mutex_unlock(class_lock(index));
     atomic_store_explicit(&c->used, atomic_load_explicit(&epoch, memory_order_relaxed),
                           memory_order_relaxed);
     atomic_fetch_add(&cached, size);
@@ -144,14 +145,14 @@ static void class_push(unsigned index, void *block, size_t size) {
 static void *class_pop(unsigned index, size_t size) {
     size_class *c = &classes[index];
     if (atomic_load_explicit(&c->count, memory_order_relaxed) == 0) return NULL;
-    pthread_mutex_lock(class_lock(index));
+    mutex_lock(class_lock(index));
     void *block = c->first;
     if (block != NULL) {
         BLOCK_SHOW(block, size);
         c->first = *(void **)block;
         class_count(c, (size_t)-1);
     }
-    pthread_mutex_unlock(class_lock(index));
+    mutex_unlock(class_lock(index));
     if (block != NULL) atomic_fetch_sub(&cached, size);
     return block;
 }

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "base/mutex.h"
 #include "plan/build.h"
 
 enum { BUCKETS = 1024, MOST_PLANS = 2048 };
@@ -82,14 +83,14 @@ static void free_entry(entry *e) {
 emlx_plan *plan_cache_get(const plan_key *key) {
     uint64_t hash = hash_key(key);
     emlx_plan *plan = NULL;
-    pthread_mutex_lock(&cache.lock);
+    mutex_lock(&cache.lock);
     entry *e = find(key, hash);
     if (e != NULL) {
         unlink_age(e);
         link_newest(e);
         plan = plan_retain(e->plan);
     }
-    pthread_mutex_unlock(&cache.lock);
+    mutex_unlock(&cache.lock);
     return plan;
 }
 
@@ -101,7 +102,7 @@ void plan_cache_put(const plan_key *key, emlx_plan *plan) {
     e->plan = plan_retain(plan);
     e->size = key->size;
     memcpy(e->bytes, key->bytes, key->size);
-    pthread_mutex_lock(&cache.lock);
+    mutex_lock(&cache.lock);
     if (find(key, e->hash) != NULL) {
         gone = e;
     } else {
@@ -110,17 +111,17 @@ void plan_cache_put(const plan_key *key, emlx_plan *plan) {
         link_newest(e);
         if (++cache.count > MOST_PLANS) gone = remove_entry(cache.oldest);
     }
-    pthread_mutex_unlock(&cache.lock);
+    mutex_unlock(&cache.lock);
     free_entry(gone);
 }
 
 void plan_cache_clear(const emlx_device *device) {
     for (;;) {
-        pthread_mutex_lock(&cache.lock);
+        mutex_lock(&cache.lock);
         entry *e = cache.newest;
         while (e != NULL && device != NULL && e->device != device) e = e->older;
         if (e != NULL) remove_entry(e);
-        pthread_mutex_unlock(&cache.lock);
+        mutex_unlock(&cache.lock);
         if (e == NULL) return;
         free_entry(e);
     }

@@ -22,9 +22,20 @@ static emlx_status prepare(emlx_device *device, emlx_plan *plan, void **form, em
     return EMLX_OK;
 }
 
+// Where memory is short, that of spares may do.
+static emlx_status make_buffer(emlx_device *device, size_t size, buffer_spares *spares,
+                               emlx_buffer **out, emlx_error *err) {
+    *out = spares_take(spares, size);
+    if (*out != NULL) return EMLX_OK;
+    emlx_status status = device->ops->allocate(device, size, out, err);
+    if (status != EMLX_OUT_OF_MEMORY || !spares_clear(spares)) return status;
+    return device->ops->allocate(device, size, out, err);
+}
+
 // Gives every value made by the kernel a buffer. *taken: the first took over its source's.
 static emlx_status make_values(emlx_device *device, const emlx_plan *plan, const plan_kernel *k,
-                               emlx_buffer **buffers, bool *taken, emlx_error *err) {
+                               emlx_buffer **buffers, buffer_spares *spares, bool *taken,
+                               emlx_error *err) {
     *taken = false;
     for (uint32_t i = 0; i < k->made_count; i++) {
         uint32_t v = k->made[i], old = k->reuse[i];
@@ -35,30 +46,30 @@ static emlx_status make_values(emlx_device *device, const emlx_plan *plan, const
             buffers[old] = buffer_retain(source);
             *taken = *taken || i == 0;
         } else {
-            TRY(device->ops->allocate(device, plan->values[v].bytes, &buffers[v], err));
+            TRY(make_buffer(device, plan->values[v].bytes, spares, &buffers[v], err));
         }
     }
     return EMLX_OK;
 }
 
 static emlx_status run_kernel(emlx_device *device, kernel_call *call, emlx_buffer **buffers,
-                              emlx_error *err) {
+                              buffer_spares *spares, emlx_error *err) {
     const plan_kernel *k = call->kernel;
     bool taken;
-    TRY(make_values(device, call->plan, k, buffers, &taken, err));
+    TRY(make_values(device, call->plan, k, buffers, spares, &taken, err));
     if (!(taken && k->copies)) {
         emlx_status status = device->ops->run(device, call, err);
         if (status != EMLX_OK) return error_prefix(err, status, "%s", k->op);
     }
     for (uint32_t i = 0; i < k->ended_count; i++) {
-        buffer_release(buffers[k->ended[i]]);
+        spares_give(spares, buffers[k->ended[i]]);
         buffers[k->ended[i]] = NULL;
     }
     return EMLX_OK;
 }
 
 static emlx_status run_kernels(emlx_device *device, const planned *planned, emlx_buffer **buffers,
-                               const emlx_cancel *cancel, emlx_error *err) {
+                               const emlx_cancel *cancel, buffer_spares *spares, emlx_error *err) {
     const emlx_plan *plan = planned->plan;
     kernel_call call = {
         .plan = plan, .buffers = buffers, .constants = planned->constants, .cancel = cancel};
@@ -66,13 +77,14 @@ static emlx_status run_kernels(emlx_device *device, const planned *planned, emlx
     for (uint32_t i = 0; i < plan->kernel_count; i++) {
         if (cancel_raised(cancel)) return error_set(err, EMLX_CANCELLED, "cancelled");
         call.kernel = &plan->kernels[i];
-        TRY(run_kernel(device, &call, buffers, err));
+        TRY(run_kernel(device, &call, buffers, spares, err));
     }
     return EMLX_OK;
 }
 
 emlx_status plan_run(emlx_device *device, const planned *planned, emlx_buffer **inputs,
-                     emlx_buffer **outputs, const emlx_cancel *cancel, emlx_error *err) {
+                     emlx_buffer **outputs, const emlx_cancel *cancel, buffer_spares *spares,
+                     emlx_error *err) {
     const emlx_plan *plan = planned->plan;
     emlx_buffer *few[64];
     size_t size = plan->value_count * sizeof(emlx_buffer *);
@@ -83,11 +95,10 @@ emlx_status plan_run(emlx_device *device, const planned *planned, emlx_buffer **
     }
     memset(buffers, 0, size);
     memcpy(buffers, inputs, plan->input_count * sizeof(emlx_buffer *));
-    emlx_status status = run_kernels(device, planned, buffers, cancel, err);
+    emlx_status status = run_kernels(device, planned, buffers, cancel, spares, err);
     for (uint32_t i = 0; i < plan->output_count && status == EMLX_OK; i++)
         outputs[i] = buffer_retain(buffers[plan->outputs[i]]);
-    for (uint32_t i = 0; i < plan->value_count; i++)
-        if (buffers[i] != NULL) buffer_release(buffers[i]);
+    for (uint32_t i = 0; i < plan->value_count; i++) spares_give(spares, buffers[i]);
     if (buffers != few) mem_free(buffers, size);
     return status;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/mutex.h"
 #include "engine.h"
 #include "plan/cache.h"
 
@@ -43,13 +44,13 @@ emlx_status emlx_device_open(const char *name, emlx_device **device, emlx_error 
     size_t i = 0;
     while (i < ENGINE_COUNT && strcmp(engines[i]->name, name) != 0) i++;
     if (i == ENGINE_COUNT) return no_device(name, err);
-    pthread_mutex_lock(&opened.lock);
+    mutex_lock(&opened.lock);
     emlx_status status = opened.references[i] > 0 ? EMLX_OK : open_engine(i, err);
     if (status == EMLX_OK) {
         opened.references[i]++;
         *device = &opened.devices[i];
     }
-    pthread_mutex_unlock(&opened.lock);
+    mutex_unlock(&opened.lock);
     return status;
 }
 
@@ -59,13 +60,13 @@ void emlx_device_release(emlx_device *device) {
     if (device == NULL) return;
     thread_pool *pool = NULL;
     size_t i = (size_t)(device - opened.devices);
-    pthread_mutex_lock(&opened.lock);
+    mutex_lock(&opened.lock);
     if (--opened.references[i] == 0) {
         plan_cache_clear(device);
         if (device->ops->close != NULL) device->ops->close(device);
         pool = device->pool;
     }
-    pthread_mutex_unlock(&opened.lock);
+    mutex_unlock(&opened.lock);
     if (pool != NULL) pool_release(pool);
 }
 

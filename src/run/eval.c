@@ -175,7 +175,7 @@ static emlx_status compute(eval_job *job, emlx_buffer **results, const emlx_canc
     TRY(plan_find(&request, &planned, err));
     for (uint32_t i = 0; i < job->leaf_count; i++)
         inputs[i] = buffer_retain(node_buffer(job->leaves[i]));
-    emlx_status status = plan_run(device, &planned, inputs, results, cancel, err);
+    emlx_status status = plan_run(device, &planned, inputs, results, cancel, NULL, err);
     planned_clear(&planned);
     return status;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/mutex.h"
 #include "engine.h"
 #include "run/run.h"
 
@@ -34,12 +35,12 @@ static void function_destroy(emlx_function *function) {
 // Compiled when it is first called: most functions are written out and never are.
 static emlx_status compiled(block_function *f, emlx_error *err) {
     emlx_status status = EMLX_OK;
-    pthread_mutex_lock(&f->lock);
+    mutex_lock(&f->lock);
     if (f->program.main == NULL) {
         f->program.device = f->block->device;
         status = code_compile(f->block, f->program.device, &f->program.main, err);
     }
-    pthread_mutex_unlock(&f->lock);
+    mutex_unlock(&f->lock);
     return status;
 }
 

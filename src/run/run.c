@@ -32,11 +32,38 @@ static emlx_status no_memory(emlx_error *err) {
 
 // Frames -----------------------------------------------------------------------------------------
 
-static emlx_status frame_push(program_run *run, const code *c, frame **out, emlx_error *err) {
+// A frame that an earlier turn has left, or a new one.
+static frame *frame_new(program_run *run, const code *c) {
+    for (uint32_t i = 0; i < RUN_FRAMES; i++) {
+        frame *f = run->frames[i];
+        if (f == NULL || f->code != c) continue;
+        run->frames[i] = NULL;
+        return f;
+    }
     frame *f = mem_alloc(frame_size(c));
+    if (f != NULL) f->code = c;
+    return f;
+}
+
+static void frame_free(frame *f) {
+    if (f != NULL) mem_free(f, frame_size(f->code));
+}
+
+// Keeps a frame whose slots are empty.
+static void frame_keep(program_run *run, frame *f) {
+    uint32_t at = run->next_frame;
+    for (uint32_t i = 0; i < RUN_FRAMES; i++)
+        if (run->frames[i] == NULL) at = i;
+    frame_free(run->frames[at]);
+    run->frames[at] = f;
+    run->next_frame = (at + 1) % RUN_FRAMES;
+}
+
+static emlx_status frame_push(program_run *run, const code *c, frame **out, emlx_error *err) {
+    frame *f = frame_new(run, c);
     if (f == NULL) return no_memory(err);
     f->caller = run->top;
-    f->code = c;
+    f->next = f->block = 0;
     for (size_t i = 0; i < c->bounds.count; i++) {
         const bound *b = &c->bounds.items[i];
         f->slots[b->slot] = buffer_retain(b->buffer);
@@ -48,8 +75,11 @@ static emlx_status frame_push(program_run *run, const code *c, frame **out, emlx
 static void frame_pop(program_run *run) {
     frame *f = run->top;
     run->top = f->caller;
-    for (uint32_t i = 0; i < f->code->slot_count; i++) buffer_release(f->slots[i]);
-    mem_free(f, frame_size(f->code));
+    for (uint32_t i = 0; i < f->code->slot_count; i++) {
+        spares_give(&run->spares, f->slots[i]);
+        f->slots[i] = NULL;
+    }
+    frame_keep(run, f);
 }
 
 // A reference on what a slot holds: the slot's own if it is moved out.
@@ -60,10 +90,10 @@ static emlx_buffer *slot_take(frame *f, uint32_t slot, bool move) {
     return buffer;
 }
 
-static void slot_set(frame *f, slot_use use, emlx_buffer *buffer) {
-    buffer_release(f->slots[use.slot]);
+static void slot_set(program_run *run, frame *f, slot_use use, emlx_buffer *buffer) {
+    spares_give(&run->spares, f->slots[use.slot]);
     f->slots[use.slot] = use.last ? NULL : buffer;
-    if (use.last) buffer_release(buffer);
+    if (use.last) spares_give(&run->spares, buffer);
 }
 
 // Segments ---------------------------------------------------------------------------------------
@@ -76,9 +106,10 @@ static emlx_status run_segment(program_run *run, frame *f, const step *st, emlx_
     emlx_buffer **outputs = buffers + st->input_count;
     for (uint32_t i = 0; i < st->input_count; i++)
         buffers[i] = slot_take(f, st->inputs[i].slot, st->inputs[i].last);
-    emlx_status status = plan_run(run->device, &st->planned, buffers, outputs, run->cancel, err);
+    emlx_status status =
+        plan_run(run->device, &st->planned, buffers, outputs, run->cancel, &run->spares, err);
     for (uint32_t i = 0; i < st->output_count && status == EMLX_OK; i++)
-        slot_set(f, st->outputs[i], outputs[i]);
+        slot_set(run, f, st->outputs[i], outputs[i]);
     if (buffers != few) mem_free(buffers, count * sizeof *buffers);
     f->next++;
     return status;
@@ -97,7 +128,7 @@ static emlx_status enter(program_run *run, const step *st, uint32_t b, const slo
     caller->block = b;
     for (uint32_t i = 0; i < f->code->input_count; i++) {
         bool move = how == PASS_ALL || (how == PASS_LAST && uses[i].last);
-        slot_set(f, f->code->inputs[i], slot_take(caller, uses[i].slot, move));
+        slot_set(run, f, f->code->inputs[i], slot_take(caller, uses[i].slot, move));
     }
     return EMLX_OK;
 }
@@ -125,7 +156,7 @@ static void take_results(program_run *run, const slot_use *to) {
     frame *f = run->top;
     for (uint32_t i = 0; i < f->code->output_count; i++) {
         slot_use from = f->code->outputs[i];
-        slot_set(f->caller, to[i], slot_take(f, from.slot, from.last));
+        slot_set(run, f->caller, to[i], slot_take(f, from.slot, from.last));
     }
     frame_pop(run);
 }
@@ -150,13 +181,13 @@ static emlx_status resume_cond(program_run *run, frame *f, const step *st, emlx_
 }
 
 // While a loop runs, all of its state is needed, wanted afterwards or not.
-static void set_state(frame *f, const step *st, uint32_t i, emlx_buffer *buffer) {
-    slot_set(f, (slot_use){st->outputs[i].slot, false}, buffer);
+static void set_state(program_run *run, frame *f, const step *st, uint32_t i, emlx_buffer *buffer) {
+    slot_set(run, f, (slot_use){st->outputs[i].slot, false}, buffer);
 }
 
 static emlx_status start_while(program_run *run, frame *f, const step *st, emlx_error *err) {
     for (uint32_t i = 0; i < st->input_count; i++)
-        set_state(f, st, i, slot_take(f, st->inputs[i].slot, st->inputs[i].last));
+        set_state(run, f, st, i, slot_take(f, st->inputs[i].slot, st->inputs[i].last));
     return enter(run, st, 0, st->outputs, PASS_COPIES, err);
 }
 
@@ -166,7 +197,7 @@ static emlx_status resume_while(program_run *run, frame *f, const step *st, emlx
         frame *body = run->top;
         for (uint32_t i = 0; i < st->output_count; i++) {
             slot_use from = body->code->outputs[i];
-            set_state(f, st, i, slot_take(body, from.slot, from.last));
+            set_state(run, f, st, i, slot_take(body, from.slot, from.last));
         }
     }
     if (f->block == 1 && !st->merged) {
@@ -176,7 +207,7 @@ static emlx_status resume_while(program_run *run, frame *f, const step *st, emlx
     TRY(decide(run, "while", &yes, err));
     if (yes) return enter(run, st, 1, st->outputs, PASS_ALL, err);
     for (uint32_t i = 0; i < st->output_count; i++)
-        if (st->outputs[i].last) buffer_release(slot_take(f, st->outputs[i].slot, true));
+        if (st->outputs[i].last) spares_give(&run->spares, slot_take(f, st->outputs[i].slot, true));
     f->next++;
     return EMLX_OK;
 }
@@ -206,7 +237,7 @@ emlx_status run_operands(program_run *run, emlx_tensor **operands, emlx_error *e
 void run_answer(program_run *run, emlx_buffer *const *results) {
     const step *st = run->call;
     for (uint32_t i = 0; i < st->output_count; i++)
-        slot_set(run->top, st->outputs[i], buffer_retain(results[i]));
+        slot_set(run, run->top, st->outputs[i], buffer_retain(results[i]));
     run->top->next++;
     run->call = NULL;
 }
@@ -235,7 +266,7 @@ emlx_status run_start(program_run *run, const emlx_program *program, emlx_buffer
     frame *f = NULL;
     TRY(frame_push(run, c, &f, err));
     for (uint32_t i = 0; i < c->input_count; i++)
-        slot_set(f, c->inputs[i], buffer_retain(buffers[i]));
+        slot_set(run, f, c->inputs[i], buffer_retain(buffers[i]));
     return EMLX_OK;
 }
 
@@ -263,17 +294,28 @@ static emlx_status advance(program_run *run, emlx_error *err) {
     return step_fns[st->kind].resume(run, f->caller, st, err);
 }
 
+// A run that stops keeps only what it needs to go on.
+static void drop_spares(program_run *run) {
+    spares_clear(&run->spares);
+    for (uint32_t i = 0; i < RUN_FRAMES; i++) {
+        frame_free(run->frames[i]);
+        run->frames[i] = NULL;
+    }
+}
+
 emlx_status run_go(program_run *run, emlx_error *err) {
     while (run->top != NULL && run->call == NULL) {
         if (cancel_raised(run->cancel))
             return error_set(err, EMLX_CANCELLED, "the run was cancelled");
         TRY(advance(run, err));
     }
+    drop_spares(run);
     return run->device->ops->wait != NULL ? run->device->ops->wait(run->device, err) : EMLX_OK;
 }
 
 void run_clear(program_run *run) {
     while (run->top != NULL) frame_pop(run);
+    drop_spares(run);
     if (run->results == NULL) return;
     for (size_t i = 0; i < run->result_count; i++) buffer_release(run->results[i]);
     mem_free(run->results, (run->result_count + 1) * sizeof *run->results);

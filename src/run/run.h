@@ -3,9 +3,12 @@
 #ifndef EMLX_RUN_RUN_H
 #define EMLX_RUN_RUN_H
 
+#include "memory/spares.h"
 #include "program/program.h"
 
 typedef struct frame frame;
+
+enum { RUN_FRAMES = 8 };
 
 // A run between two of its steps: it holds all there is to go on with, on any thread.
 typedef struct program_run {
@@ -15,6 +18,11 @@ typedef struct program_run {
     size_t result_count;
     const step *call;          // the call that it waits for, or NULL
     const emlx_cancel *cancel; // may be NULL
+    // What blocks that have ended leave for the next turn of a loop: a run in its steady state asks
+    // nobody for memory.
+    buffer_spares spares;
+    frame *frames[RUN_FRAMES];
+    uint32_t next_frame; // the one that is replaced next
 } program_run;
 
 // Prepares a run in a zeroed structure; `buffers` holds one for each input and is borrowed.

@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #include "base/error.h"
+#include "base/mutex.h"
 #include "memory/memory.h"
 
 struct emlx_queue {
@@ -30,7 +31,7 @@ void work_submit(emlx_device *device, const emlx_work *work, pool_job *job) {
         return;
     }
     job->next = NULL;
-    pthread_mutex_lock(&queue->lock);
+    mutex_lock(&queue->lock);
     if (queue->last == NULL)
         queue->first = job;
     else
@@ -40,22 +41,22 @@ void work_submit(emlx_device *device, const emlx_work *work, pool_job *job) {
     if (start) queue->references++;
     if (start) queue->job.small = job->small;
     queue->queued = true;
-    pthread_mutex_unlock(&queue->lock);
+    mutex_unlock(&queue->lock);
     if (start) pool_submit(queue->device->pool, &queue->job);
 }
 
 static void run_first(pool_job *own) {
     emlx_queue *queue = (emlx_queue *)own;
-    pthread_mutex_lock(&queue->lock);
+    mutex_lock(&queue->lock);
     pool_job *job = queue->first;
     queue->first = job->next;
     if (queue->first == NULL) queue->last = NULL;
-    pthread_mutex_unlock(&queue->lock);
+    mutex_unlock(&queue->lock);
     job->run(job);
-    pthread_mutex_lock(&queue->lock);
+    mutex_lock(&queue->lock);
     bool again = queue->queued = queue->first != NULL;
     if (again) queue->job.small = queue->first->small;
-    pthread_mutex_unlock(&queue->lock);
+    mutex_unlock(&queue->lock);
     if (again)
         pool_submit(queue->device->pool, &queue->job);
     else
@@ -79,9 +80,9 @@ emlx_status emlx_queue_new(emlx_device *device, emlx_queue **out, emlx_error *er
 
 void emlx_queue_release(emlx_queue *queue) {
     if (queue == NULL) return;
-    pthread_mutex_lock(&queue->lock);
+    mutex_lock(&queue->lock);
     bool last = --queue->references == 0;
-    pthread_mutex_unlock(&queue->lock);
+    mutex_unlock(&queue->lock);
     if (!last) return;
     pthread_mutex_destroy(&queue->lock);
     emlx_device_release(queue->device);

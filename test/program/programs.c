@@ -29,16 +29,31 @@ uint32_t input(emlx_block *b, const char *name, emlx_type type, int rank, ...) {
     return value;
 }
 
-uint32_t op(emlx_block *b, const char *name, int operands, ...) {
+static uint32_t apply_list(emlx_block *b, const char *name, const emlx_attr *attrs,
+                           size_t attr_count, int operands, va_list list) {
     emlx_error err;
     uint32_t values[8], value;
-    va_list list;
-    va_start(list, operands);
     for (int i = 0; i < operands; i++) values[i] = va_arg(list, uint32_t);
-    va_end(list);
-    assert_ok(emlx_block_apply(b, emlx_op_find(name), values, (size_t)operands, NULL, 0,
+    assert_ok(emlx_block_apply(b, emlx_op_find(name), values, (size_t)operands, attrs, attr_count,
                                EMLX_TYPE_DEFAULT, &value, &err),
               err);
+    return value;
+}
+
+uint32_t op(emlx_block *b, const char *name, int operands, ...) {
+    va_list list;
+    va_start(list, operands);
+    uint32_t value = apply_list(b, name, NULL, 0, operands, list);
+    va_end(list);
+    return value;
+}
+
+uint32_t op_with(emlx_block *b, const char *name, const emlx_attr *attrs, size_t attr_count,
+                 int operands, ...) {
+    va_list list;
+    va_start(list, operands);
+    uint32_t value = apply_list(b, name, attrs, attr_count, operands, list);
+    va_end(list);
     return value;
 }
 

@@ -10,6 +10,9 @@ emlx_block *new_block(void);
 uint32_t input(emlx_block *b, const char *name, emlx_type type, int rank, ...);
 // op(b, "add", 2, x, y): an op without attributes.
 uint32_t op(emlx_block *b, const char *name, int operands, ...);
+// The same with attributes.
+uint32_t op_with(emlx_block *b, const char *name, const emlx_attr *attrs, size_t attr_count,
+                 int operands, ...);
 // A scalar constant of s32 or f32.
 uint32_t int_constant(emlx_block *b, int64_t value);
 uint32_t real_constant(emlx_block *b, double value);

@@ -89,6 +89,12 @@ emlx_status run_tasks(const cpu_run *run, int64_t count, pool_body body, void *w
 // Gives other work its turn. False when the task may end early, as its results are not wanted.
 bool task_goes_on(const cpu_run *run);
 
+// Working memory of a task: in `room`, 64-byte aligned bytes on its stack, where it is small, so
+// that short kernels take no lock.
+#define ROOM_SIZE 16384
+emlx_status room_take(char *room, size_t size, void **out, emlx_error *err);
+void room_end(const char *room, void *memory, size_t size);
+
 // Collects the first failure of parallel tasks.
 typedef struct task_errors {
     atomic_int failed;

@@ -57,7 +57,7 @@ static conv_reach find_reach(int64_t stride, int64_t shift, int64_t dilation, in
     return r;
 }
 
-static emlx_status find_reaches(conv_work *w, emlx_error *err) {
+static emlx_status find_reaches(conv_work *w, char *room, emlx_error *err) {
     const plan_kernel *k = w->run->call->kernel;
     const conv_params *p = w->params;
     const emlx_shape *x = &k->shapes[0], *kernel = &k->shapes[1];
@@ -66,7 +66,7 @@ static emlx_status find_reaches(conv_work *w, emlx_error *err) {
     for (int32_t d = 2; d < x->rank; d++) count += kernel->dims[d];
     w->reach_size = (size_t)count * sizeof *w->reach;
     void *memory;
-    TRY(pool_alloc(w->reach_size, &memory, err));
+    TRY(room_take(room, w->reach_size, &memory, err));
     w->reach = memory;
     w->reach[0] = (conv_reach){.period = 1, .count = 1};
     conv_reach *next = w->reach + 1;
@@ -212,9 +212,9 @@ static void take_groups(conv_work *w) {
     w->channels = k->shapes[1].dims[1];
 }
 
-static emlx_status compute(conv_work *w, emlx_error *err) {
+static emlx_status compute(conv_work *w, char *room, emlx_error *err) {
     const plan_kernel *k = w->run->call->kernel;
-    TRY(find_reaches(w, err));
+    TRY(find_reaches(w, room, err));
     find_axes(w);
     TRY(widen(w, &w->x, &k->shapes[0], err));
     TRY(widen(w, &w->w, &k->shapes[1], err));
@@ -246,8 +246,9 @@ emlx_status run_conv(const cpu_run *run, emlx_error *err) {
         memset(w.out, 0, value->bytes);
         return EMLX_OK;
     }
-    emlx_status status = compute(&w, err);
-    if (w.reach != NULL) pool_free(w.reach, w.reach_size);
+    _Alignas(64) char room[ROOM_SIZE];
+    emlx_status status = compute(&w, room, err);
+    if (w.reach != NULL) room_end(room, w.reach, w.reach_size);
     if (w.x.packed != NULL) pool_free(w.x.packed, w.x.packed_size);
     if (w.w.packed != NULL) pool_free(w.w.packed, w.w.packed_size);
     return status;

@@ -282,14 +282,15 @@ static void planes_task(void *context, int64_t index) {
     size_t size = weights + (size_t)(c->channels * w->phases * w->plane) * c->size;
     int64_t end = (index + 1) * w->group < w->items ? (index + 1) * w->group : w->items;
     emlx_error err;
+    _Alignas(64) char room[ROOM_SIZE];
     void *memory;
-    if (pool_alloc(size, &memory, &err) != EMLX_OK) {
+    if (room_take(room, size, &memory, &err) != EMLX_OK) {
         task_failed(&w->errors, &err);
         return;
     }
     for (int64_t item = index * w->group; item < end; item++)
         compute_block(w, item, (char *)memory + weights, memory);
-    pool_free(memory, size);
+    room_end(room, memory, size);
 }
 
 emlx_status conv_planes(conv_work *c, emlx_error *err) {
@@ -302,12 +303,13 @@ emlx_status conv_planes(conv_work *c, emlx_error *err) {
     w.sum_size = type_size(w.fns->sum);
     find_places(&w);
     cut_blocks(&w);
-    TRY(pool_alloc(taps, &memory, err));
+    _Alignas(64) char room[ROOM_SIZE];
+    TRY(room_take(room, taps, &memory, err));
     w.taps = memory;
     find_taps(&w);
     w.items = c->batch * c->groups * w.blocks;
     w.group = conv_task_items((double)(c->filters * c->channels * c->taps) * (double)w.plane);
     emlx_status status = run_tasks(c->run, (w.items - 1) / w.group + 1, planes_task, &w, err);
-    pool_free(memory, taps);
+    room_end(room, memory, taps);
     return status == EMLX_OK ? task_result(&w.errors, err) : status;
 }

@@ -127,12 +127,13 @@ emlx_status run_pick(const cpu_run *run, emlx_error *err) {
     w.in = operand_data(run, 0);
     w.out = (int64_t *)output_data(run);
     size_t size = (size_t)w.count * sizeof *w.offsets;
+    _Alignas(64) char room[ROOM_SIZE];
     void *offsets;
-    TRY(pool_alloc(size, &offsets, err));
+    TRY(room_take(room, size, &offsets, err));
     w.offsets = offsets;
     find_offsets(p, rank, strides, w.offsets);
     w.group = w.count >= TASK_ELEMENTS ? 1 : TASK_ELEMENTS / w.count;
     emlx_status status = run_tasks(run, (w.cells - 1) / w.group + 1, pick_task, &w, err);
-    pool_free(offsets, size);
+    room_end(room, offsets, size);
     return status;
 }

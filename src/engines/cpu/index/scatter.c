@@ -234,12 +234,13 @@ static emlx_status add_part(const scatter_work *w, const placed *list, size_t co
                             int64_t n, int64_t all, char *target, emlx_error *err) {
     const cpu_kernels *kernels = w->run->kernels;
     size_t size = (size_t)all * type_size(w->wide);
+    _Alignas(64) char room[ROOM_SIZE];
     void *sums;
-    TRY(pool_alloc(size, &sums, err));
+    TRY(room_take(room, size, &sums, err));
     kernels->cast[w->type][w->wide](sums, target, NULL, NULL, (size_t)all);
     apply_part(w, list, count, first, n, sums);
     kernels->cast[w->wide][w->type](target, sums, NULL, NULL, (size_t)all);
-    pool_free(sums, size);
+    room_end(room, sums, size);
     return EMLX_OK;
 }
 
@@ -273,15 +274,16 @@ static emlx_status scatter_by_part(scatter_work *w, emlx_error *err) {
     size_t numbers = (size_t)w->count * sizeof *w->numbers;
     size_t starts = (size_t)(w->chunks * w->parts) * sizeof *w->starts;
     part_tasks tasks = {.work = w};
+    _Alignas(64) char room[ROOM_SIZE];
     void *memory;
-    TRY(pool_alloc(order + numbers + starts, &memory, err));
+    TRY(room_take(room, order + numbers + starts, &memory, err));
     w->order = memory;
     w->numbers = (uint32_t *)(w->order + w->count);
     w->starts = w->numbers + w->count;
     emlx_status status = sort_updates(w, err);
     if (status == EMLX_OK) status = run_tasks(w->run, w->parts * w->blocks, part_task, &tasks, err);
     if (status == EMLX_OK) status = task_result(&tasks.errors, err);
-    pool_free(memory, order + numbers + starts);
+    room_end(room, memory, order + numbers + starts);
     return status;
 }
 
@@ -350,22 +352,25 @@ static emlx_status cast_all(const scatter_work *w, void *to, emlx_type to_type, 
 
 static emlx_status add_positions(scatter_work *w, emlx_error *err) {
     size_t size = (size_t)emlx_shape_count(w->slices.shape) * type_size(w->wide);
+    _Alignas(64) char room[ROOM_SIZE];
     char *target = w->target;
     void *sums;
-    TRY(pool_alloc(size, &sums, err));
+    TRY(room_take(room, size, &sums, err));
     emlx_status status = cast_all(w, sums, w->wide, target, w->type, err);
     w->target = sums;
     if (status == EMLX_OK) status = scatter_positions(w, err);
     if (status == EMLX_OK) status = cast_all(w, target, w->type, sums, w->wide, err);
-    pool_free(sums, size);
+    w->target = target;
+    room_end(room, sums, size);
     return status;
 }
 
 static emlx_status scatter_by_position(scatter_work *w, emlx_error *err) {
     size_t size = (size_t)w->count * sizeof *w->offsets;
+    _Alignas(64) char room[ROOM_SIZE];
     emlx_status status;
     void *memory;
-    TRY(pool_alloc(size, &memory, err));
+    TRY(room_take(room, size, &memory, err));
     w->offsets = memory;
     status = run_tasks(w->run, w->chunks, offsets_task, w, err);
     if (status == EMLX_OK) status = bad_index(w, err);
@@ -373,7 +378,7 @@ static emlx_status scatter_by_position(scatter_work *w, emlx_error *err) {
         status = add_positions(w, err);
     else if (status == EMLX_OK)
         status = scatter_positions(w, err);
-    pool_free(memory, size);
+    room_end(room, memory, size);
     return status;
 }
 

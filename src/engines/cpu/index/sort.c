@@ -160,16 +160,17 @@ static void sort_line(const sort_work *w, int64_t line, sort_item *items) {
 
 static void sort_task(void *context, int64_t index) {
     sort_work *w = context;
+    _Alignas(64) char room[ROOM_SIZE];
     emlx_error err;
     void *items;
     size_t size = (size_t)w->room * 2 * sizeof(sort_item);
-    if (pool_alloc(size, &items, &err) != EMLX_OK) {
+    if (room_take(room, size, &items, &err) != EMLX_OK) {
         task_failed(&w->errors, &err);
         return;
     }
     int64_t end = (index + 1) * w->group < w->lines ? (index + 1) * w->group : w->lines;
     for (int64_t line = index * w->group; line < end; line++) sort_line(w, line, items);
-    pool_free(items, size);
+    room_end(room, items, size);
 }
 
 emlx_status run_sort(const cpu_run *run, emlx_error *err) {

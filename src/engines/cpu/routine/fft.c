@@ -346,16 +346,17 @@ static void transform_block(const fft_work *w, int64_t first, int64_t lines, dou
 static void fft_task(void *context, int64_t index) {
     fft_work *w = context;
     size_t size = (size_t)((w->form->room + 2) * w->block) * 4 * sizeof(double);
+    _Alignas(64) char room[ROOM_SIZE];
     void *memory;
     emlx_error err;
-    if (pool_alloc(size, &memory, &err) != EMLX_OK) {
+    if (room_take(room, size, &memory, &err) != EMLX_OK) {
         task_failed(&w->errors, &err);
         return;
     }
     int64_t line = index * w->group * w->block, end = line + w->group * w->block;
     for (end = end < w->lines ? end : w->lines; line < end; line += w->block)
         transform_block(w, line, end - line < w->block ? end - line : w->block, memory);
-    pool_free(memory, size);
+    room_end(room, memory, size);
 }
 
 static emlx_status transform_lines(const cpu_run *run, const fft_form *form, emlx_error *err) {

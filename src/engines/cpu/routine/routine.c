@@ -19,8 +19,9 @@ typedef struct routine_work {
 emlx_status scratch_take(const routine_call *call, size_t size, void **out, emlx_error *err) {
     scratch *s = call->scratch;
     if (s->size < size) {
-        if (s->data != NULL) pool_free(s->data, s->size);
-        *s = (scratch){NULL, 0};
+        room_end(s->room, s->data, s->size);
+        s->data = NULL;
+        s->size = 0;
         TRY(pool_alloc(size, &s->data, err));
         s->size = size;
     }
@@ -38,12 +39,13 @@ static routine_fn find_routine(int32_t kind, emlx_type type) {
 
 static void routine_task(void *context, int64_t index) {
     routine_work *w = context;
-    scratch room = {NULL, 0};
+    _Alignas(64) char room[ROOM_SIZE];
+    scratch memory = {room, sizeof room, room};
     emlx_error err;
     int64_t end = (index + 1) * w->group < w->count ? (index + 1) * w->group : w->count;
     for (int64_t i = index * w->group; i < end; i++) {
         routine_call call = w->call;
-        call.scratch = &room;
+        call.scratch = &memory;
         for (int operand = 0; operand < 2; operand++)
             if (call.in[operand] != NULL)
                 call.in[operand] = (const char *)call.in[operand] + i * w->in_step[operand];
@@ -52,7 +54,7 @@ static void routine_task(void *context, int64_t index) {
         task_failed(&w->errors, &err);
         break;
     }
-    if (room.data != NULL) pool_free(room.data, room.size);
+    room_end(room, memory.data, memory.size);
 }
 
 // Elements that follow the batch axes.

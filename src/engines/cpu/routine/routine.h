@@ -10,6 +10,7 @@
 typedef struct scratch {
     void *data;
     size_t size;
+    const char *room; // where it begins; see room_take
 } scratch;
 
 // One element of a batch: operands and packed results, dense.

@@ -198,16 +198,16 @@ static void fold_cells(fold_work *w, tile_run *run, int64_t index, char *own) {
 
 static void fold_task(void *context, int64_t index) {
     fold_work *w = context;
-    _Alignas(64) char stack[TILE_STACK];
+    _Alignas(64) char stack[TILE_STACK], room[ROOM_SIZE];
     emlx_error err;
     tile_run run;
     void *own = NULL;
     size_t size = (size_t)(w->group * w->block) * w->fold->fns.accumulator;
     emlx_status status = tile_start(&run, w->tile, w->run->call, stack, &err);
     if (status == EMLX_OK) {
-        if (w->accumulators == NULL) status = pool_alloc(size, &own, &err);
+        if (w->accumulators == NULL) status = room_take(room, size, &own, &err);
         if (status == EMLX_OK) fold_cells(w, &run, index, own);
-        if (own != NULL) pool_free(own, size);
+        if (own != NULL) room_end(room, own, size);
         if (status == EMLX_OK && run.guard != GUARD_NONE)
             status = guard_error((guard_kind)run.guard, &err);
         tile_end(&run);

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// spares.c - buffers that one run keeps from step to step.
+#include "memory/spares.h"
+
+// Work on larger buffers takes so long that a lock now and then is not felt.
+#define LARGEST ((size_t)256 << 10)
+
+emlx_buffer *spares_take(buffer_spares *spares, size_t size) {
+    if (spares == NULL || size > LARGEST) return NULL;
+    for (uint32_t i = 0; i < SPARE_COUNT; i++) {
+        emlx_buffer *found = spares->items[i];
+        if (found == NULL || found->size != size) continue;
+        spares->items[i] = NULL;
+        return found;
+    }
+    return NULL;
+}
+
+void spares_give(buffer_spares *spares, emlx_buffer *buffer) {
+    if (buffer == NULL) return;
+    if (spares == NULL || buffer->size > LARGEST || !buffer_exclusive(buffer)) {
+        buffer_release(buffer);
+        return;
+    }
+    for (uint32_t i = 0; i < SPARE_COUNT; i++) {
+        if (spares->items[i] != NULL) continue;
+        spares->items[i] = buffer;
+        return;
+    }
+    buffer_release(spares->items[spares->next]);
+    spares->items[spares->next] = buffer;
+    spares->next = (spares->next + 1) % SPARE_COUNT;
+}
+
+bool spares_clear(buffer_spares *spares) {
+    bool any = false;
+    for (uint32_t i = 0; spares != NULL && i < SPARE_COUNT; i++) {
+        any = any || spares->items[i] != NULL;
+        buffer_release(spares->items[i]);
+        spares->items[i] = NULL;
+    }
+    return any;
+}
