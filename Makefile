@@ -8,6 +8,7 @@
 #                   build in its own directory; ONLY=memory runs the tests with that in their path
 #   make test-eco   the tests of Axon, Polaris and Scholar on EMLX; AXON_SOURCE, POLARIS_SOURCE and
 #                   SCHOLAR_SOURCE name checkouts of the versions that are installed
+#   make test-arm64 build for arm64 and replay the recorded cases under qemu (Debian, Ubuntu)
 #   make bench      build and run the benchmarks
 #   make install    headers, libraries, pkg-config file and CLI, under PREFIX (and DESTDIR)
 #   make lint       layers, formatting, lengths and clang-tidy; make format rewrites the formatting
@@ -145,7 +146,7 @@ NIF := priv/emlx_nif.so
 # A sanitized library cannot be loaded into an ordinary BEAM.
 BUILD_NIF := $(if $(SANITIZE),,$(if $(ERL_INCLUDE),$(NIF_SOURCES)))
 
-.PHONY: all demo test test-c test-eco tests bench install format lint clean mix-priv always
+.PHONY: all demo test test-c test-eco test-arm64 tests bench install format lint clean mix-priv always
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -228,6 +229,9 @@ test:
 
 test-eco: all
 	@scripts/test-eco $(BUILD)/tally-eco
+
+test-arm64:
+	@scripts/test-arm64 build/tally-arm64
 
 demo:
 	@scripts/setup

@@ -59,6 +59,7 @@ defmodule EcoTests do
         System.delete_env("USE_EXLA")
         []
 
+      # Axon leaves them out as well: models that are trained from the seed of the moment.
       _support ->
         [:integration]
     end)
