@@ -159,11 +159,14 @@ typedef struct emlx_number {
 // A device runs plans and owns the memory of the tensors placed on it.
 typedef struct emlx_device emlx_device;
 
-// Opens a device by name: "cpu". Opening it again gives the same device; it is open until as many
-// releases. Its tensors, blocks, functions, programs, queues and runs must be released before the
-// last one, which waits for the device's threads to end. Fails with EMLX_UNSUPPORTED for one that
-// this build or machine has not got, naming those it has.
+// Opens a device by name: "cpu", "cuda:1"; of an engine with several devices "cuda" is the first.
+// Opening it again gives the same device; it is open until as many releases. Its tensors, blocks,
+// functions, programs, queues and runs must be released before the last one, which waits for the
+// device's threads to end. Fails with EMLX_UNSUPPORTED for one that this build or machine has not
+// got, naming those it has.
 EMLX_API emlx_status emlx_device_open(const char *name, emlx_device **device, emlx_error *err);
+// Returns the device, which is open for one more release.
+EMLX_API emlx_device *emlx_device_retain(emlx_device *device);
 EMLX_API void emlx_device_release(emlx_device *device);
 // Valid forever.
 EMLX_API const char *emlx_device_name(const emlx_device *device);

@@ -1,15 +1,100 @@
 // SPDX-License-Identifier: Apache-2.0
 // engine.h - the one door to a device: a struct of functions that each engine fills in.
 //
-// It fits engines that compute on the calling thread (cpu), that queue work on a stream of a device
-// with its own memory (cuda), and that are array libraries with their own laziness (mlx): buffers
-// are opaque, `run` may return before the work is done, and only `download` and `wait` need it
-// finished. Work given to one device takes effect in the order it was given by a thread.
+// It fits engines that compute on the calling thread (cpu), that queue work on streams of a device
+// with memory of its own (cuda), and array libraries that fuse by themselves (mlx). An engine is
+// given whole plans. Work that goes on after `submit` has returned ends with a fence, which carries
+// the error if the work failed.
 #ifndef EMLX_ENGINE_H
 #define EMLX_ENGINE_H
 
 #include "base/pool.h"
+#include "memory/fence.h"
+#include "memory/spares.h"
 #include "plan/plan.h"
+
+// One run of a plan.
+typedef struct plan_call {
+    const emlx_plan *plan;
+    void *prepared;                // the engine's form of the plan
+    const scalar_value *constants; // by constant, in memory form of its type; valid until `submit`
+                                   // returns
+    emlx_buffer **inputs;          // one a plan input; the engine takes the references over, on
+                                   // failure too, so that it may reuse what nobody else holds
+    emlx_buffer **outputs;         // to be filled with one reference each; inputs may be among them
+    const emlx_cancel *cancel;     // looked at between kernels; may be NULL. Valid until the end
+    buffer_spares *spares;         // what the caller has left, or NULL; not after `submit`
+} plan_call;
+
+// What of a plan an engine runs.
+typedef enum plan_form {
+    FORM_KERNELS, // its kernels, fused by us
+    FORM_NODES    // its nodes, which the engine fuses by itself
+} plan_form;
+
+typedef struct engine_ops {
+    const char *name;
+    plan_form form;
+    // Computes on the calling thread, so that a little work is done in no time and `submit` never
+    // leaves a fence.
+    bool immediate;
+    // The host can read and write buffers that no work is using: their `data` is set.
+    bool host_memory;
+
+    // How many devices of this kind the machine has, and if none why (one sentence). May be NULL:
+    // one, which goes by the engine's name alone; the devices of others are "name:0" and so on.
+    int (*count)(char *why, size_t size);
+    // Opens device->number; sets what it needs beyond the common fields. May be NULL.
+    emlx_status (*open)(emlx_device *device, emlx_error *err);
+    // All work of the device has ended when it returns, and its fences are signalled.
+    void (*close)(emlx_device *device);
+    void (*describe)(const emlx_device *device, char *text, size_t size);
+
+    // Queues of work that goes on side by side; work on one stream is done in order. NULL is the
+    // stream that every device has. May be NULL: no others.
+    emlx_status (*stream_open)(emlx_device *device, void **stream, emlx_error *err);
+    void (*stream_close)(emlx_device *device, void *stream);
+
+    emlx_status (*allocate)(emlx_device *device, size_t size, emlx_buffer **out, emlx_error *err);
+    // Whether `size` bytes at `data` can be borrowed as they are, given the size of an element.
+    bool (*can_wrap)(const emlx_device *device, const void *data, size_t size, size_t element);
+    // Copies, into the start of a buffer that nobody uses yet, and out of one whose writer has
+    // ended well. `from` may change once `upload` has returned; `download` returns when all is
+    // there, and may block its thread.
+    emlx_status (*upload)(emlx_device *device, emlx_buffer *to, const void *from, size_t size,
+                          emlx_error *err);
+    emlx_status (*download)(emlx_device *device, const emlx_buffer *from, size_t offset, void *to,
+                            size_t size, emlx_error *err);
+
+    // Makes the engine's form of a plan (not NULL), refusing what it cannot run with
+    // EMLX_UNSUPPORTED and a message that names primitive and type. May be NULL: there is none.
+    emlx_status (*prepare)(emlx_device *device, const emlx_plan *plan, void **form,
+                           emlx_error *err);
+    void (*discard)(emlx_device *device, void *form);
+    // Runs or queues a plan. Either all is done when it returns, and *end stays NULL, or *end is
+    // set to a fence (the caller's reference) that is signalled when it is, on a thread of the
+    // engine's that holds no locks: results are published there, and buffers let go. Inputs may
+    // still be written by work of this device: what is queued on another stream than it has to be
+    // waited for on the device, by the fence of the buffer's writer. If such work fails so does
+    // what reads its results; the caller sees to that, and the engine takes no notice of it.
+    // Other buffers than the outputs, which the caller marks, are held or marked until the end.
+    // Fails at once for what is wrong before anything is queued.
+    emlx_status (*submit)(emlx_device *device, void *stream, const plan_call *call, fence **end,
+                          emlx_error *err);
+} engine_ops;
+
+struct emlx_device {
+    const engine_ops *ops;
+    int number;    // among the engine's devices
+    char name[32]; // "cpu", "cuda:0"
+    size_t references;
+    thread_pool *pool;
+    void *state; // the engine's own
+};
+
+extern const engine_ops cpu_engine;
+
+// Running kernel by kernel ----------------------------------------------------------------------
 
 // One kernel of one run.
 typedef struct kernel_call {
@@ -18,44 +103,24 @@ typedef struct kernel_call {
     void *prepared;                // the engine's form of the plan
     emlx_buffer *const *buffers;   // by value; those that the kernel reads and makes are set
     const scalar_value *constants; // by constant, in memory form of its type
-    const emlx_cancel *cancel;     // may be NULL; once raised the kernel may end with
-                                   // EMLX_CANCELLED
+    const emlx_cancel *cancel;     // once raised nobody wants the result; may be NULL
 } kernel_call;
 
-typedef struct engine_ops {
-    const char *name;
-    // Computes on the calling thread, so that a little work is done in no time.
-    bool immediate;
-    // Opens the device; sets what it needs beyond the common fields. May be NULL: nothing to do.
-    emlx_status (*open)(emlx_device *device, emlx_error *err);
-    void (*close)(emlx_device *device);
-    void (*describe)(const emlx_device *device, char *text, size_t size);
+typedef emlx_status (*kernel_fn)(emlx_device *device, void *context, const kernel_call *call,
+                                 emlx_error *err);
 
-    emlx_status (*allocate)(emlx_device *device, size_t size, emlx_buffer **out, emlx_error *err);
-    // Whether `data` can be borrowed as it is, given the size of an element.
-    bool (*can_wrap)(const emlx_device *device, const void *data, size_t element);
-    emlx_status (*upload)(emlx_device *device, emlx_buffer *to, const void *from, size_t size,
-                          emlx_error *err);
-    emlx_status (*download)(emlx_device *device, const emlx_buffer *from, size_t offset, void *to,
-                            size_t size, emlx_error *err);
+// How an engine of kernels runs a plan: calls `run` for each of its kernels in order, with buffers
+// for what it makes, and names the op in its error. With `end`, the fence of all of it, kernels may
+// be queued rather than done: buffers are then marked as used until it is signalled. Stops with
+// EMLX_CANCELLED between kernels. `stream` is where reused buffers have to be free.
+typedef struct kernel_loop {
+    kernel_fn run;
+    void *context;
+    void *stream;
+    fence *end; // or NULL
+} kernel_loop;
 
-    // Makes the engine's form of a plan (NULL is a valid form), refusing what it cannot run with
-    // EMLX_UNSUPPORTED and a message that names primitive and type. May be NULL.
-    emlx_status (*prepare)(emlx_device *device, const emlx_plan *plan, void **form,
-                           emlx_error *err);
-    void (*discard)(emlx_device *device, void *form);
-    // Runs or queues one kernel. Value-dependent failures (index out of bounds, a guard) may be
-    // reported here or by the next wait or download.
-    emlx_status (*run)(emlx_device *device, const kernel_call *call, emlx_error *err);
-    emlx_status (*wait)(emlx_device *device, emlx_error *err);
-} engine_ops;
-
-struct emlx_device {
-    const engine_ops *ops;
-    thread_pool *pool;
-    void *state; // the engine's own
-};
-
-extern const engine_ops cpu_engine;
+emlx_status run_kernels(emlx_device *device, const plan_call *call, const kernel_loop *loop,
+                        emlx_error *err);
 
 #endif

@@ -136,6 +136,24 @@ void node_publish(emlx_tensor *t, emlx_buffer *buffer, emlx_tensor ***given_up, 
     atomic_store_explicit(&t->buffer, buffer_retain(buffer), memory_order_release);
 }
 
+// What is being computed counts as there: chains built on it start anew.
+void node_promise(emlx_tensor *t, emlx_buffer *buffer, fence *settles) {
+    t->promised = buffer_retain(buffer);
+    t->settles = fence_retain(settles);
+    atomic_store_explicit(&t->depth, 0, memory_order_relaxed);
+}
+
+fence *node_unpromise(emlx_tensor *t) {
+    fence *settles = t->settles;
+    buffer_release(t->promised);
+    t->promised = NULL;
+    t->settles = NULL;
+    if (node_buffer(t) == NULL)
+        atomic_store_explicit(&t->depth, depth_above(t->inputs, t->input_count),
+                              memory_order_relaxed);
+    return settles;
+}
+
 // The lock guards the operand lists, claims and evaluation counts of all nodes: walks are short,
 // and nothing is computed while it is held.
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;

@@ -4,6 +4,10 @@
 // An emlx_tensor is a node: a primitive with operands, and once it is computed a buffer. Nodes are
 // immutable but for the buffer, which is set once. A node that has its buffer gives up its
 // operands, so that finished parts of the graph go away.
+//
+// Between the two a node may be promised: work that gives it its data is queued on the device. Its
+// buffer can be built upon, but its operands stay until the work has ended: then either it has its
+// data or it is as it was.
 #ifndef EMLX_GRAPH_GRAPH_H
 #define EMLX_GRAPH_GRAPH_H
 
@@ -276,12 +280,14 @@ struct emlx_tensor {
     uint32_t params_size;
     atomic_uint depth; // longest chain of pending nodes from here down, itself included
     _Atomic(emlx_buffer *) buffer;
-    emlx_device *device;  // referenced
-    eval_job *job;        // who is computing it now; guarded by the graph lock, as is the next
-    uint32_t inner;       // references from nodes that the same evaluation claims
-    const char *op;       // name of the op that made it, for messages
-    void *params;         // inside this allocation
-    emlx_tensor **inputs; // inside this allocation; released once the buffer is there
+    emlx_device *device;   // referenced
+    eval_job *job;         // who is computing it now; guarded by the graph lock, as is the next
+    uint32_t inner;        // references from nodes that the same evaluation claims
+    emlx_buffer *promised; // where queued work puts its data, or NULL; guarded as well
+    fence *settles;        // ends once that work has, and the node has its data or not
+    const char *op;        // name of the op that made it, for messages
+    void *params;          // inside this allocation
+    emlx_tensor **inputs;  // inside this allocation; released once the buffer is there
     emlx_shape shape;
 };
 

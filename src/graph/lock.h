@@ -8,7 +8,7 @@
 #include "graph/graph.h"
 
 // Held while reading the operands of a pending node that others may be computing, and while
-// changing `job`, `evaluations` or the operand list of any.
+// changing `job`, `evaluations`, promises or the operand list of any.
 void graph_lock(void);
 // False where somebody else has held it for some microseconds: for threads that must not wait.
 bool graph_try_lock(void);
@@ -20,5 +20,9 @@ void graph_changed(void);
 // Under the lock: gives a pending node its data (one more reference on the buffer). Its operands
 // are handed to the caller, who releases them once the lock is off.
 void node_publish(emlx_tensor *t, emlx_buffer *buffer, emlx_tensor ***given_up, uint32_t *count);
+// Under the lock: work is queued that fills the buffer, and tells by the fence when the node has
+// been given its data; and taking that back (the fence's reference goes to the caller).
+void node_promise(emlx_tensor *t, emlx_buffer *buffer, fence *settles);
+fence *node_unpromise(emlx_tensor *t);
 
 #endif

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // buffer.c - reference-counted blocks of host memory: our own, and borrowed ones.
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "base/error.h"
+#include "base/mutex.h"
 #include "memory/memory.h"
 
 // A buffer over memory of somebody else.
@@ -25,6 +27,11 @@ static void destroy_wrapped(emlx_buffer *buffer) {
     wrapped_buffer *wrapped = buffer->owner;
     if (wrapped->release != NULL) wrapped->release(wrapped->context);
     mem_free(wrapped, sizeof *wrapped);
+}
+
+void buffer_init(emlx_buffer *buffer, size_t size, void (*destroy)(emlx_buffer *buffer)) {
+    *buffer = (emlx_buffer){.size = size, .destroy = destroy};
+    atomic_init(&buffer->references, 1);
 }
 
 emlx_status buffer_new(size_t size, emlx_buffer **out, emlx_error *err) {
@@ -64,12 +71,96 @@ emlx_buffer *buffer_retain(emlx_buffer *buffer) {
     return buffer;
 }
 
+// Fences ----------------------------------------------------------------------------------------
+
+// Guards the fences of all buffers that somebody else may use as well.
+static pthread_mutex_t uses = PTHREAD_MUTEX_INITIALIZER;
+
+void buffer_written_by(emlx_buffer *buffer, fence *end) {
+    mutex_lock(&uses);
+    fence *old = buffer->writer;
+    buffer->writer = fence_retain(end);
+    mutex_unlock(&uses);
+    fence_release(old);
+}
+
+static bool same_stream(const fence *a, const fence *b) {
+    return a->stream != NULL && a->stream == b->stream && a->device == b->device;
+}
+
+// What ends when both have: work on one stream ends in order, and there the later one does. NULL
+// where there is no memory for it.
+static fence *last_of(fence *first, fence *second) {
+    if (fence_signalled(first) || same_stream(first, second)) return fence_retain(second);
+    return fence_both(first, second);
+}
+
+void buffer_read_by(emlx_buffer *buffer, fence *end) {
+    for (bool done = false; !done;) {
+        mutex_lock(&uses);
+        fence *old = buffer->readers, *last = last_of(old, end);
+        done = last != NULL;
+        if (done)
+            buffer->readers = last;
+        else
+            fence_retain(old);
+        mutex_unlock(&uses);
+        if (!done) fence_wait(old, NULL);
+        fence_release(old);
+    }
+}
+
+fence *buffer_writer(emlx_buffer *buffer) {
+    mutex_lock(&uses);
+    fence *writer = fence_signalled(buffer->writer) ? NULL : fence_retain(buffer->writer);
+    mutex_unlock(&uses);
+    return writer;
+}
+
+static bool ends_before(const fence *f, const void *stream) {
+    return fence_signalled(f) || (f->stream != NULL && f->stream == stream);
+}
+
+bool buffer_reusable(emlx_buffer *buffer, const void *stream) {
+    if (!buffer_exclusive(buffer)) return false;
+    if (buffer->writer == NULL && buffer->readers == NULL) return true;
+    mutex_lock(&uses);
+    bool reusable = ends_before(buffer->writer, stream) && ends_before(buffer->readers, stream);
+    mutex_unlock(&uses);
+    return reusable;
+}
+
+// The end of a buffer ---------------------------------------------------------------------------
+
+static void end_buffer(emlx_buffer *buffer);
+
+static void go_on(fence_waiter *waiter, const fence *ended) {
+    (void)ended;
+    end_buffer((emlx_buffer *)((char *)waiter - offsetof(emlx_buffer, put_off)));
+}
+
+static bool waits_for(emlx_buffer *buffer, fence *f) {
+    return f != NULL && !buffer->ordered && fence_then(f, &buffer->put_off);
+}
+
+// Called once more by each fence that it has to wait for.
+static void end_buffer(emlx_buffer *buffer) {
+    buffer->put_off.run = go_on;
+    if (waits_for(buffer, buffer->writer) || waits_for(buffer, buffer->readers)) return;
+    fence *writer = buffer->writer, *readers = buffer->readers;
+    buffer->destroy(buffer);
+    fence_release(writer);
+    fence_release(readers);
+}
+
 void buffer_release(emlx_buffer *buffer) {
     if (buffer == NULL) return;
     // Acquire and release: all uses by all holders come before the end.
-    if (atomic_fetch_sub_explicit(&buffer->references, 1, memory_order_acq_rel) == 1) {
+    if (atomic_fetch_sub_explicit(&buffer->references, 1, memory_order_acq_rel) != 1) return;
+    if (buffer->writer == NULL && buffer->readers == NULL)
         buffer->destroy(buffer);
-    }
+    else
+        end_buffer(buffer);
 }
 
 bool buffer_exclusive(const emlx_buffer *buffer) {

@@ -5,6 +5,7 @@
 #define EMLX_MEMORY_MEMORY_H
 
 #include "emlx.h"
+#include "memory/fence.h"
 
 // Structures ----------------------------------------------------------------------------------
 
@@ -28,7 +29,11 @@ emlx_status pool_alloc(size_t size, void **out, emlx_error *err);
 void pool_free(void *pointer, size_t size);
 
 // A counted block of memory of a device. Host buffers are made here; an engine with its own memory
-// embeds this structure and sets `destroy`.
+// embeds this structure, calls buffer_init and sets the rest.
+//
+// Work that is queued somewhere may still write or read it: the buffer knows the fence of its
+// writer, and one of its readers that ends when all have. Where there are no such fences nothing is
+// waited for; the last release waits for them by leaving the destruction with them.
 typedef struct emlx_buffer emlx_buffer;
 struct emlx_buffer {
     _Atomic int64_t references;
@@ -37,7 +42,10 @@ struct emlx_buffer {
     void *handle; // what the engine calls it
     void *owner;  // what `destroy` needs
     void (*destroy)(emlx_buffer *buffer);
-    bool writable; // false for memory that somebody else owns
+    bool writable;           // false for memory that somebody else owns
+    bool ordered;            // `destroy` itself heeds the fences, so it need not be put off
+    fence *writer, *readers; // read and set by the functions below
+    fence_waiter put_off;    // the destruction, while it waits
 };
 
 emlx_status buffer_new(size_t size, emlx_buffer **out, emlx_error *err);
@@ -48,5 +56,16 @@ emlx_buffer *buffer_retain(emlx_buffer *buffer);
 void buffer_release(emlx_buffer *buffer);
 // Whether the caller holds the only reference and may overwrite it.
 bool buffer_exclusive(const emlx_buffer *buffer);
+
+// One reference, all else empty.
+void buffer_init(emlx_buffer *buffer, size_t size, void (*destroy)(emlx_buffer *buffer));
+// Work that ends with the fence (not NULL) writes or reads the buffer.
+void buffer_written_by(emlx_buffer *buffer, fence *end);
+void buffer_read_by(emlx_buffer *buffer, fence *end);
+// The fence of the writer, referenced; NULL once it has ended.
+fence *buffer_writer(emlx_buffer *buffer);
+// Whether work queued on the stream now may overwrite it: what still uses it has ended or is queued
+// there as well.
+bool buffer_reusable(emlx_buffer *buffer, const void *stream);
 
 #endif

@@ -2,7 +2,8 @@
 // spares.c - buffers that one run keeps from step to step.
 #include "memory/spares.h"
 
-// Work on larger buffers takes so long that a lock now and then is not felt.
+// Work that is queued may use a buffer still: then it goes its way. Work on larger buffers takes so
+// long that a lock now and then is not felt.
 #define LARGEST ((size_t)256 << 10)
 
 emlx_buffer *spares_take(buffer_spares *spares, size_t size) {
@@ -18,7 +19,8 @@ emlx_buffer *spares_take(buffer_spares *spares, size_t size) {
 
 void spares_give(buffer_spares *spares, emlx_buffer *buffer) {
     if (buffer == NULL) return;
-    if (spares == NULL || buffer->size > LARGEST || !buffer_exclusive(buffer)) {
+    bool used = buffer->writer != NULL || buffer->readers != NULL;
+    if (spares == NULL || used || buffer->size > LARGEST || !buffer_exclusive(buffer)) {
         buffer_release(buffer);
         return;
     }

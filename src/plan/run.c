@@ -1,11 +1,112 @@
 // SPDX-License-Identifier: Apache-2.0
-// run.c - runs a plan on its device, kernel by kernel.
+// run.c - gives a plan to its device, and the loop over kernels for engines that want it.
 #include "plan/run.h"
 
 #include <string.h>
 
 #include "base/cancel.h"
 #include "base/error.h"
+
+// Kernel by kernel -------------------------------------------------------------------------------
+
+typedef struct kernel_run {
+    emlx_device *device;
+    const kernel_loop *loop;
+    const emlx_plan *plan;
+    emlx_buffer **buffers; // by value
+    buffer_spares *spares; // may be NULL
+} kernel_run;
+
+// Where memory is short, that of spares may do.
+static emlx_status make_buffer(const kernel_run *r, size_t size, emlx_buffer **out,
+                               emlx_error *err) {
+    emlx_device *device = r->device;
+    *out = spares_take(r->spares, size);
+    if (*out != NULL) return EMLX_OK;
+    emlx_status status = device->ops->allocate(device, size, out, err);
+    if (status != EMLX_OUT_OF_MEMORY || !spares_clear(r->spares)) return status;
+    return device->ops->allocate(device, size, out, err);
+}
+
+// Gives every value made by the kernel a buffer. *taken: the first took over its source's.
+static emlx_status make_values(const kernel_run *r, const plan_kernel *k, bool *taken,
+                               emlx_error *err) {
+    emlx_buffer **buffers = r->buffers;
+    *taken = false;
+    for (uint32_t i = 0; i < k->made_count; i++) {
+        uint32_t v = k->made[i], old = k->reuse[i];
+        emlx_buffer *source = old != UINT32_MAX ? buffers[old] : NULL;
+        if (source != NULL && source->writable && buffer_reusable(source, r->loop->stream)) {
+            buffers[v] = source;
+            // The kernel still reads through the old value: both names stay until it has run.
+            buffers[old] = buffer_retain(source);
+            *taken = *taken || i == 0;
+        } else {
+            TRY(make_buffer(r, r->plan->values[v].bytes, &buffers[v], err));
+        }
+        if (r->loop->end != NULL) buffer_written_by(buffers[v], r->loop->end);
+    }
+    return EMLX_OK;
+}
+
+static emlx_status run_kernel(const kernel_run *r, const kernel_call *call, emlx_error *err) {
+    const plan_kernel *k = call->kernel;
+    bool taken;
+    TRY(make_values(r, k, &taken, err));
+    if (!(taken && k->copies)) {
+        emlx_status status = r->loop->run(r->device, r->loop->context, call, err);
+        if (status != EMLX_OK) return error_prefix(err, status, "%s", k->op);
+    }
+    for (uint32_t i = 0; i < k->ended_count; i++) {
+        spares_give(r->spares, r->buffers[k->ended[i]]);
+        r->buffers[k->ended[i]] = NULL;
+    }
+    return EMLX_OK;
+}
+
+static emlx_status run_all(const kernel_run *r, const plan_call *call, emlx_error *err) {
+    kernel_call kernel = {.plan = r->plan,
+                          .prepared = call->prepared,
+                          .buffers = r->buffers,
+                          .constants = call->constants,
+                          .cancel = call->cancel};
+    for (uint32_t i = 0; i < r->plan->kernel_count; i++) {
+        if (cancel_raised(call->cancel)) return error_set(err, EMLX_CANCELLED, "cancelled");
+        kernel.kernel = &r->plan->kernels[i];
+        TRY(run_kernel(r, &kernel, err));
+    }
+    return EMLX_OK;
+}
+
+// A run that fails before it has begun takes its inputs over nevertheless.
+static emlx_status let_go(emlx_buffer *const *inputs, uint32_t count, emlx_status status) {
+    for (uint32_t i = 0; i < count; i++) buffer_release(inputs[i]);
+    return status;
+}
+
+emlx_status run_kernels(emlx_device *device, const plan_call *call, const kernel_loop *loop,
+                        emlx_error *err) {
+    const emlx_plan *plan = call->plan;
+    emlx_buffer *few[64];
+    size_t size = plan->value_count * sizeof(emlx_buffer *);
+    emlx_buffer **buffers = size <= sizeof few ? few : mem_alloc(size);
+    if (buffers == NULL)
+        return let_go(call->inputs, plan->input_count,
+                      error_set(err, EMLX_OUT_OF_MEMORY, "no memory to run a plan"));
+    memset(buffers, 0, size);
+    memcpy(buffers, call->inputs, plan->input_count * sizeof(emlx_buffer *));
+    for (uint32_t i = 0; i < plan->input_count && loop->end != NULL; i++)
+        buffer_read_by(buffers[i], loop->end);
+    kernel_run r = {device, loop, plan, buffers, call->spares};
+    emlx_status status = run_all(&r, call, err);
+    for (uint32_t i = 0; i < plan->output_count && status == EMLX_OK; i++)
+        call->outputs[i] = buffer_retain(buffers[plan->outputs[i]]);
+    for (uint32_t i = 0; i < plan->value_count; i++) spares_give(call->spares, buffers[i]);
+    if (buffers != few) mem_free(buffers, size);
+    return status;
+}
+
+// Whole plans ------------------------------------------------------------------------------------
 
 // The engine's form is made once; of two threads that make it at the same time one gives way.
 static emlx_status prepare(emlx_device *device, emlx_plan *plan, void **form, emlx_error *err) {
@@ -22,83 +123,20 @@ static emlx_status prepare(emlx_device *device, emlx_plan *plan, void **form, em
     return EMLX_OK;
 }
 
-// Where memory is short, that of spares may do.
-static emlx_status make_buffer(emlx_device *device, size_t size, buffer_spares *spares,
-                               emlx_buffer **out, emlx_error *err) {
-    *out = spares_take(spares, size);
-    if (*out != NULL) return EMLX_OK;
-    emlx_status status = device->ops->allocate(device, size, out, err);
-    if (status != EMLX_OUT_OF_MEMORY || !spares_clear(spares)) return status;
-    return device->ops->allocate(device, size, out, err);
-}
-
-// Gives every value made by the kernel a buffer. *taken: the first took over its source's.
-static emlx_status make_values(emlx_device *device, const emlx_plan *plan, const plan_kernel *k,
-                               emlx_buffer **buffers, buffer_spares *spares, bool *taken,
-                               emlx_error *err) {
-    *taken = false;
-    for (uint32_t i = 0; i < k->made_count; i++) {
-        uint32_t v = k->made[i], old = k->reuse[i];
-        emlx_buffer *source = old != UINT32_MAX ? buffers[old] : NULL;
-        if (source != NULL && source->writable && buffer_exclusive(source)) {
-            buffers[v] = source;
-            // The kernel still reads through the old value: both names stay until it has run.
-            buffers[old] = buffer_retain(source);
-            *taken = *taken || i == 0;
-        } else {
-            TRY(make_buffer(device, plan->values[v].bytes, spares, &buffers[v], err));
-        }
-    }
+emlx_status plan_submit(const planned *planned, const plan_work *work, fence **end,
+                        emlx_error *err) {
+    emlx_device *device = work->device;
+    plan_call call = {.plan = planned->plan,
+                      .constants = planned->constants,
+                      .inputs = work->inputs,
+                      .outputs = work->outputs,
+                      .cancel = work->cancel,
+                      .spares = work->spares};
+    *end = NULL;
+    emlx_status status = prepare(device, planned->plan, &call.prepared, err);
+    if (status != EMLX_OK) return let_go(work->inputs, call.plan->input_count, status);
+    TRY(device->ops->submit(device, work->stream, &call, end, err));
+    for (uint32_t i = 0; *end != NULL && i < call.plan->output_count; i++)
+        buffer_written_by(work->outputs[i], *end);
     return EMLX_OK;
-}
-
-static emlx_status run_kernel(emlx_device *device, kernel_call *call, emlx_buffer **buffers,
-                              buffer_spares *spares, emlx_error *err) {
-    const plan_kernel *k = call->kernel;
-    bool taken;
-    TRY(make_values(device, call->plan, k, buffers, spares, &taken, err));
-    if (!(taken && k->copies)) {
-        emlx_status status = device->ops->run(device, call, err);
-        if (status != EMLX_OK) return error_prefix(err, status, "%s", k->op);
-    }
-    for (uint32_t i = 0; i < k->ended_count; i++) {
-        spares_give(spares, buffers[k->ended[i]]);
-        buffers[k->ended[i]] = NULL;
-    }
-    return EMLX_OK;
-}
-
-static emlx_status run_kernels(emlx_device *device, const planned *planned, emlx_buffer **buffers,
-                               const emlx_cancel *cancel, buffer_spares *spares, emlx_error *err) {
-    const emlx_plan *plan = planned->plan;
-    kernel_call call = {
-        .plan = plan, .buffers = buffers, .constants = planned->constants, .cancel = cancel};
-    TRY(prepare(device, planned->plan, &call.prepared, err));
-    for (uint32_t i = 0; i < plan->kernel_count; i++) {
-        if (cancel_raised(cancel)) return error_set(err, EMLX_CANCELLED, "cancelled");
-        call.kernel = &plan->kernels[i];
-        TRY(run_kernel(device, &call, buffers, spares, err));
-    }
-    return EMLX_OK;
-}
-
-emlx_status plan_run(emlx_device *device, const planned *planned, emlx_buffer **inputs,
-                     emlx_buffer **outputs, const emlx_cancel *cancel, buffer_spares *spares,
-                     emlx_error *err) {
-    const emlx_plan *plan = planned->plan;
-    emlx_buffer *few[64];
-    size_t size = plan->value_count * sizeof(emlx_buffer *);
-    emlx_buffer **buffers = size <= sizeof few ? few : mem_alloc(size);
-    if (buffers == NULL) {
-        for (uint32_t i = 0; i < plan->input_count; i++) buffer_release(inputs[i]);
-        return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to run a plan");
-    }
-    memset(buffers, 0, size);
-    memcpy(buffers, inputs, plan->input_count * sizeof(emlx_buffer *));
-    emlx_status status = run_kernels(device, planned, buffers, cancel, spares, err);
-    for (uint32_t i = 0; i < plan->output_count && status == EMLX_OK; i++)
-        outputs[i] = buffer_retain(buffers[plan->outputs[i]]);
-    for (uint32_t i = 0; i < plan->value_count; i++) spares_give(spares, buffers[i]);
-    if (buffers != few) mem_free(buffers, size);
-    return status;
 }

@@ -46,9 +46,7 @@ static void ports_free(emlx_port *ports) {
     mem_free(ports, (count + 1) * sizeof *ports);
 }
 
-static emlx_status compile(emlx_block *block, emlx_program *p, const char *device,
-                           emlx_error *err) {
-    TRY(emlx_device_open(device, &p->device, err));
+static emlx_status compile(emlx_block *block, emlx_program *p, emlx_error *err) {
     TRY(code_compile(block, p->device, &p->main, err));
     p->op_count = count_ops(block);
     TRY(take_ports(block, block->inputs.items, block->inputs.count, &p->inputs, err));
@@ -66,7 +64,8 @@ emlx_status emlx_program_compile(emlx_block *block, emlx_device *device, emlx_pr
     emlx_status status = p == NULL ? no_memory(err) : EMLX_OK;
     if (p != NULL) {
         atomic_init(&p->references, 1);
-        status = compile(block, p, emlx_device_name(device), err);
+        p->device = emlx_device_retain(device);
+        status = compile(block, p, err);
     }
     emlx_block_release(block);
     if (status == EMLX_OK)

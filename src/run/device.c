@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// device.c - the list of engines, and the devices that are open.
+// device.c - the list of engines, the devices that they have, and which of those are open.
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -12,46 +13,113 @@
 // One line an engine.
 static const engine_ops *const engines[] = {&cpu_engine};
 
-enum { ENGINE_COUNT = sizeof engines / sizeof *engines };
+enum { ENGINE_COUNT = sizeof engines / sizeof *engines, MOST_DEVICES = 64 };
 
+// What an engine has, found when it is first asked for.
+typedef struct engine_devices {
+    bool asked;
+    emlx_device *first;
+    int count;
+    char why[200]; // it has none
+} engine_devices;
+
+// Guarded by the lock; names are there for good once they are.
 static struct {
     pthread_mutex_t lock;
-    emlx_device devices[ENGINE_COUNT];
-    size_t references[ENGINE_COUNT];
-} opened = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    engine_devices of[ENGINE_COUNT];
+    emlx_device devices[MOST_DEVICES];
+    int count;
+} all = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static emlx_status open_engine(size_t i, emlx_error *err) {
-    emlx_device *device = &opened.devices[i];
-    *device = (emlx_device){.ops = engines[i]};
-    TRY(pool_acquire(&device->pool, err));
-    emlx_status status = engines[i]->open != NULL ? engines[i]->open(device, err) : EMLX_OK;
-    if (status != EMLX_OK) pool_release(device->pool);
-    return status;
+// All below this and above the public part is done under the lock.
+static engine_devices *devices_of(size_t engine) {
+    const engine_ops *ops = engines[engine];
+    engine_devices *d = &all.of[engine];
+    if (d->asked) return d;
+    d->asked = true;
+    d->first = &all.devices[all.count];
+    d->count = ops->count != NULL ? ops->count(d->why, sizeof d->why) : 1;
+    if (d->count > MOST_DEVICES - all.count) d->count = MOST_DEVICES - all.count;
+    for (int i = 0; i < d->count; i++) {
+        d->first[i] = (emlx_device){.ops = ops, .number = i};
+        if (ops->count != NULL)
+            snprintf(d->first[i].name, sizeof d->first->name, "%s:%d", ops->name, i);
+        else
+            snprintf(d->first[i].name, sizeof d->first->name, "%s", ops->name);
+    }
+    all.count += d->count;
+    return d;
 }
 
-static emlx_status no_device(const char *name, emlx_error *err) {
+// The engine that a name begins with, or ENGINE_COUNT; "name" is the first of its devices.
+static size_t find_engine(const char *name, long *number) {
+    size_t length = strcspn(name, ":"), i = 0;
+    char *end = NULL;
+    *number = name[length] == ':' ? strtol(name + length + 1, &end, 10) : 0;
+    bool valid = end == NULL || (end != name + length + 1 && *end == '\0');
+    while (i < ENGINE_COUNT &&
+           !(strncmp(engines[i]->name, name, length) == 0 && engines[i]->name[length] == '\0'))
+        i++;
+    return valid ? i : ENGINE_COUNT;
+}
+
+static emlx_device *device_at(size_t index) {
+    for (size_t i = 0; i < ENGINE_COUNT; i++) {
+        engine_devices *d = devices_of(i);
+        if (index < (size_t)d->count) return &d->first[index];
+        index -= (size_t)d->count;
+    }
+    return NULL;
+}
+
+static emlx_status no_device(const char *name, size_t engine, emlx_error *err) {
     char names[256] = "";
     size_t used = 0;
-    for (size_t i = 0; i < ENGINE_COUNT && used < sizeof names; i++)
+    if (engine < ENGINE_COUNT && all.of[engine].count == 0)
+        return error_set(err, EMLX_UNSUPPORTED, "there is no device \"%.64s\": %s", name,
+                         all.of[engine].why);
+    for (size_t i = 0; device_at(i) != NULL && used < sizeof names; i++)
         used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "",
-                                 engines[i]->name);
+                                 device_at(i)->name);
     return error_set(err, EMLX_UNSUPPORTED, "there is no device \"%.64s\"; this build has: %s",
                      name, names);
 }
 
+static emlx_status open_device(emlx_device *device, emlx_error *err) {
+    TRY(pool_acquire(&device->pool, err));
+    emlx_status status = device->ops->open != NULL ? device->ops->open(device, err) : EMLX_OK;
+    if (status != EMLX_OK) pool_release(device->pool);
+    return status;
+}
+
+static emlx_status find_and_open(const char *name, emlx_device **device, emlx_error *err) {
+    long number;
+    size_t engine = find_engine(name, &number);
+    engine_devices *d = engine < ENGINE_COUNT ? devices_of(engine) : NULL;
+    if (d == NULL || number < 0 || number >= d->count) return no_device(name, engine, err);
+    emlx_device *found = &d->first[number];
+    if (found->references == 0) TRY(open_device(found, err));
+    found->references++;
+    *device = found;
+    return EMLX_OK;
+}
+
+// Public -----------------------------------------------------------------------------------------
+
 emlx_status emlx_device_open(const char *name, emlx_device **device, emlx_error *err) {
     if (name == NULL) return error_set(err, EMLX_INVALID, "no device name given");
-    size_t i = 0;
-    while (i < ENGINE_COUNT && strcmp(engines[i]->name, name) != 0) i++;
-    if (i == ENGINE_COUNT) return no_device(name, err);
-    mutex_lock(&opened.lock);
-    emlx_status status = opened.references[i] > 0 ? EMLX_OK : open_engine(i, err);
-    if (status == EMLX_OK) {
-        opened.references[i]++;
-        *device = &opened.devices[i];
-    }
-    mutex_unlock(&opened.lock);
+    mutex_lock(&all.lock);
+    emlx_status status = find_and_open(name, device, err);
+    mutex_unlock(&all.lock);
     return status;
+}
+
+emlx_device *emlx_device_retain(emlx_device *device) {
+    if (device == NULL) return NULL;
+    mutex_lock(&all.lock);
+    device->references++;
+    mutex_unlock(&all.lock);
+    return device;
 }
 
 // Plans hold forms made by the engine, so they go first; the threads end last, outside of the lock
@@ -59,23 +127,25 @@ emlx_status emlx_device_open(const char *name, emlx_device **device, emlx_error 
 void emlx_device_release(emlx_device *device) {
     if (device == NULL) return;
     thread_pool *pool = NULL;
-    size_t i = (size_t)(device - opened.devices);
-    mutex_lock(&opened.lock);
-    if (--opened.references[i] == 0) {
+    mutex_lock(&all.lock);
+    if (--device->references == 0) {
         plan_cache_clear(device);
         if (device->ops->close != NULL) device->ops->close(device);
         pool = device->pool;
     }
-    mutex_unlock(&opened.lock);
+    mutex_unlock(&all.lock);
     if (pool != NULL) pool_release(pool);
 }
 
-const char *emlx_device_name(const emlx_device *device) { return device->ops->name; }
+const char *emlx_device_name(const emlx_device *device) { return device->name; }
 
 void emlx_device_describe(const emlx_device *device, char *text, size_t size) {
     device->ops->describe(device, text, size);
 }
 
 const char *emlx_device_available(size_t index) {
-    return index < ENGINE_COUNT ? engines[index]->name : NULL;
+    mutex_lock(&all.lock);
+    const emlx_device *device = device_at(index);
+    mutex_unlock(&all.lock);
+    return device != NULL ? device->name : NULL;
 }

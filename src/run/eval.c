@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // eval.c - computing pending tensors.
 //
-// An evaluation claims the pending nodes below its tensors, plans them, runs the plan, and gives
-// the results to the nodes. It claims under the graph lock, all or nothing: where somebody else is
-// computing a node it needs, it waits for that and starts over. Since nobody waits while holding a
-// claim, evaluations cannot block each other.
+// An evaluation claims the pending nodes below its tensors, plans them, gives the plan to the
+// device, and the results to the nodes. It claims under the graph lock, all or nothing: where
+// somebody else is at a node it needs, it waits for that and starts over. Since nobody waits while
+// holding a claim, evaluations cannot block each other.
+//
+// Where the device works on after that, the results are promised: others build on them, and a
+// submission settles them once the work has ended. If it failed, what was built on them is started
+// over, and meets the error as its own.
 #include "run/eval.h"
 
 #include <string.h>
@@ -27,7 +31,11 @@ struct eval_job {
     emlx_tensor **roots;
     uint32_t claimed_count, claimed_room, leaf_count, leaf_room, root_count;
     uint32_t wanted_claimed; // so many of the claimed nodes, the first ones, were wanted themselves
-    bool patient;            // waits where somebody else is computing what it needs
+    emlx_buffer **promised;  // by leaf, referenced: data that is on its way; NULL if there is none
+    fence **awaited;         // by such leaf, referenced: when it will be there
+    uint32_t promised_count;
+    eval_how how;
+    bool patient; // waits where somebody else is computing what it needs
 };
 
 // Walking, all under the graph lock ------------------------------------------------------------
@@ -50,9 +58,10 @@ static bool append(eval_job *job, emlx_tensor ***list, uint32_t *count, uint32_t
 
 static walk_end meet(eval_job *job, emlx_tensor *t) {
     if (t->job == job) return WALK_DONE;
-    bool ready = node_buffer(t) != NULL;
+    bool ready = node_buffer(t) != NULL || t->promised != NULL;
     if (!ready && t->job != NULL) return WALK_BUSY;
     if (!ready && t->primitive == PRIM_input) return WALK_NO_DATA;
+    job->promised_count += t->promised != NULL;
     bool added = ready ? append(job, &job->leaves, &job->leaf_count, &job->leaf_room, t)
                        : append(job, &job->claimed, &job->claimed_count, &job->claimed_room, t);
     if (!added) return WALK_NO_MEMORY;
@@ -86,10 +95,34 @@ static void unclaim(eval_job *job) {
     for (uint32_t i = 0; i < job->claimed_count; i++) job->claimed[i]->job = NULL;
 }
 
+// What is promised now may be settled, or not, by the time it is used.
+static walk_end note_promises(eval_job *job) {
+    if (job->promised_count == 0) return WALK_DONE;
+    job->promised = arena_array(&job->memory, job->leaf_count, sizeof *job->promised);
+    job->awaited = arena_array(&job->memory, job->promised_count, sizeof(fence *));
+    if (job->promised == NULL || job->awaited == NULL) {
+        job->promised_count = 0;
+        return WALK_NO_MEMORY;
+    }
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < job->leaf_count; i++) {
+        const emlx_tensor *t = job->leaves[i];
+        if (t->promised == NULL) continue;
+        job->promised[i] = buffer_retain(t->promised);
+        job->awaited[n++] = fence_retain(t->settles);
+    }
+    return WALK_DONE;
+}
+
 // Leaves are released outside of the lock: their memory may go with them.
 static void drop_leaves(eval_job *job) {
     for (uint32_t i = 0; i < job->leaf_count; i++) emlx_tensor_release(job->leaves[i]);
-    job->leaf_count = 0;
+    for (uint32_t i = 0; i < job->leaf_count && job->awaited != NULL; i++)
+        buffer_release(job->promised[i]);
+    for (uint32_t i = 0; i < job->promised_count && job->awaited != NULL; i++)
+        fence_release(job->awaited[i]);
+    job->leaf_count = job->promised_count = 0;
+    job->awaited = NULL;
 }
 
 // Whether somebody outside of this evaluation may ask for the node's value, and it is worth the
@@ -122,8 +155,10 @@ static walk_end choose_roots(eval_job *job) {
     size_t most = job->wanted_count + job->claimed_count;
     job->roots = arena_array(&job->memory, most + 1, sizeof *job->roots);
     if (job->roots == NULL) return WALK_NO_MEMORY;
-    for (size_t i = 0; i < job->wanted_count; i++)
-        if (node_buffer(job->wanted[i]) == NULL) job->roots[job->root_count++] = job->wanted[i];
+    for (size_t i = 0; i < job->wanted_count; i++) {
+        emlx_tensor *t = job->wanted[i];
+        if (node_buffer(t) == NULL && t->promised == NULL) job->roots[job->root_count++] = t;
+    }
     for (uint32_t i = job->wanted_claimed; i < job->claimed_count; i++)
         if (worth_keeping(job->claimed[i])) job->roots[job->root_count++] = job->claimed[i];
     return WALK_DONE;
@@ -139,6 +174,7 @@ static walk_end claim_all(eval_job *job) {
             return WALK_BUSY;
         walk_end end = claim(job);
         if (end == WALK_DONE) end = choose_roots(job);
+        if (end == WALK_DONE) end = note_promises(job);
         if (end != WALK_DONE) unclaim(job);
         if (end == WALK_BUSY && job->patient) graph_wait();
         graph_unlock();
@@ -156,97 +192,230 @@ typedef struct given_up {
     uint32_t count;
 } given_up;
 
-// A root's operands lie inside it, and one root may hold the last reference on another: all are
-// kept until the operands of all are let go.
-static void publish(eval_job *job, emlx_buffer **results, given_up *freed) {
-    for (uint32_t i = 0; i < job->root_count; i++) {
-        emlx_tensor *t = emlx_tensor_retain(job->roots[i]);
-        if (node_buffer(t) == NULL) node_publish(t, results[i], &freed[i].inputs, &freed[i].count);
-    }
+// What an evaluation gives to its roots. A root's operands lie inside it, and one root may hold the
+// last reference on another: all are kept until the operands of all are let go.
+typedef struct outcome {
+    uint32_t count;
+    emlx_tensor **roots;   // referenced, once they have or are promised their results
+    emlx_buffer **results; // referenced, likewise
+    given_up *freed;       // the operands of those that have their results
+} outcome;
+
+// Under the lock. A root that was asked for twice is there twice.
+static void publish(outcome *o) {
+    for (uint32_t i = 0; i < o->count; i++)
+        if (node_buffer(o->roots[i]) == NULL)
+            node_publish(o->roots[i], o->results[i], &o->freed[i].inputs, &o->freed[i].count);
 }
 
-static emlx_status compute(eval_job *job, emlx_buffer **results, const emlx_cancel *cancel,
-                           emlx_error *err) {
+static void let_go(outcome *o) {
+    for (uint32_t i = 0; i < o->count; i++) {
+        buffer_release(o->results[i]);
+        for (uint32_t n = 0; n < o->freed[i].count; n++) emlx_tensor_release(o->freed[i].inputs[n]);
+    }
+    for (uint32_t i = 0; i < o->count; i++) emlx_tensor_release(o->roots[i]);
+}
+
+// Work that the device has been given: settles its results when it has ended. Its fence ends after
+// that, and is what the nodes are promised with.
+typedef struct submission {
+    fence settled;
+    size_t size; // of the allocation
+    outcome outcome;
+    fence_link work, *awaited; // the device's work, and what it was built on
+} submission;
+
+static void settle(fence *f) {
+    outcome *o = &((submission *)f)->outcome;
+    graph_lock();
+    if (f->error.code == EMLX_OK) publish(o);
+    for (uint32_t i = 0; i < o->count; i++)
+        if (o->roots[i]->promised != NULL) fence_release(node_unpromise(o->roots[i]));
+    graph_unlock();
+    let_go(o);
+}
+
+static void submission_destroy(fence *f) { mem_free(f, ((submission *)f)->size); }
+
+// Made before the work, so that nothing can fail behind it.
+static submission *submission_new(const eval_job *job) {
+    size_t count = job->root_count, links = job->promised_count;
+    size_t each = sizeof(given_up) + sizeof(emlx_tensor *) + sizeof(emlx_buffer *);
+    size_t size = sizeof(submission) + links * sizeof(fence_link) + count * each;
+    submission *s = mem_alloc(size);
+    if (s == NULL) return NULL;
+    fence_init(&s->settled, submission_destroy);
+    s->settled.settle = settle;
+    s->size = size;
+    s->awaited = (fence_link *)(s + 1);
+    s->outcome.freed = (given_up *)(s->awaited + links);
+    s->outcome.roots = (emlx_tensor **)(s->outcome.freed + count);
+    s->outcome.results = (emlx_buffer **)(s->outcome.roots + count);
+    return s;
+}
+
+// Under the lock.
+static void promise(submission *s) {
+    const outcome *o = &s->outcome;
+    for (uint32_t i = 0; i < o->count; i++)
+        if (o->roots[i]->promised == NULL) node_promise(o->roots[i], o->results[i], &s->settled);
+}
+
+// From here on it may be settled at any time. Takes both references over.
+static fence *follow(const eval_job *job, submission *s, fence *work) {
+    if (work != NULL) fence_follow(&s->settled, work, false, &s->work);
+    for (uint32_t i = 0; i < job->promised_count; i++)
+        fence_follow(&s->settled, job->awaited[i], true, &s->awaited[i]);
+    fence_release(work);
+    fence_arrive(&s->settled, NULL);
+    return &s->settled;
+}
+
+// One that nothing was promised with.
+static void submission_drop(submission *s) {
+    if (s == NULL) return;
+    s->settled.settle = NULL;
+    fence_arrive(&s->settled, NULL);
+    fence_release(&s->settled);
+}
+
+// Computing ------------------------------------------------------------------------------------
+
+static emlx_buffer *leaf_buffer(const eval_job *job, uint32_t i) {
+    bool promised = job->promised_count > 0 && job->promised[i] != NULL;
+    return buffer_retain(promised ? job->promised[i] : node_buffer(job->leaves[i]));
+}
+
+static emlx_status no_memory(emlx_error *err) {
+    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to evaluate");
+}
+
+static emlx_status compute(eval_job *job, emlx_buffer **results, fence **end, emlx_error *err) {
     emlx_device *device = job->roots[0]->device;
     plan_request request = {device, job->roots, job->root_count, job->leaves, job->leaf_count};
     emlx_buffer **inputs = arena_array(&job->memory, job->leaf_count + 1, sizeof *inputs);
-    if (inputs == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to evaluate");
+    if (inputs == NULL) return no_memory(err);
     planned planned;
     TRY(plan_find(&request, &planned, err));
-    for (uint32_t i = 0; i < job->leaf_count; i++)
-        inputs[i] = buffer_retain(node_buffer(job->leaves[i]));
-    emlx_status status = plan_run(device, &planned, inputs, results, cancel, NULL, err);
+    for (uint32_t i = 0; i < job->leaf_count; i++) inputs[i] = leaf_buffer(job, i);
+    plan_work work = {device, job->how.stream, job->how.cancel, inputs, results, NULL};
+    emlx_status status = plan_submit(&planned, &work, end, err);
     planned_clear(&planned);
     return status;
 }
 
-static emlx_status finish(eval_job *job, const emlx_cancel *cancel, emlx_error *err) {
-    if (job->root_count == 0) return EMLX_OK;
-    emlx_buffer **results = arena_array(&job->memory, job->root_count, sizeof *results);
-    given_up *freed = arena_array(&job->memory, job->root_count, sizeof *freed);
-    emlx_status status = EMLX_OUT_OF_MEMORY;
-    if (results == NULL || freed == NULL)
-        error_set(err, status, "no memory to evaluate");
-    else
-        status = compute(job, results, cancel, err);
+// Room for the outcome: in a submission where the device, or what is built on, may be at it for
+// longer than the job.
+static emlx_status start_outcome(eval_job *job, submission **s, outcome *own, emlx_error *err) {
+    size_t count = job->root_count;
+    if (job->promised_count > 0 || !job->wanted[0]->device->ops->immediate) {
+        *s = submission_new(job);
+        return *s == NULL ? no_memory(err) : EMLX_OK;
+    }
+    own->results = arena_array(&job->memory, count, sizeof(emlx_buffer *));
+    own->freed = arena_array(&job->memory, count, sizeof(given_up));
+    own->roots = job->roots;
+    return own->results == NULL || own->freed == NULL ? no_memory(err) : EMLX_OK;
+}
+
+// Ends the claims. Under the lock no root can go away before it is retained.
+static void end_claims(eval_job *job, outcome *o, submission *promised) {
     graph_lock();
-    if (status == EMLX_OK) publish(job, results, freed);
+    for (uint32_t i = 0; i < o->count; i++) o->roots[i] = emlx_tensor_retain(job->roots[i]);
+    if (promised != NULL)
+        promise(promised);
+    else
+        publish(o);
     unclaim(job);
     graph_changed();
     graph_unlock();
-    if (status != EMLX_OK) return status;
-    for (uint32_t i = 0; i < job->root_count; i++) {
-        buffer_release(results[i]);
-        for (uint32_t n = 0; n < freed[i].count; n++) emlx_tensor_release(freed[i].inputs[n]);
+}
+
+// *end: NULL once all is settled, else when it will be.
+static emlx_status finish(eval_job *job, fence **end, emlx_error *err) {
+    submission *s = NULL;
+    outcome own = {0};
+    fence *work = NULL;
+    if (job->root_count == 0 && job->promised_count == 0) return EMLX_OK;
+    emlx_status status = start_outcome(job, &s, &own, err);
+    outcome *o = s != NULL ? &s->outcome : &own;
+    if (status == EMLX_OK && job->root_count > 0) status = compute(job, o->results, &work, err);
+    if (status == EMLX_OK) o->count = job->root_count;
+    bool later = status == EMLX_OK && (work != NULL || job->promised_count > 0);
+    end_claims(job, o, later ? s : NULL);
+    if (later) {
+        *end = follow(job, s, work);
+        return EMLX_OK;
     }
-    for (uint32_t i = 0; i < job->root_count; i++) emlx_tensor_release(job->roots[i]);
-    return EMLX_OK;
+    let_go(o);
+    submission_drop(s);
+    return status;
 }
 
 static emlx_status claim_error(walk_end end, emlx_error *err) {
     if (end == WALK_NO_DATA)
         return error_set(err, EMLX_INVALID, "a program's input has no value to compute with");
-    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to evaluate");
+    return no_memory(err);
 }
 
-// *busy, which may be NULL: not to wait, but to say that somebody else is at it.
-static emlx_status eval_some(emlx_tensor *const *tensors, size_t count, const emlx_cancel *cancel,
-                             bool *busy, emlx_error *err) {
-    eval_job job = {.wanted = tensors, .wanted_count = count, .patient = busy == NULL};
+static emlx_status check_device(emlx_tensor *const *tensors, size_t count, emlx_error *err) {
     for (size_t i = 1; i < count; i++)
         if (tensors[i]->device != tensors[0]->device)
             return error_set(err, EMLX_INVALID, "the tensors are on different devices");
-    walk_end end = claim_all(&job);
+    return EMLX_OK;
+}
+
+// Fills in a job that has all but its claims. *busy: somebody else is at it, and it is not patient.
+static emlx_status eval_some(eval_job *job, bool *busy, fence **end, emlx_error *err) {
+    TRY(check_device(job->wanted, job->wanted_count, err));
+    walk_end walked = claim_all(job);
     emlx_status status = EMLX_OK;
-    if (end == WALK_BUSY && busy != NULL)
+    *end = NULL;
+    if (walked == WALK_BUSY)
         *busy = true;
     else
-        status = end == WALK_DONE ? finish(&job, cancel, err) : claim_error(end, err);
-    drop_leaves(&job);
-    arena_clear(&job.memory);
+        status = walked == WALK_DONE ? finish(job, end, err) : claim_error(walked, err);
+    drop_leaves(job);
+    arena_clear(&job->memory);
     return status;
 }
 
-emlx_status eval_tensors(emlx_tensor *const *tensors, size_t count, const emlx_cancel *cancel,
-                         emlx_error *err) {
-    return eval_some(tensors, count, cancel, NULL, err);
+emlx_status eval_submit(emlx_tensor *const *tensors, size_t count, const eval_how *how, fence **end,
+                        emlx_error *err) {
+    eval_job job = {.wanted = tensors, .wanted_count = count, .how = *how, .patient = true};
+    bool busy;
+    return eval_some(&job, &busy, end, err);
 }
 
-static emlx_status eval_and_wait(emlx_tensor *const *tensors, size_t count,
-                                 const emlx_cancel *cancel, emlx_error *err) {
-    TRY(eval_tensors(tensors, count, cancel, err));
-    return tensors[0]->device->ops->wait(tensors[0]->device, err);
+emlx_status eval_go_on(eval_state *e, emlx_error *err) {
+    emlx_status status = e->end == NULL ? STATUS_AGAIN : fence_status(e->end, err);
+    fence_release(e->end);
+    e->end = NULL;
+    if (status != STATUS_AGAIN) return status;
+    return eval_submit(e->tensors, e->count, &e->how, &e->end, err);
+}
+
+emlx_status eval_tensors(emlx_tensor *const *tensors, size_t count, const eval_how *how,
+                         emlx_error *err) {
+    eval_state e = {.tensors = tensors, .count = count, .how = *how};
+    TRY(eval_go_on(&e, err));
+    while (e.end != NULL) {
+        fence_wait(e.end, NULL);
+        TRY(eval_go_on(&e, err));
+    }
+    return EMLX_OK;
 }
 
 emlx_status emlx_eval(emlx_tensor *const *tensors, size_t count, emlx_error *err) {
-    return count == 0 ? EMLX_OK : eval_and_wait(tensors, count, NULL, err);
+    return count == 0 ? EMLX_OK : eval_tensors(tensors, count, &(eval_how){0}, err);
 }
 
 // Queued evaluations ---------------------------------------------------------------------------
 
 typedef struct queued_eval {
     pool_job job;
-    const emlx_cancel *cancel;
+    work_pause pause;
+    eval_state eval;
     emlx_done done;
     void *context;
     size_t count;
@@ -282,7 +451,7 @@ static int64_t node_work(const emlx_tensor *t) {
 // False when it has become too much. What somebody else is computing may take any time.
 static bool look_at(look *l, emlx_tensor *t) {
     if (node_buffer(t) != NULL) return true;
-    if (t->job != NULL || ++l->seen > FEW_NODES) return false;
+    if (t->job != NULL || t->promised != NULL || ++l->seen > FEW_NODES) return false;
     l->work += NODE_WORK + node_work(t);
     for (uint32_t i = 0; i < t->input_count; i++) {
         if (l->depth == FEW_NODES) return false;
@@ -315,9 +484,12 @@ emlx_status emlx_eval_brief(emlx_tensor *const *tensors, size_t count, bool *don
     if (*done || !tensors[0]->device->ops->immediate) return EMLX_OK;
     int64_t work;
     if (!eval_work(tensors, count, &work) || work > BRIEF_WORK) return EMLX_OK;
+    eval_job job = {.wanted = tensors, .wanted_count = count};
     bool busy = false;
-    TRY(eval_some(tensors, count, NULL, &busy, err));
-    *done = !busy;
+    fence *end;
+    TRY(eval_some(&job, &busy, &end, err));
+    *done = !busy && end == NULL;
+    fence_release(end);
     return EMLX_OK;
 }
 
@@ -325,7 +497,11 @@ emlx_status emlx_eval_brief(emlx_tensor *const *tensors, size_t count, bool *don
 static void run_queued(pool_job *job) {
     queued_eval *q = (queued_eval *)job;
     emlx_error err = {.code = EMLX_OK};
-    emlx_status status = eval_and_wait(q->tensors, q->count, q->cancel, &err);
+    emlx_status status = eval_go_on(&q->eval, &err);
+    if (q->eval.end != NULL) {
+        work_wait(&q->pause, q->eval.end);
+        return;
+    }
     emlx_done done = q->done;
     void *context = q->context;
     free_queued(q);
@@ -360,10 +536,15 @@ emlx_status emlx_eval_async(emlx_tensor *const *tensors, size_t count, const eml
     if (count == 0) return error_set(err, EMLX_INVALID, "no tensors to evaluate");
     queued_eval *q = mem_alloc(sizeof *q + count * sizeof *q->tensors);
     if (q == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to queue an evaluation");
-    q->cancel = work == NULL ? NULL : work->cancel;
+    q->eval.how.cancel = work == NULL ? NULL : work->cancel;
+    q->pause.device = tensors[0]->device;
+    q->pause.queue = work == NULL ? NULL : work->queue;
+    q->pause.job = &q->job;
+    q->eval.how.stream = queue_stream(q->pause.queue);
     q->done = done;
     q->context = context;
-    q->count = count;
+    q->count = q->eval.count = count;
+    q->eval.tensors = q->tensors;
     for (size_t i = 0; i < count; i++) {
         q->tensors[i] = emlx_tensor_retain(tensors[i]);
         // What is being computed counts as there: chains built on it start anew.

@@ -96,6 +96,34 @@ static void slot_set(program_run *run, frame *f, slot_use use, emlx_buffer *buff
     if (use.last) spares_give(&run->spares, buffer);
 }
 
+// Waiting for the device -------------------------------------------------------------------------
+
+static bool must_wait(program_run *run) {
+    run->waits = !fence_signalled(run->end);
+    return run->waits;
+}
+
+// One more piece of work to wait for. Takes the reference over.
+static emlx_status note_work(program_run *run, fence *end, emlx_error *err) {
+    fence *before = run->end;
+    run->end = before == NULL ? fence_retain(end) : fence_both(before, end);
+    bool noted = run->end != NULL;
+    if (!noted) run->end = fence_retain(before);
+    if (!noted) fence_wait(end, NULL);
+    fence_release(before);
+    fence_release(end);
+    return noted ? EMLX_OK : no_memory(err);
+}
+
+// How the work went that there is nothing to wait for in any more.
+static emlx_status take_end(program_run *run, emlx_error *err) {
+    fence *end = run->end;
+    run->end = NULL;
+    emlx_status status = fence_status(end, err);
+    fence_release(end);
+    return status;
+}
+
 // Segments ---------------------------------------------------------------------------------------
 
 static emlx_status run_segment(program_run *run, frame *f, const step *st, emlx_error *err) {
@@ -106,10 +134,12 @@ static emlx_status run_segment(program_run *run, frame *f, const step *st, emlx_
     emlx_buffer **outputs = buffers + st->input_count;
     for (uint32_t i = 0; i < st->input_count; i++)
         buffers[i] = slot_take(f, st->inputs[i].slot, st->inputs[i].last);
-    emlx_status status =
-        plan_run(run->device, &st->planned, buffers, outputs, run->cancel, &run->spares, err);
+    plan_work work = {run->device, run->stream, run->cancel, buffers, outputs, &run->spares};
+    fence *end;
+    emlx_status status = plan_submit(&st->planned, &work, &end, err);
     for (uint32_t i = 0; i < st->output_count && status == EMLX_OK; i++)
         slot_set(run, f, st->outputs[i], outputs[i]);
+    if (status == EMLX_OK && end != NULL) status = note_work(run, end, err);
     if (buffers != few) mem_free(buffers, count * sizeof *buffers);
     f->next++;
     return status;
@@ -133,12 +163,14 @@ static emlx_status enter(program_run *run, const step *st, uint32_t b, const slo
     return EMLX_OK;
 }
 
-// Whether the last output of the block that has just ended is other than zero.
+// Whether the last output of the block that has just ended is other than zero. The device must have
+// done its work.
 static emlx_status decide(program_run *run, const char *what, bool *yes, emlx_error *err) {
     const frame *f = run->top;
     emlx_type type = f->code->decides;
     const emlx_buffer *last = f->slots[f->code->outputs[f->code->output_count - 1].slot];
     uint8_t bytes[16];
+    TRY(take_end(run, err));
     emlx_status status =
         run->device->ops->download(run->device, last, 0, bytes, type_size(type), err);
     if (status != EMLX_OK) return error_prefix(err, status, "%s", what);
@@ -174,6 +206,7 @@ static emlx_status resume_cond(program_run *run, frame *f, const step *st, emlx_
         return EMLX_OK;
     }
     bool yes = false;
+    if (must_wait(run)) return EMLX_OK;
     TRY(decide(run, "cond", &yes, err));
     if (!yes && b + 1 < predicates) return enter(run, st, b + 1, st->inputs, PASS_COPIES, err);
     uint32_t branch = yes ? predicates + b : st->block_count - 1;
@@ -193,6 +226,7 @@ static emlx_status start_while(program_run *run, frame *f, const step *st, emlx_
 
 static emlx_status resume_while(program_run *run, frame *f, const step *st, emlx_error *err) {
     bool yes = false;
+    if ((f->block == 0 || st->merged) && must_wait(run)) return EMLX_OK;
     if (f->block == 1) {
         frame *body = run->top;
         for (uint32_t i = 0; i < st->output_count; i++) {
@@ -304,16 +338,31 @@ static void drop_spares(program_run *run) {
 }
 
 emlx_status run_go(program_run *run, emlx_error *err) {
-    while (run->top != NULL && run->call == NULL) {
+    run->waits = false;
+    while (run->top != NULL && run->call == NULL && !run->waits) {
         if (cancel_raised(run->cancel))
             return error_set(err, EMLX_CANCELLED, "the run was cancelled");
         TRY(advance(run, err));
     }
+    if (run->waits || must_wait(run)) return EMLX_OK;
     drop_spares(run);
-    return run->device->ops->wait != NULL ? run->device->ops->wait(run->device, err) : EMLX_OK;
+    return take_end(run, err);
 }
 
+emlx_status run_through(program_run *run, emlx_error *err) {
+    TRY(run_go(run, err));
+    while (run->waits) {
+        fence_wait(run->end, NULL);
+        TRY(run_go(run, err));
+    }
+    return EMLX_OK;
+}
+
+// Work that still goes on looks at the flag, which ends with the run.
 void run_clear(program_run *run) {
+    fence_wait(run->end, NULL);
+    fence_release(run->end);
+    run->end = NULL;
     while (run->top != NULL) frame_pop(run);
     drop_spares(run);
     if (run->results == NULL) return;

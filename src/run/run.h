@@ -18,6 +18,9 @@ typedef struct program_run {
     size_t result_count;
     const step *call;          // the call that it waits for, or NULL
     const emlx_cancel *cancel; // may be NULL
+    void *stream;              // of the device, or NULL
+    fence *end;                // of what the device was given and is not known to have done
+    bool waits;                // for `end`, before it can go on
     // What blocks that have ended leave for the next turn of a loop: a run in its steady state asks
     // nobody for memory.
     buffer_spares spares;
@@ -28,8 +31,11 @@ typedef struct program_run {
 // Prepares a run in a zeroed structure; `buffers` holds one for each input and is borrowed.
 emlx_status run_start(program_run *run, const emlx_program *program, emlx_buffer *const *buffers,
                       emlx_error *err);
-// Runs to the next call or to the end.
+// Runs to the next call or to the end, where all that the device was given is done; or until it
+// `waits`: once `end` is signalled it is to be called again.
 emlx_status run_go(program_run *run, emlx_error *err);
+// As above, on this thread all the while.
+emlx_status run_through(program_run *run, emlx_error *err);
 // The operands of the call it waits for, as tensors: references of the caller's, all or none.
 emlx_status run_operands(program_run *run, emlx_tensor **operands, emlx_error *err);
 // Gives the call's results, one buffer for each, borrowed; the run can then go on.

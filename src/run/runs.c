@@ -64,18 +64,17 @@ static emlx_status check_results(const emlx_device *device, const step *call,
 
 // Steps of a run ---------------------------------------------------------------------------------
 
-static emlx_status evaluate(emlx_tensor *const *tensors, size_t count, const emlx_cancel *cancel,
-                            emlx_error *err) {
+static bool all_ready(emlx_tensor *const *tensors, size_t count) {
     for (size_t i = 0; i < count; i++)
-        if (!emlx_tensor_ready(tensors[i])) return eval_tensors(tensors, count, cancel, err);
-    return EMLX_OK;
+        if (!emlx_tensor_ready(tensors[i])) return false;
+    return true;
 }
 
-// Starts the run with these inputs, or hands it the results of the call it waits for.
+// Starts the run with these inputs, or hands it the results of the call it waits for. They are
+// ready.
 static emlx_status feed(program_run *run, const emlx_program *p, emlx_tensor *const *tensors,
                         size_t count, emlx_error *err) {
     emlx_buffer *few[FEW], **buffers = few;
-    TRY(evaluate(tensors, count, run->cancel, err));
     if (count > FEW) buffers = mem_alloc(count * sizeof *buffers);
     if (buffers == NULL) return no_memory(err);
     for (size_t i = 0; i < count; i++) buffers[i] = node_buffer(tensors[i]);
@@ -127,8 +126,11 @@ emlx_status emlx_program_run(emlx_program *program, emlx_tensor *const *inputs, 
         return error_set(err, EMLX_UNSUPPORTED,
                          "the program calls its host, which emlx_program_start is for");
     program_run run = {0};
-    emlx_status status = feed(&run, program, inputs, input_count, err);
-    if (status == EMLX_OK) status = run_go(&run, err);
+    emlx_status status = EMLX_OK;
+    if (!all_ready(inputs, input_count))
+        status = eval_tensors(inputs, input_count, &(eval_how){0}, err);
+    if (status == EMLX_OK) status = feed(&run, program, inputs, input_count, err);
+    if (status == EMLX_OK) status = run_through(&run, err);
     if (status == EMLX_OK) status = wrap_results(program, &run, outputs, err);
     run_clear(&run);
     return status;
@@ -138,6 +140,9 @@ emlx_status emlx_program_run(emlx_program *program, emlx_tensor *const *inputs, 
 
 struct emlx_run {
     pool_job job;
+    work_pause pause;
+    bool here;       // it is done on the caller's thread
+    eval_state eval; // of those of `tensors` that are pending
     emlx_program *program;
     program_run run;
     emlx_stopped stopped;
@@ -161,11 +166,38 @@ void emlx_run_release(emlx_run *run) {
     mem_free(run, sizeof *run);
 }
 
-// Runs to the next stop. What was given is let go before: the run has its own hold on the data.
-static emlx_status advance(emlx_run *r, emlx_error *err) {
+static emlx_status feed_tensors(emlx_run *r, emlx_error *err) {
+    if (r->eval.end != NULL || !all_ready(r->tensors, r->count)) TRY(eval_go_on(&r->eval, err));
+    if (r->eval.end != NULL) return EMLX_OK;
     emlx_status status = feed(&r->run, r->program, r->tensors, r->count, err);
+    // Let go before anything runs, as the run has its own hold on the data.
     drop_tensors(r);
-    return status == EMLX_OK ? run_go(&r->run, err) : status;
+    return status;
+}
+
+// Runs to the next stop, or to where it waits for the device.
+static emlx_status advance(emlx_run *r, emlx_error *err) {
+    if (r->tensors != NULL) TRY(feed_tensors(r, err));
+    return r->eval.end != NULL ? EMLX_OK : run_go(&r->run, err);
+}
+
+// What it waits for, or NULL.
+static fence *awaited(const emlx_run *r) {
+    return r->eval.end != NULL ? r->eval.end : r->run.waits ? r->run.end : NULL;
+}
+
+// False where it waits: then it is run once more.
+static bool advance_to_stop(emlx_run *r, emlx_status *status, emlx_error *err) {
+    *status = advance(r, err);
+    while (*status == EMLX_OK && awaited(r) != NULL) {
+        if (!r->here) {
+            work_wait(&r->pause, awaited(r));
+            return false;
+        }
+        fence_wait(awaited(r), NULL);
+        *status = advance(r, err);
+    }
+    return true;
 }
 
 // Fills stop->tensors, which the caller frees: there is room for one more than stop->count.
@@ -192,7 +224,7 @@ static void run_job(pool_job *job) {
     void *context = r->context;
     emlx_error err = {0};
     emlx_stop stop = {.err = &err};
-    stop.status = advance(r, &err);
+    if (!advance_to_stop(r, &stop.status, &err)) return;
     if (stop.status == EMLX_OK) stop.status = stop_tensors(r, &stop, &err);
     if (stop.status == EMLX_OK && r->run.call != NULL) {
         stop.run = r;
@@ -211,10 +243,16 @@ static emlx_status submit(emlx_run *r, emlx_tensor *const *tensors, size_t count
     if (r->tensors == NULL) return no_memory(err);
     for (size_t i = 0; i < count; i++) r->tensors[i] = emlx_tensor_retain(tensors[i]);
     r->count = count;
+    r->pause.device = r->program->device;
+    r->pause.queue = work == NULL ? NULL : work->queue;
+    r->pause.job = &r->job;
     r->run.cancel = work == NULL ? NULL : work->cancel;
+    r->run.stream = queue_stream(r->pause.queue);
+    r->eval = (eval_state){r->tensors, count, {r->run.stream, r->run.cancel}, NULL};
+    r->here = work != NULL && work->here;
     r->stopped = stopped;
     r->context = context;
-    if (work != NULL && work->here)
+    if (r->here)
         run_job(&r->job);
     else
         work_submit(r->program->device, work, &r->job);

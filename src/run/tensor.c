@@ -36,7 +36,7 @@ emlx_status emlx_tensor_from_memory(emlx_device *device, emlx_type type, const e
                                     const void *data, size_t size, void (*release)(void *),
                                     void *context, emlx_tensor **out, emlx_error *err) {
     emlx_status status = check_data(device, type, shape, data, size, err);
-    bool borrow = status == EMLX_OK && device->ops->can_wrap(device, data, type_size(type));
+    bool borrow = status == EMLX_OK && device->ops->can_wrap(device, data, size, type_size(type));
     emlx_buffer *buffer = NULL;
     if (borrow) {
         status = buffer_wrap(data, size, release, context, &buffer, err);
@@ -54,7 +54,7 @@ emlx_status emlx_tensor_from_memory(emlx_device *device, emlx_type type, const e
 
 // The data of a tensor, computed.
 static emlx_status ready_buffer(emlx_tensor *t, emlx_buffer **buffer, emlx_error *err) {
-    if (node_buffer(t) == NULL) TRY(eval_tensors(&t, 1, NULL, err));
+    if (node_buffer(t) == NULL) TRY(eval_tensors(&t, 1, &(eval_how){0}, err));
     *buffer = node_buffer(t);
     return EMLX_OK;
 }
@@ -74,7 +74,6 @@ emlx_status emlx_tensor_read(emlx_tensor *t, size_t offset, void *data, size_t s
 emlx_status emlx_tensor_data(emlx_tensor *t, const void **data, emlx_error *err) {
     emlx_buffer *buffer;
     TRY(ready_buffer(t, &buffer, err));
-    TRY(t->device->ops->wait(t->device, err));
     if (buffer->data == NULL)
         return error_set(err, EMLX_UNSUPPORTED, "the host cannot read the memory of device %s",
                          emlx_device_name(t->device));

@@ -16,8 +16,10 @@ struct emlx_queue {
     emlx_device *device;
     pthread_mutex_t lock;
     pool_job *first, *last; // guarded by the lock, as is all below
-    bool queued;            // the queue's own job is with the pool, and holds a reference
+    bool queued;            // it has something to do, and holds a reference on itself
+    bool running, held;     // one of its jobs is being run; is waiting for a fence
     int references;
+    void *stream;
 };
 
 void emlx_cancel_raise(emlx_cancel *cancel) {
@@ -45,15 +47,8 @@ void work_submit(emlx_device *device, const emlx_work *work, pool_job *job) {
     if (start) pool_submit(queue->device->pool, &queue->job);
 }
 
-static void run_first(pool_job *own) {
-    emlx_queue *queue = (emlx_queue *)own;
-    mutex_lock(&queue->lock);
-    pool_job *job = queue->first;
-    queue->first = job->next;
-    if (queue->first == NULL) queue->last = NULL;
-    mutex_unlock(&queue->lock);
-    job->run(job);
-    mutex_lock(&queue->lock);
+// Called and left under the lock: what comes after a job has been run, or after a pause.
+static void go_on(emlx_queue *queue) {
     bool again = queue->queued = queue->first != NULL;
     if (again) queue->job.small = queue->first->small;
     mutex_unlock(&queue->lock);
@@ -63,11 +58,74 @@ static void run_first(pool_job *own) {
         emlx_queue_release(queue);
 }
 
+static void run_first(pool_job *own) {
+    emlx_queue *queue = (emlx_queue *)own;
+    mutex_lock(&queue->lock);
+    pool_job *job = queue->first;
+    queue->first = job->next;
+    if (queue->first == NULL) queue->last = NULL;
+    queue->running = true;
+    mutex_unlock(&queue->lock);
+    job->run(job);
+    mutex_lock(&queue->lock);
+    queue->running = false;
+    if (queue->held)
+        mutex_unlock(&queue->lock);
+    else
+        go_on(queue);
+}
+
+// Pauses -----------------------------------------------------------------------------------------
+
+static void resume_queue(emlx_queue *queue, pool_job *job) {
+    mutex_lock(&queue->lock);
+    job->next = queue->first;
+    queue->first = job;
+    if (queue->last == NULL) queue->last = job;
+    queue->held = false;
+    if (queue->running)
+        mutex_unlock(&queue->lock);
+    else
+        go_on(queue);
+}
+
+static void resume(fence_waiter *waiter, const fence *ended) {
+    (void)ended;
+    work_pause *pause = (work_pause *)waiter;
+    if (pause->queue != NULL)
+        resume_queue(pause->queue, pause->job);
+    else
+        pool_submit(pause->device->pool, pause->job);
+}
+
+void work_wait(work_pause *pause, fence *end) {
+    emlx_queue *queue = pause->queue;
+    pause->waiter.run = resume;
+    if (queue != NULL) {
+        mutex_lock(&queue->lock);
+        queue->held = true;
+        mutex_unlock(&queue->lock);
+    }
+    if (!fence_then(end, &pause->waiter)) resume(&pause->waiter, end);
+}
+
+// Queues -----------------------------------------------------------------------------------------
+
+void *queue_stream(const emlx_queue *queue) { return queue == NULL ? NULL : queue->stream; }
+
+static emlx_status open_stream(emlx_queue *queue, emlx_error *err) {
+    const engine_ops *ops = queue->device->ops;
+    return ops->stream_open == NULL ? EMLX_OK
+                                    : ops->stream_open(queue->device, &queue->stream, err);
+}
+
 emlx_status emlx_queue_new(emlx_device *device, emlx_queue **out, emlx_error *err) {
     emlx_queue *queue = mem_alloc(sizeof *queue);
     if (queue == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a queue");
-    emlx_status status = emlx_device_open(emlx_device_name(device), &queue->device, err);
+    queue->device = emlx_device_retain(device);
+    emlx_status status = open_stream(queue, err);
     if (status != EMLX_OK) {
+        emlx_device_release(device);
         mem_free(queue, sizeof *queue);
         return status;
     }
@@ -85,6 +143,7 @@ void emlx_queue_release(emlx_queue *queue) {
     mutex_unlock(&queue->lock);
     if (!last) return;
     pthread_mutex_destroy(&queue->lock);
+    if (queue->stream != NULL) queue->device->ops->stream_close(queue->device, queue->stream);
     emlx_device_release(queue->device);
     mem_free(queue, sizeof *queue);
 }

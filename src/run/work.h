@@ -7,5 +7,19 @@
 
 // `work` may be NULL.
 void work_submit(emlx_device *device, const emlx_work *work, pool_job *job);
+// Where work of the queue goes on the device; NULL for no queue.
+void *queue_stream(const emlx_queue *queue);
+
+// A job that cannot go on before a fence is signalled leaves it with this and returns, holding no
+// thread; it is run once more then. Its queue does nothing else meanwhile.
+typedef struct work_pause {
+    fence_waiter waiter;
+    emlx_device *device;
+    emlx_queue *queue; // NULL: none
+    pool_job *job;
+} work_pause;
+
+// The job may be running again when this returns.
+void work_wait(work_pause *pause, fence *end);
 
 #endif

@@ -63,10 +63,10 @@ static const kernel_runner runners[KERNEL_COUNT] = {
 };
 
 // The form of a plan: one of each kernel, in the order of the plan.
-typedef struct plan_form {
+typedef struct cpu_form {
     arena memory;
     kernel_form *kernels;
-} plan_form;
+} cpu_form;
 
 static emlx_status cpu_open(emlx_device *device, emlx_error *err) {
     (void)err;
@@ -88,8 +88,8 @@ static emlx_status cpu_allocate(emlx_device *device, size_t size, emlx_buffer **
     return buffer_new(size, out, err);
 }
 
-static bool cpu_can_wrap(const emlx_device *device, const void *data, size_t element) {
-    (void)device;
+static bool cpu_can_wrap(const emlx_device *device, const void *data, size_t size, size_t element) {
+    (void)device, (void)size;
     return (uintptr_t)data % element == 0;
 }
 
@@ -111,14 +111,14 @@ static emlx_status cpu_download(emlx_device *device, const emlx_buffer *from, si
 
 static void cpu_discard(emlx_device *device, void *form) {
     (void)device;
-    plan_form *p = form;
+    cpu_form *p = form;
     arena_clear(&p->memory);
     mem_free(p, sizeof *p);
 }
 
 static emlx_status cpu_prepare(emlx_device *device, const emlx_plan *plan, void **form,
                                emlx_error *err) {
-    plan_form *p = mem_alloc(sizeof *p);
+    cpu_form *p = mem_alloc(sizeof *p);
     if (p == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to prepare a plan");
     p->kernels = arena_array(&p->memory, plan->kernel_count + 1, sizeof *p->kernels);
     emlx_status status = EMLX_OK;
@@ -138,21 +138,25 @@ static emlx_status cpu_prepare(emlx_device *device, const emlx_plan *plan, void 
     return status;
 }
 
-static emlx_status cpu_run_kernel(emlx_device *device, const kernel_call *call, emlx_error *err) {
-    const plan_form *form = call->prepared;
+static emlx_status cpu_run_kernel(emlx_device *device, void *context, const kernel_call *call,
+                                  emlx_error *err) {
+    (void)context;
+    const cpu_form *form = call->prepared;
     cpu_run run = {device, device->state, call, &form->kernels[call->kernel - call->plan->kernels]};
     return runners[call->kernel->kind].run(&run, err);
 }
 
-static emlx_status cpu_wait(emlx_device *device, emlx_error *err) {
-    (void)device;
-    (void)err;
-    return EMLX_OK;
+static emlx_status cpu_submit(emlx_device *device, void *stream, const plan_call *call, fence **end,
+                              emlx_error *err) {
+    (void)stream, (void)end;
+    return run_kernels(device, call, &(kernel_loop){.run = cpu_run_kernel}, err);
 }
 
 const engine_ops cpu_engine = {
     .name = "cpu",
+    .form = FORM_KERNELS,
     .immediate = true,
+    .host_memory = true,
     .open = cpu_open,
     .describe = cpu_describe,
     .allocate = cpu_allocate,
@@ -161,6 +165,5 @@ const engine_ops cpu_engine = {
     .download = cpu_download,
     .prepare = cpu_prepare,
     .discard = cpu_discard,
-    .run = cpu_run_kernel,
-    .wait = cpu_wait,
+    .submit = cpu_submit,
 };
