@@ -11,6 +11,9 @@ defmodule EMLX.Call do
   alias EMLX.Ops
   alias Nx.Tensor, as: T
 
+  # The integers that the native library takes as they are.
+  @native -0x8000000000000000..0xFFFFFFFFFFFFFFFF
+
   @windows [:window_sum, :window_product, :window_max, :window_min]
   @window_scatters [:window_scatter_max, :window_scatter_min]
   @window_options [:padding, :strides, :window_dilations]
@@ -187,22 +190,38 @@ defmodule EMLX.Call do
   end
 
   # Integers are brought into the range of 64 bits, as only those are kept.
-  defp number(%Complex{re: re, im: im}, _type), do: {real(re), real(im)}
+  defp number(%Complex{re: re, im: im}, _type), do: {re, im}
   defp number(number, {kind, _}) when is_integer(number) and kind in [:u, :s], do: wrap(number)
-  defp number(number, _type), do: real(number)
+  defp number(number, _type) when number in @native, do: number
+  defp number(number, type) when is_integer(number), do: to_float(number, type)
+  defp number(number, _type), do: number
 
-  defp wrap(number) when number in -0x8000000000000000..0xFFFFFFFFFFFFFFFF, do: number
+  defp wrap(number) when number in @native, do: number
   defp wrap(number), do: Bitwise.band(number, 0xFFFFFFFFFFFFFFFF)
 
-  defp real(number) when is_integer(number) do
-    if number in -0x8000000000000000..0x7FFFFFFFFFFFFFFF, do: number, else: to_float(number)
+  # Types narrower than a double round what they are given: it has the bits of a double, the last
+  # of them standing for all that follow, so that nothing is rounded twice.
+  defp to_float(integer, type) do
+    kept = if type in [{:f, 64}, {:c, 128}], do: 64, else: 53
+    size = abs(integer)
+    shift = length(Integer.digits(size, 2)) - kept
+
+    if shift <= 0 do
+      integer * 1.0
+    else
+      top = Bitwise.bsr(size, shift)
+      odd = if Bitwise.bsl(top, shift) == size, do: top, else: Bitwise.bor(top, 1)
+      scale(odd, shift, integer < 0)
+    end
   end
 
-  defp real(number), do: number
+  defp scale(_odd, shift, negative?) when shift > 1000,
+    do: if(negative?, do: :neg_infinity, else: :infinity)
 
-  defp to_float(integer) do
-    integer * 1.0
+  defp scale(odd, shift, negative?) do
+    size = odd * :math.pow(2, shift)
+    if negative?, do: -size, else: size
   rescue
-    ArithmeticError -> if integer > 0, do: :infinity, else: :neg_infinity
+    ArithmeticError -> scale(odd, 1001, negative?)
   end
 end

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/odd.h"
 
 // The table -------------------------------------------------------------------------------------
 
@@ -274,18 +275,32 @@ static double real_value(const emlx_number *value) {
     }
 }
 
+// The same for storing it in a type narrower than a double, which rounds: wide integers do not
+// round here already.
+static double narrowing_value(const emlx_number *value) {
+    if (value->kind > EMLX_NUMBER_UNSIGNED) return value->as.f[0];
+    bool negative = value->kind == EMLX_NUMBER_SIGNED && value->as.s < 0;
+    uint64_t size = negative ? 0 - value->as.u : value->as.u;
+    if (size >> 53 != 0) size = integer_to_odd(size);
+    return negative ? -(double)size : (double)size;
+}
+
+static double value_for(emlx_type type, const emlx_number *value) {
+    return type == EMLX_F64 ? real_value(value) : narrowing_value(value);
+}
+
 void type_store(emlx_type type, const emlx_number *value, void *out) {
     if (type_is_integer(type)) {
         store_integer(type, integer_value(type, value), out);
         return;
     }
     if (type_is_float(type)) {
-        store_float(type, real_value(value), out);
+        store_float(type, value_for(type, value), out);
         return;
     }
     emlx_type part = type_part(type);
     double imaginary = value->kind == EMLX_NUMBER_COMPLEX ? value->as.f[1] : 0.0;
-    store_float(part, real_value(value), out);
+    store_float(part, value_for(part, value), out);
     store_float(part, imaginary, (char *)out + type_size(part));
 }
 

@@ -205,11 +205,39 @@ emlx_status lower_arithmetic(const op_call *call, const op_result *result, emlx_
     return one_map(call, result, (scalar_op)call->op->code, compute, out, err);
 }
 
+// An operand whose own value may be the result. Where the result's type rounds it, that is done
+// here and now: on the way through the type computed in it would be rounded twice.
+static emlx_tensor *round_once(maker *m, const op_result *result, emlx_tensor *t) {
+    emlx_type from = emlx_tensor_type(t), to = result->type;
+    bool rounds = !type_is_integer(to) && !type_is_complex(from) &&
+                  type_table[from].digits > type_table[to].digits;
+    return rounds ? make_cast(m, t, to) : t;
+}
+
+// A function that gives one of its operands, or a part of one: rounding them first changes nothing
+// else, as it keeps their order.
+static emlx_status choosing_map(const op_call *call, const op_result *result, scalar_op op,
+                                emlx_type (*compute)(emlx_type, const op_call *), emlx_tensor **out,
+                                emlx_error *err) {
+    maker m;
+    emlx_tensor *in[3] = {NULL};
+    op_call rounded = *call;
+    make_start(&m, call, &result->shape, err);
+    for (size_t i = 0; i < call->count; i++) in[i] = round_once(&m, result, call->in[i]);
+    if (m.status != EMLX_OK) return make_done(&m, NULL, out);
+    rounded.in = in;
+    emlx_type type = compute(result->type, &rounded);
+    return make_done(&m, make_map(&m, op, type, result->type, in[0], in[1], in[2]), out);
+}
+
+static emlx_type complex_compute(emlx_type result, const op_call *call) {
+    return type_complex(float_compute(result, call));
+}
+
 // A real operand is a complex one without an imaginary part.
 emlx_status lower_complex(const op_call *call, const op_result *result, emlx_tensor **out,
                           emlx_error *err) {
-    emlx_type compute = type_complex(float_compute(result->type, call));
-    return one_map(call, result, (scalar_op)call->op->code, compute, out, err);
+    return choosing_map(call, result, (scalar_op)call->op->code, complex_compute, out, err);
 }
 
 emlx_status lower_as_type(const op_call *call, const op_result *result, emlx_tensor **out,
@@ -295,8 +323,9 @@ emlx_status lower_select(const op_call *call, const op_result *result, emlx_tens
     maker m;
     make_start(&m, call, &result->shape, err);
     emlx_tensor *truth = make_truth(&m, call->in[0]);
-    emlx_tensor *t = make_map(&m, SCALAR_select, type_compute(result->type), result->type, truth,
-                              call->in[1], call->in[2]);
+    emlx_tensor *t =
+        make_map(&m, SCALAR_select, type_compute(result->type), result->type, truth,
+                 round_once(&m, result, call->in[1]), round_once(&m, result, call->in[2]));
     return make_done(&m, t, out);
 }
 
@@ -394,8 +423,7 @@ emlx_status lower_extreme(const op_call *call, const op_result *result, emlx_ten
                           emlx_error *err) {
     scalar_op op = (scalar_op)call->op->code;
     scalar_op extreme = op == SCALAR_greater_equal ? SCALAR_max : SCALAR_min;
-    if (!mixes_u64(call))
-        return one_map(call, result, extreme, arithmetic_compute(result->type, call), out, err);
+    if (!mixes_u64(call)) return choosing_map(call, result, extreme, arithmetic_compute, out, err);
     maker m;
     make_start(&m, call, &result->shape, err);
     emlx_tensor *first = make_comparison(&m, op, call);
@@ -425,8 +453,7 @@ emlx_status lower_clip(const op_call *call, const op_result *result, emlx_tensor
         make_start(&m, call, &result->shape, err);
         return make_done(&m, clip_mixed(&m, call), out);
     }
-    emlx_type compute = arithmetic_compute(result->type, call);
-    return one_map(call, result, SCALAR_clip, compute, out, err);
+    return choosing_map(call, result, SCALAR_clip, arithmetic_compute, out, err);
 }
 
 // Powers ------------------------------------------------------------------------------------

@@ -292,8 +292,8 @@ static void f32_and_f64(void **state) {
         {EMLX_F32, number_r(NAN), 0x7FC00000},
         {EMLX_F32, number_r(-0.0), 0x80000000},
         {EMLX_F32, number_r(0x1.000001p0), 0x3F800000},
-        // Through f64: 2^60 + 2^36 + 1 loses its last bit first and then ties to even.
-        {EMLX_F32, number_s((INT64_C(1) << 60) + (INT64_C(1) << 36) + 1), 0x5D800000},
+        // Just above the middle of two; as a double it would be in the middle.
+        {EMLX_F32, number_s((INT64_C(1) << 60) + (INT64_C(1) << 36) + 1), 0x5D800001},
         {EMLX_F32, number_u(UINT64_MAX), 0x5F800000},
         {EMLX_F64, number_u(UINT64_MAX), UINT64_C(0x43F0000000000000)},
         {EMLX_F64, number_s((INT64_C(1) << 53) + 1), UINT64_C(0x4340000000000000)},

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule EMLX.CastTest do
   # Casts and bitcasts between real types against Nx.BinaryBackend. The reference cuts off what
-  # does not fit into bf16, f8 and f8_e4m3fn where we round, so that those are sources only; every
-  # pair is tried bit by bit in test/ops/cast_test.c.
+  # does not fit into bf16, f8 and f8_e4m3fn where we round, so that those are sources only, and it
+  # rounds wide integers twice; every pair is tried bit by bit in test/ops/cast_test.c.
   use EMLX.Case, async: true
 
   @integers [:u2, :u4, :u8, :u16, :u32, :u64, :s2, :s4, :s8, :s16, :s32, :s64]
@@ -29,6 +29,43 @@ defmodule EMLX.CastTest do
     end
   end
 
+  # Just above the middle between two numbers of the type.
+  @above_the_middle [
+    {9_007_199_791_611_905, :f32, 9_007_200_328_482_816.0},
+    {-9_007_199_791_611_905, :f32, -9_007_200_328_482_816.0},
+    {2 ** 63 + 2 ** 39 + 1, :f32, 2.0 ** 63 + 2.0 ** 40},
+    {2 ** 60 + 2 ** 52 + 1, :bf16, 2.0 ** 60 + 2.0 ** 53},
+    {2 ** 63 + 2 ** 60 + 1, :f8, :infinity},
+    {2 ** 60 + 2 ** 36 + 1, :c64, 2.0 ** 60 + 2.0 ** 37},
+    {2 ** 60 + 2 ** 7 + 1, :f64, 2.0 ** 60 + 2.0 ** 8}
+  ]
+
+  for {number, type, wanted} <- @above_the_middle do
+    test "#{number} is rounded to #{type} once" do
+      {number, type, wanted} = {unquote(number), unquote(type), unquote(wanted)}
+      tensor = Nx.tensor([number], type: if(number < 0, do: :s64, else: :u64))
+      assert number(Nx.as_type(tensor, type)) == wanted
+      assert number(Nx.tensor(number, type: type)) == wanted
+      assert number(Nx.broadcast(Nx.tensor(number, type: type), {3})[1]) == wanted
+      assert number(Nx.Defn.jit_apply(&Nx.as_type(&1, type), [tensor], compiler: EMLX)) == wanted
+    end
+  end
+
+  # Beyond 64 bits as well.
+  test "large numbers are rounded once" do
+    assert number(Nx.tensor(2 ** 100 + 2 ** 76 + 1, type: :f32)) == 2.0 ** 100 + 2.0 ** 77
+    assert number(Nx.tensor(-(2 ** 100) - 2 ** 47 - 1, type: :f64)) == -(2.0 ** 100) - 2.0 ** 48
+    assert number(Nx.tensor(2 ** 1200, type: :f64)) == :infinity
+    assert number(Nx.tensor(-(2 ** 1024), type: :f64)) == :neg_infinity
+  end
+
+  defp number(tensor) do
+    case tensor |> Nx.flatten() |> Nx.to_list() do
+      [%Complex{re: re}] -> re
+      [number] -> number
+    end
+  end
+
   # Around the limits of every type that the type has.
   defp elements(type) when type in @integers do
     {class, size} = Nx.Type.normalize!(type)
@@ -39,7 +76,7 @@ defmodule EMLX.CastTest do
     limits = for bits <- 1..64, near <- -1..1, sign <- [-1, 1], do: sign * 2 ** bits + near
 
     numbers =
-      for n <- Enum.uniq([0, 65_519, 65_520, 2 ** 60 + 2 ** 36 + 1 | limits]),
+      for n <- Enum.uniq([0, 65_519, 65_520 | limits]),
           n in low..high,
           do: n
 

@@ -80,7 +80,7 @@ static uint64_t encode_integer(const format *f, long double x) {
 }
 
 // To the nearest, of two the one with an even last bit.
-static uint64_t encode_float(const format *f, double x) {
+static uint64_t encode_float(const format *f, long double x) {
     int bias = bias_of(f), e = 0;
     uint64_t top = low_bits(f->exponent) * bit(f->fraction);
     uint64_t sign = signbit(x) ? sign_bit(f) : 0;
@@ -88,17 +88,17 @@ static uint64_t encode_float(const format *f, double x) {
     if (isnan(x)) return is_finite_only(f) ? 0x7f : top | bit(f->fraction - 1);
     if (isinf(x)) return sign | infinity;
     if (x == 0) return sign;
-    frexp(x, &e);
+    frexpl(x, &e);
     int unit = e - 1 < 1 - bias ? 1 - bias : e - 1;
     // In units of the last place: a normal number has its leading one there, and a carry out of the
     // fraction goes on into the exponent.
-    double places = rint(ldexp(fabs(x), f->fraction - unit));
+    long double places = rintl(ldexpl(fabsl(x), f->fraction - unit));
     uint64_t bits = (uint64_t)places + (uint64_t)(unit + bias - 1) * bit(f->fraction);
     return sign | (bits > infinity ? infinity : bits);
 }
 
 static uint64_t encode(const format *f, long double x) {
-    return is_float(f) ? encode_float(f, (double)x) : encode_integer(f, x);
+    return is_float(f) ? encode_float(f, x) : encode_integer(f, x);
 }
 
 // Elements --------------------------------------------------------------------------------------
@@ -123,6 +123,16 @@ static int list_elements(const format *f, uint64_t *elements) {
                 long double x = sign * ldexpl(1, power);
                 count = add(elements, count, f, x + near);
                 count = add(elements, count, f, x * (1 + ldexpl(near, -11)));
+            }
+    // Beside the middle between two numbers of the shorter floats.
+    static const int places[] = {2, 3, 7, 10, 23};
+    for (int power = 20; power < 64; power++)
+        for (int p = 0; p < 5; p++)
+            for (int near = -3; near <= 3; near++) {
+                long double unit = ldexpl(1, power - places[p]);
+                long double x = ldexpl(1, power) + unit / 2 + near;
+                count = add(elements, count, f, x);
+                count = add(elements, count, f, -x - unit);
             }
     for (int i = 0; i < 3000; i++) {
         uint64_t bits = 0;
@@ -154,12 +164,10 @@ static emlx_tensor *tensor_of_bits(const format *f, const uint64_t *elements, in
     return t;
 }
 
-// Applies the op and compares the elements with `expected`, or where that is a NaN which had other
-// bits than the usual ones, with any.
-static void check(const char *op, const format *from, const format *to, const uint64_t *elements,
-                  const uint64_t *expected, int count) {
-    emlx_tensor *t = tensor_of_bits(from, elements, count);
-    emlx_tensor *out = apply_to(op, &t, 1, NULL, 0, to->type);
+// Compares the elements with `expected`, or where that is a NaN which had other bits than the usual
+// ones, with any.
+static void compare(const char *op, emlx_tensor *out, const format *from, const format *to,
+                    const uint64_t *elements, const uint64_t *expected, int count) {
     const void *data;
     emlx_error err;
     assert_ok(emlx_tensor_data(out, &data, &err), err);
@@ -176,6 +184,12 @@ static void check(const char *op, const format *from, const format *to, const ui
                  (unsigned long long)load_bits(to, wanted));
     }
     emlx_tensor_release(out);
+}
+
+static void check(const char *op, const format *from, const format *to, const uint64_t *elements,
+                  const uint64_t *expected, int count) {
+    emlx_tensor *t = tensor_of_bits(from, elements, count);
+    compare(op, apply_to(op, &t, 1, NULL, 0, to->type), from, to, elements, expected, count);
     emlx_tensor_release(t);
 }
 
@@ -210,6 +224,125 @@ static void bitcasts(void **state) {
     over_all_pairs("bitcast", false);
 }
 
+// Every way in which an integer becomes a float of another operand's type, or one that is asked
+// for, without being computed with.
+typedef emlx_tensor *(*way)(emlx_tensor *integers, emlx_type type);
+
+static emlx_tensor *with_float(const char *op, emlx_tensor *t, emlx_type type, double value,
+                               const emlx_attr *attrs, size_t attr_count) {
+    emlx_shape one = *emlx_tensor_shape(t);
+    for (int32_t d = 0; d < one.rank; d++) one.dims[d] = strcmp(op, "concatenate") == 0 ? 0 : 1;
+    emlx_tensor *other = tensor_of(type, &one, &value);
+    emlx_tensor *in[2] = {t, other};
+    emlx_tensor *out = apply_to(op, in, 2, attrs, attr_count, EMLX_TYPE_DEFAULT);
+    emlx_tensor_release(other);
+    return out;
+}
+
+static emlx_tensor *by_max(emlx_tensor *t, emlx_type type) {
+    return with_float("max", t, type, -INFINITY, NULL, 0);
+}
+static emlx_tensor *by_min(emlx_tensor *t, emlx_type type) {
+    return with_float("min", t, type, INFINITY, NULL, 0);
+}
+static emlx_tensor *by_concatenate(emlx_tensor *t, emlx_type type) {
+    emlx_attr axis = with_int("axis", 0);
+    return with_float("concatenate", t, type, 0, &axis, 1);
+}
+static emlx_tensor *by_real(emlx_tensor *t, emlx_type type) {
+    return apply_to("real", &t, 1, NULL, 0, type);
+}
+
+static emlx_tensor *by_select(emlx_tensor *t, emlx_type type) {
+    emlx_shape one = {1, {1}};
+    double truth = 1, other = 0;
+    emlx_tensor *in[3] = {tensor_of(EMLX_U8, &one, &truth), t, tensor_of(type, &one, &other)};
+    emlx_tensor *out = apply_to("select", in, 3, NULL, 0, EMLX_TYPE_DEFAULT);
+    emlx_tensor_release(in[0]);
+    emlx_tensor_release(in[2]);
+    return out;
+}
+
+static emlx_tensor *by_clip(emlx_tensor *t, emlx_type type) {
+    emlx_shape scalar = {0};
+    double low = -INFINITY, high = INFINITY;
+    emlx_tensor *in[3] = {t, tensor_of(type, &scalar, &low), tensor_of(type, &scalar, &high)};
+    emlx_tensor *out = apply_to("clip", in, 3, NULL, 0, EMLX_TYPE_DEFAULT);
+    emlx_tensor_release(in[1]);
+    emlx_tensor_release(in[2]);
+    return out;
+}
+
+static emlx_tensor *by_put_slice(emlx_tensor *t, emlx_type type) {
+    emlx_tensor *base = as_type(t, type), *in[2] = {base, t};
+    int64_t start = 0;
+    emlx_attr starts = with_ints("starts", &start, 1);
+    emlx_tensor *out = apply_to("put_slice", in, 2, &starts, 1, EMLX_TYPE_DEFAULT);
+    emlx_tensor_release(base);
+    return out;
+}
+
+// Each element a number that is known when the program is made.
+static emlx_tensor *by_constants(emlx_tensor *t, emlx_type type) {
+    size_t count = (size_t)emlx_shape_count(emlx_tensor_shape(t));
+    emlx_tensor **all = malloc(count * sizeof(emlx_tensor *));
+    const int64_t *data;
+    emlx_error err;
+    int64_t none = 0;
+    assert_non_null(all);
+    assert_ok(emlx_tensor_data(t, (const void **)&data, &err), err);
+    for (size_t i = 0; i < count; i++) {
+        bool is_signed = emlx_tensor_type(t) == EMLX_S64;
+        emlx_attr attrs[2] = {with_ints("shape", &none, 0),
+                              {.name = "value", .kind = EMLX_ATTR_NUMBER}};
+        attrs[1].value = (emlx_number){
+            .kind = is_signed ? EMLX_NUMBER_SIGNED : EMLX_NUMBER_UNSIGNED, .as.s = data[i]};
+        all[i] = apply_to("constant", NULL, 0, attrs, 2, type);
+    }
+    emlx_attr axis = with_int("axis", 0);
+    emlx_tensor *out = apply_to("stack", all, count, &axis, 1, EMLX_TYPE_DEFAULT);
+    for (size_t i = 0; i < count; i++) emlx_tensor_release(all[i]);
+    free(all);
+    return out;
+}
+
+static const struct {
+    const char *name;
+    way apply;
+} ways[] = {{"max", by_max},
+            {"min", by_min},
+            {"select", by_select},
+            {"clip", by_clip},
+            {"real", by_real},
+            {"concatenate", by_concatenate},
+            {"constant", by_constants},
+            {"put_slice", by_put_slice}};
+
+static void integers_round_once(void **state) {
+    (void)state;
+    uint64_t *elements = malloc(2 * MOST * sizeof *elements);
+    uint64_t *expected = malloc(2 * MOST * sizeof *expected);
+    assert_non_null(elements);
+    assert_non_null(expected);
+    for (int a = 0; a < FORMATS; a++) {
+        if (is_float(&formats[a]) || formats[a].bits < 64) continue;
+        int count = list_elements(&formats[a], elements);
+        emlx_tensor *t = tensor_of_bits(&formats[a], elements, count);
+        for (int b = 0; b < FORMATS; b++) {
+            // There is no infinity to choose against.
+            if (!is_float(&formats[b]) || is_finite_only(&formats[b])) continue;
+            for (int i = 0; i < count; i++)
+                expected[i] = encode(&formats[b], decode(&formats[a], elements[i]));
+            for (size_t w = 0; w < sizeof ways / sizeof *ways; w++)
+                compare(ways[w].name, ways[w].apply(t, formats[b].type), &formats[a], &formats[b],
+                        elements, expected, count);
+        }
+        emlx_tensor_release(t);
+    }
+    free(expected);
+    free(elements);
+}
+
 static void bitcasts_of_other_widths(void **state) {
     (void)state;
     emlx_error err;
@@ -228,6 +361,7 @@ static void bitcasts_of_other_widths(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(casts),
+        cmocka_unit_test(integers_round_once),
         cmocka_unit_test(bitcasts),
         cmocka_unit_test(bitcasts_of_other_widths),
     };

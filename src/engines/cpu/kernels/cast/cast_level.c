@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // cast_level.c - casts between all types, by Nx's rules, and iota, which is a cast of indices.
+#include "base/odd.h"
 #include "engines/cpu/kernels/math/narrow.h"
 #include "engines/cpu/kernels/rows.h"
 
@@ -237,6 +238,26 @@ static void cast_f64_odd(TILE_ARGS) {
     INDEPENDENT for (size_t i = 0; i < n; i++) d[i] = narrow_to_odd(x[i]);
 }
 
+static void cast_u64_odd(TILE_ARGS) {
+    (void)b, (void)c;
+    float *d = dst;
+    const uint64_t *x = a;
+    INDEPENDENT for (size_t i = 0; i < n; i++) {
+        uint64_t wide = x[i] >> 53 != 0 ? integer_to_odd(x[i]) : x[i];
+        d[i] = narrow_to_odd((double)wide);
+    }
+}
+
+static void cast_s64_odd(TILE_ARGS) {
+    (void)b, (void)c;
+    float *d = dst;
+    const int64_t *x = a;
+    INDEPENDENT for (size_t i = 0; i < n; i++) {
+        int64_t top = x[i] >> 53, odd = (int64_t)integer_to_odd((uint64_t)x[i]);
+        d[i] = narrow_to_odd((double)(top != 0 && top != -1 ? odd : x[i]));
+    }
+}
+
 // Casts in two steps ------------------------------------------------------------------------------
 
 static void staged(void *dst, const void *a, size_t n, tile_fn first, size_t from_size,
@@ -252,7 +273,7 @@ static void staged(void *dst, const void *a, size_t n, tile_fn first, size_t fro
 }
 
 // Rows: the cast from one type to another through a third, in which every value of the first is
-// exact, or rounded as Nx rounds it.
+// exact, or rounded so that rounding it again gives what rounding it once would.
 #define STAGED_BY(from, to, first, from_size, second, to_size)                                     \
     static void cast_##from##_##to(TILE_ARGS) {                                                    \
         (void)b, (void)c;                                                                          \
@@ -266,11 +287,11 @@ static void staged(void *dst, const void *a, size_t n, tile_fn first, size_t fro
     STAGED(u8, 1, f32, to, to_size)                                                                \
     STAGED(u16, 2, f32, to, to_size)                                                               \
     STAGED(u32, 4, f64, to, to_size)                                                               \
-    STAGED(u64, 8, f64, to, to_size)                                                               \
+    STAGED_BY(u64, to, cast_u64_odd, 8, cast_f32_##to, to_size)                                    \
     STAGED(s8, 1, f32, to, to_size)                                                                \
     STAGED(s16, 2, f32, to, to_size)                                                               \
     STAGED(s32, 4, f64, to, to_size)                                                               \
-    STAGED(s64, 8, f64, to, to_size)                                                               \
+    STAGED_BY(s64, to, cast_s64_odd, 8, cast_f32_##to, to_size)                                    \
     STAGED(f8, 1, f32, to, to_size)                                                                \
     STAGED(f8_e4m3fn, 1, f32, to, to_size)                                                         \
     STAGED(bf16, 2, f32, to, to_size)                                                              \
