@@ -110,13 +110,18 @@ emlx_status lower_reduce(const op_call *call, const op_result *result, emlx_tens
     return make_done(&m, make_reduce(&m, kind, fold, result->type, mask, call->in[0]), out);
 }
 
-// `all` is the least truth value, `any` the greatest.
+// `all` is the least truth value, `any` the greatest; of none the highest and the lowest that a
+// truth value can be, which the fold over its type does not know.
 emlx_status lower_all_any(const op_call *call, const op_result *result, emlx_tensor **out,
                           emlx_error *err) {
     uint32_t mask;
     TRY(folded_axes(call, &mask, err));
     maker m;
     make_start(&m, call, operand_shape(call, 0), err);
+    if (emlx_shape_count(operand_shape(call, 0)) == 0) {
+        emlx_number none = {.kind = EMLX_NUMBER_SIGNED, .as.s = call->op->code == REDUCE_MIN};
+        return make_done(&m, make_constant(&m, EMLX_U8, &result->shape, &none), out);
+    }
     emlx_type compute = type_compute(operand_type(call, 0));
     emlx_tensor *truth = make_map(&m, SCALAR_truth, compute, EMLX_U8, call->in[0], NULL, NULL);
     m.shape = result->shape;

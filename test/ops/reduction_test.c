@@ -113,6 +113,56 @@ static void every_fold(void **unused) {
             }
 }
 
+// A fold over nothing gives what it starts from, in every type.
+static void check_nothing(const fold *f, emlx_type type, const emlx_shape *s, uint32_t axes) {
+    int64_t list[EMLX_MAX_RANK];
+    size_t count = 0;
+    for (int32_t d = 0; d < s->rank; d++)
+        if (axes >> d & 1) list[count++] = d;
+    double none[2] = {0};
+    emlx_tensor *t = tensor_of(type, s, none);
+    emlx_attr attrs[2] = {with_ints("axes", list, count), with_bool("keep_axes", true)};
+    emlx_tensor *out = apply_to(f->name, &t, 1, attrs, 2, EMLX_TYPE_DEFAULT);
+    int64_t cells = number_count(emlx_tensor_type(out), emlx_tensor_shape(out));
+    int64_t parts = cells / (emlx_shape_count(emlx_tensor_shape(out)) + (cells == 0));
+    double *got = values_of(out);
+    for (int64_t i = 0; i < cells; i++)
+        if (got[i] != (i % parts == 0 ? f->start : 0))
+            fail_msg("%s of no %s, axes %x: number %lld is %.17g", f->name, emlx_type_name(type),
+                     axes, (long long)i, got[i]);
+    free(got);
+    emlx_tensor_release(t);
+    emlx_tensor_release(out);
+}
+
+static void folds_over_nothing(void **unused) {
+    (void)unused;
+    static const emlx_shape empty[] = {{1, {0}}, {2, {0, 3}}, {2, {3, 0}}, {3, {2, 0, 3}}};
+    for (size_t f = 0; f < sizeof folds / sizeof *folds; f++) {
+        if (isinf(folds[f].start)) continue;
+        for (int type = 0; type < EMLX_TYPE_COUNT; type++)
+            for (size_t s = 0; s < sizeof empty / sizeof *empty; s++)
+                for (uint32_t axes = 0; axes < 1u << empty[s].rank; axes++)
+                    check_nothing(&folds[f], (emlx_type)type, &empty[s], axes);
+    }
+}
+
+// Nothing is close to nothing.
+static void nothing_is_close(void **unused) {
+    (void)unused;
+    emlx_shape s = {2, {0, 3}};
+    for (int type = 0; type < EMLX_TYPE_COUNT; type++) {
+        double none = 0;
+        emlx_tensor *t = tensor_of((emlx_type)type, &s, &none), *in[2] = {t, t};
+        emlx_tensor *out = apply_to("all_close", in, 2, NULL, 0, EMLX_TYPE_DEFAULT);
+        double *got = values_of(out);
+        assert_true(got[0] == 1);
+        free(got);
+        emlx_tensor_release(t);
+        emlx_tensor_release(out);
+    }
+}
+
 // Argmax and argmin ----------------------------------------------------------------------------
 
 // Whether candidate `b` takes the place of `a`: a NaN always does, otherwise the better one.
@@ -296,10 +346,9 @@ static void every_contraction(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_fold),
-        cmocka_unit_test(nans_are_positive),
-        cmocka_unit_test(every_arg_reduction),
-        cmocka_unit_test(every_contraction),
+        cmocka_unit_test(every_fold),          cmocka_unit_test(folds_over_nothing),
+        cmocka_unit_test(nothing_is_close),    cmocka_unit_test(nans_are_positive),
+        cmocka_unit_test(every_arg_reduction), cmocka_unit_test(every_contraction),
     };
     return RUN_ON_CPU("ops/reduction", tests);
 }
