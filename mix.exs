@@ -67,6 +67,7 @@ defmodule EMLX.MixProject do
       groups_for_extras: [Guides: ~r"guides/", Reference: ~r"docs/"],
       groups_for_docs: ["On references": &(&1[:group] == "On references")],
       groups_for_modules: [
+        Models: [EMLX.Fast],
         "Finding out": [EMLX.Telemetry, EMLX.Profiling, EMLX.Debug],
         Errors: [EMLX.Error, EMLX.NIFError]
       ]

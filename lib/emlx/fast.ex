@@ -1,0 +1,444 @@
+# SPDX-License-Identifier: Apache-2.0
+defmodule EMLX.Fast do
+  @moduledoc """
+  Fused functions of language models: norms, rotary positions, attention, gates.
+
+  All of them can be called on tensors, inside `defn` and from layers of Axon. Each is a block
+  (`Nx.block/4`) with a definition in plain Nx: an engine that has a kernel for the whole takes the
+  block, every other backend, compiler and `Nx.Defn.grad/2` work with the definition. But for
+  `einsum/2` and `kv_cache_sdpa_update/8` results have the type and, unless said otherwise, the shape of the first argument;
+  what is narrower than f32 is computed in f32 and rounded once.
+
+  Attention takes queries `{batch, heads, queries, size}` and keys and values
+  `{batch, groups, keys, size}`, where `heads` is a multiple of `groups`: each group of keys serves
+  `heads / groups` neighbouring heads. `scale` is usually `1 / sqrt(size)`. Where a query may attend
+  to no key at all its result is the mean of the values.
+
+  The option `:sinks` is a tensor of one logit a head, `{heads}`: a key without a value, which takes
+  its share of the softmax.
+  """
+
+  import Nx.Defn
+
+  defmodule RMSNorm do
+    @moduledoc false
+    defstruct eps: 1.0e-6
+  end
+
+  defmodule LayerNorm do
+    @moduledoc false
+    defstruct eps: 1.0e-5
+  end
+
+  defmodule Rope do
+    @moduledoc false
+    defstruct [:dims, :traditional]
+  end
+
+  defmodule SwiGLU do
+    @moduledoc false
+    defstruct []
+  end
+
+  defmodule Attention do
+    @moduledoc false
+    # What the arguments after query, key and value are, in order.
+    defstruct [:scale, causal: false, offset: 0, extra: []]
+  end
+
+  ## Norms
+
+  @doc """
+  Root mean square normalisation over the last axis: `x / sqrt(mean(x * x) + eps) * weight`.
+
+  ## Examples
+
+      iex> EMLX.Fast.rms_norm(Nx.tensor([[3.0, 4.0]]), Nx.tensor([1.0, 2.0]), 0.0)
+      ...> |> Nx.multiply(12.5) |> Nx.pow(2) |> Nx.round() |> Nx.to_flat_list()
+      [113.0, 800.0]
+  """
+  deftransform rms_norm(x, weight, eps) do
+    block(%RMSNorm{eps: eps}, [x, weight], fn %{eps: eps}, x, weight ->
+      mean = x |> Nx.multiply(x) |> Nx.mean(axes: [-1], keep_axes: true)
+      x |> Nx.multiply(Nx.rsqrt(Nx.add(mean, eps))) |> Nx.multiply(weight)
+    end)
+  end
+
+  @doc "As `layer_norm/4`, with no bias."
+  deftransform layer_norm(x, weight, eps) do
+    block(%LayerNorm{eps: eps}, [x, weight], fn %{eps: eps}, x, weight ->
+      Nx.multiply(standardize(x, eps), weight)
+    end)
+  end
+
+  @doc """
+  Layer normalisation over the last axis: `(x - mean) / sqrt(variance + eps) * weight + bias`.
+
+  ## Examples
+
+      iex> x = Nx.tensor([[1.0, 3.0]])
+      iex> EMLX.Fast.layer_norm(x, Nx.tensor([1.0, 2.0]), Nx.tensor([0.0, 1.0]), 0.0)
+      ...> |> Nx.to_flat_list()
+      [-1.0, 3.0]
+  """
+  deftransform layer_norm(x, weight, bias, eps) do
+    block(%LayerNorm{eps: eps}, [x, weight, bias], fn %{eps: eps}, x, weight, bias ->
+      x |> standardize(eps) |> Nx.multiply(weight) |> Nx.add(bias)
+    end)
+  end
+
+  defp standardize(x, eps) do
+    centered = Nx.subtract(x, Nx.mean(x, axes: [-1], keep_axes: true))
+    variance = centered |> Nx.multiply(centered) |> Nx.mean(axes: [-1], keep_axes: true)
+    Nx.multiply(centered, Nx.rsqrt(Nx.add(variance, eps)))
+  end
+
+  ## Gates
+
+  @doc """
+  The gate of a feed-forward layer: `gate * sigmoid(gate) * up`.
+
+  ## Examples
+
+      iex> EMLX.Fast.swiglu(Nx.tensor([0.0, 100.0]), Nx.tensor([5.0, 2.0])) |> Nx.to_flat_list()
+      [0.0, 200.0]
+  """
+  deftransform swiglu(gate, up) do
+    block(%SwiGLU{}, [gate, up], fn _struct, gate, up ->
+      gate |> Nx.multiply(Nx.sigmoid(gate)) |> Nx.multiply(up)
+    end)
+  end
+
+  ## Rotary positions
+
+  @doc """
+  Rotary positions of `{..., positions, size}`: the axis before the last counts them from `offset`.
+
+  The first `dims` elements of the last axis are turned in pairs, by `position * scale` times
+  `base ** (-2 * i / dims)` for pair `i`: with `traditional` neighbours are pairs, else an element
+  of the first half and one of the second.
+
+  ## Examples
+
+      iex> x = Nx.tensor([[[1.0, 0.0], [1.0, 0.0]]])
+      iex> EMLX.Fast.rope(x, 2, false, 10_000, 1.0, 0) |> Nx.multiply(100) |> Nx.round()
+      ...> |> Nx.to_flat_list()
+      [100.0, 0.0, 54.0, 84.0]
+  """
+  deftransform rope(x, dims, traditional, base, scale, offset) do
+    rank = Nx.rank(x)
+    positions = Nx.iota({Nx.axis_size(x, rank - 2)}, type: :f32) |> Nx.add(offset)
+    angles = angles(positions, frequencies(dims, base), scale)
+    turn(x, angles, [rank - 2], dims, traditional)
+  end
+
+  @doc """
+  As `rope/6` for `{batch, positions, ..., size}`, each position being given by a tensor
+  `{batch, positions}` of integers.
+  """
+  deftransform rope_with_positions(x, positions, dims, traditional, base, scale) do
+    angles = angles(positions, frequencies(dims, base), scale)
+    turn(x, angles, [0, 1], dims, traditional)
+  end
+
+  @doc """
+  As `rope_with_positions/6`, with a tensor `{dims / 2}` of the periods by which positions are
+  divided, where `rope/6` has `base ** (2 * i / dims)`.
+  """
+  deftransform rope_with_freqs(x, positions, dims, traditional, scale, freqs) do
+    angles = angles(positions, Nx.divide(1.0, Nx.as_type(freqs, :f32)), scale)
+    turn(x, angles, [0, 1], dims, traditional)
+  end
+
+  defp frequencies(dims, base) do
+    exponents = Nx.iota({div(dims, 2)}, type: :f32) |> Nx.multiply(-2 / dims)
+    Nx.pow(base * 1.0, exponents)
+  end
+
+  # {positions..., pairs}
+  defp angles(positions, frequencies, scale) do
+    positions
+    |> Nx.as_type(:f32)
+    |> Nx.multiply(scale)
+    |> Nx.new_axis(-1)
+    |> Nx.multiply(frequencies)
+  end
+
+  # The axes of the angles but the last are `axes` of x.
+  defp turn(x, angles, axes, dims, traditional) do
+    size = Nx.axis_size(x, -1)
+
+    if rem(dims, 2) != 0 or dims > size do
+      raise ArgumentError,
+            "rope turns an even number of dims, at most the last axis' #{size}, got: #{dims}"
+    end
+
+    lengths =
+      for {axis, i} <- Enum.with_index(axes), into: %{}, do: {axis, Nx.axis_size(angles, i)}
+
+    front = for axis <- 0..(Nx.rank(x) - 2)//1, do: Map.get(lengths, axis, 1)
+    angles = Nx.reshape(angles, List.to_tuple(front ++ [div(dims, 2)]))
+
+    block(%Rope{dims: dims, traditional: traditional}, [x, angles], fn struct, x, angles ->
+      turned = turn_pairs(struct, Nx.slice_along_axis(x, 0, dims, axis: -1), angles)
+
+      if dims == size do
+        turned
+      else
+        rest = Nx.slice_along_axis(x, dims, size - dims, axis: -1)
+        Nx.concatenate([turned, rest], axis: -1)
+      end
+    end)
+  end
+
+  defp turn_pairs(%{dims: dims, traditional: traditional}, x, angles) do
+    half = div(dims, 2)
+    {cos, sin} = {Nx.cos(angles), Nx.sin(angles)}
+    front = x |> Nx.shape() |> Tuple.delete_at(Nx.rank(x) - 1) |> Tuple.to_list()
+    # {..., 2, half}, or {..., half, 2} of neighbours
+    axis = if traditional, do: -1, else: -2
+    lengths = if traditional, do: [half, 2], else: [2, half]
+    pairs = Nx.reshape(x, List.to_tuple(front ++ lengths))
+
+    [a, b] =
+      for i <- 0..1,
+          do: pairs |> Nx.slice_along_axis(i, 1, axis: axis) |> Nx.squeeze(axes: [axis])
+
+    [
+      Nx.subtract(Nx.multiply(a, cos), Nx.multiply(b, sin)),
+      Nx.add(Nx.multiply(a, sin), Nx.multiply(b, cos))
+    ]
+    |> Nx.stack(axis: axis)
+    |> Nx.reshape(x)
+  end
+
+  ## Attention
+
+  @doc "Attention of every query to every key."
+  deftransform(scaled_dot_product_attention(q, k, v, scale),
+    do: scaled_dot_product_attention(q, k, v, scale, [])
+  )
+
+  @doc """
+  Attention with a mask, or with options (`:sinks`).
+
+  The mask has a shape that stretches to `{batch, heads, queries, keys}`. Unsigned integers of 8 bits
+  say with 1 where a query may look; other numbers are added to the scores.
+
+  ## Examples
+
+      iex> q = Nx.tensor([[[[1.0, 0.0]]]])
+      iex> k = Nx.tensor([[[[1.0, 0.0], [1.0, 0.0]]]])
+      iex> v = Nx.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+      iex> EMLX.Fast.scaled_dot_product_attention(q, k, v, 1.0, Nx.u8([0, 1])) |> Nx.to_flat_list()
+      [3.0, 4.0]
+      iex> EMLX.Fast.scaled_dot_product_attention(q, k, v, 1.0) |> Nx.to_flat_list()
+      [2.0, 3.0]
+  """
+  deftransform(scaled_dot_product_attention(q, k, v, scale, options) when is_list(options),
+    do: attention(q, k, v, scale, [], options)
+  )
+
+  deftransform(scaled_dot_product_attention(q, k, v, scale, mask),
+    do: scaled_dot_product_attention(q, k, v, scale, mask, [])
+  )
+
+  @doc "Attention with a mask and options (`:sinks`)."
+  deftransform(scaled_dot_product_attention(q, k, v, scale, mask, options),
+    do: attention(q, k, v, scale, [mask: mask], options)
+  )
+
+  @doc """
+  Attention of each query to the keys up to its own: of `n` keys and `m` queries the last query sees
+  all, the one before it `n - 1`.
+  """
+  deftransform(scaled_dot_product_attention_causal(q, k, v, scale),
+    do: scaled_dot_product_attention_causal(q, k, v, scale, [])
+  )
+
+  @doc "As `scaled_dot_product_attention_causal/4`, with options (`:sinks`)."
+  deftransform scaled_dot_product_attention_causal(q, k, v, scale, options) do
+    offset = Nx.axis_size(k, 2) - Nx.axis_size(q, 2)
+    attention(q, k, v, scale, [causal: true, offset: offset], options)
+  end
+
+  @doc """
+  Causal attention to the keys that `key_mask`, `{batch, keys}`, has a 1 for.
+
+  A single query sees all of them, as when one token is added to a cache. Several queries are the
+  first ones: query `i` sees keys 0 to `i`.
+  """
+  deftransform(scaled_dot_product_attention_causal_key_masked(q, k, v, scale, key_mask),
+    do: scaled_dot_product_attention_causal_key_masked(q, k, v, scale, key_mask, [])
+  )
+
+  @doc "As `scaled_dot_product_attention_causal_key_masked/5`, with options (`:sinks`)."
+  deftransform scaled_dot_product_attention_causal_key_masked(q, k, v, scale, key_mask, options) do
+    offset = if Nx.axis_size(q, 2) == 1, do: Nx.axis_size(k, 2) - 1, else: 0
+    what = [causal: true, offset: offset, key_mask: key_mask]
+    attention(q, k, v, scale, what, options)
+  end
+
+  @doc """
+  Writes keys and values of new positions into their caches, and attends to what is there.
+
+  `q`, `new_k`, `new_v` are `{batch, positions, heads, size}`, the caches
+  `{batch, length, heads, size}`, `offset` is where the new positions begin and `key_mask`,
+  `{batch, length}`, has a 1 for each position that can be seen. Gives the attention,
+  `{batch, heads, positions, size}`, and both caches; where nobody else holds the old ones they are
+  written in place.
+  """
+  deftransform kv_cache_sdpa_update(q, new_k, new_v, k_cache, v_cache, offset, key_mask, scale) do
+    offset = offset |> Nx.reshape({}) |> Nx.as_type(:s32)
+    [k, v] = for {cache, new} <- [{k_cache, new_k}, {v_cache, new_v}], do: put(cache, offset, new)
+    [qt, kt, vt] = for t <- [q, k, v], do: Nx.transpose(t, axes: [0, 2, 1, 3])
+    {scaled_dot_product_attention_causal_key_masked(qt, kt, vt, scale, key_mask), k, v}
+  end
+
+  defp put(cache, offset, new),
+    do: Nx.put_slice(cache, [0, offset, 0, 0], Nx.as_type(new, Nx.type(cache)))
+
+  defp attention(q, k, v, scale, what, options) do
+    options = Keyword.validate!(options, [:sinks])
+    extra = for name <- [:mask, :key_mask], what[name], do: {name, what[name]}
+    extra = if options[:sinks], do: extra ++ [sinks: options[:sinks]], else: extra
+    check_heads(Nx.shape(q), Nx.shape(k), Nx.shape(v))
+
+    struct = %Attention{
+      scale: scale,
+      causal: what[:causal] || false,
+      offset: what[:offset] || 0,
+      extra: Keyword.keys(extra)
+    }
+
+    block(struct, [q, k, v | Keyword.values(extra)], attention_of(length(extra)))
+  end
+
+  # A block's definition takes its arguments one by one.
+  defp attention_of(0), do: fn s, q, k, v -> attend(s, q, k, v, []) end
+  defp attention_of(1), do: fn s, q, k, v, a -> attend(s, q, k, v, [a]) end
+  defp attention_of(2), do: fn s, q, k, v, a, b -> attend(s, q, k, v, [a, b]) end
+
+  defp check_heads({batch, heads, _, size}, {batch, groups, n, size}, {batch, groups, n, _})
+       when rem(heads, groups) == 0,
+       do: :ok
+
+  defp check_heads(q, k, v) do
+    raise ArgumentError,
+          "attention takes queries {batch, heads, queries, size} and keys and values " <>
+            "{batch, groups, keys, size} with heads a multiple of groups, got: " <>
+            "#{inspect(q)}, #{inspect(k)}, #{inspect(v)}"
+  end
+
+  defp attend(%Attention{} = struct, q, k, v, extra) do
+    extra = Enum.zip(struct.extra, extra)
+    {batch, heads, queries, size} = Nx.shape(q)
+    {_, groups, keys, _} = Nx.shape(k)
+    width = Nx.axis_size(v, 3)
+    # Heads of a group are rows of one product, so that keys and values are not repeated.
+    rows = {batch, groups, div(heads, groups) * queries, size}
+
+    scores =
+      q
+      |> Nx.reshape(rows)
+      |> Nx.dot([3], [0, 1], k, [3], [0, 1])
+      |> Nx.multiply(struct.scale)
+      |> Nx.reshape({batch, heads, queries, keys})
+      |> mask(struct, extra)
+
+    scores
+    |> weights(extra[:sinks])
+    |> Nx.reshape(put_elem(rows, 3, keys))
+    |> Nx.dot([3], [0, 1], v, [2], [0, 1])
+    |> Nx.reshape({batch, heads, queries, width})
+  end
+
+  defp mask(scores, struct, extra) do
+    {_, _, queries, keys} = Nx.shape(scores)
+
+    scores =
+      if struct.causal do
+        row = Nx.iota({queries, 1}) |> Nx.add(struct.offset)
+        keep(scores, Nx.less_equal(Nx.iota({1, keys}), row))
+      else
+        scores
+      end
+
+    Enum.reduce(extra, scores, fn
+      {:key_mask, seen}, scores ->
+        keep(scores, seen |> Nx.not_equal(0) |> Nx.new_axis(1) |> Nx.new_axis(1))
+
+      {:mask, mask}, scores ->
+        if Nx.type(mask) == {:u, 8}, do: keep(scores, mask), else: Nx.add(scores, mask)
+
+      {:sinks, _}, scores ->
+        scores
+    end)
+  end
+
+  # The lowest finite number: rows that see nothing have equal weights rather than NaN.
+  defp keep(scores, seen) do
+    lowest = Nx.Constants.min_finite(Nx.type(scores))
+    Nx.select(Nx.broadcast(seen, scores), scores, lowest)
+  end
+
+  defp weights(scores, sinks) do
+    most = Nx.reduce_max(scores, axes: [-1], keep_axes: true)
+    sinks = sinks && sinks |> Nx.as_type(Nx.type(scores)) |> Nx.reshape({1, :auto, 1, 1})
+    most = if sinks, do: Nx.max(most, sinks), else: most
+    powers = Nx.exp(Nx.subtract(scores, most))
+    sum = Nx.sum(powers, axes: [-1], keep_axes: true)
+    sum = if sinks, do: Nx.add(sum, Nx.exp(Nx.subtract(sinks, most))), else: sum
+    Nx.divide(powers, sum)
+  end
+
+  ## Einstein sums
+
+  @doc """
+  Einstein summation of a list of tensors, in the notation of NumPy.
+
+  ## Examples
+
+      iex> EMLX.Fast.einsum("ij,j->i", [Nx.tensor([[1, 2], [3, 4]]), Nx.tensor([1, 1])])
+      ...> |> Nx.to_flat_list()
+      [3, 7]
+  """
+  @spec einsum(String.t(), [Nx.Tensor.t()]) :: Nx.Tensor.t()
+  def einsum(subscripts, operands) when is_binary(subscripts) and is_list(operands),
+    do: EMLX.Einsum.einsum(subscripts, operands)
+
+  ## Blocks
+
+  # The definition sees floats of at least 32 bits; the result has the first argument's type.
+  defp block(struct, args, definition) do
+    args = Enum.map(args, &Nx.to_tensor/1)
+    [first | _] = args
+    arity = length(args) + 1
+
+    fun =
+      wrap(arity, fn struct, args ->
+        type = args |> hd() |> Nx.type()
+        definition |> apply([struct | Enum.map(args, &widen/1)]) |> Nx.as_type(type)
+      end)
+
+    output = apply_shape(struct, args, Nx.to_template(first))
+    Nx.block(struct, args, output, fun)
+  end
+
+  defp apply_shape(%Attention{}, [q, _k, v | _], output),
+    do: %{output | shape: put_elem(Nx.shape(q), 3, Nx.axis_size(v, 3))}
+
+  defp apply_shape(_struct, _args, output), do: output
+
+  defp wrap(3, f), do: fn s, a, b -> f.(s, [a, b]) end
+  defp wrap(4, f), do: fn s, a, b, c -> f.(s, [a, b, c]) end
+  defp wrap(5, f), do: fn s, a, b, c, d -> f.(s, [a, b, c, d]) end
+  defp wrap(6, f), do: fn s, a, b, c, d, e -> f.(s, [a, b, c, d, e]) end
+
+  defp widen(tensor) do
+    case Nx.type(tensor) do
+      {kind, bits} when kind in [:f, :bf, :f8_e4m3fn] and bits < 32 -> Nx.as_type(tensor, :f32)
+      _ -> tensor
+    end
+  end
+end
