@@ -60,8 +60,8 @@ defmodule EMLX.CommandQueue do
   the queue's device goes through it.
   """
   @spec with_queue(t, (-> result)) :: result when result: term
-  def with_queue(%__MODULE__{} = queue, fun) when is_function(fun, 0) do
-    previous = Process.put(@key, queue)
+  def with_queue(%__MODULE__{ref: ref, device: device}, fun) when is_function(fun, 0) do
+    previous = Process.put(@key, {ref, device})
 
     try do
       fun.()
@@ -81,7 +81,7 @@ defmodule EMLX.CommandQueue do
     end
   end
 
-  defp current(%__MODULE__{ref: ref, device: device}, device), do: ref
+  defp current({ref, device}, device), do: ref
   defp current(_none_or_another_device, _device), do: nil
 
   defp refuse(%__MODULE__{device: other}, device) do

@@ -28,8 +28,8 @@ defmodule EMLX.Debug do
   """
 
   @doc """
-  Raises if a tensor, or one of a container, has NaN or an infinity, and returns it.
-  Does nothing where `:detect_non_finites` is not set.
+  Raises if a tensor, or one of a container, has NaN or an infinity, and returns it. A
+  `{device, reference}` pair is checked as well. Does nothing where `:detect_non_finites` is not set.
 
   ## Examples
 
@@ -53,6 +53,11 @@ defmodule EMLX.Debug do
 
   @doc false
   @spec check!(container, term) :: container when container: term
+  def check!({device, ref} = pair, name) when is_atom(device) and is_reference(ref) do
+    check_one!(EMLX.Backend.to_nx(pair), name)
+    pair
+  end
+
   def check!(container, name) do
     container
     |> List.wrap()

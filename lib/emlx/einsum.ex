@@ -17,6 +17,7 @@ defmodule EMLX.Einsum do
 
     terms = Enum.zip(tensors, inputs)
     check_ranks(subscripts, terms)
+    {terms, output} = spread(terms, output)
     check_lengths(subscripts, terms)
 
     {tensor, labels} = terms |> Enum.map(&diagonals/1) |> reduce(output)
@@ -33,19 +34,34 @@ defmodule EMLX.Einsum do
         _more -> wrong(subscripts, "has more than one arrow")
       end
 
-    inputs = left |> String.split(",") |> Enum.map(&String.graphemes/1)
-    output = if right, do: String.graphemes(right), else: once(List.flatten(inputs))
+    inputs = left |> String.split(",") |> Enum.map(&labels(subscripts, &1))
+    output = if right, do: labels(subscripts, right), else: once(List.flatten(inputs))
     check_labels(subscripts, inputs, output)
     {inputs, output}
   end
 
-  # Without an arrow the result has the labels that occur once, in alphabetical order.
-  defp once(labels), do: for({label, 1} <- Enum.sort(Enum.frequencies(labels)), do: label)
+  # Three dots stand for the axes that have no letter.
+  defp labels(subscripts, text) do
+    labels = for [label] <- Regex.scan(~r/\.\.\.|./u, text), do: label
+
+    if Enum.count(labels, &(&1 == "...")) > 1 do
+      wrong(subscripts, "has dots twice for one tensor")
+    end
+
+    labels
+  end
+
+  # Without an arrow the result has the labels that occur once, in alphabetical order, behind
+  # the axes without a letter.
+  defp once(labels) do
+    {dots, letters} = Enum.split_with(labels, &(&1 == "..."))
+    Enum.uniq(dots) ++ for {label, 1} <- Enum.sort(Enum.frequencies(letters)), do: label
+  end
 
   defp check_labels(subscripts, inputs, output) do
     known = List.flatten(inputs)
 
-    for label <- known ++ output, not (label =~ ~r/^[a-zA-Z]$/) do
+    for label <- known ++ output, label != "...", not (label =~ ~r/^[a-zA-Z]$/) do
       wrong(subscripts, "has #{inspect(label)}, and only letters name axes")
     end
 
@@ -59,12 +75,17 @@ defmodule EMLX.Einsum do
   end
 
   defp check_ranks(subscripts, terms) do
-    for {{tensor, labels}, i} <- Enum.with_index(terms), Nx.rank(tensor) != length(labels) do
+    for {{tensor, labels}, i} <- Enum.with_index(terms), not fits?(Nx.rank(tensor), labels) do
       wrong(
         subscripts,
-        "names #{length(labels)} axes of operand #{i}, whose shape is #{inspect(tensor.shape)}"
+        "names #{length(labels -- ["..."])} axes of operand #{i}, whose shape is #{inspect(tensor.shape)}"
       )
     end
+  end
+
+  defp fits?(rank, labels) do
+    named = length(labels -- ["..."])
+    if "..." in labels, do: rank >= named, else: rank == named
   end
 
   defp check_lengths(subscripts, terms) do
@@ -81,6 +102,36 @@ defmodule EMLX.Einsum do
 
   @spec wrong(String.t(), String.t()) :: no_return
   defp wrong(subscripts, what), do: raise(ArgumentError, "einsum #{inspect(subscripts)} #{what}")
+
+  ## Axes without letters
+
+  # Each gets its place from the end as its label. As in other operations an axis of length 1
+  # stretches to that of the others: it goes, since the others have it.
+  defp spread(terms, output) do
+    terms = for {tensor, labels} <- terms, do: {tensor, name_axes(labels, Nx.rank(tensor))}
+    places = terms |> labels_of() |> Enum.filter(&is_integer/1) |> Enum.uniq() |> Enum.sort()
+    long = MapSet.new(for term <- terms, {place, size} <- places(term), size != 1, do: place)
+    output = Enum.flat_map(output, &if(&1 == "...", do: places, else: [&1]))
+    {Enum.map(terms, &drop_short(&1, long)), output}
+  end
+
+  defp name_axes(labels, rank) do
+    count = rank - length(labels) + 1
+    Enum.flat_map(labels, &if(&1 == "...", do: Enum.to_list(-count..-1//1), else: [&1]))
+  end
+
+  defp places({tensor, labels}),
+    do:
+      for(
+        {place, size} <- Enum.zip(labels, Tuple.to_list(tensor.shape)),
+        is_integer(place),
+        do: {place, size}
+      )
+
+  defp drop_short({tensor, labels} = term, long) do
+    short = for {place, 1} <- places(term), place in long, do: place
+    {Nx.squeeze(tensor, axes: positions(labels, short)), labels -- short}
+  end
 
   ## Computing
 

@@ -141,7 +141,7 @@ defmodule EMLX.Native do
   defp queue do
     case Process.get(@queue_key) do
       nil -> nil
-      %{ref: ref} -> ref
+      {ref, _device} -> ref
     end
   end
 

@@ -56,7 +56,7 @@ defmodule EMLX.Pairs do
   def shape(tensor), do: Refs.unwrap(tensor).shape
 
   @doc "For each axis how many elements lie from one index to the next; memory is always dense."
-  @spec strides(Backend.ref()) :: tuple
+  @spec strides(Backend.ref()) :: [pos_integer]
   def strides(tensor) do
     {strides, _size} =
       tensor
@@ -64,7 +64,7 @@ defmodule EMLX.Pairs do
       |> Tuple.to_list()
       |> List.foldr({[], 1}, &{[elem(&2, 1) | elem(&2, 0)], &1 * elem(&2, 1)})
 
-    List.to_tuple(strides)
+    strides
   end
 
   @doc """
@@ -110,7 +110,8 @@ defmodule EMLX.Pairs do
   The sum of products that `subscripts` describe in Einstein's notation: a letter for
   each axis, operands between commas, and the result after an arrow. Labels that the
   result lacks are summed over; an operand that repeats one is read along its diagonal.
-  Without an arrow the result has the labels that occur once, in alphabetical order.
+  Without an arrow the result has the labels that occur once, in alphabetical order. Three
+  dots stand for all axes without a letter, which stretch as in other operations.
 
   ## Examples
 
@@ -123,7 +124,10 @@ defmodule EMLX.Pairs do
   """
   @spec einsum([Backend.ref()], String.t()) :: Backend.ref()
   def einsum(tensors, subscripts) when is_list(tensors) and is_binary(subscripts),
-    do: subscripts |> EMLX.Einsum.einsum(Refs.unwrap(tensors)) |> Refs.wrap()
+    do: einsum_of(Refs.unwrap(tensors), subscripts)
+
+  defp einsum_of(tensors, subscripts),
+    do: Refs.wrap(Refs.beside(tensors, fn -> EMLX.Einsum.einsum(subscripts, tensors) end))
 
   pairs_of_operations()
 
@@ -132,10 +136,10 @@ defmodule EMLX.Pairs do
       Nx.eye({m, n}, type: Refs.type(type), backend: Refs.on(device))
 
     from_blob(blob, shape, type, device) ->
-      Refs.blob(blob, shape, Refs.type(type), device)
+      Refs.blob(blob, shape, type, device)
 
     scalar_tensor(value, type, device) ->
-      Nx.tensor(value, type: Refs.type(type), backend: Refs.on(device))
+      Refs.scalar(value, type, device)
 
     ones(shape, type, device) ->
       Refs.filled(1, shape, type, device)
@@ -145,6 +149,15 @@ defmodule EMLX.Pairs do
 
     arange(start, stop, step, integer?, device) ->
       Refs.range(start, stop, step, integer?, device)
+
+    remainder(tensor_a, tensor_b) ->
+      Refs.remainder(tensor_a, tensor_b)
+
+    quotient(tensor_a, tensor_b) ->
+      Refs.quotient(tensor_a, tensor_b)
+
+    round(tensor) ->
+      Refs.round(tensor)
 
     reshape(tensor, shape) ->
       Nx.reshape(tensor, shape)
@@ -156,10 +169,10 @@ defmodule EMLX.Pairs do
       Nx.backend_copy(tensor, {Backend, device: elem(tensor.data.ref, 0)})
 
     astype(tensor, type) ->
-      Nx.as_type(tensor, Refs.type(type))
+      Refs.cast(tensor, type)
 
     view(tensor, type) ->
-      Nx.bitcast(tensor, Refs.type(type))
+      Refs.view(tensor, type)
 
     as_strided(tensor, shape, strides, offset) ->
       Refs.as_strided(tensor, shape, strides, offset)
@@ -189,10 +202,10 @@ defmodule EMLX.Pairs do
       Nx.select(tensor_pred, tensor_a, tensor_b)
 
     take(tensor, tensor_indices, axis) ->
-      Nx.take(tensor, tensor_indices, axis: axis)
+      Nx.take(tensor, Refs.along(tensor, tensor_indices, axis), axis: axis)
 
     take_along_axis(tensor, tensor_indices, axis) ->
-      Nx.take_along_axis(tensor, tensor_indices, axis: axis)
+      Nx.take_along_axis(tensor, Refs.along(tensor, tensor_indices, axis), axis: axis)
 
     sort(tensor, axis) ->
       Nx.sort(tensor, axis: axis)
@@ -201,16 +214,16 @@ defmodule EMLX.Pairs do
       Nx.argsort(tensor, axis: axis)
 
     all(tensor, axes, keep) ->
-      Nx.all(tensor, axes: axes, keep_axes: keep)
+      Nx.all(tensor, axes: Refs.folded(axes), keep_axes: keep)
 
     any(tensor, axes, keep) ->
-      Nx.any(tensor, axes: axes, keep_axes: keep)
+      Nx.any(tensor, axes: Refs.folded(axes), keep_axes: keep)
 
     sum(tensor, axes, keep) ->
-      Nx.sum(tensor, axes: axes, keep_axes: keep)
+      Nx.sum(tensor, axes: Refs.folded(axes), keep_axes: keep)
 
     product(tensor, axes, keep) ->
-      Nx.product(tensor, axes: axes, keep_axes: keep)
+      Nx.product(tensor, axes: Refs.folded(axes), keep_axes: keep)
 
     max(tensor, axes, keep) ->
       Nx.reduce_max(tensor, axes: axes, keep_axes: keep)
@@ -243,7 +256,7 @@ defmodule EMLX.Pairs do
       Refs.cumulative(:cumulative_min, tensor, axis, reverse, inclusive)
 
     slice(tensor, starts, stops, strides) ->
-      Nx.slice(tensor, starts, Refs.lengths(starts, stops), strides: strides)
+      Refs.slice(tensor, starts, stops, strides)
 
     slice_update(tensor, tensor_update, starts, stops) ->
       Refs.slice_update(tensor, tensor_update, starts, stops)
@@ -312,7 +325,7 @@ defmodule EMLX.Pairs do
       Nx.ifft2(tensor, lengths: lengths, axes: axes)
 
     linalg_lu(tensor) ->
-      Nx.LinAlg.lu(tensor)
+      Refs.lu(tensor)
 
     linalg_qr(tensor) ->
       Nx.LinAlg.qr(tensor)
@@ -323,8 +336,8 @@ defmodule EMLX.Pairs do
     linalg_cholesky(tensor, upper) ->
       tensor |> Nx.LinAlg.cholesky() |> Refs.upper(upper)
 
-    linalg_eigh(tensor, _uplo) ->
-      Nx.LinAlg.eigh(tensor)
+    linalg_eigh(tensor, uplo) ->
+      Refs.eigh(tensor, uplo)
 
     linalg_inv(tensor) ->
       Nx.LinAlg.invert(tensor)
@@ -339,6 +352,6 @@ defmodule EMLX.Pairs do
       Nx.LinAlg.triangular_solve(tensor_a, tensor_b, lower: not upper)
 
     tri_inv(tensor, upper) ->
-      Nx.LinAlg.triangular_solve(tensor, Nx.eye(tensor), lower: not upper)
+      Refs.inverse(tensor, upper)
   end
 end

@@ -28,6 +28,11 @@ defmodule EMLX.Refs do
     complex128: :c128
   }
 
+  @doc "A tensor in a type; one of truth values holds 0 and 1."
+  @spec cast(Nx.Tensor.t(), term) :: Nx.Tensor.t()
+  def cast(tensor, :bool), do: Nx.not_equal(tensor, 0)
+  def cast(tensor, type), do: Nx.as_type(tensor, type(type))
+
   @doc "Nx's type of a type, which may have one of MLX's names."
   @spec type(term) :: Nx.Type.t()
   def type(type), do: Nx.Type.normalize!(Map.get(@types, type, type))
@@ -47,7 +52,17 @@ defmodule EMLX.Refs do
     # In these functions max and min fold a tensor, as reduce_max and reduce_min do.
     for %{name: name, fewest: count, most: count, attributes: []} <- Ops.all(),
         count in 1..3,
-        name not in [:as_type, :bitcast, :max, :min, :select, :window_scatter_max],
+        name not in [
+          :as_type,
+          :bitcast,
+          :max,
+          :min,
+          :select,
+          :window_scatter_max,
+          :take_along_axis
+        ],
+        # These are not Nx's.
+        name not in [:quotient, :remainder, :round],
         function_exported?(Nx, name, count),
         do: {name, count}
   end
@@ -82,19 +97,36 @@ defmodule EMLX.Refs do
     end
   end
 
+  # What a call makes besides its result is made where its first tensor is.
   defp definition(name, arguments, call) do
-    opened =
+    tensors =
       for {argument, _, _} = variable <- arguments,
           String.starts_with?(Atom.to_string(argument), "tensor"),
+          do: variable
+
+    opened =
+      for variable <- tensors,
           do: quote(do: unquote(variable) = EMLX.Refs.unwrap(unquote(variable)))
+
+    placed =
+      if tensors == [],
+        do: call,
+        else: quote(do: EMLX.Refs.beside(unquote(hd(tensors)), fn -> unquote(call) end))
 
     quote do
       def unquote(name)(unquote_splicing(arguments)) do
         unquote_splicing(opened)
-        EMLX.Refs.wrap(unquote(call))
+        EMLX.Refs.wrap(unquote(placed))
       end
     end
   end
+
+  @doc "Calls `fun` with the device of a tensor, or of the first of a list, for what it makes."
+  def beside([tensor | _tensors], fun), do: beside(tensor, fun)
+  def beside([], fun), do: fun.()
+
+  def beside(%Nx.Tensor{data: %{ref: {device, _ref}}}, fun),
+    do: Nx.with_default_backend(on(device), fun)
 
   ## What takes more than one call
 
@@ -106,7 +138,7 @@ defmodule EMLX.Refs do
       strides
       |> shape_list()
       |> Enum.with_index()
-      |> Enum.reduce(Nx.broadcast(Nx.tensor(offset, type: :s64), shape), fn {stride, axis}, sum ->
+      |> Enum.reduce(Nx.tensor(offset, type: :s64), fn {stride, axis}, sum ->
         Nx.add(sum, Nx.multiply(Nx.iota(shape, type: :s64, axis: axis), stride))
       end)
 
@@ -115,6 +147,90 @@ defmodule EMLX.Refs do
 
   defp shape_list(shape) when is_tuple(shape), do: Tuple.to_list(shape)
   defp shape_list(shape), do: shape
+
+  @doc "What is left of a division when the quotient is rounded down: it has the divisor's sign."
+  def remainder(a, b) do
+    rest = Nx.remainder(a, b)
+
+    case rest.type do
+      {:u, _} ->
+        rest
+
+      _type ->
+        # A divisor of another sign than what is left.
+        other? = Nx.not_equal(Nx.less(rest, 0), Nx.less(b, 0))
+        Nx.select(Nx.logical_and(Nx.not_equal(rest, 0), other?), Nx.add(rest, b), rest)
+    end
+  end
+
+  @doc "The quotient: of integers cut off, of floats rounded down."
+  def quotient(a, b) do
+    if Nx.Type.integer?(a.type) and Nx.Type.integer?(b.type),
+      do: Nx.quotient(a, b),
+      else: Nx.floor(Nx.divide(a, b))
+  end
+
+  @doc "Rounded to the nearest whole number, of two to the even one."
+  def round(%{type: {class, _}} = tensor) when class in [:u, :s], do: tensor
+
+  def round(tensor) do
+    middle? = Nx.equal(Nx.subtract(tensor, Nx.floor(tensor)), 0.5)
+    even = Nx.multiply(2, Nx.round(Nx.multiply(tensor, 0.5)))
+    Nx.select(middle?, even, Nx.round(tensor))
+  end
+
+  @doc "Indices of which negative ones count from the end of an axis of this length."
+  def from_end(%{type: {:s, _}} = indices, length),
+    do: Nx.select(Nx.less(indices, 0), Nx.add(indices, length), indices)
+
+  def from_end(indices, _length), do: indices
+
+  @doc "Indices along an axis of a tensor."
+  def along(tensor, indices, axis), do: from_end(indices, Nx.axis_size(tensor, axis))
+
+  # One index tensor for each axis.
+  defp along_all(tensor, indices, axes),
+    do: Enum.zip_with(indices, axes, &along(tensor, &1, &2))
+
+  @doc "The same bits as elements of another type; another width scales the last axis."
+  def view(tensor, :bool), do: tensor |> view({:u, 8}) |> cast(:bool)
+
+  def view(%{type: {_, size}} = tensor, type) do
+    {_, wanted} = type = type(type)
+
+    cond do
+      wanted == size and not Nx.Type.complex?(tensor.type) and not Nx.Type.complex?(type) ->
+        Nx.bitcast(tensor, type)
+
+      size < 8 or wanted < 8 ->
+        raise ArgumentError,
+              "there is no view of #{Nx.Type.to_string(tensor.type)} as #{Nx.Type.to_string(type)}, " <>
+                "as elements of less than a byte take a byte each"
+
+      true ->
+        {device, _ref} = pair = wrap(tensor)
+        blob(EMLX.Pairs.to_blob(pair), viewed(tensor, type), type, device)
+    end
+  end
+
+  defp viewed(%{shape: shape, type: {_, size}}, {_, wanted}) when size == wanted, do: shape
+
+  defp viewed(%{shape: shape, type: {_, size}} = tensor, {_, wanted} = type) do
+    last = tuple_size(shape) - 1
+    bits = if last >= 0, do: elem(shape, last) * size
+
+    if last < 0 or rem(bits, wanted) != 0 do
+      raise ArgumentError,
+            "there is no view of #{Nx.Type.to_string(tensor.type)} #{inspect(shape)} as " <>
+              "#{Nx.Type.to_string(type)}, as the last axis has to have whole elements"
+    end
+
+    put_elem(shape, last, div(bits, wanted))
+  end
+
+  @doc "Axes to fold: none mean all."
+  def folded([]), do: nil
+  def folded(axes), do: axes
 
   @doc "Whether elements are close, one by one."
   def close(left, right, rtol, atol, equal_nan) do
@@ -182,7 +298,10 @@ defmodule EMLX.Refs do
   def on(device), do: {Backend, device: device}
 
   @doc "A tensor of elements in whole bytes."
+  def blob(blob, shape, :bool, device), do: blob |> blob(shape, {:u, 8}, device) |> cast(:bool)
+
   def blob(blob, shape, type, device) do
+    type = type(type)
     names = List.duplicate(nil, tuple_size(shape))
     out = %Nx.Tensor{type: type, shape: shape, names: names, data: nil}
     %{data: %Backend{ref: ref}} = Backend.from_blob(out, blob, device)
@@ -191,10 +310,14 @@ defmodule EMLX.Refs do
 
   @doc "A number or a pair, everywhere."
   def filled({device, ref}, shape, type, _device) when is_atom(device) and is_reference(ref),
-    do: {device, ref} |> unwrap() |> Nx.as_type(type(type)) |> Nx.broadcast(shape)
+    do: {device, ref} |> unwrap() |> cast(type) |> Nx.broadcast(shape)
 
   def filled(value, shape, type, device),
-    do: value |> Nx.tensor(type: type(type), backend: on(device)) |> Nx.broadcast(shape)
+    do: value |> scalar(type, device) |> Nx.broadcast(shape)
+
+  @doc "A number."
+  def scalar(value, :bool, device), do: cast(Nx.tensor(value, backend: on(device)), :bool)
+  def scalar(value, type, device), do: Nx.tensor(value, type: type(type), backend: on(device))
 
   @doc "Numbers from `start` to before `stop`."
   def range(start, stop, step, integer?, device)
@@ -210,22 +333,42 @@ defmodule EMLX.Refs do
     Nx.as_type(Nx.add(start, Nx.multiply(steps, step)), type)
   end
 
-  @doc "Lengths from starts and ends."
-  def lengths(starts, stops), do: Enum.zip_with(stops, starts, &-/2)
-
-  @doc "Overwrites a part; `stops` only has to fit the update."
-  def slice_update(tensor, update, starts, stops) do
-    if lengths(starts, stops) != Tuple.to_list(update.shape) do
-      raise ArgumentError,
-            "slice_update from #{inspect(starts)} to #{inspect(stops)} does not fit an update " <>
-              "of shape #{inspect(update.shape)}"
-    end
-
-    Nx.put_slice(tensor, starts, update)
+  @doc "A part of a tensor; starts and ends that are negative count from the end of their axis."
+  def slice(tensor, starts, stops, strides) do
+    {starts, lengths} = region(tensor, starts, stops)
+    Nx.slice(tensor, starts, lengths, strides: strides)
   end
+
+  @doc "Overwrites a part with an update that fits or stretches to it."
+  def slice_update(tensor, update, starts, stops) do
+    {starts, lengths} = region(tensor, starts, stops)
+    Nx.put_slice(tensor, starts, Nx.broadcast(update, List.to_tuple(lengths)))
+  rescue
+    error in ArgumentError ->
+      reraise ArgumentError,
+              [
+                message:
+                  "slice_update from #{inspect(starts)} to #{inspect(stops)} of shape " <>
+                    "#{inspect(tensor.shape)} does not fit an update of shape " <>
+                    "#{inspect(update.shape)}: #{Exception.message(error)}"
+              ],
+              __STACKTRACE__
+  end
+
+  defp region(tensor, starts, stops) do
+    sizes = Tuple.to_list(tensor.shape)
+    starts = Enum.zip_with(starts, sizes, &within/2)
+    stops = Enum.zip_with(stops, sizes, &within/2)
+    {starts, Enum.zip_with(stops, starts, &max(&1 - &2, 0))}
+  end
+
+  defp within(index, size) when index < 0, do: max(index + size, 0)
+  defp within(index, size), do: min(index, size)
 
   @doc "Slices of the given sizes, with an index tensor for each of `axes`; the others start at 0."
   def gather(tensor, indices, axes, slice_sizes) do
+    indices = along_all(tensor, indices, axes)
+
     rows =
       for {size, axis} <- Enum.with_index(Tuple.to_list(tensor.shape)),
           do: if(axis in axes, do: 1, else: size)
@@ -255,7 +398,7 @@ defmodule EMLX.Refs do
 
   @doc "Writes or adds updates, shaped as what `gather/4` would take."
   def scatter(fun, tensor, indices, updates, axes) do
-    index = Nx.stack(indices, axis: -1)
+    index = tensor |> along_all(indices, axes) |> Nx.stack(axis: -1)
     count = Tuple.product(hd(indices).shape)
 
     rest =
@@ -266,9 +409,40 @@ defmodule EMLX.Refs do
     apply(Nx, fun, [tensor, index, updates, [axes: axes]])
   end
 
-  @doc "Singular values alone, or all three parts."
-  def svd(tensor, true), do: Nx.LinAlg.svd(tensor)
-  def svd(tensor, false), do: tensor |> Nx.LinAlg.svd() |> elem(1)
+  @doc "Singular values alone, or all three parts, in a list."
+  def svd(tensor, true), do: tensor |> Nx.LinAlg.svd() |> Tuple.to_list()
+  def svd(tensor, false), do: [tensor |> Nx.LinAlg.svd() |> elem(1)]
+
+  @doc "For each row its place in the product of the other two, a lower and an upper factor."
+  def lu(tensor) do
+    {p, l, u} = Nx.LinAlg.lu(tensor)
+    [Nx.as_type(Nx.argmax(p, axis: -1), {:u, 32}), l, u]
+  end
+
+  @doc "Eigenvalues in ascending order and their vectors, of a matrix given by one of its halves."
+  def eigh(tensor, uplo) do
+    half = half(tensor, uplo |> to_string() |> String.upcase())
+    {values, vectors} = half |> Nx.LinAlg.eigh()
+    order = Nx.argsort(values, axis: -1)
+    columns = order |> Nx.new_axis(-2) |> Nx.broadcast(vectors.shape)
+
+    {Nx.take_along_axis(values, order, axis: -1), Nx.take_along_axis(vectors, columns, axis: -1)}
+  end
+
+  defp half(tensor, "L"), do: whole(Nx.tril(tensor), Nx.tril(tensor, k: -1))
+  defp half(tensor, "U"), do: whole(Nx.triu(tensor), Nx.triu(tensor, k: 1))
+
+  defp half(_tensor, uplo) do
+    raise ArgumentError, "the half of a matrix is :L or :U, got: #{inspect(uplo)}"
+  end
+
+  defp whole(half, strict), do: Nx.add(half, Nx.LinAlg.adjoint(strict))
+
+  @doc "The inverse of a triangular matrix, of which the other half is not read."
+  def inverse(tensor, upper) do
+    one = Nx.eye(tensor.shape, type: Nx.Type.to_floating(tensor.type))
+    Nx.LinAlg.triangular_solve(tensor, one, lower: not upper)
+  end
 
   @doc "A lower triangular factor, or the upper one that is its adjoint."
   def upper(tensor, false), do: tensor

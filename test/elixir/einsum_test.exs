@@ -104,6 +104,30 @@ defmodule EMLX.EinsumTest do
     assert EMLX.shape(result) == {2000, 2}
   end
 
+  test "dots stand for the other axes" do
+    a = random({2, 3, 4}, :f32, 1)
+    b = random({4, 5}, :f32, 2)
+    row = random({1, 4}, :f32, 3)
+    product = Nx.dot(a, b)
+
+    for {text, operands, wanted} <- [
+          {"...j,jk->...k", [a, b], product},
+          {"...j,jk", [a, b], product},
+          {"i...->...i", [a], Nx.transpose(a, axes: [1, 2, 0])},
+          {"...->...", [a], a},
+          {"i...->i", [a], Nx.sum(a, axes: [1, 2])},
+          {"...,...->...", [a, row], Nx.multiply(a, row)},
+          {"...,...", [row, a], Nx.multiply(a, row)},
+          {"...j,...j->...", [a, row], Nx.sum(Nx.multiply(a, row), axes: [2])},
+          {"...ij->...ji", [a], Nx.transpose(a, axes: [0, 2, 1])},
+          {"ij...->ij", [b], b}
+        ] do
+      actual = EMLX.to_nx(EMLX.einsum(Enum.map(operands, &pair/1), text))
+      assert actual.shape == wanted.shape, text
+      assert_close(actual, wanted)
+    end
+  end
+
   test "says what is wrong" do
     t = pair(Nx.iota({2, 3}))
 
@@ -114,7 +138,10 @@ defmodule EMLX.EinsumTest do
           {"ij->ii", [t], ~r/has "i" in the result/},
           {"ii->i", [t], ~r/gives "i" the lengths 2 and 3/},
           {"ij,jk->ik", [t, t], ~r/gives "j" the lengths 3 and 2/},
-          {"i...->i", [t], ~r/has ".", and only letters name axes/},
+          {"i.->i", [t], ~r/has ".", and only letters name axes/},
+          {"...i...->i", [t], ~r/has dots twice for one tensor/},
+          {"ijk...->i", [t], ~r/names 3 axes of operand 0, whose shape is \{2, 3\}/},
+          {"i...,...->...", [t, pair(Nx.iota({2}))], ~r/the lengths 3 and 2/},
           {"ij->i->j", [t], ~r/more than one arrow/},
           {"", [], ~r/describes 1 operands, got: 0/}
         ] do

@@ -146,10 +146,10 @@ defmodule EMLX.SharingTest do
       current = fn -> Process.get(:emlx_command_queue) end
 
       CommandQueue.with_queue(queue, fn ->
-        CommandQueue.with_queue(other, fn -> assert current.() == other end)
-        assert current.() == queue
+        CommandQueue.with_queue(other, fn -> assert current.() == {other.ref, :cpu} end)
+        assert current.() == {queue.ref, :cpu}
         assert catch_throw(CommandQueue.with_queue(other, fn -> throw(:out) end)) == :out
-        assert current.() == queue
+        assert current.() == {queue.ref, :cpu}
       end)
 
       assert current.() == nil
