@@ -14,29 +14,27 @@ typedef struct seen {
     region region;
 } seen;
 
-// The operand list of a view goes away when somebody else computes it, hence the lock.
-static void see(emlx_tensor *t, seen *s) {
-    s->count = 0;
-    if (t->primitive == PRIM_view) {
-        graph_lock();
-        for (uint32_t i = 0; i < t->input_count; i++)
-            s->operands[s->count++] = emlx_tensor_retain(t->inputs[i]);
-        graph_unlock();
-        if (s->count > 0) {
-            s->region = ((const view_params *)t->params)->region;
-            return;
-        }
-    }
-    memset(&s->region, 0, sizeof s->region);
-    shape_strides(&t->shape, s->region.strides);
-    s->operands[s->count++] = emlx_tensor_retain(t);
-}
-
 static void see_whole(emlx_tensor *t, seen *s) {
     memset(&s->region, 0, sizeof s->region);
     shape_strides(&t->shape, s->region.strides);
     s->operands[0] = emlx_tensor_retain(t);
     s->count = 1;
+}
+
+// The operand list of a view goes away when somebody else computes it, hence the lock. Callers do
+// not wait for that: a view of the view then is as good, but for the look through it when it is
+// planned.
+static void see(emlx_tensor *t, seen *s) {
+    s->count = 0;
+    if (t->primitive == PRIM_view && graph_try_lock()) {
+        for (uint32_t i = 0; i < t->input_count; i++)
+            s->operands[s->count++] = emlx_tensor_retain(t->inputs[i]);
+        graph_unlock();
+    }
+    if (s->count > 0)
+        s->region = ((const view_params *)t->params)->region;
+    else
+        see_whole(t, s);
 }
 
 static void forget(seen *s) {

@@ -21,9 +21,24 @@
 #include "plan/run.h"
 #include "run/work.h"
 
+typedef struct given_up {
+    emlx_tensor **inputs;
+    uint32_t count;
+} given_up;
+
+// What an evaluation gives to its roots. A root's operands lie inside it, and one root may hold the
+// last reference on another: all are kept until the operands of all are let go.
+typedef struct outcome {
+    uint32_t count;
+    emlx_tensor **roots;   // referenced, once they have or are promised their results
+    emlx_buffer **results; // referenced, likewise
+    given_up *freed;       // the operands of those that have their results
+} outcome;
+
 // One evaluation. Its address is the mark of its claims.
 struct eval_job {
-    arena memory;
+    pool_job later; // ends the claims, where the caller does not wait for the lock
+    arena memory;   // of such an evaluation, where it lies itself
     emlx_tensor *const *wanted;
     size_t wanted_count;
     emlx_tensor **claimed; // kept alive by what was wanted
@@ -35,7 +50,8 @@ struct eval_job {
     fence **awaited;         // by such leaf, referenced: when it will be there
     uint32_t promised_count;
     eval_how how;
-    bool patient; // waits where somebody else is computing what it needs
+    bool patient; // waits for the lock, and where somebody else is computing what it needs
+    outcome own;  // where there is no submission
 };
 
 // Walking, all under the graph lock ------------------------------------------------------------
@@ -164,14 +180,18 @@ static walk_end choose_roots(eval_job *job) {
     return WALK_DONE;
 }
 
+// False where the job would have to wait for it.
+static bool take_lock(const eval_job *job) {
+    if (!job->patient) return graph_try_lock();
+    graph_lock();
+    return true;
+}
+
 // Claims everything that is needed, waiting for others where they hold some of it. Claims given up
 // under the same lock were never seen by anyone, so nobody is woken for them.
 static walk_end claim_all(eval_job *job) {
     for (;;) {
-        if (job->patient)
-            graph_lock();
-        else if (!graph_try_lock())
-            return WALK_BUSY;
+        if (!take_lock(job)) return WALK_BUSY;
         walk_end end = claim(job);
         if (end == WALK_DONE) end = choose_roots(job);
         if (end == WALK_DONE) end = note_promises(job);
@@ -186,20 +206,6 @@ static walk_end claim_all(eval_job *job) {
 }
 
 // Results --------------------------------------------------------------------------------------
-
-typedef struct given_up {
-    emlx_tensor **inputs;
-    uint32_t count;
-} given_up;
-
-// What an evaluation gives to its roots. A root's operands lie inside it, and one root may hold the
-// last reference on another: all are kept until the operands of all are let go.
-typedef struct outcome {
-    uint32_t count;
-    emlx_tensor **roots;   // referenced, once they have or are promised their results
-    emlx_buffer **results; // referenced, likewise
-    given_up *freed;       // the operands of those that have their results
-} outcome;
 
 // Under the lock. A root that was asked for twice is there twice.
 static void publish(outcome *o) {
@@ -306,21 +312,21 @@ static emlx_status compute(eval_job *job, emlx_buffer **results, fence **end, em
 
 // Room for the outcome: in a submission where the device, or what is built on, may be at it for
 // longer than the job.
-static emlx_status start_outcome(eval_job *job, submission **s, outcome *own, emlx_error *err) {
+static emlx_status start_outcome(eval_job *job, submission **s, emlx_error *err) {
     size_t count = job->root_count;
     if (job->promised_count > 0 || !job->wanted[0]->device->ops->immediate) {
         *s = submission_new(job);
         return *s == NULL ? no_memory(err) : EMLX_OK;
     }
+    outcome *own = &job->own;
     own->results = arena_array(&job->memory, count, sizeof(emlx_buffer *));
     own->freed = arena_array(&job->memory, count, sizeof(given_up));
     own->roots = job->roots;
     return own->results == NULL || own->freed == NULL ? no_memory(err) : EMLX_OK;
 }
 
-// Ends the claims. Under the lock no root can go away before it is retained.
+// Under the lock, and left without it: until then no root can go away before it is retained.
 static void end_claims(eval_job *job, outcome *o, submission *promised) {
-    graph_lock();
     for (uint32_t i = 0; i < o->count; i++) o->roots[i] = emlx_tensor_retain(job->roots[i]);
     if (promised != NULL)
         promise(promised);
@@ -331,17 +337,46 @@ static void end_claims(eval_job *job, outcome *o, submission *promised) {
     graph_unlock();
 }
 
-// *end: NULL once all is settled, else when it will be.
-static emlx_status finish(eval_job *job, fence **end, emlx_error *err) {
+static void job_clear(eval_job *job) {
+    drop_leaves(job);
+    arena memory = job->memory;
+    arena_clear(&memory);
+}
+
+static void run_later(pool_job *later) {
+    eval_job *job = (eval_job *)later;
+    graph_lock();
+    end_claims(job, &job->own, NULL);
+    let_go(&job->own);
+    for (uint32_t i = 0; i < job->claimed_count; i++) emlx_tensor_release(job->claimed[i]);
+    job_clear(job);
+}
+
+// The claims keep what is claimed for as long as they last, but not without those who wanted it.
+static void end_later(eval_job *job) {
+    thread_pool *pool = job->wanted[0]->device->pool;
+    for (uint32_t i = 0; i < job->claimed_count; i++) emlx_tensor_retain(job->claimed[i]);
+    job->later = (pool_job){.run = run_later, .small = true};
+    pool_submit(pool, &job->later);
+}
+
+// *end: NULL once all is settled, else when it will be. *gone: that goes on without the caller, and
+// the job is not the caller's any more.
+static emlx_status finish(eval_job *job, fence **end, bool *gone, emlx_error *err) {
     submission *s = NULL;
-    outcome own = {0};
     fence *work = NULL;
     if (job->root_count == 0 && job->promised_count == 0) return EMLX_OK;
-    emlx_status status = start_outcome(job, &s, &own, err);
-    outcome *o = s != NULL ? &s->outcome : &own;
+    emlx_status status = start_outcome(job, &s, err);
+    outcome *o = s != NULL ? &s->outcome : &job->own;
     if (status == EMLX_OK && job->root_count > 0) status = compute(job, o->results, &work, err);
     if (status == EMLX_OK) o->count = job->root_count;
     bool later = status == EMLX_OK && (work != NULL || job->promised_count > 0);
+    if (s == NULL && !take_lock(job)) {
+        *gone = true;
+        end_later(job);
+        return EMLX_OK;
+    }
+    if (s != NULL) graph_lock();
     end_claims(job, o, later ? s : NULL);
     if (later) {
         *end = follow(job, s, work);
@@ -365,18 +400,18 @@ static emlx_status check_device(emlx_tensor *const *tensors, size_t count, emlx_
     return EMLX_OK;
 }
 
-// Fills in a job that has all but its claims. *busy: somebody else is at it, and it is not patient.
+// Fills in a job that has all but its claims. *busy: it is not patient, and would have to wait.
 static emlx_status eval_some(eval_job *job, bool *busy, fence **end, emlx_error *err) {
-    TRY(check_device(job->wanted, job->wanted_count, err));
     walk_end walked = claim_all(job);
     emlx_status status = EMLX_OK;
+    bool gone = false;
     *end = NULL;
-    if (walked == WALK_BUSY)
-        *busy = true;
-    else
-        status = walked == WALK_DONE ? finish(job, end, err) : claim_error(walked, err);
-    drop_leaves(job);
-    arena_clear(&job->memory);
+    if (walked == WALK_DONE)
+        status = finish(job, end, &gone, err);
+    else if (walked != WALK_BUSY)
+        status = claim_error(walked, err);
+    *busy = gone || walked == WALK_BUSY;
+    if (!gone) job_clear(job);
     return status;
 }
 
@@ -384,6 +419,7 @@ emlx_status eval_submit(emlx_tensor *const *tensors, size_t count, const eval_ho
                         emlx_error *err) {
     eval_job job = {.wanted = tensors, .wanted_count = count, .how = *how, .patient = true};
     bool busy;
+    TRY(check_device(tensors, count, err));
     return eval_some(&job, &busy, end, err);
 }
 
@@ -484,10 +520,14 @@ emlx_status emlx_eval_brief(emlx_tensor *const *tensors, size_t count, bool *don
     if (*done || !tensors[0]->device->ops->immediate) return EMLX_OK;
     int64_t work;
     if (!eval_work(tensors, count, &work) || work > BRIEF_WORK) return EMLX_OK;
-    eval_job job = {.wanted = tensors, .wanted_count = count};
+    TRY(check_device(tensors, count, err));
+    arena memory = {0};
+    eval_job *job = arena_alloc(&memory, sizeof *job);
     bool busy = false;
     fence *end;
-    TRY(eval_some(&job, &busy, &end, err));
+    if (job == NULL) return no_memory(err);
+    *job = (eval_job){.memory = memory, .wanted = tensors, .wanted_count = count};
+    TRY(eval_some(job, &busy, &end, err));
     *done = !busy && end == NULL;
     fence_release(end);
     return EMLX_OK;

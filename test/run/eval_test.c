@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/error.h"
 #include "base/pool.h"
 #include "engine.h"
 #include "graph/lock.h"
@@ -268,6 +269,113 @@ static void short_ones_overtake_when_the_graph_is_locked(void **unused) {
     emlx_tensor_release(t);
 }
 
+// Somebody who holds the graph's lock until told to let go, or for as long as nobody would wait.
+typedef struct holder {
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool holds, enough, late;
+} holder;
+
+static void *hold_graph(void *context) {
+    holder *h = context;
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 20;
+    graph_lock();
+    pthread_mutex_lock(&h->lock);
+    h->holds = true;
+    pthread_cond_broadcast(&h->changed);
+    while (!h->enough && !h->late)
+        h->late = pthread_cond_timedwait(&h->changed, &h->lock, &until) != 0;
+    pthread_mutex_unlock(&h->lock);
+    graph_unlock();
+    return NULL;
+}
+
+static void hold(holder *h) {
+    *h = (holder){.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    pthread_create(&h->thread, NULL, hold_graph, h);
+    pthread_mutex_lock(&h->lock);
+    while (!h->holds) pthread_cond_wait(&h->changed, &h->lock);
+    pthread_mutex_unlock(&h->lock);
+}
+
+// Whether nobody has waited for it.
+static bool let_go(holder *h) {
+    pthread_mutex_lock(&h->lock);
+    h->enough = true;
+    pthread_cond_broadcast(&h->changed);
+    pthread_mutex_unlock(&h->lock);
+    pthread_join(h->thread, NULL);
+    return !h->late;
+}
+
+static emlx_tensor *upside_down(emlx_tensor *x) {
+    int64_t axis = 0;
+    emlx_attr axes = with_ints("axes", &axis, 1);
+    return apply_to("reverse", &x, 1, &axes, 1, EMLX_TYPE_DEFAULT);
+}
+
+// Ops of every kind are appended, on what is pending, views among it, while the graph is locked.
+static void appending_waits_for_nobody(void **unused) {
+    (void)unused;
+    emlx_shape s = {1, {9}};
+    emlx_tensor *x = random_tensor(EMLX_F32, &s, 0, 9), *sum = binary("add", x, x);
+    emlx_tensor *turned = upside_down(sum);
+    holder h;
+    hold(&h);
+    emlx_tensor *back = upside_down(turned), *added = binary("add", back, turned);
+    assert_true(let_go(&h));
+    double *in = values_of(x), *out = values_of(added);
+    for (int i = 0; i < 9; i++) assert_true(out[i] == 2 * in[i] + 2 * in[8 - i]);
+    free(in);
+    free(out);
+    emlx_tensor *all[] = {x, sum, turned, back, added};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) emlx_tensor_release(all[i]);
+}
+
+// A device on which somebody locks the graph while a kernel runs.
+static holder during_kernel;
+
+static emlx_status run_while_held(emlx_device *device, void *stream, const plan_call *call,
+                                  fence **end, emlx_error *err) {
+    hold(&during_kernel);
+    return cpu_engine.submit(device, stream, call, end, err);
+}
+
+static emlx_status no_kernel(emlx_device *device, void *stream, const plan_call *call, fence **end,
+                             emlx_error *err) {
+    (void)device, (void)stream, (void)call, (void)end;
+    return error_set(err, EMLX_INTERNAL, "this was computed before");
+}
+
+// A brief evaluation does not wait to hand its results over: that is done as soon as can be.
+static void brief_ones_wait_for_nobody(void **unused) {
+    (void)unused;
+    engine_ops ops = cpu_engine;
+    ops.submit = run_while_held;
+    emlx_device device = *test_device;
+    device.ops = &ops;
+    float data[3] = {1, 2, 3}, twice[3];
+    emlx_shape s = {1, {3}};
+    emlx_tensor *x, *sum;
+    emlx_error err;
+    bool done = true;
+    assert_ok(emlx_tensor_from_data(&device, EMLX_F32, &s, data, sizeof data, &x, &err), err);
+    sum = binary("add", x, x);
+    assert_ok(emlx_eval_brief(&sum, 1, &done, &err), err);
+    assert_false(done);
+    assert_true(let_go(&during_kernel));
+    // What was computed is there without computing it again.
+    ops.submit = no_kernel;
+    assert_ok(emlx_tensor_read(sum, 0, twice, sizeof twice, &err), err);
+    for (int i = 0; i < 3; i++) assert_true(twice[i] == 2 * data[i]);
+    emlx_tensor_release(x);
+    emlx_tensor_release(sum);
+    plan_cache_clear(&device);
+}
+
 // A result that was only read on the way is not held by the graph.
 static void finished_parts_are_let_go(void **unused) {
     (void)unused;
@@ -295,6 +403,8 @@ int main(void) {
         cmocka_unit_test(threads_share_a_graph),
         cmocka_unit_test(queued_evaluations_answer),
         cmocka_unit_test(short_ones_overtake_when_the_graph_is_locked),
+        cmocka_unit_test(appending_waits_for_nobody),
+        cmocka_unit_test(brief_ones_wait_for_nobody),
         cmocka_unit_test(finished_parts_are_let_go),
     };
     return RUN_ON_CPU("run/eval", tests);
