@@ -11,7 +11,8 @@
 #include "graph/lock.h"
 
 const scalar_info scalar_table[SCALAR_COUNT] = {
-#define SCALAR(name, operands, result) [SCALAR_##name] = {#name, operands, GIVES_##result},
+#define SCALAR(name, operands, result, cost, loop)                                                 \
+    [SCALAR_##name] = {#name, operands, GIVES_##result, cost, LOOP_##loop},
 #include "graph/scalar.def"
 #undef SCALAR
 };
@@ -26,13 +27,29 @@ emlx_type scalar_result_type(scalar_op op, emlx_type compute) {
     return compute;
 }
 
-static const char *const primitive_names[PRIM_COUNT] = {
-#define XX(name) [PRIM_##name] = #name,
-    PRIMITIVE_MAP(XX)
+const primitive_info primitive_table[PRIM_COUNT] = {
+#define PRIMITIVE(name, form, kept, cost)                                                          \
+    [PRIM_##name] = {#name, FORM_##form, KEPT_##kept, COST_##cost},
+#include "graph/primitive.def"
+#undef PRIMITIVE
+};
+
+const routine_element routine_elements[ROUTINE_COUNT] = {
+#define XX(name, element) [ROUTINE_##name] = ROUTINE_OF_##element,
+    ROUTINE_MAP(XX)
 #undef XX
 };
 
-const char *primitive_name(primitive p) { return p < PRIM_COUNT ? primitive_names[p] : "?"; }
+emlx_status guard_error(guard_kind guard, emlx_error *err) {
+    switch (guard) {
+#define XX(name, status, text)                                                                     \
+    case GUARD_##name: return error_set(err, status, "%s", text);
+        GUARD_MAP(XX)
+#undef XX
+    case GUARD_NONE: break;
+    }
+    return EMLX_OK;
+}
 
 // The structure, its operand list and its parameters are one allocation.
 static size_t node_size(size_t input_count, size_t params_size) {

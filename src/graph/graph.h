@@ -16,35 +16,34 @@
 #include "emlx.h"
 #include "memory/memory.h"
 
-// The primitives: everything an engine must be able to do.
-#define PRIMITIVE_MAP(XX)                                                                          \
-    XX(input)    /* data given from outside */                                                     \
-    XX(constant) /* one number in every element */                                                 \
-    XX(iota)     /* an affine function of the index */                                             \
-    XX(map)      /* a scalar function of broadcast operands */                                     \
-    XX(view)     /* an affine re-indexing of the first operand */                                  \
-    XX(write)    /* a base with other tensors written into regions of it */                        \
-    XX(reduce)   /* a fold over axes */                                                            \
-    XX(dot)      /* a contraction */                                                               \
-    XX(conv)     /* a convolution */                                                               \
-    XX(gather)   /* elements or slices at computed indices */                                      \
-    XX(scatter)  /* slices combined into a target at computed indices */                           \
-    XX(sort)     /* values or their order along an axis */                                         \
-    XX(scan)     /* a running fold along an axis */                                                \
-    XX(pick)     /* the position of each window's winner */                                        \
-    XX(routine)  /* a numerical routine applied to each element of a batch */                      \
-    XX(custom)   /* a fold over axes with a function of scalars */                                 \
-    XX(call)     /* the same with a function that has to be called for each element */
-
+// Everything an engine must be able to do.
 typedef enum primitive {
-#define XX(name) PRIM_##name,
-    PRIMITIVE_MAP(XX)
-#undef XX
-        PRIM_COUNT
+#define PRIMITIVE(name, form, kept, cost) PRIM_##name,
+#include "graph/primitive.def"
+#undef PRIMITIVE
+    PRIM_COUNT
 } primitive;
 
+typedef enum primitive_form { FORM_FUSED, FORM_WHOLE } primitive_form;
+typedef enum primitive_kept { KEPT_NEVER, KEPT_AGAIN, KEPT_ALWAYS } primitive_kept;
+typedef enum primitive_cost {
+    COST_ELEMENTS,
+    COST_PRODUCT,
+    COST_OPERANDS,
+    COST_UNKNOWN
+} primitive_cost;
+
+typedef struct primitive_info {
+    const char *name;
+    primitive_form form;
+    primitive_kept kept;
+    primitive_cost cost;
+} primitive_info;
+
+extern const primitive_info primitive_table[PRIM_COUNT];
+
 typedef enum scalar_op {
-#define SCALAR(name, operands, result) SCALAR_##name,
+#define SCALAR(name, operands, result, cost, loop) SCALAR_##name,
 #include "graph/scalar.def"
 #undef SCALAR
     SCALAR_COUNT
@@ -52,16 +51,19 @@ typedef enum scalar_op {
 
 typedef enum scalar_result { GIVES_SAME, GIVES_BOOL, GIVES_PART, GIVES_PAIR } scalar_result;
 
+typedef enum scalar_loop { LOOP_PLAIN, LOOP_SHORT, LOOP_LONG } scalar_loop;
+
 typedef struct scalar_info {
     const char *name;
     uint8_t operands;
     uint8_t gives; // scalar_result
+    uint8_t cost;  // of an element
+    uint8_t loop;  // scalar_loop
 } scalar_info;
 
 extern const scalar_info scalar_table[SCALAR_COUNT];
 // The type of a function's result when it is computed in `compute`.
 emlx_type scalar_result_type(scalar_op op, emlx_type compute);
-const char *primitive_name(primitive p);
 
 typedef enum reduce_kind {
     REDUCE_SUM,
@@ -77,14 +79,23 @@ typedef enum reduce_kind {
 
 typedef enum scatter_kind { SCATTER_ADD, SCATTER_PUT } scatter_kind;
 
-// What a `map` stops the computation with when its second operand has a true element.
+// What a `map` stops the computation with when its second operand has a true element: with that
+// status and that text, after the op's name.
+#define GUARD_MAP(XX)                                                                              \
+    XX(DIVISION, EMLX_ARITHMETIC, "division by zero")                                              \
+    XX(LEFT_SHIFT, EMLX_INVALID, "cannot left shift by a negative number")                         \
+    XX(RIGHT_SHIFT, EMLX_INVALID, "cannot right shift by a negative number")                       \
+    XX(REAL, EMLX_ARITHMETIC, "only accepts real numbers as arguments, one is complex")
+
 typedef enum guard_kind {
     GUARD_NONE,
-    GUARD_DIVISION,
-    GUARD_LEFT_SHIFT,
-    GUARD_RIGHT_SHIFT,
-    GUARD_REAL
+#define XX(name, status, text) GUARD_##name,
+    GUARD_MAP(XX)
+#undef XX
 } guard_kind;
+
+// Its status; EMLX_OK for none.
+emlx_status guard_error(guard_kind guard, emlx_error *err);
 
 // Parameters, by primitive ----------------------------------------------------------------------
 
@@ -204,26 +215,30 @@ typedef struct pick_params {
     int64_t strides[EMLX_MAX_RANK];
 } pick_params;
 
-// What a `routine` computes of each element of a batch, and how it packs its results.
+// What a `routine` computes of each element of a batch (a MATRIX or two, or a LINE of numbers that
+// is transformed), and how it packs its results.
 #define ROUTINE_MAP(XX)                                                                            \
-    XX(cholesky)         /* the lower factor; only the lower triangle is read */                   \
-    XX(triangular_solve) /* x */                                                                   \
-    XX(solve)            /* x */                                                                   \
-    XX(qr)               /* q, r */                                                                \
-    XX(lu)               /* the permutation as a matrix, l, u */                                   \
-    XX(eigh)             /* values, vectors; only the upper triangle is read */                    \
-    XX(svd)              /* u, singular values, v transposed */                                    \
-    XX(determinant)      /* one number */                                                          \
-    XX(fft)              /* a line's transform */                                                  \
-    XX(rfft)             /* its first half, which is all of it where the line is real */           \
-    XX(irfft)            /* the real line with that half, transformed back */
+    XX(cholesky, MATRIX)         /* the lower factor; only the lower triangle is read */           \
+    XX(triangular_solve, MATRIX) /* x */                                                           \
+    XX(solve, MATRIX)            /* x */                                                           \
+    XX(qr, MATRIX)               /* q, r */                                                        \
+    XX(lu, MATRIX)               /* the permutation as a matrix, l, u */                           \
+    XX(eigh, MATRIX)             /* values, vectors; only the upper triangle is read */            \
+    XX(svd, MATRIX)              /* u, singular values, v transposed */                            \
+    XX(determinant, MATRIX)      /* one number */                                                  \
+    XX(fft, LINE)                /* a line's transform */                                          \
+    XX(rfft, LINE)               /* its first half, which is all of it where the line is real */   \
+    XX(irfft, LINE)              /* the real line with that half, transformed back */
 
 typedef enum routine_kind {
-#define XX(name) ROUTINE_##name,
+#define XX(name, element) ROUTINE_##name,
     ROUTINE_MAP(XX)
 #undef XX
         ROUTINE_COUNT
 } routine_kind;
+
+typedef enum routine_element { ROUTINE_OF_MATRIX, ROUTINE_OF_LINE } routine_element;
+extern const routine_element routine_elements[ROUTINE_COUNT];
 
 enum {
     ROUTINE_UPPER = 1,     // triangular_solve: which triangle of the first operand is read

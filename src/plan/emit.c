@@ -373,12 +373,6 @@ static void emit_whole(emitter *e, uint32_t n, kernel_kind kind) {
 }
 
 static void emit_kernel(emitter *e, const fuse_root *r) {
-    static const kernel_kind whole[PRIM_COUNT] = {
-        [PRIM_dot] = KERNEL_DOT,       [PRIM_conv] = KERNEL_CONV,
-        [PRIM_gather] = KERNEL_GATHER, [PRIM_scatter] = KERNEL_SCATTER,
-        [PRIM_sort] = KERNEL_SORT,     [PRIM_scan] = KERNEL_SCAN,
-        [PRIM_pick] = KERNEL_PICK,     [PRIM_routine] = KERNEL_ROUTINE,
-        [PRIM_call] = KERNEL_CALL};
     uint32_t n = r->node;
     primitive p = (primitive)e->g->nodes[n]->primitive;
     *e->kernel = (plan_kernel){.kind = KERNEL_MAP, .op = e->g->nodes[n]->op};
@@ -400,8 +394,8 @@ static void emit_kernel(emitter *e, const fuse_root *r) {
         emit_source(e, r);
     else if (p == PRIM_write || (p == PRIM_scatter && r->part == 0))
         emit_copy(e, n, operand_of(e->g, n, 0));
-    else if (whole[p] != KERNEL_MAP)
-        emit_whole(e, n, whole[p]);
+    else if (primitive_table[p].form == FORM_WHOLE)
+        emit_whole(e, n, (kernel_kind)p);
     else
         emit_copy(e, n, n);
 }

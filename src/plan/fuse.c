@@ -61,16 +61,7 @@ uint32_t value_node(const subgraph *g, uint32_t n) {
 // Weights --------------------------------------------------------------------------------------
 
 static uint32_t scalar_weight(const map_params *p) {
-    if (p->guard != GUARD_NONE) return 1;
-    if (p->op >= SCALAR_exp && p->op <= SCALAR_erf_inv) return p->op == SCALAR_sqrt ? 6 : 20;
-    switch (p->op) {
-    case SCALAR_divide:
-    case SCALAR_quotient:
-    case SCALAR_remainder: return 6;
-    case SCALAR_pow:
-    case SCALAR_atan2: return 40;
-    default: return 1;
-    }
+    return p->guard != GUARD_NONE ? 1 : scalar_table[p->op].cost;
 }
 
 // What it costs to compute a node again instead of reading it.
@@ -377,13 +368,16 @@ static void visit_whole(fuser *u, uint32_t n) {
 }
 
 static void (*const visitors[PRIM_COUNT])(fuser *, uint32_t) = {
-    [PRIM_constant] = visit_constant, [PRIM_iota] = visit_iota,     [PRIM_map] = visit_map,
-    [PRIM_view] = visit_view,         [PRIM_write] = visit_write,   [PRIM_reduce] = visit_reduce,
-    [PRIM_dot] = visit_strided,       [PRIM_conv] = visit_strided,  [PRIM_gather] = visit_whole,
-    [PRIM_scatter] = visit_scatter,   [PRIM_sort] = visit_whole,    [PRIM_scan] = visit_whole,
-    [PRIM_pick] = visit_whole,        [PRIM_routine] = visit_whole, [PRIM_custom] = visit_custom,
-    [PRIM_call] = visit_whole,
+    [PRIM_constant] = visit_constant, [PRIM_iota] = visit_iota,    [PRIM_map] = visit_map,
+    [PRIM_view] = visit_view,         [PRIM_write] = visit_write,  [PRIM_reduce] = visit_reduce,
+    [PRIM_dot] = visit_strided,       [PRIM_conv] = visit_strided, [PRIM_scatter] = visit_scatter,
+    [PRIM_custom] = visit_custom,
 };
+
+static void (*visitor_of(primitive p))(fuser *, uint32_t) {
+    if (visitors[p] != NULL) return visitors[p];
+    return primitive_table[p].form == FORM_WHOLE ? visit_whole : NULL;
+}
 
 static bool start(fuser *u) {
     subgraph *g = u->g;
@@ -409,7 +403,7 @@ emlx_status fuse(subgraph *g, fusion *f, emlx_error *err) {
         for (uint32_t i = 0; i < g->root_count; i++) keep(&u, g->roots[i], LAST);
     }
     for (uint32_t n = g->count; n-- > g->leaf_count && !u.failed;) {
-        void (*visit)(fuser *, uint32_t) = visitors[g->nodes[n]->primitive];
+        void (*visit)(fuser *, uint32_t) = visitor_of((primitive)g->nodes[n]->primitive);
         if (visit == NULL)
             return error_set(err, EMLX_INTERNAL, "a placeholder is not among the leaves");
         visit(&u, n);

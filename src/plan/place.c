@@ -33,8 +33,7 @@ static void drop_axis(plan_kernel *k, int32_t d) {
 }
 
 void merge_kernel_axes(plan_kernel *k) {
-    bool walked = k->kind == KERNEL_MAP || k->kind == KERNEL_REDUCE || k->kind == KERNEL_CUSTOM;
-    if (!walked || k->rank > EMLX_MAX_RANK) return;
+    if (kernel_is_whole(k) || k->rank > EMLX_MAX_RANK) return;
     for (int32_t d = k->rank - 1; d >= 0; d--)
         if (k->dims[d] == 1) drop_axis(k, d);
     for (int32_t d = k->rank - 2; d >= 0; d--) {

@@ -24,6 +24,14 @@ typedef struct plan_start {
     int64_t limit;
 } plan_start;
 
+// What a start of that value adds to an offset.
+static inline int64_t start_offset(const plan_start *start, emlx_number value) {
+    bool huge = value.kind == EMLX_NUMBER_UNSIGNED && value.as.u > INT64_MAX;
+    int64_t at = huge ? start->limit : value.as.s;
+    at = at < 0 ? 0 : at > start->limit ? start->limit : at;
+    return at * start->stride;
+}
+
 typedef struct plan_access {
     uint32_t value;
     emlx_type type;
@@ -63,20 +71,23 @@ typedef struct expr_store {
 
 // Kernels ---------------------------------------------------------------------------------------
 
+// A kernel is of the kind of the primitive that it computes; MAP kernels compute what has no kind.
 typedef enum kernel_kind {
-    KERNEL_MAP,    // expression over `rank` axes, stored
-    KERNEL_REDUCE, // the same, and `reduced` folded over the axes in `axes`
-    KERNEL_DOT,
-    KERNEL_CONV,
-    KERNEL_GATHER,
-    KERNEL_SCATTER,
-    KERNEL_SORT,
-    KERNEL_SCAN,
-    KERNEL_PICK,
-    KERNEL_ROUTINE,
-    KERNEL_CUSTOM, // expression over `rank` axes, step by step along the axes in `axes`
-    KERNEL_CALL,
-    KERNEL_COUNT
+    KERNEL_MAP = PRIM_map,       // expression over `rank` axes, stored
+    KERNEL_REDUCE = PRIM_reduce, // the same, and `reduced` folded over the axes in `axes`
+    KERNEL_CUSTOM =
+        PRIM_custom, // expression over `rank` axes, step by step along the axes in `axes`
+    // Those that are computed whole.
+    KERNEL_DOT = PRIM_dot,
+    KERNEL_CONV = PRIM_conv,
+    KERNEL_GATHER = PRIM_gather,
+    KERNEL_SCATTER = PRIM_scatter,
+    KERNEL_SORT = PRIM_sort,
+    KERNEL_SCAN = PRIM_scan,
+    KERNEL_PICK = PRIM_pick,
+    KERNEL_ROUTINE = PRIM_routine,
+    KERNEL_CALL = PRIM_call,
+    KERNEL_COUNT = PRIM_COUNT
 } kernel_kind;
 
 typedef struct plan_kernel {
@@ -116,6 +127,11 @@ typedef struct plan_kernel {
     uint32_t made_count, ended_count;
     uint32_t *made, *reuse, *ended;
 } plan_kernel;
+
+// Whether the kernel works on operands in memory; else it evaluates an expression.
+static inline bool kernel_is_whole(const plan_kernel *k) {
+    return primitive_table[k->kind].form == FORM_WHOLE;
+}
 
 // A value may be written by several kernels: `write` is one MAP kernel for the base and one for
 // each source, SCATTER works in place on a copy made by the kernel before it.

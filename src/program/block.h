@@ -51,6 +51,10 @@ struct emlx_block {
     port_list outputs;
 };
 
+// Control flow: what ends a segment of a program.
+static inline bool instr_is_control(const instr *i) {
+    return i->kind == INSTR_COND || i->kind == INSTR_WHILE || i->kind == INSTR_CALL;
+}
 static inline emlx_tensor *block_symbol(const emlx_block *block, uint32_t value) {
     return block->symbols.items[value];
 }

@@ -41,8 +41,6 @@ static emlx_tensor *port_symbol(const compiler *c, const block_port *port) {
     return c->symbols[port->value];
 }
 
-static bool is_control(const instr *i) { return i->kind >= INSTR_COND; }
-
 // What calls the host is not left out, whether its results are needed or not.
 static bool has_effect(const instr *i) {
     if (i->kind == INSTR_CALL) return true;
@@ -83,7 +81,7 @@ static emlx_status note_sources(compiler *c, emlx_error *err) {
 
 static emlx_status reach_control(compiler *c, uint32_t index, emlx_error *err) {
     const instr *in = &c->block->code.items[index];
-    if (!is_control(in) || c->needed[index]) return EMLX_OK;
+    if (!instr_is_control(in) || c->needed[index]) return EMLX_OK;
     c->needed[index] = true;
     for (size_t i = 0; i < in->operand_count; i++)
         TRY(push(c, &c->symbols[in->operands[i]], 1, err));
@@ -366,11 +364,12 @@ static emlx_status plan_segments(compiler *c, emlx_error *err) {
 static int64_t kernel_work(const emlx_plan *plan, const plan_kernel *k) {
     int64_t count = 0;
     // A routine or a function may take any time.
-    if (k->kind > KERNEL_PICK) return WORK_UNKNOWN;
-    if (k->kind == KERNEL_DOT)
+    primitive_cost cost = primitive_table[k->kind].cost;
+    if (cost == COST_UNKNOWN) return WORK_UNKNOWN;
+    if (cost == COST_PRODUCT)
         return product_work(work_count(&k->shapes[0]), work_count(&k->shapes[1]),
                             work_count(&plan->values[k->output].shape));
-    if (k->kind > KERNEL_REDUCE) {
+    if (cost == COST_OPERANDS) {
         for (uint32_t a = 0; a < k->access_count; a++) count += work_count(&k->shapes[a]);
         return whole_work(count);
     }

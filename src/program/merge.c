@@ -57,7 +57,7 @@ static emlx_status fill(emlx_block *to, const emlx_block *condition, const emlx_
 
 bool block_is_plain(const emlx_block *block) {
     for (size_t i = 0; i < block->code.count; i++)
-        if (block->code.items[i].kind >= INSTR_COND) return false;
+        if (instr_is_control(&block->code.items[i])) return false;
     return true;
 }
 

@@ -146,25 +146,10 @@ static void drop_leaves(eval_job *job) {
 static bool worth_keeping(emlx_tensor *t) {
     int references = atomic_load_explicit(&t->references, memory_order_relaxed);
     if ((uint32_t)references <= t->inner) return false;
-    switch (t->primitive) {
-    case PRIM_reduce:
-    case PRIM_dot:
-    case PRIM_conv:
-    case PRIM_gather:
-    case PRIM_scatter:
-    case PRIM_sort:
-    case PRIM_scan:
-    case PRIM_pick:
-    case PRIM_routine:
-    case PRIM_custom:
-    case PRIM_call:
-    case PRIM_write: return true;
-    case PRIM_map:
-        if (t->evaluations > 0) return true;
-        t->evaluations++;
-        return false;
-    default: return false;
-    }
+    primitive_kept kept = primitive_table[t->primitive].kept;
+    if (kept != KEPT_AGAIN || t->evaluations > 0) return kept != KEPT_NEVER;
+    t->evaluations++;
+    return false;
 }
 
 static walk_end choose_roots(eval_job *job) {
@@ -475,13 +460,14 @@ typedef struct look {
 // What computing one node takes at most, its operands being there. A routine or a function may take
 // any time.
 static int64_t node_work(const emlx_tensor *t) {
-    if (t->primitive > PRIM_pick) return WORK_UNKNOWN;
+    primitive_cost cost = primitive_table[t->primitive].cost;
+    if (cost == COST_UNKNOWN) return WORK_UNKNOWN;
     int64_t count = work_count(&t->shape);
-    if (t->primitive == PRIM_dot)
+    if (cost == COST_PRODUCT)
         return product_work(work_count(&t->inputs[0]->shape), work_count(&t->inputs[1]->shape),
                             count);
     for (uint32_t i = 0; i < t->input_count; i++) count += work_count(&t->inputs[i]->shape);
-    return t->primitive > PRIM_reduce ? whole_work(count) : count;
+    return cost == COST_OPERANDS ? whole_work(count) : count;
 }
 
 // False when it has become too much. What somebody else is computing may take any time.

@@ -48,7 +48,7 @@ enum { SCAN_COLUMNS = 512 };
 
 // By kind of fold, sum to min, and element type; NULL where there is none. One for all CPU levels,
 // since a running fold waits for the step before it.
-extern const scan_fn cpu_scans[REDUCE_MIN + 1][EMLX_TYPE_COUNT];
+extern const scan_fn cpu_scans[REDUCE_COUNT][EMLX_TYPE_COUNT];
 
 // The inner loops of direct convolutions.
 typedef struct conv_fns {
@@ -62,8 +62,13 @@ typedef struct conv_fns {
                      size_t n);
 } conv_fns;
 
-// add, subtract and multiply, in the order of scalar.def.
-enum { SCALAR_PAIRS = SCALAR_multiply - SCALAR_add + 1 };
+// Two scalar functions of one type in one loop, the first's result being the second's first
+// operand.
+typedef struct pair_fn {
+    scalar_op first, second;
+    emlx_type type;
+    tile_fn fn;
+} pair_fn;
 
 // One pass of a Fourier transform, forward, of lines side by side: with the elements in front
 // numbered [k][p][q], k < radix, p < rest, q < stride, element [p][j][q] behind is the sum over k
@@ -91,9 +96,8 @@ typedef struct cpu_kernels {
     const char *level;
     // scalar[function][type it is computed in]; NULL where that makes no sense.
     const tile_fn (*scalar)[EMLX_TYPE_COUNT];
-    // pair[first - SCALAR_add][second - SCALAR_add][type]: both in one loop, the first's result
-    // being the second's first operand. NULL for types that have none.
-    const tile_fn (*pair)[SCALAR_PAIRS][EMLX_TYPE_COUNT];
+    // All that there are; one without a function is the last.
+    const pair_fn *pairs;
     // cast[from][to], by Nx's rules for casts; floats below 32 bits round once, to nearest even.
     // A copy on the diagonal.
     const tile_fn (*cast)[EMLX_TYPE_COUNT];

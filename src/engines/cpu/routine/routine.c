@@ -109,7 +109,7 @@ static emlx_status run_elements(const cpu_run *run, emlx_error *err) {
 #define KEPT_LENGTH 65536
 
 static bool is_transform(const plan_kernel *k) {
-    return ((const routine_params *)k->params)->kind >= ROUTINE_fft;
+    return routine_elements[((const routine_params *)k->params)->kind] == ROUTINE_OF_LINE;
 }
 
 emlx_status prepare_routine(kernel_form *form, const emlx_plan *plan, const plan_kernel *kernel,

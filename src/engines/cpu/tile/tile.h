@@ -85,7 +85,4 @@ int64_t tile_count(const tile_form *form);
 void tile_number(tile_run *run, int64_t number);
 void tile_end(tile_run *run);
 
-// The error of a failed guard.
-emlx_status guard_error(guard_kind guard, emlx_error *err);
-
 #endif

@@ -271,7 +271,7 @@
         [EMLX_F32] = f32_##kind##_scan, [EMLX_F64] = f64_##kind##_scan,                            \
     }
 
-const scan_fn cpu_scans[REDUCE_MIN + 1][EMLX_TYPE_COUNT] = {
+const scan_fn cpu_scans[REDUCE_COUNT][EMLX_TYPE_COUNT] = {
     [REDUCE_SUM] = SUMS(sum),
     [REDUCE_PRODUCT] = SUMS(product),
     [REDUCE_MAX] = EXTREMES(max),

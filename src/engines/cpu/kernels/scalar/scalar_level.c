@@ -113,11 +113,10 @@ static const tile_fn scalar_rows[SCALAR_COUNT][EMLX_TYPE_COUNT] = {
 #undef SHARED_ROW
 };
 
-static const tile_fn pair_rows[SCALAR_PAIRS][SCALAR_PAIRS][EMLX_TYPE_COUNT] = {
+static const pair_fn pair_rows[] = {
 #define PAIR_ROW(first, second, type, TYPE)                                                        \
-    [SCALAR_##first - SCALAR_add][SCALAR_##second - SCALAR_add][EMLX_##TYPE] =                     \
-        KERNEL(type, KERNELS_JOIN(first, then, second)),
-    FLOAT_PAIRS(PAIR_ROW, f32, F32) FLOAT_PAIRS(PAIR_ROW, f64, F64)
+    {SCALAR_##first, SCALAR_##second, EMLX_##TYPE, KERNEL(type, KERNELS_JOIN(first, then, second))},
+    FLOAT_PAIRS(PAIR_ROW, f32, F32) FLOAT_PAIRS(PAIR_ROW, f64, F64){.fn = NULL},
 #undef PAIR_ROW
 };
 
@@ -127,7 +126,7 @@ static const tile_fn pair_rows[SCALAR_PAIRS][SCALAR_PAIRS][EMLX_TYPE_COUNT] = {
 const cpu_kernels KERNELS_JOIN(cpu, kernels, LEVEL) = {
     .level = TEXT(LEVEL),
     .scalar = scalar_rows,
-    .pair = pair_rows,
+    .pairs = pair_rows,
     .cast = KERNEL(cast, table),
     .iota = KERNEL(iota, table),
     .gather = KERNEL(gather, table),
