@@ -229,6 +229,7 @@ emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_bloc
     XX(to_binary, 2)                                                                               \
     XX(deallocate, 1)                                                                              \
     XX(tensor_info, 1)                                                                             \
+    XX(tensor_type, 1)                                                                             \
     XX(tensor_address, 1)                                                                          \
     XX(from_address, 5)                                                                            \
     XX(binary_address, 1)                                                                          \

@@ -154,6 +154,17 @@ ERL_NIF_TERM nif_tensor_info(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]
     return make_ok(env, info);
 }
 
+ERL_NIF_TERM nif_tensor_type(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    emlx_error err;
+    emlx_tensor *tensor;
+    emlx_status status = tensor_get(env, argv[0], &tensor, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    ERL_NIF_TERM type = atoms.types[emlx_tensor_type(tensor)];
+    emlx_tensor_release(tensor);
+    return make_ok(env, type);
+}
+
 // Applying ops --------------------------------------------------------------------------------
 
 static void flush_done(void *context, emlx_status status, const emlx_error *err) {

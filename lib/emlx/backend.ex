@@ -78,6 +78,7 @@ defmodule EMLX.Backend do
     do: Remote.call(tensor, __MODULE__, :to_binary, [tensor, limit])
 
   def to_binary(%T{type: type, shape: shape, data: %B{ref: {device, ref}}} = tensor, limit) do
+    check_type(tensor)
     if Debug.enabled?(), do: Debug.check!(tensor, "a tensor that is read")
     bytes = Types.bytes(type, limit)
     metadata = %{device: device, shape: shape, dtype: type, byte_size: bytes}
@@ -107,8 +108,27 @@ defmodule EMLX.Backend do
       raise ArgumentError, "a pointer to a tensor of node #{node(ref)} can only be made there"
     end
 
+    check_type(tensor)
     Pointer.new(ref, tensor.type, options)
   end
+
+  # Bits mean something in their own type only. Nx's evaluator may give a tensor another one, as
+  # for the gradient of a loop.
+  defp check_type(%T{type: type, data: %B{ref: {_device, ref}}} = tensor) do
+    case Native.type(ref) |> Types.from_native() do
+      ^type ->
+        :ok
+
+      other ->
+        raise ArgumentError,
+              "a tensor is declared as #{Nx.Type.to_string(type)}#{shape_text(tensor)}, and its " <>
+                "data is #{Nx.Type.to_string(other)}; Nx.as_type/2 of EMLX.Backend.to_nx/1 of " <>
+                "EMLX.Backend.from_nx/1 of it converts what it holds"
+    end
+  end
+
+  defp shape_text(%T{shape: shape}),
+    do: Kernel.inspect(Tuple.to_list(shape), charlists: :as_lists)
 
   @impl true
   def backend_copy(%T{} = tensor, module, options) do

@@ -15,6 +15,11 @@ defmodule EMLX.Expr do
   # has for itself stays inside it and runs when the branch is taken. EMLX.Reach
   # tells the two apart.
   #
+  # Nx's gradient of a `while` carries what it adds up in a type that may be narrower
+  # than that of what the body gives for it. Such a state is carried in both, merged; so
+  # is what is computed from it, and what leaves the program is cast to the type that
+  # Nx declares. A scope knows the types of these nodes.
+  #
   # A hook or runtime call becomes a `call` instruction with a number, where the
   # program stops and asks; what to do then is collected beside the block.
 
@@ -24,17 +29,21 @@ defmodule EMLX.Expr do
 
   defmodule Scope do
     @moduledoc false
-    # params: :inputs (a closed scope), a tuple of values (the default of a block
-    # is being inlined) or :outer (an open scope). ids: what belongs to this scope
-    # or one around it. outer: what belongs to one around it. calls: by number, in
-    # the outermost scope only, those of the whole program.
+    # params: :inputs (a closed scope), a tuple of values and types (the default of a
+    # block is being inlined) or :outer (an open scope). inputs: the types of a closed
+    # scope's inputs, where they are not those of its parameters. ids: what belongs to
+    # this scope or one around it. outer: what belongs to one around it. types: of the
+    # nodes whose type is not the declared one, a tuple for a node of several results.
+    # calls: by number, in the outermost scope only, those of the whole program.
     @enforce_keys [:params, :ids]
     defstruct [
       :params,
       :ids,
       :env,
+      :inputs,
       outer: %{},
       memo: %{},
+      types: %{},
       code: [],
       next: 0,
       captures: %{},
@@ -63,7 +72,8 @@ defmodule EMLX.Expr do
     outputs = Composite.flatten_list([expr])
     env = %{device: options[:device], hooks: options[:hooks] || []}
     root = %Scope{params: :inputs, ids: Reach.ids(outputs), env: env}
-    {values, [root]} = emit_all(outputs, [root])
+    {values, scopes} = emit_all(outputs, [root])
+    {values, [root]} = cast_all(outputs, values, types(outputs), scopes)
 
     used = root.captures |> Enum.sort() |> keep(options[:keep])
     indices = Enum.map(used, &elem(&1, 0))
@@ -115,15 +125,84 @@ defmodule EMLX.Expr do
         {value, scopes}
 
       %{} ->
-        {value, scopes} =
+        built =
           if outside?(tensor, scope), do: capture(tensor, scopes), else: build(tensor, scopes)
 
-        {value, remember(scopes, id, value)}
+        case built do
+          {value, scopes} -> {value, remember(scopes, id, value)}
+          {value, type, scopes} -> {value, scopes |> remember(id, value) |> retype(id, type)}
+        end
     end
   end
 
   defp remember([scope | outer], id, value),
     do: [%{scope | memo: Map.put(scope.memo, id, value)} | outer]
+
+  ## Types that are not the declared ones
+
+  defp retype([scope | outer], id, type),
+    do: [%{scope | types: Map.put(scope.types, id, type)} | outer]
+
+  # What `build` gives for a value of this type.
+  defp typed(value, %T{type: type}, type, scopes), do: {value, scopes}
+  defp typed(value, %T{}, type, scopes), do: {value, type, scopes}
+
+  # The same for several results, whose declared types are those of `tensors`.
+  defp typed_all(tensor, values, tensors, types, scopes) do
+    value = results(tensor, values)
+
+    cond do
+      types == types(tensors) -> {value, scopes}
+      is_tuple(value) -> {value, List.to_tuple(types), scopes}
+      true -> {value, hd(types), scopes}
+    end
+  end
+
+  defp types(tensors), do: Enum.map(tensors, & &1.type)
+
+  # A node that has been emitted, with the type of its value.
+  defp actual(%T{data: %Expr{id: id}} = tensor, [%Scope{types: types} | _]) do
+    case types do
+      %{^id => type} when is_atom(elem(type, 0)) -> %{tensor | type: type}
+      _declared -> tensor
+    end
+  end
+
+  defp actual_types(tensors, scopes), do: for(tensor <- tensors, do: actual(tensor, scopes).type)
+
+  # Values of emitted nodes in these types.
+  defp cast_all(tensors, values, types, scopes) do
+    [tensors, values, types]
+    |> Enum.zip()
+    |> Enum.map_reduce(scopes, fn {tensor, value, type}, scopes ->
+      if actual(tensor, scopes).type == type,
+        do: {value, scopes},
+        else: add({:as_type, [value], [], Types.to_native(type)}, scopes)
+    end)
+  end
+
+  defp declared(tensors, values, scopes), do: cast_all(tensors, values, types(tensors), scopes)
+
+  # The type of an operation's result, given what its operands are.
+  defp result_type(_op, %T{type: type}, _operands, [%Scope{types: types} | _])
+       when types == %{},
+       do: type
+
+  defp result_type(op, %T{type: {class, _} = type}, _operands, _scopes)
+       when op in [:as_type, :bitcast] or class in [:u, :s],
+       do: type
+
+  defp result_type(:select, tensor, [_predicate | operands], scopes),
+    do: result_type(:add, tensor, operands, scopes)
+
+  defp result_type(op, tensor, operands, scopes) do
+    for operand <- operands, %{type: type} = actual(operand, scopes), type != operand.type do
+      if op in [:abs, :real, :imag], do: Nx.Type.to_real(type), else: type
+    end
+    |> Enum.reduce(tensor.type, &Nx.Type.merge/2)
+  end
+
+  ## Scopes
 
   defp outside?(%T{data: %Expr{op: :parameter}}, scope), do: scope.params == :outer
 
@@ -139,8 +218,9 @@ defmodule EMLX.Expr do
   # position and spec.
   defp capture(tensor, [scope | outer]) do
     {value, outer} = emit(tensor, outer)
-    {position, scope} = add_capture(scope, value, spec(tensor))
-    {-1 - position, [scope | outer]}
+    actual = actual(tensor, outer)
+    {position, scope} = add_capture(scope, value, spec(actual))
+    typed(-1 - position, tensor, actual.type, [scope | outer])
   end
 
   defp add_capture(scope, value, spec) do
@@ -169,9 +249,13 @@ defmodule EMLX.Expr do
     do: add({op, values, attributes, Types.to_native(type)}, scopes)
 
   # One value, or a tuple of them where the node is a tuple.
-  defp add_many(instruction, tensor, count, [%Scope{next: next} | _] = scopes) do
-    {results(tensor, Enum.to_list(next..(next + count - 1)//1)), push(scopes, instruction, count)}
+  defp add_many(instruction, tensor, count, scopes) do
+    {values, scopes} = add_all(instruction, count, scopes)
+    {results(tensor, values), scopes}
   end
+
+  defp add_all(instruction, count, [%Scope{next: next} | _] = scopes),
+    do: {Enum.to_list(next..(next + count - 1)//1), push(scopes, instruction, count)}
 
   defp results(%T{type: {:tuple, _}}, values), do: List.to_tuple(values)
   defp results(%T{}, [value]), do: value
@@ -180,8 +264,14 @@ defmodule EMLX.Expr do
 
   defp build(%T{data: %Expr{op: :parameter, args: [i]}} = tensor, [scope | outer]) do
     case scope.params do
-      :inputs -> {-1 - i, [%{scope | captures: Map.put(scope.captures, i, spec(tensor))} | outer]}
-      values -> {elem(values, i), [scope | outer]}
+      :inputs ->
+        type = if scope.inputs, do: elem(scope.inputs, i), else: tensor.type
+        captures = Map.put(scope.captures, i, spec(%{tensor | type: type}))
+        typed(-1 - i, tensor, type, [%{scope | captures: captures} | outer])
+
+      values ->
+        {value, type} = elem(values, i)
+        typed(value, tensor, type, [scope | outer])
     end
   end
 
@@ -189,46 +279,57 @@ defmodule EMLX.Expr do
     do: add({:tensor, Backend.native(literal, scope.env.device)}, scopes)
 
   defp build(%T{data: %Expr{op: :metadata, args: [expr, _metadata]}} = tensor, scopes) do
-    {values, scopes} = emit_all(Composite.flatten_list([expr]), scopes)
-    {results(tensor, values), scopes}
+    tensors = Composite.flatten_list([expr])
+    {values, scopes} = emit_all(tensors, scopes)
+    typed_all(tensor, values, tensors, actual_types(tensors, scopes), scopes)
   end
 
-  defp build(%T{data: %Expr{op: :elem, args: [tuple, i]}}, scopes) do
-    {values, scopes} = emit(tuple, scopes)
-    {elem(values, i), scopes}
+  defp build(%T{data: %Expr{op: :elem, args: [tuple, i]}} = tensor, scopes) do
+    {values, [scope | _] = scopes} = emit(tuple, scopes)
+    types = scope.types[tuple.data.id]
+    typed(elem(values, i), tensor, if(types, do: elem(types, i), else: tensor.type), scopes)
   end
 
   defp build(%T{data: %Expr{op: :cond, args: [clauses, last]}} = tensor, scopes),
     do: build_cond(tensor, clauses, last, scopes)
 
   defp build(%T{data: %Expr{op: :while, args: [initial, arg, condition, body]}} = tensor, scopes) do
-    {state, scopes} = emit_all(Composite.flatten_list([initial]), scopes)
-    specs = [arg] |> Composite.flatten_list() |> Enum.map(&spec/1)
-    {condition, scopes} = closed_block([condition], specs, scopes)
-    {body, scopes} = closed_block(Composite.flatten_list([body]), specs, scopes)
-    add_many({:while, condition, body, state}, tensor, length(state), scopes)
+    [initial, params, body] = Enum.map([initial, arg, body], &Composite.flatten_list([&1]))
+    {state, scopes} = emit_all(initial, scopes)
+    types = Enum.zip_with(actual_types(initial, scopes), types(params), &Nx.Type.merge/2)
+    {body, types, scopes} = loop_body(body, params, types, scopes)
+    {condition, scopes} = closed_block([condition], params, types, [condition.type], scopes)
+    {state, scopes} = cast_all(initial, state, types, scopes)
+    {values, scopes} = add_all({:while, condition, body, state}, length(state), scopes)
+    typed_all(tensor, values, initial, types, scopes)
   end
 
   defp build(%T{data: %Expr{op: :block, args: [struct, args, default, _]}} = tensor, scopes) do
     operands = Enum.take_while(args, &is_struct(&1, T))
     {values, scopes} = emit_all(operands, scopes)
+    types = actual_types(operands, scopes)
 
-    case Call.block(struct) do
+    # The native op gives what Nx declares, its definition what the operands make of it.
+    case types == types(operands) && Call.block(struct) do
       {op, attributes} -> add_op(tensor, op, values, attributes, scopes)
-      nil -> inline(tensor, default, values, scopes)
+      _none -> inline(tensor, default, Enum.zip(values, types), scopes)
     end
   end
 
   # Nx 0.13 calls the node `hook`, the 1.0 line `io_call`.
   defp build(%T{data: %Expr{op: op, args: [expr, callback, _template, _]}} = tensor, scopes)
        when op in [:hook, :io_call] do
-    {values, scopes} = emit_all(Composite.flatten_list([expr]), scopes)
-    {results(tensor, values), call_hook(callback, expr, values, scopes)}
+    tensors = Composite.flatten_list([expr])
+    {values, scopes} = emit_all(tensors, scopes)
+    types = actual_types(tensors, scopes)
+    typed_all(tensor, values, tensors, types, call_hook(callback, expr, values, scopes))
   end
 
   defp build(%T{data: %Expr{op: :runtime_call, args: args}} = tensor, scopes) do
     [expr, function, result, options] = args
-    {values, scopes} = emit_all(Composite.flatten_list([expr]), scopes)
+    tensors = Composite.flatten_list([expr])
+    {values, scopes} = emit_all(tensors, scopes)
+    {values, scopes} = declared(tensors, values, scopes)
     specs = for output <- Composite.flatten_list([result]), do: output |> spec() |> result_spec()
     call = {:runtime_call, function, options, templates(expr), result}
     {number, scopes} = add_call(call, scopes)
@@ -240,13 +341,21 @@ defmodule EMLX.Expr do
     {operands, attributes} = Call.new(op, %{tensor | shape: shape(tensor)}, static(op, args))
     {values, scopes} = emit_all(operands, scopes)
     attributes = Enum.map(attributes, &function(&1, scopes))
-    add({op, values, attributes, Types.to_native(tensor.type)}, scopes)
+    # These read bits, or have a function of given types.
+    as_declared? = op in [:bitcast, :reduce, :window_reduce]
+
+    {values, scopes} =
+      if as_declared?, do: declared(operands, values, scopes), else: {values, scopes}
+
+    type = if as_declared?, do: tensor.type, else: result_type(op, tensor, operands, scopes)
+    {value, scopes} = add({op, values, attributes, Types.to_native(type)}, scopes)
+    typed(value, tensor, type, scopes)
   end
 
   # The result of a function may have another type than the fold.
   defp function({name, %T{type: type, data: %Expr{op: :fun, args: [params, body, _]}}}, scopes) do
     body = if body.type == type, do: body, else: Nx.as_type(body, type)
-    {block, after_scopes} = closed_block([body], Enum.map(params, &spec/1), scopes)
+    {block, after_scopes} = closed_block([body], params, types(params), [type], scopes)
     if List.last(after_scopes).calls != List.last(scopes).calls, do: no_calls()
     {name, block}
   end
@@ -282,6 +391,7 @@ defmodule EMLX.Expr do
 
   defp call_hook(callback, expr, values, [scope | _] = scopes) do
     if called?(callback, scope.env.hooks) do
+      {values, scopes} = declared(Composite.flatten_list([expr]), values, scopes)
       {number, scopes} = add_call({:hook, callback, templates(expr)}, scopes)
       push(scopes, {:call, number, [], values}, 0)
     else
@@ -314,16 +424,19 @@ defmodule EMLX.Expr do
     frame = %{scope | params: List.to_tuple(values), ids: Reach.ids(outputs)}
     {results, [frame | outer]} = emit_all(outputs, [frame | outer])
     scopes = [%{frame | params: scope.params, ids: scope.ids} | outer]
-    finish_inline(tensor, outputs, results, scopes)
+    types = actual_types(outputs, scopes)
+    finish_inline(tensor, outputs, types, results, scopes)
   end
 
   # A default may give another type than the block declares.
-  defp finish_inline(%T{type: {:tuple, _}}, _outputs, results, scopes),
-    do: {List.to_tuple(results), scopes}
+  defp finish_inline(%T{type: {:tuple, _}}, _outputs, types, results, scopes),
+    do: {List.to_tuple(results), List.to_tuple(types), scopes}
 
-  defp finish_inline(%T{type: type}, [%T{type: type}], [value], scopes), do: {value, scopes}
+  defp finish_inline(tensor, [%T{type: declared}], [type], [value], scopes)
+       when type != declared or tensor.type == declared,
+       do: typed(value, tensor, type, scopes)
 
-  defp finish_inline(%T{type: type}, [_output], [value], scopes),
+  defp finish_inline(%T{type: type}, [_output], [_type], [value], scopes),
     do: add({:as_type, [value], [], Types.to_native(type)}, scopes)
 
   ## Control flow
@@ -363,7 +476,7 @@ defmodule EMLX.Expr do
   # needed; its block only hands it on.
   defp flat_cond(tensor, [{predicate, body} | clauses], last, scopes) do
     {first, [scope | _] = scopes} = emit(predicate, scopes)
-    captures = %{first => {0, spec(predicate)}}
+    captures = %{first => {0, spec(actual(predicate, scopes))}}
 
     parts = [
       {:body, body} | Enum.flat_map(clauses, fn {p, b} -> [{:predicate, p}, {:body, b}] end)
@@ -377,15 +490,32 @@ defmodule EMLX.Expr do
 
     operands = Enum.sort_by(captures, fn {_value, {position, _spec}} -> position end)
     inputs = for {_value, {_position, spec}} <- operands, do: spec
-    handed_on = {%Scope{params: :outer, ids: scope.ids}, [-1]}
+    outputs = Composite.flatten_list([last])
+    types = branch_types(for {:body, branch} <- branches, do: branch)
 
-    close = fn {scope, values} -> close(scope, inputs, values, nil, & &1) end
-    predicates = for {:predicate, branch} <- branches, do: close.(branch)
-    bodies = for {:body, branch} <- branches, do: close.(branch)
+    close = fn {scope, outputs, values}, types ->
+      {values, [scope]} = cast_all(outputs, values, types, [scope])
+      close(scope, inputs, values, nil, & &1)
+    end
+
+    predicates =
+      for {:predicate, {_, [output], _} = branch} <- branches, do: close.(branch, [output.type])
+
+    bodies = for {:body, branch} <- branches, do: close.(branch, types)
     values = for {value, _} <- operands, do: value
+    handed_on = close(%Scope{params: :outer, ids: scope.ids}, inputs, [-1], nil, & &1)
 
-    count = [last] |> Composite.flatten_list() |> length()
-    add_many({:cond, [close.(handed_on) | predicates], bodies, values}, tensor, count, scopes)
+    {results, scopes} =
+      add_all({:cond, [handed_on | predicates], bodies, values}, length(outputs), scopes)
+
+    typed_all(tensor, results, outputs, types, scopes)
+  end
+
+  # All branches give the same types.
+  defp branch_types(branches) do
+    branches
+    |> Enum.map(fn {scope, outputs, _values} -> actual_types(outputs, [scope]) end)
+    |> Enum.zip_with(fn types -> Enum.reduce(types, &Nx.Type.merge/2) end)
   end
 
   defp open_branch(expr, {captures, [outer | _] = scopes}) do
@@ -400,14 +530,35 @@ defmodule EMLX.Expr do
     }
 
     {values, [branch | scopes]} = emit_all(outputs, [branch | scopes])
-    {{branch, values}, {branch.captures, scopes}}
+    {{branch, outputs, values}, {branch.captures, scopes}}
   end
 
-  defp closed_block(outputs, specs, [outer | _] = scopes) do
+  # The inputs of the block have these types, and its outputs those that are wanted.
+  defp closed_block(outputs, params, types, wanted, scopes) do
+    {scope, values, scopes} = open_block(outputs, types, scopes)
+    {close_block(scope, outputs, values, params, types, wanted), scopes}
+  end
+
+  defp close_block(scope, outputs, values, params, types, wanted) do
+    {values, [scope]} = cast_all(outputs, values, wanted, [scope])
+    close(scope, Enum.zip_with(params, types, &spec(%{&1 | type: &2})), values, nil, & &1)
+  end
+
+  defp open_block(outputs, types, [outer | _] = scopes) do
     ids = Reach.ids(outputs)
-    scope = %Scope{params: :inputs, ids: ids, env: outer.env}
+    scope = %Scope{params: :inputs, inputs: List.to_tuple(types), ids: ids, env: outer.env}
     {values, [scope | scopes]} = emit_all(outputs, [scope | scopes])
-    {close(scope, specs, values, nil, & &1), scopes}
+    {scope, values, scopes}
+  end
+
+  # Types are widened until the body gives what it takes.
+  defp loop_body(body, params, types, scopes) do
+    {scope, values, after_scopes} = open_block(body, types, scopes)
+    wider = body |> actual_types([scope]) |> Enum.zip_with(types, &Nx.Type.merge/2)
+
+    if wider == types,
+      do: {close_block(scope, body, values, params, types, types), types, after_scopes},
+      else: loop_body(body, params, wider, scopes)
   end
 
   ## Native numbering

@@ -82,6 +82,7 @@ defmodule EMLX.Native do
   end
 
   def tensor_info(tensor), do: unwrap(NIF.tensor_info(tensor))
+  def type(tensor), do: unwrap(NIF.tensor_type(tensor))
 
   def address(tensor) do
     eval([tensor])

@@ -25,6 +25,7 @@ defmodule EMLX.NIF do
     to_binary: 2,
     deallocate: 1,
     tensor_info: 1,
+    tensor_type: 1,
     tensor_address: 1,
     from_address: 5,
     binary_address: 1,

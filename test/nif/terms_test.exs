@@ -125,6 +125,7 @@ defmodule EMLX.NIF.TermsTest do
       :to_binary -> [tensor, 16]
       :deallocate -> [tensor]
       :tensor_info -> [tensor]
+      :tensor_type -> [tensor]
       :tensor_address -> [tensor]
       :from_address -> [cpu(), :s32, {2, 2}, elem(Native.address(tensor), 0), 16]
       :shm_write -> [{tensor, 0o400}, shm_name(), make_ref()]
