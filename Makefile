@@ -60,7 +60,9 @@ ALL_TESTS := $(sort $(call find,test,*_test.c))
 chosen = $(if $(ONLY),$(foreach path,$1,$(if $(findstring $(ONLY),$(path)),$(path))),$1)
 TEST_SOURCES := $(call chosen,$(ALL_TESTS))
 TEST_SCRIPTS := $(call chosen,$(sort $(call find,test,*_test.sh)))
-TEST_HELPERS := $(filter-out %_test.c,$(sort $(call find,test,*.c)))
+# Engines for tests, each a shared object.
+TEST_ENGINES := $(sort $(wildcard test/engines/*.c))
+TEST_HELPERS := $(filter-out %_test.c $(TEST_ENGINES),$(sort $(call find,test,*.c)))
 
 LIB_OBJECTS := $(patsubst %.c,$(OBJ)/%.o,$(filter-out %_level.c,$(LIB_SOURCES))) \
                $(foreach level,$(LEVELS),$(patsubst %.c,$(OBJ)/%.$(level).o, \
@@ -70,6 +72,8 @@ NIF_OBJECTS := $(NIF_SOURCES:%.c=$(OBJ)/%.o)
 BENCH_OBJECTS := $(BENCH_SOURCES:%.c=$(OBJ)/%.o)
 TEST_OBJECTS := $(ALL_TESTS:%.c=$(OBJ)/%.o)
 HELPER_OBJECTS := $(TEST_HELPERS:%.c=$(OBJ)/%.o)
+ENGINE_OBJECTS := $(TEST_ENGINES:%.c=$(OBJ)/%.o)
+ENGINE_FILES := $(TEST_ENGINES:%.c=$(BUILD)/%.so)
 TEST_BINARIES := $(TEST_SOURCES:%.c=$(BUILD)/%)
 BENCH_BINARIES := $(BENCH_SOURCES:%.c=$(BUILD)/%)
 
@@ -212,11 +216,16 @@ $(BUILD)/test/%_test: $(OBJ)/test/%_test.o $(HELPERS) $(LIB_STATIC)
 	@mkdir -p $(@D)
 	$(call short,LD,$@)$(CC) $(LINK_FLAGS) -o $@ $< $(HELPERS) $(LIB_STATIC) $(LIBS) $(CMOCKA_LIBS)
 
+# They bring their own copy of what they use of the library, and show nothing of it.
+$(BUILD)/test/engines/%.so: $(OBJ)/test/engines/%.o $(LIB_STATIC)
+	@mkdir -p $(@D)
+	$(call short,LD,$@)$(CC) $(LINK_FLAGS) -shared $(if $(filter Darwin,$(SYSTEM)),,-Wl,--exclude-libs,ALL) -o $@ $< $(LIB_STATIC) $(LIBS)
+
 TEST_PROGRAMS := $(TEST_BINARIES) $(TEST_SCRIPTS)
 
 # Tests of the command line find it in EMLX_CLI, and what is installed beside it.
-tests: $(TEST_BINARIES) \
-       $(if $(findstring test/c,$(TEST_PROGRAMS)),$(CLI) $(if $(SANITIZE),,$(LIB_LINK)))
+tests: $(TEST_BINARIES) $(ENGINE_FILES) \
+       $(if $(findstring test/c,$(TEST_PROGRAMS))$(TEST_SCRIPTS),$(CLI) $(if $(SANITIZE),,$(LIB_LINK)))
 
 test-c: tests
 	@EMLX_CLI='$(CLI_PATH)' scripts/test-c $(BUILD)/tally $(TEST_PROGRAMS)
@@ -293,4 +302,4 @@ clean:
 	rm -rf build priv/emlx_nif.so
 
 -include $(LIB_OBJECTS:.o=.d) $(CLI_OBJECTS:.o=.d) $(NIF_OBJECTS:.o=.d) $(TEST_OBJECTS:.o=.d) \
-         $(HELPER_OBJECTS:.o=.d) $(BENCH_OBJECTS:.o=.d)
+         $(HELPER_OBJECTS:.o=.d) $(ENGINE_OBJECTS:.o=.d) $(BENCH_OBJECTS:.o=.d)

@@ -16,7 +16,7 @@
 #define THREADS_MAX 256
 
 typedef struct request {
-    const char *folder, *only;
+    const char *folder, *only, *device;
     size_t threads, slowest;
     bool coverage, digest;
 } request;
@@ -48,11 +48,15 @@ static size_t core_count(void) {
 
 static int parse_request(int argc, char **argv, request *r) {
     static const struct option options[] = {
-        {"coverage", no_argument, NULL, 'c'},      {"digest", no_argument, NULL, 'd'},
-        {"only", required_argument, NULL, 'o'},    {"slowest", required_argument, NULL, 's'},
-        {"threads", required_argument, NULL, 't'}, {0},
+        {"coverage", no_argument, NULL, 'c'},
+        {"digest", no_argument, NULL, 'd'},
+        {"only", required_argument, NULL, 'o'},
+        {"slowest", required_argument, NULL, 's'},
+        {"threads", required_argument, NULL, 't'},
+        {"device", required_argument, NULL, 'n'},
+        {0},
     };
-    *r = (request){.only = "", .threads = core_count()};
+    *r = (request){.only = "", .device = "cpu", .threads = core_count()};
     opterr = 0;
     for (int c; (c = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
         if (c == 'c')
@@ -61,6 +65,8 @@ static int parse_request(int argc, char **argv, request *r) {
             r->digest = true;
         else if (c == 'o')
             r->only = optarg;
+        else if (c == 'n')
+            r->device = optarg;
         else if (c == 's' && parse_count(optarg, SIZE_MAX, &r->slowest))
             continue;
         else if (c == 't' && parse_count(optarg, THREADS_MAX, &r->threads))
@@ -239,7 +245,7 @@ int cli_conformance(int argc, char **argv) {
     case_set set;
     int code = parse_request(argc, argv, &r);
     if (code != CLI_OK) return code;
-    if (emlx_device_open("cpu", &device, &err) != EMLX_OK) return cli_failed(&err);
+    if (emlx_device_open(r.device, &device, &err) != EMLX_OK) return cli_bad_input(&err);
     if (cases_load(r.folder, r.only, device, &set, &err) == EMLX_OK) {
         code = replay_set(&set, &r);
         cases_clear(&set);

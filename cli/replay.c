@@ -172,11 +172,26 @@ static uint64_t digest(uint64_t hash, const void *data, size_t size) {
     return hash;
 }
 
+// A copy of the elements, for the caller to free: the host may not be able to read them in place.
+static emlx_status copy_elements(emlx_tensor *tensor, void **out, emlx_error *err) {
+    size_t size = emlx_tensor_bytes(tensor);
+    void *data = malloc(size + 1);
+    if (data == NULL) return cases_error(err, EMLX_OUT_OF_MEMORY, "no memory for results");
+    emlx_status status = emlx_tensor_read(tensor, 0, data, size, err);
+    if (status == EMLX_OK)
+        *out = data;
+    else
+        free(data);
+    return status;
+}
+
 static double largest_of(emlx_tensor *tensor) {
-    const void *data;
-    if (emlx_tensor_data(tensor, &data, NULL) != EMLX_OK) return 0;
-    return compare_largest(emlx_tensor_type(tensor), data,
-                           emlx_shape_count(emlx_tensor_shape(tensor)));
+    void *data;
+    if (copy_elements(tensor, &data, NULL) != EMLX_OK) return 0;
+    double largest = compare_largest(emlx_tensor_type(tensor), data,
+                                     emlx_shape_count(emlx_tensor_shape(tensor)));
+    free(data);
+    return largest;
 }
 
 static double scale_of(const replay *r, size_t index) {
@@ -194,23 +209,30 @@ static bool same_signature(const emlx_tensor *a, const emlx_tensor *b) {
            memcmp(x->dims, y->dims, (size_t)x->rank * sizeof *x->dims) == 0;
 }
 
-static emlx_status compare(replay *r, size_t index, case_result *out, emlx_error *err) {
-    emlx_tensor *actual = r->results[index], *expected = r->expected[index];
-    const void *a, *b;
-    emlx_status status = emlx_tensor_data(actual, &a, err);
-    if (status == EMLX_OK) status = emlx_tensor_data(expected, &b, err);
-    if (status != EMLX_OK) return status;
-    out->digest = digest(out->digest, a, emlx_tensor_bytes(actual));
-    if (out->report != NULL) return EMLX_OK;
-    if (!same_signature(actual, expected)) {
+static void compare_elements(replay *r, size_t index, const void *actual, const void *expected,
+                             case_result *out) {
+    const emlx_tensor *t = r->results[index];
+    if (!same_signature(t, r->expected[index])) {
         report_signature(out, r, index);
-        return EMLX_OK;
+        return;
     }
-    int64_t at = compare_first_difference(r->c->tolerance, emlx_tensor_type(actual), a, b,
-                                          emlx_shape_count(emlx_tensor_shape(actual)),
+    int64_t at = compare_first_difference(r->c->tolerance, emlx_tensor_type(t), actual, expected,
+                                          emlx_shape_count(emlx_tensor_shape(t)),
                                           scale_of(r, index), &out->counted);
     if (at >= 0) report_element(out, r, index, at);
-    return EMLX_OK;
+}
+
+static emlx_status compare(replay *r, size_t index, case_result *out, emlx_error *err) {
+    void *actual = NULL, *expected = NULL;
+    emlx_status status = copy_elements(r->results[index], &actual, err);
+    if (status == EMLX_OK) status = copy_elements(r->expected[index], &expected, err);
+    if (status == EMLX_OK) {
+        out->digest = digest(out->digest, actual, emlx_tensor_bytes(r->results[index]));
+        if (out->report == NULL) compare_elements(r, index, actual, expected, out);
+    }
+    free(actual);
+    free(expected);
+    return status;
 }
 
 static emlx_status replay_case(replay *r, case_result *out, emlx_error *err) {

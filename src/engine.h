@@ -13,17 +13,17 @@
 #include "memory/spares.h"
 #include "plan/plan.h"
 
-// One run of a plan.
+// One run of a plan. Plan, form, constants and flag stay until the work has ended; what else it
+// points to until `submit` returns.
 typedef struct plan_call {
     const emlx_plan *plan;
     void *prepared;                // the engine's form of the plan
-    const scalar_value *constants; // by constant, in memory form of its type; valid until `submit`
-                                   // returns
+    const scalar_value *constants; // by constant, in memory form of its type
     emlx_buffer **inputs;          // one a plan input; the engine takes the references over, on
                                    // failure too, so that it may reuse what nobody else holds
     emlx_buffer **outputs;         // to be filled with one reference each; inputs may be among them
-    const emlx_cancel *cancel;     // looked at between kernels; may be NULL. Valid until the end
-    buffer_spares *spares;         // what the caller has left, or NULL; not after `submit`
+    const emlx_cancel *cancel;     // looked at between kernels; may be NULL
+    buffer_spares *spares;         // what the caller has left, or NULL
 } plan_call;
 
 // What of a plan an engine runs.
@@ -93,6 +93,25 @@ struct emlx_device {
 };
 
 extern const engine_ops cpu_engine;
+
+// Engines in shared objects ---------------------------------------------------------------------
+
+// Files named in EMLX_ENGINES, with colons between, are opened when the list of devices is first
+// asked for. Each exports `emlx_engine`. It brings its own copy of what it uses of this library
+// (libemlx.a, hidden), and has to be of the very same version.
+typedef struct engine_entry {
+    const char *version;
+    size_t sizes[4];
+    const engine_ops *ops;
+} engine_entry;
+
+#define ENGINE_ENTRY(ops)                                                                          \
+    {                                                                                              \
+        EMLX_VERSION,                                                                              \
+            {sizeof(engine_ops), sizeof(plan_call), sizeof(emlx_plan), sizeof(emlx_buffer)}, ops   \
+    }
+
+extern const engine_entry emlx_engine;
 
 // Running kernel by kernel ----------------------------------------------------------------------
 

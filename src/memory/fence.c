@@ -7,8 +7,9 @@
 #include "base/error.h"
 #include "memory/memory.h"
 
-// What the list of waiters is once the fence is signalled.
-static fence_waiter signalled;
+// What the list of waiters is once the fence is signalled. Not an address: engines in shared
+// objects have a copy of this file.
+#define SIGNALLED ((fence_waiter *)1)
 
 void fence_init(fence *f, void (*destroy)(fence *f)) {
     atomic_init(&f->references, 2);
@@ -57,7 +58,7 @@ static const emlx_error again = {STATUS_AGAIN, "to be started over"};
 static void signal_all(fence *f) {
     if (atomic_load_explicit(&f->again, memory_order_relaxed)) f->error = again;
     if (f->settle != NULL) f->settle(f);
-    fence_waiter *waiter = in_order(atomic_exchange(&f->waiters, &signalled));
+    fence_waiter *waiter = in_order(atomic_exchange(&f->waiters, SIGNALLED));
     while (waiter != NULL) {
         fence_waiter *next = waiter->next;
         waiter->run(waiter, f);
@@ -105,7 +106,7 @@ fence *fence_both(fence *first, fence *second) {
 }
 
 bool fence_signalled(const fence *f) {
-    return f == NULL || atomic_load(&((fence *)f)->waiters) == &signalled;
+    return f == NULL || atomic_load(&((fence *)f)->waiters) == SIGNALLED;
 }
 
 emlx_status fence_status(const fence *f, emlx_error *err) {
@@ -117,7 +118,7 @@ emlx_status fence_status(const fence *f, emlx_error *err) {
 bool fence_then(fence *f, fence_waiter *waiter) {
     fence_waiter *last = atomic_load(&f->waiters);
     do {
-        if (last == &signalled) return false;
+        if (last == SIGNALLED) return false;
         waiter->next = last;
     } while (!atomic_compare_exchange_weak(&f->waiters, &last, waiter));
     return true;

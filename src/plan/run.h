@@ -17,7 +17,8 @@ typedef struct plan_work {
     buffer_spares *spares; // where buffers may come from and go to; may be NULL
 } plan_work;
 
-// *end: NULL where the work is done, else a reference on the fence that ends it.
+// *end: NULL where the work is done, else a reference on the fence that ends it. Until then what was
+// planned stays as it is.
 emlx_status plan_submit(const planned *planned, const plan_work *work, fence **end,
                         emlx_error *err);
 

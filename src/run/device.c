@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // device.c - the list of engines, the devices that they have, and which of those are open.
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,10 +11,10 @@
 #include "engine.h"
 #include "plan/cache.h"
 
-// One line an engine.
-static const engine_ops *const engines[] = {&cpu_engine};
+enum { MOST_ENGINES = 16, MOST_DEVICES = 64 };
 
-enum { ENGINE_COUNT = sizeof engines / sizeof *engines, MOST_DEVICES = 64 };
+// One line an engine; those of files come behind.
+static const engine_ops *engines[MOST_ENGINES] = {&cpu_engine};
 
 // What an engine has, found when it is first asked for.
 typedef struct engine_devices {
@@ -26,12 +27,48 @@ typedef struct engine_devices {
 // Guarded by the lock; names are there for good once they are.
 static struct {
     pthread_mutex_t lock;
-    engine_devices of[ENGINE_COUNT];
+    bool loaded;
+    size_t engine_count;
+    engine_devices of[MOST_ENGINES];
     emlx_device devices[MOST_DEVICES];
     int count;
+    char refused[256]; // the file that could not be opened last, and why
 } all = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-// All below this and above the public part is done under the lock.
+// All from here to the public part is done under the lock.
+
+static const engine_entry *entry_in(void *file) {
+    const engine_entry *entry = dlsym(file, "emlx_engine"), own = ENGINE_ENTRY(NULL);
+    if (entry == NULL || strcmp(entry->version, own.version) != 0) return NULL;
+    return memcmp(entry->sizes, own.sizes, sizeof own.sizes) == 0 ? entry : NULL;
+}
+
+// Stays open for good: its code may be run until the process ends.
+static void load_engine(const char *path) {
+    void *file = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    const engine_entry *entry = file != NULL ? entry_in(file) : NULL;
+    if (entry != NULL && all.engine_count < MOST_ENGINES)
+        engines[all.engine_count++] = entry->ops;
+    else
+        snprintf(all.refused, sizeof all.refused, "%.100s: %.140s", path,
+                 file == NULL ? dlerror() : "no engine of this version of the library");
+}
+
+static void load_engines(void) {
+    const char *list = getenv("EMLX_ENGINES");
+    if (all.loaded) return;
+    all.loaded = true;
+    while (engines[all.engine_count] != NULL) all.engine_count++;
+    for (size_t length; list != NULL && *list != '\0'; list += length + (list[length] == ':')) {
+        char path[1024];
+        length = strcspn(list, ":");
+        if (length > 0 && length < sizeof path) {
+            snprintf(path, sizeof path, "%.*s", (int)length, list);
+            load_engine(path);
+        }
+    }
+}
+
 static engine_devices *devices_of(size_t engine) {
     const engine_ops *ops = engines[engine];
     engine_devices *d = &all.of[engine];
@@ -51,20 +88,20 @@ static engine_devices *devices_of(size_t engine) {
     return d;
 }
 
-// The engine that a name begins with, or ENGINE_COUNT; "name" is the first of its devices.
+// The engine that a name begins with, or MOST_ENGINES; "name" is the first of its devices.
 static size_t find_engine(const char *name, long *number) {
     size_t length = strcspn(name, ":"), i = 0;
     char *end = NULL;
     *number = name[length] == ':' ? strtol(name + length + 1, &end, 10) : 0;
     bool valid = end == NULL || (end != name + length + 1 && *end == '\0');
-    while (i < ENGINE_COUNT &&
+    while (i < all.engine_count &&
            !(strncmp(engines[i]->name, name, length) == 0 && engines[i]->name[length] == '\0'))
         i++;
-    return valid ? i : ENGINE_COUNT;
+    return valid && i < all.engine_count ? i : MOST_ENGINES;
 }
 
 static emlx_device *device_at(size_t index) {
-    for (size_t i = 0; i < ENGINE_COUNT; i++) {
+    for (size_t i = 0; i < all.engine_count; i++) {
         engine_devices *d = devices_of(i);
         if (index < (size_t)d->count) return &d->first[index];
         index -= (size_t)d->count;
@@ -75,14 +112,14 @@ static emlx_device *device_at(size_t index) {
 static emlx_status no_device(const char *name, size_t engine, emlx_error *err) {
     char names[256] = "";
     size_t used = 0;
-    if (engine < ENGINE_COUNT && all.of[engine].count == 0)
+    if (engine < MOST_ENGINES && all.of[engine].count == 0)
         return error_set(err, EMLX_UNSUPPORTED, "there is no device \"%.64s\": %s", name,
                          all.of[engine].why);
     for (size_t i = 0; device_at(i) != NULL && used < sizeof names; i++)
         used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "",
                                  device_at(i)->name);
-    return error_set(err, EMLX_UNSUPPORTED, "there is no device \"%.64s\"; this build has: %s",
-                     name, names);
+    return error_set(err, EMLX_UNSUPPORTED, "there is no device \"%.64s\"; this build has: %s%s%s",
+                     name, names, all.refused[0] != '\0' ? "; not opened: " : "", all.refused);
 }
 
 static emlx_status open_device(emlx_device *device, emlx_error *err) {
@@ -94,8 +131,9 @@ static emlx_status open_device(emlx_device *device, emlx_error *err) {
 
 static emlx_status find_and_open(const char *name, emlx_device **device, emlx_error *err) {
     long number;
+    load_engines();
     size_t engine = find_engine(name, &number);
-    engine_devices *d = engine < ENGINE_COUNT ? devices_of(engine) : NULL;
+    engine_devices *d = engine < MOST_ENGINES ? devices_of(engine) : NULL;
     if (d == NULL || number < 0 || number >= d->count) return no_device(name, engine, err);
     emlx_device *found = &d->first[number];
     if (found->references == 0) TRY(open_device(found, err));
@@ -145,6 +183,7 @@ void emlx_device_describe(const emlx_device *device, char *text, size_t size) {
 
 const char *emlx_device_available(size_t index) {
     mutex_lock(&all.lock);
+    load_engines();
     const emlx_device *device = device_at(index);
     mutex_unlock(&all.lock);
     return device != NULL ? device->name : NULL;

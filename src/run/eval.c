@@ -213,6 +213,7 @@ typedef struct submission {
     fence settled;
     size_t size; // of the allocation
     outcome outcome;
+    planned planned;
     fence_link work, *awaited; // the device's work, and what it was built on
 } submission;
 
@@ -224,6 +225,7 @@ static void settle(fence *f) {
         if (o->roots[i]->promised != NULL) fence_release(node_unpromise(o->roots[i]));
     graph_unlock();
     let_go(o);
+    planned_clear(&((submission *)f)->planned);
 }
 
 static void submission_destroy(fence *f) { mem_free(f, ((submission *)f)->size); }
@@ -281,18 +283,16 @@ static emlx_status no_memory(emlx_error *err) {
     return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to evaluate");
 }
 
-static emlx_status compute(eval_job *job, emlx_buffer **results, fence **end, emlx_error *err) {
+static emlx_status compute(eval_job *job, emlx_buffer **results, planned *planned, fence **end,
+                           emlx_error *err) {
     emlx_device *device = job->roots[0]->device;
     plan_request request = {device, job->roots, job->root_count, job->leaves, job->leaf_count};
     emlx_buffer **inputs = arena_array(&job->memory, job->leaf_count + 1, sizeof *inputs);
     if (inputs == NULL) return no_memory(err);
-    planned planned;
-    TRY(plan_find(&request, &planned, err));
+    TRY(plan_find(&request, planned, err));
     for (uint32_t i = 0; i < job->leaf_count; i++) inputs[i] = leaf_buffer(job, i);
     plan_work work = {device, job->how.stream, job->how.cancel, inputs, results, NULL};
-    emlx_status status = plan_submit(&planned, &work, end, err);
-    planned_clear(&planned);
-    return status;
+    return plan_submit(planned, &work, end, err);
 }
 
 // Room for the outcome: in a submission where the device, or what is built on, may be at it for
@@ -349,11 +349,14 @@ static void end_later(eval_job *job) {
 // the job is not the caller's any more.
 static emlx_status finish(eval_job *job, fence **end, bool *gone, emlx_error *err) {
     submission *s = NULL;
+    planned planned = {0};
     fence *work = NULL;
     if (job->root_count == 0 && job->promised_count == 0) return EMLX_OK;
     emlx_status status = start_outcome(job, &s, err);
     outcome *o = s != NULL ? &s->outcome : &job->own;
-    if (status == EMLX_OK && job->root_count > 0) status = compute(job, o->results, &work, err);
+    if (status == EMLX_OK && job->root_count > 0)
+        status = compute(job, o->results, &planned, &work, err);
+    if (work == NULL) planned_clear(&planned);
     if (status == EMLX_OK) o->count = job->root_count;
     bool later = status == EMLX_OK && (work != NULL || job->promised_count > 0);
     if (s == NULL && !take_lock(job)) {
@@ -364,6 +367,7 @@ static emlx_status finish(eval_job *job, fence **end, bool *gone, emlx_error *er
     if (s != NULL) graph_lock();
     end_claims(job, o, later ? s : NULL);
     if (later) {
+        s->planned = planned;
         *end = follow(job, s, work);
         return EMLX_OK;
     }
