@@ -227,6 +227,9 @@ EMLX_API size_t emlx_tensor_bytes(const emlx_tensor *tensor);
 EMLX_API bool emlx_tensor_ready(const emlx_tensor *tensor);
 // Number of pending computations on the longest path below: 0 when ready or being computed.
 EMLX_API uint32_t emlx_tensor_depth(const emlx_tensor *tensor);
+// Bytes of data that a pending computation keeps alive, as they were when the tensor was made; what
+// is reached in several ways counts each time. 0 when ready.
+EMLX_API size_t emlx_tensor_pinned(const emlx_tensor *tensor);
 
 // Computes tensors of one device together and waits for them. On failure they stay as they were and
 // may be evaluated again; the error names the op that caused it. Fails with EMLX_INVALID when they

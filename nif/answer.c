@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// answer.c - answers by message, and threads for work that may block (files, compilation), so
-// that no scheduler ever waits.
+// answer.c - answers by message, and tasks that end with one.
 #include "nif.h"
 
 #include <string.h>
@@ -47,54 +46,15 @@ void answer_send(answer *to, ERL_NIF_TERM result) {
     answer_free(to);
 }
 
-// Threads -------------------------------------------------------------------------------------
+// Tasks ---------------------------------------------------------------------------------------
 
-// One slow file should not hold up a compilation, hence more than one thread. They wait for work
-// as long as the library is mapped, which is always.
-enum { THREADS = 4 };
-
-static ErlNifMutex *queue_mutex;
-static ErlNifCond *queue_filled;
-static task *queue_first, **queue_last = &queue_first;
-
-static task *queue_take(void) {
-    enif_mutex_lock(queue_mutex);
-    while (queue_first == NULL) enif_cond_wait(queue_filled, queue_mutex);
-    task *task = queue_first;
-    queue_first = task->next;
-    if (queue_first == NULL) queue_last = &queue_first;
-    enif_mutex_unlock(queue_mutex);
-    return task;
-}
-
-static void task_free(task *task) {
-    if (task->device != NULL) enif_release_resource(task->device);
-    enif_free(task);
-}
-
-static void *work(void *unused) {
-    (void)unused;
-    for (;;) {
-        task *task = queue_take();
-        answer *to = task->to;
-        ERL_NIF_TERM result = task->run(task);
-        task_free(task);
-        answer_send(to, result);
-    }
-    return NULL;
-}
-
-bool queue_load(void) {
-    if (queue_mutex != NULL) return true;
-    queue_filled = enif_cond_create("emlx_queue");
-    queue_mutex = enif_mutex_create("emlx_queue");
-    if (queue_filled == NULL || queue_mutex == NULL) return false;
-    int started = 0;
-    for (int i = 0; i < THREADS; i++) {
-        ErlNifTid thread;
-        if (enif_thread_create("emlx_work", &thread, work, NULL, NULL) == 0) started++;
-    }
-    return started > 0;
+static void run_task(job *job) {
+    task *t = (task *)job;
+    answer *to = t->to;
+    ERL_NIF_TERM result = t->run(t);
+    if (t->device != NULL) enif_release_resource(t->device);
+    enif_free(t);
+    answer_send(to, result);
 }
 
 emlx_status task_new(ErlNifEnv *env, ERL_NIF_TERM reference, device_res *device, ERL_NIF_TERM term,
@@ -107,7 +67,7 @@ emlx_status task_new(ErlNifEnv *env, ERL_NIF_TERM reference, device_res *device,
         enif_free(task);
         return status;
     }
-    task->next = NULL;
+    task->job = (job){NULL, run_task};
     task->device = device;
     if (device != NULL) enif_keep_resource(device);
     task->term = enif_make_copy(task->to->env, term);
@@ -116,10 +76,4 @@ emlx_status task_new(ErlNifEnv *env, ERL_NIF_TERM reference, device_res *device,
     return EMLX_OK;
 }
 
-void task_start(task *task) {
-    enif_mutex_lock(queue_mutex);
-    *queue_last = task;
-    queue_last = &task->next;
-    enif_cond_signal(queue_filled);
-    enif_mutex_unlock(queue_mutex);
-}
+void task_start(task *task, job_kind kind) { job_start(&task->job, kind); }

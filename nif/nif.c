@@ -55,7 +55,7 @@ ERL_NIF_TERM nif_device_open(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]
     if (status == EMLX_OK) status = task_new(env, argv[1], NULL, atoms.nil, name, &task, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
     task->run = run_device_open;
-    task_start(task);
+    task_start(task, JOB_COMPUTES);
     return atoms.wait;
 }
 
@@ -114,34 +114,6 @@ ERL_NIF_TERM nif_memory_reset_peak(ErlNifEnv *env, int argc, const ERL_NIF_TERM 
     return atoms.ok;
 }
 
-// The VM sees a handle of a few words, not what it holds, and so would let the garbage of a process
-// grow without bound, each result in fresh memory, which takes longer to get than most take to
-// compute. Whoever finds that the bytes in use have grown by an eighth, and by so much at least,
-// from the least there were since the last such time is asked to collect its garbage.
-static const uint64_t least_growth = (uint64_t)64 << 20;
-static _Atomic uint64_t pressure_at = (uint64_t)64 << 20;
-
-static uint64_t grown(uint64_t bytes) {
-    return bytes + (bytes / 8 > least_growth ? bytes / 8 : least_growth);
-}
-
-bool memory_pressure(void) {
-    emlx_memory info;
-    emlx_memory_info(&info);
-    if (grown(info.active) < atomic_load(&pressure_at))
-        atomic_store(&pressure_at, grown(info.active));
-    return info.active > atomic_load(&pressure_at);
-}
-
-// After a collection: what is in use now is no garbage of that process.
-ERL_NIF_TERM nif_memory_relieved(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
-    (void)env, (void)argc, (void)argv;
-    emlx_memory info;
-    emlx_memory_info(&info);
-    atomic_store(&pressure_at, grown(info.active));
-    return atoms.ok;
-}
-
 // Time ----------------------------------------------------------------------------------------
 
 void account(ErlNifEnv *env, ErlNifTime started) {
@@ -164,12 +136,15 @@ static void stay_mapped(ErlNifEnv *env, ERL_NIF_TERM info) {
 // A scheduler that wakes up finds a core even when all of them compute.
 enum { THREADS_YIELD = 5 };
 
+// Why loading failed, which EMLX.NIF has words for.
+enum { NO_MEMORY = 1, NO_THREADS = 2 };
+
 static int start(ErlNifEnv *env, ErlNifResourceFlags flags, ERL_NIF_TERM info) {
     emlx_threads_yield(THREADS_YIELD);
     atoms_load(env);
-    if (!resources_open(env, flags) || !answers_open(env, flags)) return 1;
-    if (!ops_load(env)) return 2;
-    if (!queue_load()) return 3;
+    bool opened = resources_open(env, flags) && answers_open(env, flags) && relief_load(env, flags);
+    if (!opened || !ops_load(env)) return NO_MEMORY;
+    if (!jobs_load()) return NO_THREADS;
     stay_mapped(env, info);
     return 0;
 }
@@ -190,6 +165,10 @@ static void unload(ErlNifEnv *env, void *data) { (void)env, (void)data; }
 static ErlNifFunc functions[] = {
 #define XX(name, arity) {#name, arity, nif_##name, 0},
     NIF_FUNCTION_MAP(XX)
+#undef XX
+// Those that may give much memory back to the system, or touch much of it, which takes a while.
+#define XX(name, arity) {#name, arity, nif_##name, ERL_NIF_DIRTY_JOB_IO_BOUND},
+        NIF_SLOW_FUNCTION_MAP(XX)
 #undef XX
 };
 

@@ -61,6 +61,14 @@ ERL_NIF_TERM atom_of_status(ErlNifEnv *env, emlx_status status);
 
 // Resources -----------------------------------------------------------------------------------
 
+// Tensors whose pending computation keeps alive far more memory than they will take. They are
+// computed when what they keep alive is not held by anything else any more.
+typedef struct pin {
+    struct pin *next, *previous; // guarded by relief.c's lock
+    emlx_tensor *tensor;
+    _Atomic bool linked;
+} pin;
+
 typedef struct device_res {
     emlx_device *device;
 } device_res;
@@ -70,6 +78,8 @@ typedef struct device_res {
 typedef struct tensor_res {
     _Atomic uint32_t users;
     emlx_tensor *tensor;
+    pin pin;
+    _Atomic(struct shared_name *) names; // shared memory that goes with it, see pointer.c
 } tensor_res;
 
 typedef struct program_res {
@@ -93,6 +103,9 @@ emlx_status run_get(ErlNifEnv *env, ERL_NIF_TERM term, run_res **run, emlx_error
 emlx_status queue_get(ErlNifEnv *env, ERL_NIF_TERM term, emlx_queue **queue, emlx_error *err);
 // Gives a reference of the caller's; fails for a tensor that was deallocated.
 emlx_status tensor_get(ErlNifEnv *env, ERL_NIF_TERM term, emlx_tensor **tensor, emlx_error *err);
+emlx_status tensor_res_get(ErlNifEnv *env, ERL_NIF_TERM term, tensor_res **res, emlx_error *err);
+// Removes the shared memory that goes with it: now, or after a while.
+void shared_names_drop(tensor_res *res, bool now);
 // False when it was deallocated before.
 emlx_status tensor_deallocate(ErlNifEnv *env, ERL_NIF_TERM term, bool *first, emlx_error *err);
 // These take the reference over, and release it when out of memory.
@@ -168,9 +181,17 @@ void attrs_clear(attr_list *attrs);
 // long.
 void account(ErlNifEnv *env, ErlNifTime started);
 
+// Relief of memory ----------------------------------------------------------------------------
+
 // Whether the caller is to collect its garbage before it computes more: it is answered :pressure.
 // Calls that compute are told whether it has done so, and then do not ask for it again.
 bool memory_pressure(void);
+bool relief_load(ErlNifEnv *env, ErlNifResourceFlags flags);
+
+void pin_add(pin *pin, emlx_tensor *tensor);
+void pin_remove(pin *pin);
+// Takes note that the VM has dropped a tensor of so many bytes.
+void pins_dropped(size_t bytes);
 
 // Answers that come later ---------------------------------------------------------------------
 
@@ -190,9 +211,29 @@ void answer_free(answer *to);
 // Sends a result made in `to->env` and frees `to`. A process that is gone is no error.
 void answer_send(answer *to, ERL_NIF_TERM result);
 
-// Work that may block: it runs on one of the NIF's own threads, never on a scheduler.
+// Jobs ----------------------------------------------------------------------------------------
+
+// What runs on the NIF's own threads, never on a scheduler: computing, work that may block for any
+// time (files), and the ends of what holds much.
+typedef enum job_kind { JOB_COMPUTES, JOB_BLOCKS, JOB_ENDS, JOB_KINDS } job_kind;
+
+// Embedded in the caller's own structure, which `run` may free.
+typedef struct job {
+    struct job *next;
+    void (*run)(struct job *job);
+} job;
+
+// Starts the threads that must be there; false when the system has none.
+bool jobs_load(void);
+void job_start(job *job, job_kind kind);
+// Calls end(object) on another thread; for destructors, which run on schedulers.
+void end_later(void (*end)(void *object), void *object);
+// Waits until all that was given to end_later is done, for so long at most.
+void wait_for_ends(int64_t nanoseconds);
+
+// A job whose result is sent as an answer.
 typedef struct task {
-    struct task *next;
+    job job;
     answer *to;
     ERL_NIF_TERM (*run)(struct task *task);
     device_res *device; // or NULL; kept
@@ -203,9 +244,7 @@ typedef struct task {
 // Makes a task with a copy of `term`. `device` may be NULL.
 emlx_status task_new(ErlNifEnv *env, ERL_NIF_TERM reference, device_res *device, ERL_NIF_TERM term,
                      const char *path, task **out, emlx_error *err);
-void task_start(task *task);
-// Starts the threads, once.
-bool queue_load(void);
+void task_start(task *task, job_kind kind);
 
 // Reads a block from the term that EMLX.Program describes; `nesting` blocks are around it.
 emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_block **out,
@@ -220,22 +259,17 @@ emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_bloc
     XX(device_open, 2)                                                                             \
     XX(device_describe, 1)                                                                         \
     XX(memory_info, 0)                                                                             \
-    XX(memory_set_limit, 1)                                                                        \
-    XX(memory_set_cache_limit, 1)                                                                  \
-    XX(memory_clear_cache, 0)                                                                      \
     XX(memory_reset_peak, 0)                                                                       \
-    XX(memory_relieved, 0)                                                                         \
+    XX(memory_relieve, 2)                                                                          \
     XX(from_binary, 5)                                                                             \
     XX(to_binary, 2)                                                                               \
     XX(deallocate, 1)                                                                              \
     XX(tensor_info, 1)                                                                             \
     XX(tensor_type, 1)                                                                             \
     XX(tensor_address, 1)                                                                          \
-    XX(from_address, 5)                                                                            \
     XX(binary_address, 1)                                                                          \
     XX(shm_write, 3)                                                                               \
     XX(shm_read, 4)                                                                                \
-    XX(shm_unlink, 1)                                                                              \
     XX(apply, 5)                                                                                   \
     XX(eval, 4)                                                                                    \
     XX(program_compile, 3)                                                                         \
@@ -248,9 +282,18 @@ emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_bloc
     XX(queue_new, 1)                                                                               \
     XX(queue_sync, 2)
 
+// These run on the VM's dirty schedulers.
+#define NIF_SLOW_FUNCTION_MAP(XX)                                                                  \
+    XX(memory_set_limit, 1)                                                                        \
+    XX(memory_set_cache_limit, 1)                                                                  \
+    XX(memory_clear_cache, 0)                                                                      \
+    XX(from_address, 5)                                                                            \
+    XX(shm_unlink, 1)
+
 #define XX(name, arity)                                                                            \
     ERL_NIF_TERM nif_##name(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]);
 NIF_FUNCTION_MAP(XX)
+NIF_SLOW_FUNCTION_MAP(XX)
 #undef XX
 
 #endif

@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // pointer.c - tensors by address and by name: memory of this process, and POSIX shared memory.
 //
-// A wrong address cannot be made safe, but one that is not mapped at all is found. Shared memory is
-// copied in and out with ordinary reads and writes: its owner may cut it off at any time, and
+// A wrong address cannot be made safe, but one that cannot be read at all is found. Shared memory
+// is copied in and out with ordinary reads and writes: its owner may cut it off at any time, and
 // touching a mapping of it then would end the VM.
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "nif.h"
 
-enum { MAX_SHM_NAME = 256, PAGES_AT_ONCE = 1024 };
+enum { MAX_SHM_NAME = 256, PAGES_AT_ONCE = 256 };
 
 // Local memory --------------------------------------------------------------------------------
 
@@ -42,19 +45,41 @@ ERL_NIF_TERM nif_tensor_address(ErlNifEnv *env, int argc, const ERL_NIF_TERM arg
     return status == EMLX_OK ? make_ok(env, term) : make_error(env, status, &err);
 }
 
-// Whether all pages from `address` on are mapped.
-static bool is_mapped(uintptr_t address, size_t bytes) {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    unsigned char resident[PAGES_AT_ONCE];
-    uintptr_t end = address + bytes;
+// Whether a byte of each page from `address` on can be read: the system reads them into a pipe, and
+// says where it cannot. `ends` are those of the pipe.
+static bool pages_readable(uintptr_t address, size_t bytes, const int ends[2]) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), end = address + bytes;
     if (end < address) return false;
-    for (uintptr_t at = address & ~(uintptr_t)(page - 1); at < end; at += page * PAGES_AT_ONCE) {
-        size_t left = end - at;
-        size_t most = page * PAGES_AT_ONCE;
-        // NOLINTNEXTLINE(performance-no-int-to-ptr): an address is what this is about.
-        if (mincore((void *)at, left < most ? left : most, (void *)resident) != 0) return false;
+    while (address < end) {
+        struct iovec parts[PAGES_AT_ONCE];
+        char read_back[PAGES_AT_ONCE];
+        int count = 0;
+        for (uintptr_t at = address; at < end && at >= address && count < PAGES_AT_ONCE; count++) {
+            // NOLINTNEXTLINE(performance-no-int-to-ptr): an address is what this is about.
+            parts[count] = (struct iovec){(void *)at, 1};
+            at = (at & ~(page - 1)) + page;
+        }
+        ssize_t put = writev(ends[1], parts, count);
+        if (put < 0 && errno == EINTR) continue;
+        if (put <= 0 || read(ends[0], read_back, (size_t)put) != put) return false;
+        address = ((uintptr_t)parts[put - 1].iov_base & ~(page - 1)) + page;
+        if (address == 0) break;
     }
     return true;
+}
+
+static emlx_status check_readable(uintptr_t address, size_t bytes, emlx_error *err) {
+    int ends[2];
+    if (pipe(ends) != 0)
+        return nif_fail(err, EMLX_IO, "from_pointer: the system gives no pipe to check with");
+    bool readable = address != 0 && pages_readable(address, bytes, ends);
+    close(ends[0]);
+    close(ends[1]);
+    if (readable) return EMLX_OK;
+    return nif_fail(err, EMLX_INVALID,
+                    "from_pointer: %zu bytes at address 0x%llx cannot be read: there is no memory, "
+                    "or no access to it",
+                    bytes, (unsigned long long)address);
 }
 
 static void keep_nothing(void *context) { (void)context; }
@@ -73,9 +98,7 @@ static emlx_status from_address(ErlNifEnv *env, const ERL_NIF_TERM argv[], ERL_N
     if (!enif_get_uint64(env, argv[3], &address) || !enif_get_uint64(env, argv[4], &bytes))
         return nif_fail(err, EMLX_INVALID,
                         "an address and a size must be non-negative 64-bit integers");
-    if (address == 0 || !is_mapped(address, bytes))
-        return nif_fail(err, EMLX_INVALID, "from_pointer: there is no memory at address 0x%llx",
-                        (unsigned long long)address);
+    TRY(check_readable(address, bytes, err));
     // NOLINTNEXTLINE(performance-no-int-to-ptr)
     TRY(emlx_tensor_from_memory(device->device, type, &shape, (const void *)(uintptr_t)address,
                                 bytes, keep_nothing, NULL, &tensor, err));
@@ -118,6 +141,118 @@ static emlx_status read_shm_name(ErlNifEnv *env, ERL_NIF_TERM term, char *name, 
     return EMLX_OK;
 }
 
+// The names that this process has given. Each is removed when somebody has read what is there, when
+// the process ends, or some time after its tensor did: a pointer may just have been sent to a
+// reader although the tensor is garbage already.
+typedef struct shared_name {
+    struct shared_name *next;           // of the same tensor, or of those whose tensor is gone
+    struct shared_name *after, *before; // of all
+    int64_t due;                        // when it is removed
+    char name[];
+} shared_name;
+
+static const int64_t grace = 2000000; // microseconds
+
+static pthread_mutex_t names_lock = PTHREAD_MUTEX_INITIALIZER;
+static shared_name *first_name, *first_due, **last_due = &first_due;
+
+static emlx_status name_keep(tensor_res *res, const char *name, emlx_error *err) {
+    size_t size = strlen(name) + 1;
+    shared_name *kept = enif_alloc(sizeof *kept + size);
+    if (kept == NULL) return nif_fail(err, EMLX_OUT_OF_MEMORY, "no memory for a name");
+    memcpy(kept->name, name, size);
+    kept->before = NULL;
+    pthread_mutex_lock(&names_lock);
+    kept->after = first_name;
+    if (first_name != NULL) first_name->before = kept;
+    first_name = kept;
+    kept->next = atomic_load(&res->names);
+    atomic_store(&res->names, kept);
+    pthread_mutex_unlock(&names_lock);
+    return EMLX_OK;
+}
+
+static void name_end(shared_name *kept) {
+    pthread_mutex_lock(&names_lock);
+    if (kept->before == NULL)
+        first_name = kept->after;
+    else
+        kept->before->after = kept->after;
+    if (kept->after != NULL) kept->after->before = kept->before;
+    pthread_mutex_unlock(&names_lock);
+    shm_unlink(kept->name);
+    enif_free(kept);
+}
+
+static void names_end(void *names) {
+    for (shared_name *kept = names, *next; kept != NULL; kept = next) {
+        next = kept->next;
+        name_end(kept);
+    }
+}
+
+// The VM's clock is there for its schedulers only.
+static int64_t microseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+// All wait for the same time, so that they are due in the order they came. NULL when there are
+// none.
+static shared_name *due_take(void) {
+    pthread_mutex_lock(&names_lock);
+    shared_name *kept = first_due;
+    int64_t left = kept == NULL ? 0 : kept->due - microseconds();
+    pthread_mutex_unlock(&names_lock);
+    if (left > 0) usleep((useconds_t)left);
+    return kept;
+}
+
+// Only this job takes names from the list, and it runs once as long as there are some.
+static void run_due(job *job) {
+    (void)job;
+    for (shared_name *kept; (kept = due_take()) != NULL; name_end(kept)) {
+        pthread_mutex_lock(&names_lock);
+        first_due = kept->next;
+        if (first_due == NULL) last_due = &first_due;
+        bool last = first_due == NULL;
+        pthread_mutex_unlock(&names_lock);
+        if (!last) continue;
+        name_end(kept);
+        return;
+    }
+}
+
+static void names_end_later(shared_name *names) {
+    static job due = {NULL, run_due};
+    int64_t at = microseconds() + grace;
+    pthread_mutex_lock(&names_lock);
+    bool start = first_due == NULL;
+    *last_due = names;
+    for (shared_name *kept = names; kept != NULL; kept = kept->next) {
+        kept->due = at;
+        last_due = &kept->next;
+    }
+    pthread_mutex_unlock(&names_lock);
+    if (start) job_start(&due, JOB_BLOCKS);
+}
+
+void shared_names_drop(tensor_res *res, bool now) {
+    shared_name *names = atomic_exchange(&res->names, NULL);
+    if (names == NULL) return;
+    if (now)
+        end_later(names_end, names);
+    else
+        names_end_later(names);
+}
+
+__attribute__((destructor)) static void names_exit(void) {
+    pthread_mutex_lock(&names_lock);
+    for (shared_name *kept = first_name; kept != NULL; kept = kept->after) shm_unlink(kept->name);
+    pthread_mutex_unlock(&names_lock);
+}
+
 static emlx_status write_all(int file, const char *data, size_t size, const char *name,
                              emlx_error *err) {
     while (size > 0) {
@@ -142,23 +277,36 @@ static emlx_status shm_write(const char *name, unsigned permissions, emlx_tensor
     return status;
 }
 
+static emlx_status write_and_keep(task *task, ERL_NIF_TERM term, unsigned permissions, size_t *size,
+                                  emlx_error *err) {
+    tensor_res *res;
+    emlx_tensor *tensor;
+    TRY(tensor_res_get(task->to->env, term, &res, err));
+    TRY(tensor_get(task->to->env, term, &tensor, err));
+    *size = emlx_tensor_bytes(tensor);
+    emlx_status status = shm_write(task->path, permissions, tensor, err);
+    emlx_tensor_release(tensor);
+    TRY(status);
+    status = name_keep(res, task->path, err);
+    if (status != EMLX_OK) shm_unlink(task->path);
+    return status;
+}
+
 static ERL_NIF_TERM run_shm_write(task *task) {
     ErlNifEnv *env = task->to->env;
     const ERL_NIF_TERM *parts;
     int arity;
     emlx_error err;
-    emlx_tensor *tensor;
     unsigned permissions;
-    emlx_status status = EMLX_OK;
+    size_t size = 0;
+    emlx_status status;
     if (!enif_get_tuple(env, task->term, &arity, &parts) || arity != 2 ||
         !enif_get_uint(env, parts[1], &permissions) || permissions > 0777)
         status = nif_fail(&err, EMLX_INVALID, "permissions must be between 0 and 0o777");
-    if (status == EMLX_OK) status = tensor_get(env, parts[0], &tensor, &err);
-    if (status != EMLX_OK) return make_error(env, status, &err);
-    status = shm_write(task->path, permissions, tensor, &err);
-    ERL_NIF_TERM size = enif_make_uint64(env, emlx_tensor_bytes(tensor));
-    emlx_tensor_release(tensor);
-    return status == EMLX_OK ? make_ok(env, size) : make_error(env, status, &err);
+    else
+        status = write_and_keep(task, parts[0], permissions, &size, &err);
+    return status == EMLX_OK ? make_ok(env, enif_make_uint64(env, size))
+                             : make_error(env, status, &err);
 }
 
 // A private mapping that a tensor holds.
@@ -256,7 +404,7 @@ static ERL_NIF_TERM start_shm(ErlNifEnv *env, ERL_NIF_TERM (*run)(task *task), d
     if (status == EMLX_OK) status = task_new(env, reference, device, arguments, name, &task, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
     task->run = run;
-    task_start(task);
+    task_start(task, JOB_BLOCKS);
     return atoms.wait;
 }
 

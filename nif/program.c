@@ -58,7 +58,7 @@ static ERL_NIF_TERM start_task(ErlNifEnv *env, ERL_NIF_TERM (*run)(task *task),
                           path, &task, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
     task->run = run;
-    task_start(task);
+    task_start(task, path_term == NULL ? JOB_COMPUTES : JOB_BLOCKS);
     return atoms.wait;
 }
 
@@ -254,6 +254,8 @@ ERL_NIF_TERM nif_program_resume(ErlNifEnv *env, int argc, const ERL_NIF_TERM arg
     return start_call(env, argv, argv[3], resume);
 }
 
+static void end_run(void *run) { emlx_run_release(run); }
+
 // program_drop(run): gives up a run that waits, before its reference is collected.
 ERL_NIF_TERM nif_program_drop(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
@@ -261,7 +263,8 @@ ERL_NIF_TERM nif_program_drop(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[
     emlx_error err;
     emlx_status status = run_get(env, argv[0], &res, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
-    emlx_run_release(atomic_exchange(&res->run, NULL));
+    emlx_run *run = atomic_exchange(&res->run, NULL);
+    if (run != NULL) end_later(end_run, run);
     return atoms.ok;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// resources.c - devices, tensors, programs, runs and queues as resources. A destructor only drops a
-// reference.
+// resources.c - devices, tensors, programs, runs and queues as resources. Destructors run on
+// schedulers: what may take long, as joining a device's threads, they leave to others.
 #include "nif.h"
 
 #include <string.h>
@@ -9,30 +9,39 @@
 
 static ErlNifResourceType *device_type, *tensor_type, *program_type, *run_type, *queue_type;
 
-static void device_destroy(ErlNifEnv *env, void *object) {
+// Each is a function of an untyped pointer, as end_later takes it.
+static void end_program(void *program) { emlx_program_release(program); }
+static void end_run(void *run) { emlx_run_release(run); }
+static void end_queue(void *queue) { emlx_queue_release(queue); }
+
+static void program_destroy(ErlNifEnv *env, void *object) {
     (void)env;
-    emlx_device_release(((device_res *)object)->device);
+    end_later(end_program, ((program_res *)object)->program);
+}
+
+static void run_destroy(ErlNifEnv *env, void *object) {
+    (void)env;
+    emlx_run *run = atomic_load(&((run_res *)object)->run);
+    if (run != NULL) end_later(end_run, run);
+}
+
+static void queue_destroy(ErlNifEnv *env, void *object) {
+    (void)env;
+    end_later(end_queue, ((queue_res *)object)->queue);
+}
+
+// The tensor's memory, if nobody else holds it, goes back to the pool, which is quick.
+static void tensor_drop(tensor_res *res) {
+    pin_remove(&res->pin);
+    if (emlx_tensor_ready(res->tensor)) pins_dropped(emlx_tensor_bytes(res->tensor));
+    emlx_tensor_release(res->tensor);
 }
 
 static void tensor_destroy(ErlNifEnv *env, void *object) {
     (void)env;
     tensor_res *res = object;
-    if (!(atomic_load(&res->users) & DEALLOCATED)) emlx_tensor_release(res->tensor);
-}
-
-static void program_destroy(ErlNifEnv *env, void *object) {
-    (void)env;
-    emlx_program_release(((program_res *)object)->program);
-}
-
-static void run_destroy(ErlNifEnv *env, void *object) {
-    (void)env;
-    emlx_run_release(atomic_load(&((run_res *)object)->run));
-}
-
-static void queue_destroy(ErlNifEnv *env, void *object) {
-    (void)env;
-    emlx_queue_release(((queue_res *)object)->queue);
+    shared_names_drop(res, false);
+    if (!(atomic_load(&res->users) & DEALLOCATED)) tensor_drop(res);
 }
 
 static ErlNifResourceType *open_type(ErlNifEnv *env, const char *name, ErlNifResourceDtor *destroy,
@@ -42,7 +51,9 @@ static ErlNifResourceType *open_type(ErlNifEnv *env, const char *name, ErlNifRes
 }
 
 bool resources_open(ErlNifEnv *env, ErlNifResourceFlags flags) {
-    device_type = open_type(env, "device", device_destroy, flags);
+    // The VM drops tensors, and work that is going on, in any order, and all need their device: one
+    // that was opened stays so.
+    device_type = open_type(env, "device", NULL, flags);
     tensor_type = open_type(env, "tensor", tensor_destroy, flags);
     program_type = open_type(env, "program", program_destroy, flags);
     run_type = open_type(env, "run", run_destroy, flags);
@@ -98,11 +109,19 @@ static bool borrow(tensor_res *res) {
 }
 
 static void give_back(tensor_res *res) {
-    if (atomic_fetch_sub(&res->users, 1) == DEALLOCATED + 1) emlx_tensor_release(res->tensor);
+    if (atomic_fetch_sub(&res->users, 1) == DEALLOCATED + 1) tensor_drop(res);
 }
 
-static emlx_status tensor_res_get(ErlNifEnv *env, ERL_NIF_TERM term, tensor_res **res,
-                                  emlx_error *err) {
+// Computing a small result of much that nobody else holds is worth more than waiting for its
+// reader.
+static void pin_if_large(tensor_res *res) {
+    enum { LEAST_PINNED = 65536, LEAST_RATIO = 8 };
+    size_t pinned = emlx_tensor_pinned(res->tensor);
+    if (pinned >= LEAST_PINNED && pinned / LEAST_RATIO >= emlx_tensor_bytes(res->tensor))
+        pin_add(&res->pin, res->tensor);
+}
+
+emlx_status tensor_res_get(ErlNifEnv *env, ERL_NIF_TERM term, tensor_res **res, emlx_error *err) {
     void *object;
     if (!enif_get_resource(env, term, tensor_type, &object))
         return nif_fail(err, EMLX_INVALID, "a tensor reference was expected");
@@ -124,7 +143,8 @@ emlx_status tensor_deallocate(ErlNifEnv *env, ERL_NIF_TERM term, bool *first, em
     TRY(tensor_res_get(env, term, &res, err));
     uint32_t before = atomic_fetch_or(&res->users, DEALLOCATED);
     *first = !(before & DEALLOCATED);
-    if (before == 0) emlx_tensor_release(res->tensor);
+    shared_names_drop(res, true);
+    if (before == 0) tensor_drop(res);
     return EMLX_OK;
 }
 
@@ -188,6 +208,8 @@ static tensor_res *tensor_res_new(emlx_tensor *tensor, emlx_error *err) {
         return NULL;
     }
     atomic_init(&res->users, 0);
+    atomic_init(&res->pin.linked, false);
+    atomic_init(&res->names, NULL);
     res->tensor = tensor;
     return res;
 }
@@ -195,6 +217,7 @@ static tensor_res *tensor_res_new(emlx_tensor *tensor, emlx_error *err) {
 emlx_status make_tensor(ErlNifEnv *env, emlx_tensor *tensor, ERL_NIF_TERM *term, emlx_error *err) {
     tensor_res *res = tensor_res_new(tensor, err);
     if (res == NULL) return EMLX_OUT_OF_MEMORY;
+    pin_if_large(res);
     *term = hand_over(env, res);
     return EMLX_OK;
 }

@@ -91,7 +91,7 @@ ERL_NIF_TERM nif_from_binary(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]
     emlx_status status = task_new(env, argv[4], NULL, arguments, "", &task, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
     task->run = run_from_binary;
-    task_start(task);
+    task_start(task, JOB_COMPUTES);
     return atoms.wait;
 }
 

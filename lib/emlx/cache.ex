@@ -57,6 +57,8 @@ defmodule EMLX.Cache do
   """
   @spec fetch(term, [binary], (-> value)) :: value when value: term
   def fetch(key, binaries \\ [], fun, number \\ 0) do
+    EMLX.NIF.loaded()
+
     case find({key, number}, fn -> {binaries, fun.()} end) do
       {[], value} ->
         value

@@ -30,6 +30,8 @@ defmodule EMLX.Native do
   ## Devices
 
   def device(name) when is_atom(name) do
+    NIF.loaded()
+
     case :persistent_term.get({__MODULE__, name}, nil) do
       nil -> open_device(name)
       device -> device
@@ -243,25 +245,39 @@ defmodule EMLX.Native do
   ## Results
 
   # Memory that only dead handles of this process hold is given back from time to
-  # time, and before an allocation is reported as failed. The function is told
-  # whether that has been done.
+  # time, and before an allocation is reported as failed; then all processes are
+  # asked, and what is pending is computed where that frees more than it takes. The
+  # function is told whether that has been done.
   defp with_memory(fun), do: check_memory(fun.(false), fun)
 
   defp check_memory(:pressure, fun) do
-    relieve()
-    fun.(true)
+    relieve(false)
+    check_memory(fun.(true), fun)
   end
 
   defp check_memory({:error, :out_of_memory, _message}, fun) do
-    relieve()
-    fun.(true)
+    relieve(true)
+
+    with {:error, :out_of_memory, _message} <- fun.(true) do
+      for pid <- Process.list(), pid != self(), do: :erlang.garbage_collect(pid)
+      relieve(true)
+      fun.(true)
+    end
   end
 
   defp check_memory(result, _fun), do: result
 
-  defp relieve do
-    :erlang.garbage_collect()
-    NIF.memory_relieved()
+  # Destructors run some time after the collection: the answer comes when they have.
+  defp relieve(compute?) do
+    reference = make_ref()
+
+    if NIF.memory_relieve(compute?, reference) == :wait do
+      :erlang.garbage_collect()
+
+      receive do
+        {^reference, :ok} -> :ok
+      end
+    end
   end
 
   defp unwrap({:ok, value}), do: value

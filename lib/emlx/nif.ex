@@ -4,7 +4,8 @@ defmodule EMLX.NIF do
   # The native functions, one clause each. They return `{:ok, value}`, or
   # `{:error, kind, message}`. Those that take a reference last may return
   # `:wait`: then the result comes as the message `{reference, result}`. Those that
-  # compute may return `:pressure`: collect garbage, call memory_relieved/0, and try again with true.
+  # compute may return `:pressure`: call memory_relieve/2, collect garbage, wait for the answer, and
+  # try again with true.
   # Nothing here needs Nx.
 
   @on_load :load
@@ -20,7 +21,7 @@ defmodule EMLX.NIF do
     memory_set_cache_limit: 1,
     memory_clear_cache: 0,
     memory_reset_peak: 0,
-    memory_relieved: 0,
+    memory_relieve: 2,
     from_binary: 5,
     to_binary: 2,
     deallocate: 1,
@@ -55,15 +56,40 @@ defmodule EMLX.NIF do
   end
 
   @doc false
+  # Calling it loads the module, which forgets what an earlier load has made.
+  def loaded, do: :ok
+
+  @doc false
   def load do
     path = path()
 
     case :erlang.load_nif(String.to_charlist(path), path <> ".so") do
-      :ok -> :ok
+      :ok -> forget_resources()
       # Loading the module must not fail: its functions then say what to do.
-      {:error, {_reason, text}} -> :persistent_term.put(__MODULE__, List.to_string(text))
+      {:error, reason} -> :persistent_term.put(__MODULE__, words_for(reason))
     end
   end
+
+  # What an earlier load of this module has made is of no use to the functions of this one: devices
+  # are opened and functions compiled anew.
+  defp forget_resources do
+    for {{EMLX.Native, _} = key, _device} <- :persistent_term.get(),
+        do: :persistent_term.erase(key)
+
+    if :ets.whereis(EMLX.Cache) != :undefined, do: :ets.delete_all_objects(EMLX.Cache)
+    :ok
+  end
+
+  # The numbers are those of nif.c.
+  defp words_for({:load, text}) do
+    case Regex.run(~r/\((\d)\)/, List.to_string(text)) do
+      [_, "1"] -> "there is no memory for it"
+      [_, "2"] -> "the system starts no more threads for it"
+      _other -> List.to_string(text)
+    end
+  end
+
+  defp words_for({_reason, text}), do: List.to_string(text)
 
   defp path do
     case :code.priv_dir(:emlx) do

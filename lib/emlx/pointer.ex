@@ -18,6 +18,7 @@ defmodule EMLX.Pointer do
         %Pointer{kind: :local, address: address, data_size: bytes}
 
       :ipc ->
+        remove_leftovers()
         name = name()
         bytes = Native.shm_write(ref, name, options[:permissions])
         %Pointer{kind: :ipc, handle: name, data_size: bytes}
@@ -27,8 +28,29 @@ defmodule EMLX.Pointer do
     end
   end
 
-  # Creating it fails where there is one of that name.
-  defp name, do: "/emlx-#{System.pid()}-#{Base.encode16(:rand.bytes(12))}"
+  # Creating it fails where there is one of that name. It goes when it has been read, with the
+  # tensor, or when the VM ends.
+  defp name, do: "/emlx-#{namespace()}-#{System.pid()}-#{Base.encode16(:rand.bytes(12))}"
+
+  # Process numbers mean something within a namespace only.
+  defp namespace do
+    case File.read_link("/proc/self/ns/pid") do
+      {:ok, text} -> String.replace(text, ~r/\D/, "")
+      _error -> "0"
+    end
+  end
+
+  # A VM that was killed could not remove its own.
+  defp remove_leftovers do
+    namespace = namespace()
+
+    with true <- namespace != "0", {:ok, names} <- File.ls("/dev/shm") do
+      for "emlx-" <> rest = name <- names,
+          [^namespace, pid, _random] <- [String.split(rest, "-")],
+          not File.exists?("/proc/#{pid}"),
+          do: Native.shm_unlink("/" <> name)
+    end
+  end
 
   @doc """
   A native reference to the memory at a pointer. Shared memory is copied, and its

@@ -65,6 +65,16 @@ static uint32_t depth_above(emlx_tensor *const *inputs, size_t count) {
     return depth + 1;
 }
 
+static size_t pinned_below(emlx_tensor *const *inputs, size_t count) {
+    size_t pinned = 0;
+    for (size_t i = 0; i < count; i++) {
+        bool ready = node_buffer(inputs[i]) != NULL;
+        size_t bytes = ready ? emlx_tensor_bytes(inputs[i]) : inputs[i]->pinned;
+        if (__builtin_add_overflow(pinned, bytes, &pinned)) return SIZE_MAX;
+    }
+    return pinned;
+}
+
 emlx_status node_new(const node_spec *spec, emlx_tensor **out, emlx_error *err) {
     size_t params_size = (spec->params_size + 15) & ~(size_t)15;
     emlx_tensor *t = mem_alloc(node_size(spec->input_count, params_size));
@@ -83,6 +93,7 @@ emlx_status node_new(const node_spec *spec, emlx_tensor **out, emlx_error *err) 
     for (size_t i = 0; i < spec->input_count; i++)
         t->inputs[i] = emlx_tensor_retain(spec->inputs[i]);
     bool pending = spec->primitive != PRIM_input;
+    t->pinned = pinned_below(spec->inputs, spec->input_count);
     atomic_init(&t->depth, pending ? depth_above(spec->inputs, spec->input_count) : 0);
     *out = t;
     return EMLX_OK;
@@ -134,6 +145,8 @@ bool emlx_tensor_ready(const emlx_tensor *t) { return node_buffer(t) != NULL; }
 size_t emlx_tensor_bytes(const emlx_tensor *t) {
     return (size_t)emlx_shape_count(&t->shape) * type_size((emlx_type)t->type);
 }
+
+size_t emlx_tensor_pinned(const emlx_tensor *t) { return node_buffer(t) != NULL ? 0 : t->pinned; }
 
 uint32_t emlx_tensor_depth(const emlx_tensor *t) {
     return atomic_load_explicit(&((emlx_tensor *)t)->depth, memory_order_relaxed);

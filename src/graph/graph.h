@@ -294,6 +294,7 @@ struct emlx_tensor {
     uint32_t input_count;
     uint32_t params_size;
     atomic_uint depth; // longest chain of pending nodes from here down, itself included
+    size_t pinned;     // bytes of data below when it was made, counted once for each way there
     _Atomic(emlx_buffer *) buffer;
     emlx_device *device;   // referenced
     eval_job *job;         // who is computing it now; guarded by the graph lock, as is the next

@@ -118,6 +118,80 @@ defmodule EMLX.LifeTest do
       assert EMLX.shm_unlink(p.handle) == :ok
     end
 
+    test "to shared memory that nobody reads go with their tensor" do
+      if File.dir?("/dev/shm") do
+        parent = self()
+
+        spawn(fn ->
+          p = ipc(Nx.tensor([1, 2, 3], type: :u8, backend: EMLX.Backend))
+          send(parent, {p, File.exists?("/dev/shm" <> p.handle)})
+        end)
+
+        assert_receive {p, true}, 5000
+        assert gone?(p)
+
+        t = Nx.tensor([1, 2, 3], type: :u8)
+        p = ipc(t)
+        assert Nx.backend_deallocate(t) == :ok
+        assert gone?(p)
+      end
+    end
+
+    test "to shared memory that nobody reads go with the VM, also one that was killed" do
+      if File.dir?("/dev/shm") do
+        paths = Enum.flat_map(:code.get_path(), &["-pa", List.to_string(&1)])
+
+        vm = fn ending ->
+          code = """
+          t = Nx.tensor([1, 2, 3], type: :u8, backend: EMLX.Backend)
+          IO.puts(Nx.to_pointer(t, mode: :ipc).handle)
+          #{ending}
+          IO.puts(inspect(t).__struct__)
+          """
+
+          {output, _status} = System.cmd("elixir", paths ++ ["-e", code], stderr_to_stdout: true)
+          assert [handle] = Regex.run(~r"^/emlx-.*$"m, output)
+          %Nx.Pointer{kind: :ipc, handle: handle, data_size: 3}
+        end
+
+        assert gone?(vm.("System.halt(0)"))
+        killed = vm.(~s|System.cmd("kill", ["-9", System.pid()]); Process.sleep(:infinity)|)
+        p = ipc(Nx.tensor([1, 2, 3], type: :u8))
+        if File.exists?("/proc/self/ns/pid"), do: assert(gone?(killed))
+        EMLX.shm_unlink(killed.handle)
+        assert Nx.to_list(read(p, :u8, {3})) == [1, 2, 3]
+      end
+    end
+
+    # Destructors run some time later.
+    defp gone?(pointer, tries \\ 500) do
+      cond do
+        not File.exists?("/dev/shm" <> pointer.handle) ->
+          true
+
+        tries == 0 ->
+          false
+
+        true ->
+          Process.sleep(10)
+          gone?(pointer, tries - 1)
+      end
+    end
+
+    test "to pages that must not be read are refused" do
+      with {:ok, maps} <- File.read("/proc/self/maps") do
+        for [_, from, to] <- Regex.scan(~r/^([0-9a-f]+)-([0-9a-f]+) ---p/m, maps) do
+          [from, to] = Enum.map([from, to], &String.to_integer(&1, 16))
+          before = from - 8
+
+          for {address, count} <- [{from, 2}, {to - 8, 2}, {before, 4}] do
+            wrong = %Nx.Pointer{kind: :local, address: address}
+            assert_raise ArgumentError, ~r/no access/, fn -> read(wrong, :f32, {count}) end
+          end
+        end
+      end
+    end
+
     test "another operating system process can read and fill shared memory" do
       if File.dir?("/dev/shm") do
         p = ipc(Nx.tensor([1, 2, 3], type: :u8))

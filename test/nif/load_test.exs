@@ -44,6 +44,28 @@ defmodule EMLX.NIF.LoadTest do
     assert f32_list(tensor) == [1.0, 2.0]
   end
 
+  test "after the module was unloaded devices are opened anew" do
+    code = """
+    work = fn ->
+      cpu = Native.device(:cpu)
+      one = Native.from_binary(cpu, :s32, {1}, <<20::32-native>>)
+      block = {[{"x", :s32, {1}}], [{:add, [0, 0], [], :s32}], [{"y", 1}]}
+      [two] = Native.run(Native.compile(cpu, block), [Native.apply(:add, nil, [one, one], [], :s32)])
+      <<x::32-native>> = Native.to_binary(two, 4)
+      x
+    end
+    for _ <- 1..3 do
+      80 = work.()
+      :code.purge(NIF)
+      true = :code.delete(NIF)
+      :code.purge(NIF)
+    end
+    IO.puts(work.())
+    """
+
+    assert {"80\n", 0} = in_vm(code)
+  end
+
   @tag :tmp_dir
   test "a missing library says what to do", %{tmp_dir: directory} do
     ebin = Path.join(directory, "emlx/ebin")

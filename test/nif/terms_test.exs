@@ -120,6 +120,7 @@ defmodule EMLX.NIF.TermsTest do
     case name do
       :device_open -> ["cpu", make_ref()]
       :device_describe -> [cpu()]
+      :memory_relieve -> [true, make_ref()]
       :from_binary -> [cpu(), :s32, {2}, <<1::64>>, make_ref()]
       :binary_address -> [<<1>>]
       :to_binary -> [tensor, 16]
