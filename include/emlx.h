@@ -4,7 +4,9 @@
 // Conventions, true of every function unless its comment says otherwise:
 // - A function that can fail returns an emlx_status (0 is success) and takes an emlx_error last,
 //   which may be NULL. Outputs are written only on success.
-// - Pointers must not be NULL, but for those to no items (of a count of 0).
+// - Pointers must not be NULL, but for those to no items (of a count of 0): a function that can
+// fail
+//   then does so with EMLX_INVALID, another one gives nothing (0, NULL, false, "?").
 // - Arguments are borrowed. An out-parameter gives the caller one reference, which the matching
 //   `_release` ends, and `_retain` makes one more. Releasing or retaining NULL does nothing. Using
 //   what has been released or taken over is undefined, as is releasing twice.

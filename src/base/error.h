@@ -27,4 +27,16 @@ emlx_status error_prefix(emlx_error *err, emlx_status code, const char *format, 
         if (try_status_ != EMLX_OK) return try_status_;                                            \
     } while (0)
 
+// Returns from a public function when the caller gave NULL for a pointer that must be there, or for
+// one to `count` items.
+#define REQUIRE(pointer)                                                                           \
+    do {                                                                                           \
+        if ((pointer) == NULL)                                                                     \
+            return error_set(err, EMLX_INVALID, "%s: %s is NULL", __func__, #pointer);             \
+    } while (0)
+#define REQUIRE_ITEMS(items, count)                                                                \
+    do {                                                                                           \
+        if ((count) > 0) REQUIRE(items);                                                           \
+    } while (0)
+
 #endif

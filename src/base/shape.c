@@ -23,6 +23,8 @@ static bool lengths_fit(const int64_t *dims, int32_t rank) {
 }
 
 emlx_status emlx_shape_make(const int64_t *dims, size_t rank, emlx_shape *shape, emlx_error *err) {
+    REQUIRE_ITEMS(dims, rank);
+    REQUIRE(shape);
     if (rank > EMLX_MAX_RANK) {
         return error_set(err, EMLX_INVALID, "shape has %zu axes, at most %d are supported", rank,
                          EMLX_MAX_RANK);
@@ -46,6 +48,7 @@ emlx_status emlx_shape_make(const int64_t *dims, size_t rank, emlx_shape *shape,
 }
 
 int64_t emlx_shape_count(const emlx_shape *shape) {
+    if (shape == NULL) return 0;
     int64_t count = 1;
     for (int32_t i = 0; i < shape->rank; i++) count *= shape->dims[i];
     return count;

@@ -20,6 +20,8 @@ static emlx_status read_archive(const char *path, emlx_archive **out, emlx_error
 }
 
 emlx_status emlx_archive_open(const char *path, emlx_archive **out, emlx_error *err) {
+    REQUIRE(path);
+    REQUIRE(out);
     return file_blame(path, read_archive(path, out, err), err);
 }
 
@@ -30,11 +32,15 @@ void emlx_archive_release(emlx_archive *archive) {
 }
 
 const char *emlx_archive_text(const emlx_archive *archive, const char *key) {
-    return safetensors_text(&archive->file, key);
+    return archive == NULL || key == NULL ? NULL : safetensors_text(&archive->file, key);
 }
 
 emlx_status emlx_archive_tensor(const emlx_archive *archive, const char *name, emlx_type type,
                                 emlx_device *device, emlx_tensor **out, emlx_error *err) {
+    REQUIRE(archive);
+    REQUIRE(name);
+    REQUIRE(device);
+    REQUIRE(out);
     if (type >= EMLX_TYPE_COUNT)
         return error_set(err, EMLX_INVALID, "array \"%.60s\": %d is no type", name, (int)type);
     return safetensors_tensor(&archive->file, name, type, device, out, err);

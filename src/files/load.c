@@ -498,6 +498,9 @@ static emlx_status parse_program(reader *r, emlx_block **out, emlx_error *err) {
 
 emlx_status emlx_block_load(const char *path, emlx_device *device, emlx_block **out,
                             emlx_error *err) {
+    REQUIRE(path);
+    REQUIRE(device);
+    REQUIRE(out);
     safetensors file;
     emlx_status status = safetensors_read(path, &file, err);
     if (status != EMLX_OK) return file_blame(path, status, err);
@@ -509,6 +512,9 @@ emlx_status emlx_block_load(const char *path, emlx_device *device, emlx_block **
 
 emlx_status emlx_program_load(const char *path, emlx_device *device, emlx_program **out,
                               emlx_error *err) {
+    REQUIRE(path);
+    REQUIRE(device);
+    REQUIRE(out);
     emlx_block *block = NULL;
     TRY(emlx_block_load(path, device, &block, err));
     emlx_status status = emlx_program_compile(block, device, out, err);

@@ -260,6 +260,9 @@ static emlx_status read_array(file_reader *file, emlx_device *device, emlx_tenso
 
 emlx_status emlx_npy_load(const char *path, emlx_device *device, emlx_tensor **out,
                           emlx_error *err) {
+    REQUIRE(path);
+    REQUIRE(device);
+    REQUIRE(out);
     file_reader file;
     emlx_status status = file_open(path, &file, err);
     if (status == EMLX_OK) {
@@ -321,6 +324,8 @@ static emlx_status save(const char *path, emlx_tensor *tensor, emlx_error *err) 
 }
 
 emlx_status emlx_npy_save(const char *path, emlx_tensor *tensor, emlx_error *err) {
+    REQUIRE(path);
+    REQUIRE(tensor);
     emlx_status status = save(path, tensor, err);
     return file_prefix(path, status, err);
 }

@@ -268,6 +268,8 @@ static emlx_status save(writer *w, const emlx_block *block, const char *path, em
 }
 
 emlx_status emlx_block_save(const emlx_block *block, const char *path, emlx_error *err) {
+    REQUIRE(block);
+    REQUIRE(path);
     writer w = {0};
     emlx_status status = save(&w, block, path, err);
     list_free(&w.literals);

@@ -137,18 +137,25 @@ void emlx_tensor_release(emlx_tensor *t) {
     }
 }
 
-emlx_type emlx_tensor_type(const emlx_tensor *t) { return (emlx_type)t->type; }
-const emlx_shape *emlx_tensor_shape(const emlx_tensor *t) { return &t->shape; }
-emlx_device *emlx_tensor_device(const emlx_tensor *t) { return t->device; }
-bool emlx_tensor_ready(const emlx_tensor *t) { return node_buffer(t) != NULL; }
+// Of no tensor there is nothing.
+emlx_type emlx_tensor_type(const emlx_tensor *t) {
+    return t == NULL ? EMLX_TYPE_COUNT : (emlx_type)t->type;
+}
+const emlx_shape *emlx_tensor_shape(const emlx_tensor *t) { return t == NULL ? NULL : &t->shape; }
+emlx_device *emlx_tensor_device(const emlx_tensor *t) { return t == NULL ? NULL : t->device; }
+bool emlx_tensor_ready(const emlx_tensor *t) { return t != NULL && node_buffer(t) != NULL; }
 
 size_t emlx_tensor_bytes(const emlx_tensor *t) {
+    if (t == NULL) return 0;
     return (size_t)emlx_shape_count(&t->shape) * type_size((emlx_type)t->type);
 }
 
-size_t emlx_tensor_pinned(const emlx_tensor *t) { return node_buffer(t) != NULL ? 0 : t->pinned; }
+size_t emlx_tensor_pinned(const emlx_tensor *t) {
+    return t == NULL || node_buffer(t) != NULL ? 0 : t->pinned;
+}
 
 uint32_t emlx_tensor_depth(const emlx_tensor *t) {
+    if (t == NULL) return 0;
     return atomic_load_explicit(&((emlx_tensor *)t)->depth, memory_order_relaxed);
 }
 

@@ -257,6 +257,7 @@ void pool_free(void *pointer, size_t size) {
 // Public ----------------------------------------------------------------------------------------
 
 void emlx_memory_info(emlx_memory *info) {
+    if (info == NULL) return;
     info->active = atomic_load(&active);
     info->peak = atomic_load(&peak);
     info->cached = atomic_load(&cached);

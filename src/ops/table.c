@@ -65,27 +65,28 @@ enum { OP_COUNT = sizeof op_table / sizeof *op_table };
 const emlx_op *emlx_op_at(size_t index) { return index < OP_COUNT ? &op_table[index] : NULL; }
 
 const emlx_op *emlx_op_find(const char *name) {
-    for (size_t i = 0; i < OP_COUNT; i++)
+    for (size_t i = 0; name != NULL && i < OP_COUNT; i++)
         if (strcmp(op_table[i].name, name) == 0) return &op_table[i];
     return NULL;
 }
 
-const char *emlx_op_name(const emlx_op *op) { return op->name; }
+const char *emlx_op_name(const emlx_op *op) { return op == NULL ? "?" : op->name; }
 
 void emlx_op_operands(const emlx_op *op, size_t *fewest, size_t *most) {
-    *fewest = op->fewest;
-    *most = op->most;
+    if (fewest != NULL) *fewest = op == NULL ? 0 : op->fewest;
+    if (most != NULL) *most = op == NULL ? 0 : op->most;
 }
 
-size_t emlx_op_results(const emlx_op *op) { return op->results; }
+size_t emlx_op_results(const emlx_op *op) { return op == NULL ? 0 : op->results; }
 
 bool emlx_op_attr(const emlx_op *op, size_t index, const char **name, emlx_attr_kind *kind,
                   bool *required) {
+    if (op == NULL) return false;
     for (size_t i = 0; i <= index; i++)
         if (op->attrs[i].name == NULL) return false;
-    *name = op->attrs[index].name;
-    *kind = op->attrs[index].kind;
-    *required = op->attrs[index].required;
+    if (name != NULL) *name = op->attrs[index].name;
+    if (kind != NULL) *kind = op->attrs[index].kind;
+    if (required != NULL) *required = op->attrs[index].required;
     return true;
 }
 
@@ -213,6 +214,9 @@ static emlx_status apply(op_call *call, emlx_type type, emlx_tensor **out, emlx_
 emlx_status emlx_apply(const emlx_op *op, emlx_device *device, emlx_tensor *const *operands,
                        size_t operand_count, const emlx_attr *attrs, size_t attr_count,
                        emlx_type type, emlx_tensor **out, emlx_error *err) {
+    REQUIRE_ITEMS(operands, operand_count);
+    REQUIRE_ITEMS(attrs, attr_count);
+    REQUIRE(out);
     if (op == NULL) return error_set(err, EMLX_INVALID, "no op given");
     op_call call = {op, device, operands, operand_count, attrs, attr_count};
     emlx_status status = apply(&call, type, out, err);

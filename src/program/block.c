@@ -29,6 +29,7 @@ static emlx_status no_memory(emlx_error *err) {
 // Making and releasing -------------------------------------------------------------------------
 
 emlx_status emlx_block_new(emlx_block **out, emlx_error *err) {
+    REQUIRE(out);
     emlx_block *block = mem_alloc(sizeof *block);
     if (block == NULL) return no_memory(err);
     emlx_status status = emlx_device_open("cpu", &block->device, err);
@@ -121,7 +122,7 @@ static emlx_status copy_values(const uint32_t *values, size_t count, uint32_t **
 }
 
 const emlx_shape *emlx_block_shape(const emlx_block *block, uint32_t value, emlx_type *type) {
-    if (value >= block->symbols.count) return NULL;
+    if (block == NULL || value >= block->symbols.count) return NULL;
     const emlx_tensor *symbol = block_symbol(block, value);
     if (type != NULL) *type = emlx_tensor_type(symbol);
     return emlx_tensor_shape(symbol);
@@ -131,6 +132,9 @@ const emlx_shape *emlx_block_shape(const emlx_block *block, uint32_t value, emlx
 
 emlx_status emlx_block_input(emlx_block *block, const char *name, emlx_type type,
                              const emlx_shape *shape, uint32_t *value, emlx_error *err) {
+    REQUIRE(block);
+    REQUIRE(shape);
+    REQUIRE(value);
     if (!type_is_valid(type))
         return error_set(err, EMLX_INVALID, "program input %zu: no such type", block->inputs.count);
     emlx_shape checked;
@@ -149,6 +153,7 @@ emlx_status emlx_block_input(emlx_block *block, const char *name, emlx_type type
 
 emlx_status emlx_block_output(emlx_block *block, const char *name, uint32_t value,
                               emlx_error *err) {
+    REQUIRE(block);
     size_t position = block->outputs.count;
     if (value >= block->symbols.count)
         return error_set(err, EMLX_INVALID, "output %zu is value %u, but there are %zu values",
@@ -197,6 +202,9 @@ static emlx_status literal_symbol(emlx_tensor *literal, emlx_device *device, eml
 
 emlx_status emlx_block_tensor(emlx_block *block, emlx_tensor *tensor, uint32_t *value,
                               emlx_error *err) {
+    REQUIRE(block);
+    REQUIRE(tensor);
+    REQUIRE(value);
     emlx_tensor *symbol;
     TRY(block_reserve(block, 1, err));
     TRY(literal_symbol(tensor, block->device, &symbol, err));
@@ -311,6 +319,11 @@ static emlx_status depth_with(const emlx_block *block, const emlx_attr *attrs, s
 emlx_status emlx_block_apply(emlx_block *block, const emlx_op *op, const uint32_t *operands,
                              size_t operand_count, const emlx_attr *attrs, size_t attr_count,
                              emlx_type type, uint32_t *value, emlx_error *err) {
+    REQUIRE(block);
+    REQUIRE(op);
+    REQUIRE_ITEMS(operands, operand_count);
+    REQUIRE_ITEMS(attrs, attr_count);
+    REQUIRE(value);
     size_t count = emlx_op_results(op);
     emlx_status status = check_values(block, operands, operand_count, err);
     uint32_t depth;
@@ -539,6 +552,11 @@ emlx_status emlx_block_cond(emlx_block *block, emlx_block *const *predicates,
                             size_t predicate_count, emlx_block *const *branches,
                             size_t branch_count, const uint32_t *operands, size_t operand_count,
                             uint32_t *first, emlx_error *err) {
+    REQUIRE(block);
+    REQUIRE_ITEMS(predicates, predicate_count);
+    REQUIRE_ITEMS(branches, branch_count);
+    REQUIRE_ITEMS(operands, operand_count);
+    REQUIRE(first);
     if (predicate_count == 0 || predicate_count >= VALUES_MAX ||
         branch_count != predicate_count + 1)
         return error_set(err, EMLX_INVALID,
@@ -558,6 +576,11 @@ emlx_status emlx_block_cond(emlx_block *block, emlx_block *const *predicates,
 emlx_status emlx_block_while(emlx_block *block, emlx_block *condition, emlx_block *body,
                              const uint32_t *state, size_t state_count, uint32_t *first,
                              emlx_error *err) {
+    REQUIRE(block);
+    REQUIRE(condition);
+    REQUIRE(body);
+    REQUIRE_ITEMS(state, state_count);
+    REQUIRE(first);
     emlx_block *blocks[2] = {condition, body};
     control c = {block, blocks, 2, state, state_count};
     emlx_status status = add_while(&c, first, err);
@@ -600,6 +623,10 @@ static emlx_status add_call(emlx_block *block, instr *i, const uint32_t *operand
 emlx_status emlx_block_call(emlx_block *block, uint32_t number, const uint32_t *operands,
                             size_t operand_count, const emlx_port *results, size_t result_count,
                             uint32_t *first, emlx_error *err) {
+    REQUIRE(block);
+    REQUIRE_ITEMS(operands, operand_count);
+    REQUIRE_ITEMS(results, result_count);
+    REQUIRE(first);
     emlx_status status = check_values(block, operands, operand_count, err);
     if (status == EMLX_OK) status = block_reserve(block, result_count, err);
     if (status != EMLX_OK) return error_prefix(err, status, "call");

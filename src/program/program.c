@@ -58,8 +58,14 @@ static emlx_status compile(emlx_block *block, emlx_program *p, emlx_error *err) 
 
 emlx_status emlx_program_compile(emlx_block *block, emlx_device *device, emlx_program **out,
                                  emlx_error *err) {
+    REQUIRE(block);
     if (block->owned)
         return error_set(err, EMLX_INVALID, "the program block is part of another one already");
+    if (device == NULL || out == NULL) {
+        emlx_block_release(block);
+        return error_set(err, EMLX_INVALID, "emlx_program_compile: %s is NULL",
+                         device == NULL ? "device" : "out");
+    }
     emlx_program *p = mem_alloc(sizeof *p);
     emlx_status status = p == NULL ? no_memory(err) : EMLX_OK;
     if (p != NULL) {
@@ -92,20 +98,24 @@ void emlx_program_release(emlx_program *program) {
 
 // Looking at one ---------------------------------------------------------------------------------
 
-size_t emlx_program_input_count(const emlx_program *program) { return program->main->input_count; }
+size_t emlx_program_input_count(const emlx_program *program) {
+    return program == NULL ? 0 : program->main->input_count;
+}
 size_t emlx_program_output_count(const emlx_program *program) {
-    return program->main->output_count;
+    return program == NULL ? 0 : program->main->output_count;
 }
 
 const emlx_port *emlx_program_input(const emlx_program *program, size_t index) {
-    return index < program->main->input_count ? &program->inputs[index] : NULL;
+    return index < emlx_program_input_count(program) ? &program->inputs[index] : NULL;
 }
 
 const emlx_port *emlx_program_output(const emlx_program *program, size_t index) {
-    return index < program->main->output_count ? &program->outputs[index] : NULL;
+    return index < emlx_program_output_count(program) ? &program->outputs[index] : NULL;
 }
 
 size_t emlx_program_kernel_count(const emlx_program *program) {
-    return program->main->kernel_count;
+    return program == NULL ? 0 : program->main->kernel_count;
 }
-size_t emlx_program_op_count(const emlx_program *program) { return program->op_count; }
+size_t emlx_program_op_count(const emlx_program *program) {
+    return program == NULL ? 0 : program->op_count;
+}

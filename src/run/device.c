@@ -145,6 +145,7 @@ static emlx_status find_and_open(const char *name, emlx_device **device, emlx_er
 // Public -----------------------------------------------------------------------------------------
 
 emlx_status emlx_device_open(const char *name, emlx_device **device, emlx_error *err) {
+    REQUIRE(device);
     if (name == NULL) return error_set(err, EMLX_INVALID, "no device name given");
     mutex_lock(&all.lock);
     emlx_status status = find_and_open(name, device, err);
@@ -175,10 +176,14 @@ void emlx_device_release(emlx_device *device) {
     if (pool != NULL) pool_release(pool);
 }
 
-const char *emlx_device_name(const emlx_device *device) { return device->name; }
+const char *emlx_device_name(const emlx_device *device) {
+    return device == NULL ? "?" : device->name;
+}
 
 void emlx_device_describe(const emlx_device *device, char *text, size_t size) {
-    device->ops->describe(device, text, size);
+    if (text == NULL || size == 0) return;
+    text[0] = '\0';
+    if (device != NULL) device->ops->describe(device, text, size);
 }
 
 const char *emlx_device_available(size_t index) {

@@ -431,7 +431,15 @@ emlx_status eval_tensors(emlx_tensor *const *tensors, size_t count, const eval_h
     return EMLX_OK;
 }
 
+static emlx_status check_given(emlx_tensor *const *tensors, size_t count, emlx_error *err) {
+    REQUIRE_ITEMS(tensors, count);
+    for (size_t i = 0; i < count; i++)
+        if (tensors[i] == NULL) return error_set(err, EMLX_INVALID, "tensor %zu is NULL", i);
+    return EMLX_OK;
+}
+
 emlx_status emlx_eval(emlx_tensor *const *tensors, size_t count, emlx_error *err) {
+    TRY(check_given(tensors, count, err));
     return count == 0 ? EMLX_OK : eval_tensors(tensors, count, &(eval_how){0}, err);
 }
 
@@ -506,6 +514,8 @@ static bool eval_work(emlx_tensor *const *tensors, size_t count, int64_t *work) 
 
 emlx_status emlx_eval_brief(emlx_tensor *const *tensors, size_t count, bool *done,
                             emlx_error *err) {
+    REQUIRE(done);
+    TRY(check_given(tensors, count, err));
     *done = count == 0;
     if (*done || !tensors[0]->device->ops->immediate) return EMLX_OK;
     int64_t work;
@@ -563,6 +573,7 @@ static void choose_size(queued_eval *q, const emlx_work *work) {
 
 emlx_status emlx_eval_async(emlx_tensor *const *tensors, size_t count, const emlx_work *work,
                             emlx_done done, void *context, emlx_error *err) {
+    TRY(check_given(tensors, count, err));
     if (count == 0) return error_set(err, EMLX_INVALID, "no tensors to evaluate");
     queued_eval *q = mem_alloc(sizeof *q + count * sizeof *q->tensors);
     if (q == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to queue an evaluation");

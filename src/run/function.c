@@ -84,6 +84,7 @@ static emlx_status function_call(emlx_function *function, const void *const *inp
 }
 
 static emlx_status check_block(const emlx_block *block, emlx_error *err) {
+    if (block == NULL) return error_set(err, EMLX_INVALID, "emlx_function_new: block is NULL");
     if (block->owned)
         return error_set(err, EMLX_INVALID, "the program block is part of another one already");
     if (block->outputs.count != 1)
@@ -109,6 +110,8 @@ static emlx_status function_fill(block_function *f, emlx_error *err) {
 
 emlx_status emlx_function_new(emlx_block *block, emlx_function **out, emlx_error *err) {
     emlx_status status = check_block(block, err);
+    if (status == EMLX_OK && out == NULL)
+        status = error_set(err, EMLX_INVALID, "emlx_function_new: out is NULL");
     block_function *f = status == EMLX_OK ? mem_alloc(sizeof *f) : NULL;
     if (status == EMLX_OK && f == NULL) status = no_memory(err);
     if (status != EMLX_OK) {

@@ -118,6 +118,9 @@ static emlx_status wrap_results(const emlx_program *p, program_run *run, emlx_te
 
 emlx_status emlx_program_run(emlx_program *program, emlx_tensor *const *inputs, size_t input_count,
                              emlx_tensor **outputs, size_t output_count, emlx_error *err) {
+    REQUIRE(program);
+    REQUIRE_ITEMS(inputs, input_count);
+    REQUIRE_ITEMS(outputs, output_count);
     TRY(check_inputs(program, inputs, input_count, err));
     if (output_count != program->main->output_count)
         return error_set(err, EMLX_INVALID, "room for %zu outputs given, the program has %u",
@@ -265,22 +268,26 @@ static bool is_brief(const emlx_program *p, emlx_tensor *const *tensors, size_t 
     if (p->main->work > BRIEF_WORK || !p->device->ops->immediate) return false;
     bool ready = true;
     emlx_error err;
+    if (tensors == NULL && count > 0) return false;
     for (size_t i = 0; i < count; i++) ready = ready && emlx_tensor_ready(tensors[i]);
     return ready || (emlx_eval_brief(tensors, count, &ready, &err) == EMLX_OK && ready);
 }
 
 bool emlx_program_brief(const emlx_program *program, emlx_tensor *const *inputs,
                         size_t input_count) {
-    return is_brief(program, inputs, input_count);
+    return program != NULL && is_brief(program, inputs, input_count);
 }
 
 bool emlx_run_brief(const emlx_run *run, emlx_tensor *const *results, size_t result_count) {
-    return is_brief(run->program, results, result_count);
+    return run != NULL && is_brief(run->program, results, result_count);
 }
 
 emlx_status emlx_program_start(emlx_program *program, emlx_tensor *const *inputs,
                                size_t input_count, const emlx_work *work, emlx_stopped stopped,
                                void *context, emlx_error *err) {
+    REQUIRE(program);
+    REQUIRE(stopped);
+    REQUIRE_ITEMS(inputs, input_count);
     TRY(check_inputs(program, inputs, input_count, err));
     emlx_run *r = mem_alloc(sizeof *r);
     if (r == NULL) return no_memory(err);
@@ -295,6 +302,9 @@ emlx_status emlx_program_start(emlx_program *program, emlx_tensor *const *inputs
 emlx_status emlx_run_resume(emlx_run *run, emlx_tensor *const *results, size_t result_count,
                             const emlx_work *work, emlx_stopped stopped, void *context,
                             emlx_error *err) {
+    REQUIRE(run);
+    REQUIRE(stopped);
+    REQUIRE_ITEMS(results, result_count);
     TRY(check_results(run->program->device, run->run.call, results, result_count, err));
     return submit(run, results, result_count, work, stopped, context, err);
 }

@@ -22,6 +22,7 @@ static emlx_status check_data(const emlx_device *device, emlx_type type, const e
 emlx_status emlx_tensor_from_data(emlx_device *device, emlx_type type, const emlx_shape *shape,
                                   const void *data, size_t size, emlx_tensor **out,
                                   emlx_error *err) {
+    REQUIRE(out);
     TRY(check_data(device, type, shape, data, size, err));
     emlx_buffer *buffer;
     TRY(device->ops->allocate(device, size, &buffer, err));
@@ -36,6 +37,8 @@ emlx_status emlx_tensor_from_memory(emlx_device *device, emlx_type type, const e
                                     const void *data, size_t size, void (*release)(void *),
                                     void *context, emlx_tensor **out, emlx_error *err) {
     emlx_status status = check_data(device, type, shape, data, size, err);
+    if (status == EMLX_OK && out == NULL)
+        status = error_set(err, EMLX_INVALID, "emlx_tensor_from_memory: out is NULL");
     bool borrow = status == EMLX_OK && device->ops->can_wrap(device, data, size, type_size(type));
     emlx_buffer *buffer = NULL;
     if (borrow) {
@@ -48,7 +51,7 @@ emlx_status emlx_tensor_from_memory(emlx_device *device, emlx_type type, const e
     } else if (status == EMLX_OK) {
         status = emlx_tensor_from_data(device, type, shape, data, size, out, err);
     }
-    release(context);
+    if (release != NULL) release(context);
     return status;
 }
 
@@ -61,6 +64,8 @@ static emlx_status ready_buffer(emlx_tensor *t, emlx_buffer **buffer, emlx_error
 
 emlx_status emlx_tensor_read(emlx_tensor *t, size_t offset, void *data, size_t size,
                              emlx_error *err) {
+    REQUIRE(t);
+    REQUIRE_ITEMS(data, size);
     emlx_buffer *buffer;
     size_t bytes = emlx_tensor_bytes(t);
     if (offset > bytes || size > bytes - offset)
@@ -72,6 +77,8 @@ emlx_status emlx_tensor_read(emlx_tensor *t, size_t offset, void *data, size_t s
 }
 
 emlx_status emlx_tensor_data(emlx_tensor *t, const void **data, emlx_error *err) {
+    REQUIRE(t);
+    REQUIRE(data);
     emlx_buffer *buffer;
     TRY(ready_buffer(t, &buffer, err));
     if (buffer->data == NULL)

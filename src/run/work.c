@@ -23,7 +23,7 @@ struct emlx_queue {
 };
 
 void emlx_cancel_raise(emlx_cancel *cancel) {
-    __atomic_store_n(&cancel->raised, 1, __ATOMIC_RELAXED);
+    if (cancel != NULL) __atomic_store_n(&cancel->raised, 1, __ATOMIC_RELAXED);
 }
 
 void work_submit(emlx_device *device, const emlx_work *work, pool_job *job) {
@@ -120,6 +120,8 @@ static emlx_status open_stream(emlx_queue *queue, emlx_error *err) {
 }
 
 emlx_status emlx_queue_new(emlx_device *device, emlx_queue **out, emlx_error *err) {
+    REQUIRE(device);
+    REQUIRE(out);
     emlx_queue *queue = mem_alloc(sizeof *queue);
     if (queue == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a queue");
     queue->device = emlx_device_retain(device);
@@ -162,6 +164,8 @@ static void run_sync(pool_job *job) {
 
 emlx_status emlx_queue_sync(emlx_queue *queue, void (*done)(void *context), void *context,
                             emlx_error *err) {
+    REQUIRE(queue);
+    REQUIRE(done);
     sync_job *sync = mem_alloc(sizeof *sync);
     if (sync == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to wait for a queue");
     *sync = (sync_job){.job.run = run_sync, .done = done, .context = context};
