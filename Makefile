@@ -83,8 +83,10 @@ PACKAGES := openblas jansson
 # Homebrew keeps OpenBLAS out of the default search path.
 PKG_CONFIG := $(if $(filter Darwin,$(SYSTEM)),PKG_CONFIG_PATH="$$PKG_CONFIG_PATH:$$(brew --prefix openblas)/lib/pkgconfig") pkg-config
 PACKAGE_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
-PACKAGE_LIBS := $(or $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null),-lopenblas -ljansson)
-LIBS := $(PACKAGE_LIBS) -lpthread -lm
+# OpenBLAS is loaded when a device is opened: where it is now is one of the places to look.
+PACKAGE_LIBS := $(or $(shell $(PKG_CONFIG) --libs jansson 2>/dev/null),-ljansson)
+OPENBLAS_FOLDER := $(shell $(PKG_CONFIG) --variable=libdir openblas 2>/dev/null)
+LIBS := $(PACKAGE_LIBS) -lpthread -lm -ldl
 CMOCKA_CFLAGS = $(shell $(PKG_CONFIG) --cflags cmocka 2>/dev/null)
 CMOCKA_LIBS = $(or $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null),-lcmocka)
 
@@ -122,6 +124,8 @@ FLAGS_avx512 := $(FLAGS_avx2) -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx51
 PART_FLAGS :=
 $(OBJ)/src/%.o: PART_FLAGS = -Isrc $(PACKAGE_CFLAGS)
 $(OBJ)/src/engines/cpu/kernels/%.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS)
+$(OBJ)/src/engines/cpu/matrix/blas_load.o: PART_FLAGS = -Isrc $(PACKAGE_CFLAGS) \
+    $(if $(OPENBLAS_FOLDER),-DOPENBLAS_FOLDER='"$(OPENBLAS_FOLDER)"')
 $(OBJ)/cli/%.o: PART_FLAGS = $(PACKAGE_CFLAGS)
 $(OBJ)/nif/%.o: PART_FLAGS = -isystem $(ERL_INCLUDE)
 $(OBJ)/test/%.o: PART_FLAGS = -Isrc -Itest $(PACKAGE_CFLAGS) $(CMOCKA_CFLAGS)
@@ -281,8 +285,8 @@ install: all
 	ln -sf $(notdir $(LIB_SHARED)) "$(TARGET)/lib/$(notdir $(LIB_LINK))"
 	$(if $(CLI_SOURCES),install -m 755 $(CLI) "$(TARGET)/bin/")
 	printf '%s\n' 'prefix=$(PREFIX)' 'Name: emlx' 'Description: numerical programs of Nx, in C' \
-	    'Version: $(VERSION)' 'Requires.private: $(PACKAGES)' 'Cflags: -I"$${prefix}/include"' \
-	    'Libs: -L"$${prefix}/lib" -lemlx' 'Libs.private: -lpthread -lm' \
+	    'Version: $(VERSION)' 'Requires.private: jansson' 'Cflags: -I"$${prefix}/include"' \
+	    'Libs: -L"$${prefix}/lib" -lemlx' 'Libs.private: -lpthread -lm -ldl' \
 	    > "$(TARGET)/lib/pkgconfig/emlx.pc"
 
 # Tools ------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@
 #endif
 
 #include "base/cancel.h"
+#include "base/cgroup.h"
 #include "base/error.h"
 #include "base/mutex.h"
 
@@ -504,6 +505,8 @@ static int core_count(void) {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0) cores = CPU_COUNT(&set);
 #endif
+    int quota = cgroup_cores(&cgroup_own);
+    if (quota > 0 && quota < cores) cores = quota;
     return cores < 1 ? 1 : cores > MAX_THREADS ? MAX_THREADS : (int)cores;
 }
 

@@ -52,7 +52,6 @@ size_t emlx_type_bits(emlx_type type) { return type_is_valid(type) ? type_table[
 size_t emlx_type_size(emlx_type type) { return type_is_valid(type) ? type_table[type].size : 0; }
 
 emlx_status emlx_type_parse(const char *name, emlx_type *type, emlx_error *err) {
-    REQUIRE(name);
     REQUIRE(type);
     for (unsigned t = 0; name != NULL && t < EMLX_TYPE_COUNT; t++) {
         if (strcmp(name, type_table[t].name) == 0) {

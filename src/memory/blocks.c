@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/cgroup.h"
 #include "base/error.h"
 #include "base/mutex.h"
 #include "memory/internal.h"
@@ -81,11 +82,24 @@ static size_t class_block(unsigned index) {
 static _Atomic uint64_t active, peak, cached, limit, cache_limit;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-// Unless told otherwise, at most an eighth of the machine's memory is kept for reuse.
-static void set_defaults(void) {
+// What tensors hold and what is kept for reuse together stays below it, as far as that is possible
+// without an error.
+static _Atomic uint64_t soft_limit = UINT64_MAX;
+
+// Bytes that this process may have: the machine's, or what its container leaves to it. 0: unknown.
+static uint64_t machine_memory(void) {
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     uint64_t memory = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
+    uint64_t most = cgroup_memory(&cgroup_own);
+    return most != 0 && (memory == 0 || most < memory) ? most : memory;
+}
+
+// Unless told otherwise, at most an eighth of that memory is kept for reuse, and nothing when the
+// last eighth is about to be taken.
+static void set_defaults(void) {
+    uint64_t memory = machine_memory();
     atomic_store(&cache_limit, memory == 0 ? (uint64_t)1 << 30 : memory / 8);
+    if (memory != 0) atomic_store(&soft_limit, memory - memory / 8);
 }
 
 static void raise_peak(void) {
@@ -199,6 +213,8 @@ static emlx_status out_of_memory(size_t size, emlx_error *err) {
 static bool reserve(size_t size) {
     uint64_t most = atomic_load_explicit(&limit, memory_order_relaxed);
     uint64_t now = atomic_fetch_add(&active, size) + size;
+    uint64_t soft = atomic_load_explicit(&soft_limit, memory_order_relaxed);
+    if (now + atomic_load(&cached) > soft) shrink_cache(less(soft, now));
     if (most == 0 || now + atomic_load(&cached) <= most) return true;
     shrink_cache(less(most, now));
     if (now <= most) return true;

@@ -38,7 +38,7 @@ static void of_shapes_types_and_devices(void **state) {
     REFUSES("dims", emlx_shape_make(NULL, 1, &out, &err));
     REFUSES("shape", emlx_shape_make(dims, 1, NULL, &err));
     assert_int_equal(emlx_shape_make(NULL, 0, &out, NULL), EMLX_OK);
-    REFUSES("name", emlx_type_parse(NULL, &type, &err));
+    REFUSES("unknown type", emlx_type_parse(NULL, &type, &err));
     REFUSES("type", emlx_type_parse("f32", NULL, &err));
     assert_int_equal(emlx_type_parse("?", &type, NULL), EMLX_INVALID);
     REFUSES("name", emlx_device_open(NULL, &device, &err));

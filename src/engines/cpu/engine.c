@@ -5,10 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <cblas.h>
-
 #include "base/cancel.h"
 #include "base/error.h"
+#include "engines/cpu/matrix/blas.h"
 #include "engines/cpu/run.h"
 
 // Parallel tasks --------------------------------------------------------------------------------
@@ -69,9 +68,7 @@ typedef struct cpu_form {
 } cpu_form;
 
 static emlx_status cpu_open(emlx_device *device, emlx_error *err) {
-    (void)err;
-    // The pool divides the work: a BLAS with threads of its own would compete with it.
-    openblas_set_num_threads(1);
+    TRY(blas_load(err));
     device->state = (void *)cpu_kernels_select();
     return EMLX_OK;
 }

@@ -4,11 +4,10 @@
 // kernel by BLAS. Where the input has that form already, it is multiplied in place.
 #include <string.h>
 
-#include <cblas.h>
-
 #include "base/error.h"
 #include "base/types.h"
 #include "engines/cpu/conv/conv.h"
+#include "engines/cpu/matrix/blas.h"
 
 enum {
     COLUMN_POSITIONS = 256,    // results whose columns are made at a time,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // blas.c - making OpenBLAS ready.
-#include <cblas.h>
 #include <string.h>
 
+#include "engines/cpu/matrix/blas.h"
 #include "engines/cpu/run.h"
 
 // OpenBLAS copies what it multiplies into buffers of its own and asks the CPU to fetch a little

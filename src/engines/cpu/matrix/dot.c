@@ -4,11 +4,10 @@
 // pay.
 #include <string.h>
 
-#include <cblas.h>
-
 #include "base/error.h"
 #include "base/types.h"
 #include "engines/cpu/kernels/math/complex.h"
+#include "engines/cpu/matrix/blas.h"
 #include "engines/cpu/run.h"
 
 // Up to this many multiplications, a loop that accumulates in double is as quick as BLAS.

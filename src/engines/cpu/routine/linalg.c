@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // linalg.c - linear algebra by LAPACK, brought to Nx's conventions of order and sign. The code is
 // in linalg.inc, once for each type.
-#include <cblas.h>
 #include <complex.h>
 #include <math.h>
 #include <string.h>
 
+#include "engines/cpu/matrix/blas.h"
 #include "engines/cpu/routine/routine.h"
 
 // Systems of up to this many multiplications are solved by plain substitution: it divides by the
@@ -29,6 +29,12 @@ static emlx_status no_convergence(const char *what, emlx_error *err) {
     return error_set(err, EMLX_INTERNAL, "the %s did not converge", what);
 }
 
+// A row of a type's symbols.
+#define TEXT_OF(name) #name
+#define TEXT(name) TEXT_OF(name)
+#define SYMBOL(name)                                                                               \
+    { TEXT(LAPACK(name)), (void *)&LAPACK(name) }
+
 #define COMPLEX 0
 #define CONJ(x) (x)
 #define REAL(x) ((double)(x))
@@ -41,6 +47,7 @@ static emlx_status no_convergence(const char *what, emlx_error *err) {
 #define LAPACK(name) s##name##_
 #define BLAS(name) cblas_s##name
 #define TABLE linalg_f32
+#define SYMBOLS linalg_symbols_f32
 #include "engines/cpu/routine/linalg.inc"
 
 #define T double
@@ -49,6 +56,7 @@ static emlx_status no_convergence(const char *what, emlx_error *err) {
 #define LAPACK(name) d##name##_
 #define BLAS(name) cblas_d##name
 #define TABLE linalg_f64
+#define SYMBOLS linalg_symbols_f64
 #include "engines/cpu/routine/linalg.inc"
 
 #undef COMPLEX
@@ -68,6 +76,7 @@ static emlx_status no_convergence(const char *what, emlx_error *err) {
 #define LAPACK(name) c##name##_
 #define BLAS(name) cblas_c##name
 #define TABLE linalg_c64
+#define SYMBOLS linalg_symbols_c64
 #include "engines/cpu/routine/linalg.inc"
 
 #undef CONJ
@@ -78,4 +87,5 @@ static emlx_status no_convergence(const char *what, emlx_error *err) {
 #define LAPACK(name) z##name##_
 #define BLAS(name) cblas_z##name
 #define TABLE linalg_c128
+#define SYMBOLS linalg_symbols_c128
 #include "engines/cpu/routine/linalg.inc"
