@@ -128,7 +128,7 @@ $(OBJ)/src/engines/cpu/matrix/blas_load.o: PART_FLAGS = -Isrc $(PACKAGE_CFLAGS) 
     $(if $(OPENBLAS_FOLDER),-DOPENBLAS_FOLDER='"$(OPENBLAS_FOLDER)"')
 $(OBJ)/cli/%.o: PART_FLAGS = $(PACKAGE_CFLAGS)
 $(OBJ)/nif/%.o: PART_FLAGS = -isystem $(ERL_INCLUDE)
-$(OBJ)/test/%.o: PART_FLAGS = -Isrc -Itest $(PACKAGE_CFLAGS) $(CMOCKA_CFLAGS)
+$(OBJ)/test/%.o: PART_FLAGS = -Isrc -Itest -Icli $(PACKAGE_CFLAGS) $(CMOCKA_CFLAGS)
 $(OBJ)/bench/%.o: PART_FLAGS = -Isrc $(PACKAGE_CFLAGS)
 
 # Targets ----------------------------------------------------------------------------------------
@@ -216,9 +216,16 @@ $(HELPERS): $(HELPER_OBJECTS)
 	@mkdir -p $(@D) && rm -f $@
 	$(call short,AR,$@)$(AR) qcs $@ $(HELPER_OBJECTS)
 
-$(BUILD)/test/%_test: $(OBJ)/test/%_test.o $(HELPERS) $(LIB_STATIC)
+# The command line's reader of recorded cases serves tests as well.
+CLI_PARTS := $(BUILD)/test/cli.a
+
+$(CLI_PARTS): $(filter-out %/main.o,$(CLI_OBJECTS))
+	@mkdir -p $(@D) && rm -f $@
+	$(call short,AR,$@)$(AR) qcs $@ $^
+
+$(BUILD)/test/%_test: $(OBJ)/test/%_test.o $(HELPERS) $(CLI_PARTS) $(LIB_STATIC)
 	@mkdir -p $(@D)
-	$(call short,LD,$@)$(CC) $(LINK_FLAGS) -o $@ $< $(HELPERS) $(LIB_STATIC) $(LIBS) $(CMOCKA_LIBS)
+	$(call short,LD,$@)$(CC) $(LINK_FLAGS) -o $@ $< $(HELPERS) $(CLI_PARTS) $(LIB_STATIC) $(LIBS) $(CMOCKA_LIBS)
 
 # They bring their own copy of what they use of the library, and show nothing of it.
 $(BUILD)/test/engines/%.so: $(OBJ)/test/engines/%.o $(LIB_STATIC)
