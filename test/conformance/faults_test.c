@@ -61,7 +61,8 @@ static void every_op(void **state) {
     size_t titles = 0;
     for (size_t first = 0; first < set.count; titles++) {
         size_t count = same_title(first), tried = count < CASES_AN_OP ? count : CASES_AN_OP;
-        for (size_t i = 0; i < tried; i++) fail_each_allocation(&set.items[first + i * count / tried]);
+        for (size_t i = 0; i < tried; i++)
+            fail_each_allocation(&set.items[first + i * count / tried]);
         first += count;
     }
     size_t ops = 0;

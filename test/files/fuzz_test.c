@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// fuzz_test.c - the readers of program and array files against damaged files. The damage is random
-// but the same in every run; EMLX_FUZZ_ROUNDS asks for more of it. Nothing is expected but a clean
-// answer, so this is worth most in a build with sanitizers.
+// fuzz_test.c - the readers of program and array files against damaged files; what is accepted is
+// run, with data of its own, and often cancelled. The damage is random but the same in every run;
+// EMLX_FUZZ_ROUNDS asks for more of it. Nothing is expected but a clean answer, so this is worth
+// most in a build with sanitizers.
+#include <dirent.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "conformance/cases_folder.h"
 #include "files/files.h"
 #include "memory/memory.h"
 #include "program/programs.h"
@@ -40,7 +45,9 @@ static size_t change_number(uint8_t *data, size_t size) {
     size_t at = pick(size), digits = 0;
     while (at < size && (data[at] < '0' || data[at] > '9')) at++;
     while (at + digits < size && data[at + digits] >= '0' && data[at + digits] <= '9') digits++;
-    const char *number = numbers[pick(sizeof numbers / sizeof *numbers)];
+    // Lengths of zero are what few tests have.
+    const size_t count = sizeof numbers / sizeof *numbers;
+    const char *number = numbers[pick(3) == 0 ? 0 : pick(count)];
     return digits == 0 ? size : replace(data, size, at, digits, number, strlen(number));
 }
 
@@ -68,11 +75,143 @@ static size_t rounds(void) {
     return text == NULL ? 3000 : (size_t)strtoul(text, NULL, 10);
 }
 
+// Running ----------------------------------------------------------------------------------------
+
+// A damaged program may be endless, and may ask for any amount of memory.
+enum { INPUT_MOST = 1 << 18, CANCEL_AFTER_MS = 100, END_AFTER_S = 60 };
+#define MEMORY_MOST ((uint64_t)256 << 20)
+
+typedef struct ending {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool ended;
+} ending;
+
+static void ended(void *context, const emlx_stop *stop) {
+    ending *e = context;
+    for (size_t i = 0; i < stop->count; i++) emlx_tensor_release(stop->tensors[i]);
+    emlx_run_release(stop->run);
+    pthread_mutex_lock(&e->lock);
+    e->ended = true;
+    pthread_cond_signal(&e->changed);
+    pthread_mutex_unlock(&e->lock);
+}
+
+static bool wait_for(ending *e, int64_t milliseconds) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += milliseconds / 1000;
+    until.tv_nsec += milliseconds % 1000 * 1000000;
+    if (until.tv_nsec >= 1000000000) until.tv_sec++, until.tv_nsec -= 1000000000;
+    pthread_mutex_lock(&e->lock);
+    while (!e->ended && pthread_cond_timedwait(&e->changed, &e->lock, &until) == 0) {
+    }
+    bool ended = e->ended;
+    pthread_mutex_unlock(&e->lock);
+    return ended;
+}
+
+// Any bytes, but small ones: elements of 2 and 4 bits must be in their range.
+static emlx_tensor *input_for(emlx_device *device, const emlx_port *port) {
+    emlx_tensor *tensor = NULL;
+    size_t size = emlx_type_size(port->type);
+    if (emlx_shape_count(&port->shape) > (int64_t)(INPUT_MOST / size)) return NULL;
+    size *= (size_t)emlx_shape_count(&port->shape);
+    uint8_t *data = calloc(size + 1, 1);
+    if (data == NULL) return NULL;
+    for (size_t i = 0; i < size; i++) data[i] = (uint8_t)pick(2);
+    emlx_tensor_from_data(device, port->type, &port->shape, data, size, &tensor, NULL);
+    free(data);
+    return tensor;
+}
+
+static void start_and_cancel(emlx_program *program, emlx_tensor **inputs, size_t count) {
+    // It outlives the call, in whose end the other thread may still be.
+    static ending e = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false};
+    e.ended = false;
+    emlx_cancel cancel = {0};
+    emlx_work work = {.cancel = &cancel};
+    size_t when = pick(8);
+    if (when == 0) emlx_cancel_raise(&cancel);
+    if (emlx_program_start(program, inputs, count, &work, ended, &e, NULL) != EMLX_OK) return;
+    if (when == 1) usleep((useconds_t)pick(300));
+    if (when == 1 || !wait_for(&e, CANCEL_AFTER_MS)) emlx_cancel_raise(&cancel);
+    if (!wait_for(&e, END_AFTER_S * 1000))
+        fail_msg("a cancelled run goes on for %d s", END_AFTER_S);
+}
+
+static void run(emlx_device *device, emlx_program *program) {
+    size_t count = emlx_program_input_count(program), made = 0;
+    emlx_tensor **inputs = calloc(count + 1, sizeof *inputs);
+    while (made < count &&
+           (inputs[made] = input_for(device, emlx_program_input(program, made))) != NULL)
+        made++;
+    if (made == count) start_and_cancel(program, inputs, count);
+    while (made > 0) emlx_tensor_release(inputs[--made]);
+    free(inputs);
+}
+
 // Readers ----------------------------------------------------------------------------------------
+
+// Reads a damaged copy of `original` and, if it is a program still, runs that; whether it was.
+static bool program_round(emlx_device *device, const uint8_t *original, size_t size) {
+    static uint8_t data[ROOM];
+    emlx_program *program;
+    memcpy(data, original, size);
+    size_t now = size;
+    uint64_t length = 0;
+    for (int i = 0; i < 8; i++) length |= (uint64_t)original[i] << (8 * i);
+    size_t tail = size - 8 - (size_t)length;
+    for (size_t i = 1 + pick(4); i > 0 && now > 0; i--) now = damage(data, now);
+    if (pick(8) != 0) repair_header(data, now, tail);
+    write_bytes(data, now);
+    if (emlx_program_load(test_path, device, &program, NULL) != EMLX_OK) return false;
+    run(device, program);
+    emlx_program_release(program);
+    return true;
+}
+
+// The recorded programs that fit, read into one array after another.
+static size_t recorded(uint8_t (**files)[ROOM], size_t **sizes) {
+    struct dirent **names;
+    int found = scandir(cases_folder, &names, NULL, alphasort);
+    size_t count = 0;
+    *files = calloc((size_t)found, sizeof **files);
+    *sizes = calloc((size_t)found, sizeof **sizes);
+    for (int i = 0; i < found; i++) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/%s", cases_folder, names[i]->d_name);
+        FILE *file = strncmp(names[i]->d_name, "program-", 8) == 0 ? fopen(path, "rb") : NULL;
+        size_t size = file == NULL ? 0 : fread((*files)[count], 1, ROOM, file);
+        if (file != NULL) fclose(file);
+        if (size > 0 && size < ROOM / 2) (*sizes)[count++] = size;
+        free(names[i]);
+    }
+    free(names);
+    return count;
+}
+
+static void recorded_programs(void **state) {
+    (void)state;
+    uint8_t(*files)[ROOM];
+    size_t *sizes, accepted = 0, count = recorded(&files, &sizes);
+    emlx_device *device = cpu();
+    assert_true(count > 100);
+    uint64_t limit = emlx_memory_set_limit(MEMORY_MOST);
+    for (size_t round = 0; round < rounds(); round++) {
+        size_t file = pick(count);
+        accepted += program_round(device, files[file], sizes[file]);
+    }
+    emlx_memory_set_limit(limit);
+    assert_true(rounds() < 1000 || accepted > rounds() / 100);
+    free(files);
+    free(sizes);
+    emlx_device_release(device);
+}
 
 static void program_files(void **state) {
     (void)state;
-    static uint8_t original[ROOM], data[ROOM];
+    static uint8_t original[ROOM];
     emlx_error err;
     emlx_device *device = cpu();
     emlx_tensor *literal = tensor_f32(device, (float[]){1, 2, 3}, 1, 3);
@@ -81,17 +220,8 @@ static void program_files(void **state) {
     emlx_block_release(b);
     emlx_tensor_release(literal);
     size_t size = read_bytes(original, ROOM), accepted = 0;
-    for (size_t round = 0; round < rounds(); round++) {
-        memcpy(data, original, size);
-        size_t now = size;
-        for (size_t i = 1 + pick(4); i > 0 && now > 0; i--) now = damage(data, now);
-        if (pick(8) != 0) repair_header(data, now, 12);
-        write_bytes(data, now);
-        emlx_program *program;
-        if (emlx_program_load(test_path, device, &program, &err) != EMLX_OK) continue;
-        accepted++;
-        emlx_program_release(program);
-    }
+    for (size_t round = 0; round < rounds(); round++)
+        accepted += program_round(device, original, size);
     // Damage that always shows at once would test the first check only.
     assert_true(rounds() < 1000 || accepted > 0);
     emlx_device_release(device);
@@ -120,6 +250,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(program_files),
         cmocka_unit_test(array_files),
+        cmocka_unit_test_setup_teardown(recorded_programs, cases_unpack, cases_remove),
     };
     return RUN_WITH_FILE("files/fuzz", tests);
 }
