@@ -6,6 +6,8 @@
 #   make test       set up, build, and run every test this machine can run
 #   make test-c     the C tests only; SANITIZE=address,undefined or SANITIZE=thread for a checked
 #                   build in its own directory; ONLY=memory runs the tests with that in their path
+#   make test-nif SANITIZE=address,undefined  random terms for the native functions
+#   make coverage   how many lines the tests run, of the library and of the native functions
 #   make test-eco   the tests of Axon, Polaris and Scholar on EMLX; AXON_SOURCE, POLARIS_SOURCE and
 #                   SCHOLAR_SOURCE name checkouts of the versions that are installed
 #   make test-arm64 build for arm64 and replay the recorded cases under qemu (Debian, Ubuntu)
@@ -21,6 +23,7 @@ AR ?= ar
 PREFIX ?= /usr/local
 STRICT ?=
 SANITIZE ?=
+COVERAGE ?=
 ONLY ?=
 
 # One job per core, unless make was told otherwise.
@@ -35,7 +38,7 @@ SOVERSION := 0
 SYSTEM := $(shell uname -s)
 
 ifeq ($(SANITIZE),)
-BUILD ?= build
+BUILD ?= build$(if $(COVERAGE),/coverage)
 else
 BUILD ?= build/$(if $(findstring thread,$(SANITIZE)),tsan,asan)
 endif
@@ -111,7 +114,7 @@ BASE_FLAGS := -std=gnu17 $(CFLAGS) $(WARNINGS) -fPIC -fvisibility=hidden -ffp-co
               $(SANITIZE_FLAGS)
 LINK_FLAGS := $(CFLAGS) $(SANITIZE_FLAGS) $(LDFLAGS)
 # What is shipped goes without debugging information; the objects and libemlx.a keep it.
-SHIP_FLAGS := $(if $(SANITIZE),,-Wl,-S)
+SHIP_FLAGS := $(if $(SANITIZE)$(COVERAGE),,-Wl,-S)
 
 # The tile kernels read no errno and no floating-point exception flags. Never -ffast-math: NaN,
 # infinities and the order of sums mean something.
@@ -149,12 +152,11 @@ endif
 CLI := $(BUILD)/emlx
 # Of the current directory, whose name may have spaces.
 CLI_PATH = $(if $(filter /%,$(CLI)),,$(CURDIR)/)$(CLI)
-NIF := priv/emlx_nif.so
-
-# A sanitized library cannot be loaded into an ordinary BEAM.
+# A sanitized library cannot be loaded into an ordinary BEAM, so that it lies beside its objects.
+NIF := $(if $(SANITIZE)$(COVERAGE),$(BUILD)/)priv/emlx_nif.so
 BUILD_NIF := $(if $(SANITIZE),,$(if $(ERL_INCLUDE),$(NIF_SOURCES)))
 
-.PHONY: all demo test test-c test-eco test-arm64 tests bench install format lint clean mix-priv always
+.PHONY: all demo test test-c test-nif coverage covered test-eco test-arm64 tests bench install format lint clean mix-priv always
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -246,6 +248,17 @@ test:
 	@scripts/setup
 	@$(MAKE) --no-print-directory all tests
 	@EMLX_CLI='$(CLI_PATH)' scripts/test $(BUILD) $(TEST_PROGRAMS)
+
+# Random terms for the native functions, in a sanitized build: FUZZ_SECONDS of them.
+test-nif: $(if $(ERL_INCLUDE),$(NIF))
+	@scripts/test-nif $(BUILD)/tally-nif $(NIF)
+
+# Tests in a build that counts lines, and how many of them ran.
+coverage:
+	@$(MAKE) --no-print-directory COVERAGE=1 covered
+
+covered: tests $(if $(ERL_INCLUDE),$(NIF))
+	@EMLX_CLI='$(CLI_PATH)' scripts/coverage $(BUILD) $(TEST_PROGRAMS)
 
 test-eco: all
 	@scripts/test-eco $(BUILD)/tally-eco
