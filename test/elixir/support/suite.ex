@@ -35,8 +35,9 @@ defmodule EMLX.Suite do
   Runs test files of a suite, and ends the system where that is not as its list says.
 
   `names` are modules that the tests name and that are others here, `compiler` is the one on the
-  reference backend, and `:near` examples may give other digits (`EMLX.Suite.Examples`). `prepare` is called with the modules of the support files before the first
-  run, and with `:reference` before the second; it may give tags to exclude.
+  reference backend, and `:near` examples may give other digits (`EMLX.Suite.Examples`).
+  `prepare` is called with the modules of the support files before the first run, and with
+  `:reference` before the second; it may give tags to exclude.
   """
   @spec run(t, [Path.t()], [Path.t()], (:reference | [module] -> [atom])) :: :ok
   def run(%__MODULE__{} = suite, support, files, prepare) do
