@@ -37,7 +37,7 @@ defmodule EMLX.Doctor do
     "EMLX_CPU_LEVEL" => {@levels, Enum.join(@levels, ", ")},
     "EMLX_PROFILE_EVAL" => {~w(0 1), "0 or 1"}
   }
-  @ours_otherwise ~w(EMLX_VERSION EMLX_CLI EMLX_FUZZ_ROUNDS EMLX_TEST_TIMEOUT EMLX_BEAM_TIMEOUT)
+  @ours_otherwise ~w(EMLX_VERSION EMLX_CLI EMLX_CHECK_PLANS EMLX_FUZZ_ROUNDS EMLX_TEST_TIMEOUT EMLX_BEAM_TIMEOUT)
 
   @doc "Examines this machine and this configuration."
   @spec lines() :: [line]
