@@ -214,11 +214,21 @@ static bool print_last_places(const session *s) {
     return fit;
 }
 
+// What the device's engine left to the host.
+static void print_handovers(const session *s) {
+    const char *op;
+    uint64_t count, all = 0;
+    size_t ops = 0;
+    for (; emlx_device_handover(s->set->device, ops, &op, &count); ops++) all += count;
+    if (ops > 0) printf("handed over to the host: %" PRIu64 " nodes of %zu ops\n", all, ops);
+}
+
 static int report(const session *s, const request *r) {
     if (r->coverage) print_coverage(s->set);
     if (r->slowest > 0) print_slowest(s, r->slowest);
     size_t failed = print_failures(s);
     failed += !print_last_places(s);
+    print_handovers(s);
     if (r->digest) print_digest(s);
     size_t passed = failed < s->set->count ? s->set->count - failed : 0;
     printf("%zu passed, %zu failed\n", passed, failed);

@@ -178,6 +178,13 @@ EMLX_API void emlx_device_describe(const emlx_device *device, char *text, size_t
 // Names of the devices that can be opened here, valid forever; NULL past the last.
 EMLX_API const char *emlx_device_available(size_t index);
 
+// What a device's engine cannot compute the host does in its place, between two pieces of its work.
+// How many nodes of each op that were so far; false past the last. The name is valid forever.
+EMLX_API bool emlx_device_handover(const emlx_device *device, size_t index, const char **op,
+                                   uint64_t *count);
+// Whether that is an error instead: EMLX_UNSUPPORTED, naming op and type. At first it is not.
+EMLX_API void emlx_refuse_handovers(bool refuse);
+
 // Bytes of host memory held by tensors, as they are rounded up, the highest that was ever, bytes
 // kept for reuse, and the limit on what is held and kept together (0: none). All of it is of the
 // whole process.

@@ -24,6 +24,7 @@ typedef struct plan_call {
     emlx_buffer **outputs;         // to be filled with one reference each; inputs may be among them
     const emlx_cancel *cancel;     // looked at between kernels; may be NULL
     buffer_spares *spares;         // what the caller has left, or NULL
+    emlx_device *memory;           // where results are to lie; NULL: with the device itself
 } plan_call;
 
 // What of a plan an engine runs.
@@ -31,6 +32,8 @@ typedef enum plan_form {
     FORM_KERNELS, // its kernels, fused by us
     FORM_NODES    // its nodes, which the engine fuses by itself
 } plan_form;
+
+typedef struct handover handover;
 
 typedef struct engine_ops {
     const char *name;
@@ -66,6 +69,9 @@ typedef struct engine_ops {
     emlx_status (*download)(emlx_device *device, const emlx_buffer *from, size_t offset, void *to,
                             size_t size, emlx_error *err);
 
+    // Whether it can run a node of a graph, with its operands before it; what it cannot the host's
+    // engine does, between parts of the plan. May be NULL: everything.
+    bool (*can)(const emlx_device *device, const plan_node *nodes, uint32_t node);
     // Makes the engine's form of a plan (not NULL), refusing what it cannot run with
     // EMLX_UNSUPPORTED and a message that names primitive and type. May be NULL: there is none.
     emlx_status (*prepare)(emlx_device *device, const emlx_plan *plan, void **form,
@@ -89,7 +95,16 @@ struct emlx_device {
     char name[32]; // "cpu", "cuda:0"
     size_t references;
     thread_pool *pool;
-    void *state; // the engine's own
+    emlx_device *host; // does what this one cannot; NULL where that is nothing
+    handover *handed;  // what was handed over so far
+    void *state;       // the engine's own
+};
+
+// Nodes of one op that the host's engine did in place of the device's.
+struct handover {
+    handover *next;
+    const char *op;
+    uint64_t count;
 };
 
 extern const engine_ops cpu_engine;

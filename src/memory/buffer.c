@@ -112,7 +112,7 @@ void buffer_read_by(emlx_buffer *buffer, fence *end) {
 
 fence *buffer_writer(emlx_buffer *buffer) {
     mutex_lock(&uses);
-    fence *writer = fence_signalled(buffer->writer) ? NULL : fence_retain(buffer->writer);
+    fence *writer = fence_retain(buffer->writer);
     mutex_unlock(&uses);
     return writer;
 }

@@ -62,7 +62,7 @@ void buffer_init(emlx_buffer *buffer, size_t size, void (*destroy)(emlx_buffer *
 // Work that ends with the fence (not NULL) writes or reads the buffer.
 void buffer_written_by(emlx_buffer *buffer, fence *end);
 void buffer_read_by(emlx_buffer *buffer, fence *end);
-// The fence of the writer, referenced; NULL once it has ended.
+// The fence of the writer, referenced; NULL if it was never written by queued work.
 fence *buffer_writer(emlx_buffer *buffer);
 // Whether work queued on the stream now may overwrite it: what still uses it has ended or is queued
 // there as well.

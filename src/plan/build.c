@@ -9,6 +9,7 @@
 #include "engine.h"
 #include "plan/cache.h"
 #include "plan/check.h"
+#include "plan/divide.h"
 #include "plan/emit.h"
 
 emlx_plan *plan_retain(emlx_plan *plan) {
@@ -16,29 +17,85 @@ emlx_plan *plan_retain(emlx_plan *plan) {
     return plan;
 }
 
+size_t plan_kernel_count(const emlx_plan *plan) {
+    size_t count = plan->kernel_count;
+    if (plan->node_count > 0) count += plan->node_count - plan->input_count;
+    for (uint32_t p = 0; p < plan->part_count; p++) count += plan_kernel_count(plan->parts[p].plan);
+    return count;
+}
+
 void plan_release(emlx_plan *plan) {
     if (plan == NULL || atomic_fetch_sub(&plan->references, 1) != 1) return;
     void *form = atomic_load(&plan->prepared);
     if (form != NULL) plan->device->ops->discard(plan->device, form);
+    for (uint32_t p = 0; p < plan->part_count && plan->parts != NULL; p++)
+        plan_release(plan->parts[p].plan);
     arena_clear(&plan->memory);
     mem_free(plan, sizeof *plan);
 }
 
-static emlx_status build(subgraph *g, emlx_device *device, emlx_plan **out, emlx_error *err) {
+static emlx_status make_kernels(subgraph *g, emlx_plan *plan, emlx_error *err) {
     fusion f;
+    TRY(fuse(g, &f, err));
+    TRY(emit_kernels(&f, plan, &plan->memory, err));
+    TRY(place_values(plan, &plan->memory, err));
+    return plan_checking() ? plan_check(plan, err) : EMLX_OK;
+}
+
+// A plan of what its device can run.
+static emlx_status make_form(subgraph *g, emlx_plan *plan, emlx_error *err) {
+    return plan->device->ops->form == FORM_NODES ? keep_nodes(g, plan, err)
+                                                 : make_kernels(g, plan, err);
+}
+
+static emlx_status new_plan(emlx_device *device, emlx_plan **out, emlx_error *err) {
     emlx_plan *plan = mem_alloc(sizeof *plan);
     if (plan == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a plan");
     atomic_init(&plan->references, 1);
     plan->device = device;
-    emlx_status status = fuse(g, &f, err);
-    if (status == EMLX_OK) status = emit_kernels(&f, plan, &plan->memory, err);
-    if (status == EMLX_OK) status = place_values(plan, &plan->memory, err);
-    if (status == EMLX_OK && plan_checking()) status = plan_check(plan, err);
+    *out = plan;
+    return EMLX_OK;
+}
+
+static emlx_status build_part(subgraph *g, emlx_device *device, emlx_plan **out, emlx_error *err) {
+    emlx_plan *plan = NULL;
+    TRY(new_plan(device, &plan, err));
+    emlx_status status = make_form(g, plan, err);
     if (status == EMLX_OK)
         *out = plan;
     else
         plan_release(plan);
     return status;
+}
+
+static emlx_status build(subgraph *g, emlx_device *device, emlx_plan **out, emlx_error *err) {
+    emlx_plan *plan = NULL;
+    bool divided;
+    TRY(new_plan(device, &plan, err));
+    emlx_status status = divide(g, plan, build_part, &divided, err);
+    if (status == EMLX_OK && !divided) status = make_form(g, plan, err);
+    if (status == EMLX_OK)
+        *out = plan;
+    else
+        plan_release(plan);
+    return status;
+}
+
+// Hand-overs -----------------------------------------------------------------------------------
+
+static atomic_bool refusing;
+
+void emlx_refuse_handovers(bool refuse) { atomic_store(&refusing, refuse); }
+
+static emlx_status check_handovers(const emlx_plan *plan, emlx_error *err) {
+    if (!atomic_load_explicit(&refusing, memory_order_relaxed)) return EMLX_OK;
+    for (uint32_t p = 0; p < plan->part_count; p++) {
+        const plan_part *part = &plan->parts[p];
+        if (!part->handed_over) continue;
+        return error_set(err, EMLX_UNSUPPORTED, "%s: device %s cannot compute %s", part->ops[0],
+                         plan->device->name, emlx_type_name(plan->values[part->outputs[0]].type));
+    }
+    return EMLX_OK;
 }
 
 static emlx_status collect_constants(const subgraph *g, planned *out, emlx_error *err) {
@@ -69,6 +126,7 @@ emlx_status plan_find(const plan_request *request, planned *out, emlx_error *err
     planned found = {0};
     emlx_status status = subgraph_collect(request, &g, err);
     if (status == EMLX_OK) status = find_or_build(&g, request->device, &found, err);
+    if (status == EMLX_OK && found.plan->part_count > 0) status = check_handovers(found.plan, err);
     subgraph_clear(&g);
     if (status == EMLX_OK)
         *out = found;

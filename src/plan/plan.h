@@ -136,14 +136,44 @@ static inline bool kernel_is_whole(const plan_kernel *k) {
 // A value may be written by several kernels: `write` is one MAP kernel for the base and one for
 // each source, SCATTER works in place on a copy made by the kernel before it.
 
+// Nodes -----------------------------------------------------------------------------------------
+
+// One node of the graph that a plan was made of. Inputs come first, others after their operands.
+typedef struct plan_node {
+    uint8_t primitive; // PRIM_input for inputs, whatever they are elsewhere
+    uint8_t type;
+    uint32_t params_size, operand_count;
+    const void *params;       // the primitive's; of a constant NULL
+    const uint32_t *operands; // numbers of nodes
+    uint32_t constant;        // of a constant: its number among those of the run
+    const char *op;           // name of the op that made it, for messages; NULL for inputs
+    emlx_shape shape;
+} plan_node;
+
+// A share of a plan that two devices run between them, as a plan of its own: its device is who runs
+// it. Its inputs and outputs are values of the whole; constants have the numbers of the whole.
+typedef struct plan_part {
+    struct emlx_plan *plan;
+    uint32_t *inputs, *outputs;
+    bool handed_over; // to the host
+    uint32_t op_count;
+    const char **ops; // one a node, where it is handed over
+} plan_part;
+
+// A plan has one of three forms: kernels; nodes, where values are numbered as nodes are; or parts,
+// run in order.
 typedef struct emlx_plan {
     atomic_int references;
     uint32_t input_count, constant_count, value_count, kernel_count, output_count;
     plan_value *values;      // inputs come first
     uint8_t *constant_types; // emlx_type of each run constant
     plan_kernel *kernels;
-    uint32_t *outputs; // values, in the order of the roots; inputs may be among them
-    arena memory;      // where all of the above lives
+    uint32_t node_count, part_count;
+    plan_node *nodes;
+    plan_part *parts;
+    uint32_t *last_part; // of each value: the part that reads it last; UINT32_MAX: it stays
+    uint32_t *outputs;   // values, in the order of the roots; inputs may be among them
+    arena memory;        // where all of the above lives
     // The engine's own form of this plan, made at the first run and given back through its ops.
     _Atomic(void *) prepared;
     emlx_device *device; // whose form that is; borrowed, as plans do not outlive their device

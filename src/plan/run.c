@@ -15,12 +15,13 @@ typedef struct kernel_run {
     const emlx_plan *plan;
     emlx_buffer **buffers; // by value
     buffer_spares *spares; // may be NULL
+    emlx_device *memory;
 } kernel_run;
 
 // Where memory is short, that of spares may do.
 static emlx_status make_buffer(const kernel_run *r, size_t size, emlx_buffer **out,
                                emlx_error *err) {
-    emlx_device *device = r->device;
+    emlx_device *device = r->memory;
     *out = spares_take(r->spares, size);
     if (*out != NULL) return EMLX_OK;
     emlx_status status = device->ops->allocate(device, size, out, err);
@@ -97,7 +98,8 @@ emlx_status run_kernels(emlx_device *device, const plan_call *call, const kernel
     memcpy(buffers, call->inputs, plan->input_count * sizeof(emlx_buffer *));
     for (uint32_t i = 0; i < plan->input_count && loop->end != NULL; i++)
         buffer_read_by(buffers[i], loop->end);
-    kernel_run r = {device, loop, plan, buffers, call->spares};
+    kernel_run r = {device,  loop,         plan,
+                    buffers, call->spares, call->memory != NULL ? call->memory : device};
     emlx_status status = run_all(&r, call, err);
     for (uint32_t i = 0; i < plan->output_count && status == EMLX_OK; i++)
         call->outputs[i] = buffer_retain(buffers[plan->outputs[i]]);
@@ -131,7 +133,9 @@ emlx_status plan_submit(const planned *planned, const plan_work *work, fence **e
                       .inputs = work->inputs,
                       .outputs = work->outputs,
                       .cancel = work->cancel,
-                      .spares = work->spares};
+                      .spares = work->spares,
+                      .memory = work->memory};
+    if (planned->plan->part_count > 0) return parts_submit(planned, work, end, err);
     *end = NULL;
     emlx_status status = prepare(device, planned->plan, &call.prepared, err);
     if (status != EMLX_OK) return let_go(work->inputs, call.plan->input_count, status);

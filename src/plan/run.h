@@ -15,11 +15,17 @@ typedef struct plan_work {
     const emlx_cancel *cancel; // may be NULL; stays valid until the work has ended
     emlx_buffer **inputs, **outputs;
     buffer_spares *spares; // where buffers may come from and go to; may be NULL
+    emlx_device *memory;   // where results are to lie; NULL: with the device itself
 } plan_work;
 
-// *end: NULL where the work is done, else a reference on the fence that ends it. Until then what was
-// planned stays as it is.
+// *end: NULL where the work is done, else a reference on the fence that ends it. Until then what
+// was planned stays as it is.
 emlx_status plan_submit(const planned *planned, const plan_work *work, fence **end,
                         emlx_error *err);
+
+// The same of a plan in parts, which are run in order. Before one of the host's this waits for the
+// device, on the calling thread. STATUS_AGAIN where others failed to make an input.
+emlx_status parts_submit(const planned *planned, const plan_work *work, fence **end,
+                         emlx_error *err);
 
 #endif

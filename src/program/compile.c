@@ -333,7 +333,7 @@ static emlx_status plan_segment(compiler *c, const segment *seg, step *st, emlx_
     split(seg->leaves.items, leaves, nodes + roots, st->inputs);
     plan_request request = {c->device, nodes, roots, nodes + roots, leaves};
     emlx_status status = plan_find(&request, &st->planned, err);
-    if (status == EMLX_OK) c->code->kernel_count += st->planned.plan->kernel_count;
+    if (status == EMLX_OK) c->code->kernel_count += plan_kernel_count(st->planned.plan);
     mem_free(nodes, (roots + leaves) * sizeof *nodes);
     return status;
 }
@@ -381,14 +381,21 @@ static int64_t kernel_work(const emlx_plan *plan, const plan_kernel *k) {
     return KERNEL_WORK + count;
 }
 
+// What array libraries make of nodes, and hand-overs, may take any time.
+static int64_t plan_work_of(const emlx_plan *plan) {
+    int64_t work = plan->node_count > 0 || plan->part_count > 0 ? WORK_UNKNOWN : 0;
+    for (uint32_t k = 0; k < plan->kernel_count && work < SMALL_WORK; k++)
+        work += kernel_work(plan, &plan->kernels[k]);
+    return work;
+}
+
 // A loop may take any time. Of branches only one is run, but which is not known.
 static int64_t code_work(const code *c) {
     int64_t work = 0;
     for (size_t i = 0; i < c->steps.count && work < SMALL_WORK; i++) {
         const step *st = &c->steps.items[i];
         if (st->kind == STEP_WHILE) return WORK_UNKNOWN;
-        for (uint32_t k = 0; st->kind == STEP_SEGMENT && k < st->planned.plan->kernel_count; k++)
-            work += kernel_work(st->planned.plan, &st->planned.plan->kernels[k]);
+        if (st->kind == STEP_SEGMENT) work += plan_work_of(st->planned.plan);
         for (uint32_t b = 0; b < st->block_count && work < SMALL_WORK; b++)
             work += st->blocks[b]->work;
     }

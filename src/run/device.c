@@ -122,9 +122,17 @@ static emlx_status no_device(const char *name, size_t engine, emlx_error *err) {
                      name, names, all.refused[0] != '\0' ? "; not opened: " : "", all.refused);
 }
 
+static emlx_status find_and_open(const char *name, emlx_device **device, emlx_error *err);
+
+// The CPU does what it cannot.
+static emlx_status open_host(emlx_device *device, emlx_error *err) {
+    return device->ops->can == NULL ? EMLX_OK : find_and_open("cpu", &device->host, err);
+}
+
 static emlx_status open_device(emlx_device *device, emlx_error *err) {
     TRY(pool_acquire(&device->pool, err));
     emlx_status status = device->ops->open != NULL ? device->ops->open(device, err) : EMLX_OK;
+    if (status == EMLX_OK) status = open_host(device, err);
     if (status != EMLX_OK) pool_release(device->pool);
     return status;
 }
@@ -161,19 +169,32 @@ emlx_device *emlx_device_retain(emlx_device *device) {
     return device;
 }
 
-// Plans hold forms made by the engine, so they go first; the threads end last, outside of the lock
-// that their jobs may want.
+// Under the lock. Plans hold forms made by the engine, so they go first.
+static void close_device(emlx_device *device) {
+    plan_cache_clear(device);
+    if (device->ops->close != NULL) device->ops->close(device);
+    while (device->handed != NULL) {
+        handover *gone = device->handed;
+        device->handed = gone->next;
+        mem_free(gone, sizeof *gone);
+    }
+}
+
+// The threads end last, outside of the lock that their jobs may want.
 void emlx_device_release(emlx_device *device) {
     if (device == NULL) return;
     thread_pool *pool = NULL;
+    emlx_device *host = NULL;
     mutex_lock(&all.lock);
     if (--device->references == 0) {
-        plan_cache_clear(device);
-        if (device->ops->close != NULL) device->ops->close(device);
+        close_device(device);
         pool = device->pool;
+        host = device->host;
+        device->host = NULL;
     }
     mutex_unlock(&all.lock);
     if (pool != NULL) pool_release(pool);
+    emlx_device_release(host);
 }
 
 const char *emlx_device_name(const emlx_device *device) {

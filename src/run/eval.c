@@ -291,7 +291,11 @@ static emlx_status compute(eval_job *job, emlx_buffer **results, planned *planne
     if (inputs == NULL) return no_memory(err);
     TRY(plan_find(&request, planned, err));
     for (uint32_t i = 0; i < job->leaf_count; i++) inputs[i] = leaf_buffer(job, i);
-    plan_work work = {device, job->how.stream, job->how.cancel, inputs, results, NULL};
+    plan_work work = {.device = device,
+                      .stream = job->how.stream,
+                      .cancel = job->how.cancel,
+                      .inputs = inputs,
+                      .outputs = results};
     return plan_submit(planned, &work, end, err);
 }
 
@@ -406,10 +410,14 @@ static emlx_status eval_some(eval_job *job, bool *busy, fence **end, emlx_error 
 
 emlx_status eval_submit(emlx_tensor *const *tensors, size_t count, const eval_how *how, fence **end,
                         emlx_error *err) {
-    eval_job job = {.wanted = tensors, .wanted_count = count, .how = *how, .patient = true};
-    bool busy;
+    emlx_status status;
     TRY(check_device(tensors, count, err));
-    return eval_some(&job, &busy, end, err);
+    do {
+        eval_job job = {.wanted = tensors, .wanted_count = count, .how = *how, .patient = true};
+        bool busy;
+        status = eval_some(&job, &busy, end, err);
+    } while (status == STATUS_AGAIN);
+    return status;
 }
 
 emlx_status eval_go_on(eval_state *e, emlx_error *err) {

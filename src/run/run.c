@@ -134,7 +134,12 @@ static emlx_status run_segment(program_run *run, frame *f, const step *st, emlx_
     emlx_buffer **outputs = buffers + st->input_count;
     for (uint32_t i = 0; i < st->input_count; i++)
         buffers[i] = slot_take(f, st->inputs[i].slot, st->inputs[i].last);
-    plan_work work = {run->device, run->stream, run->cancel, buffers, outputs, &run->spares};
+    plan_work work = {.device = run->device,
+                      .stream = run->stream,
+                      .cancel = run->cancel,
+                      .inputs = buffers,
+                      .outputs = outputs,
+                      .spares = &run->spares};
     fence *end;
     emlx_status status = plan_submit(&st->planned, &work, &end, err);
     for (uint32_t i = 0; i < st->output_count && status == EMLX_OK; i++)
