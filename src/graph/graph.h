@@ -99,6 +99,11 @@ emlx_status guard_error(guard_kind guard, emlx_error *err);
 
 // Parameters, by primitive ----------------------------------------------------------------------
 
+// They are compared, and become keys of plans, byte by byte: none has padding, and whoever makes
+// them sets every member.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic error "-Wpadded"
+
 // Element number sum(index[d] * strides[d]) + offset.
 typedef struct iota_params {
     int64_t offset;
@@ -122,7 +127,7 @@ typedef struct region_start {
 typedef struct region {
     int64_t offset;
     int64_t strides[EMLX_MAX_RANK];
-    int32_t start_count; // operands that hold run-time starts (integer scalars), in order
+    int64_t start_count; // operands that hold run-time starts (integer scalars), in order
     region_start starts[EMLX_MAX_RANK];
 } region;
 
@@ -136,14 +141,15 @@ typedef struct view_params {
 // Regions never reach outside the base.
 typedef struct write_params {
     int32_t count;
-    bool covers; // the sources cover the base entirely, so that its elements need not be made
+    int32_t covers; // a truth value: the sources cover the base entirely, so that its elements need
+                    // not be made
     region regions[];
 } write_params;
 
 typedef struct reduce_params {
-    uint8_t kind;       // reduce_kind
-    uint8_t accumulate; // the emlx_type elements are converted to before folding
-    uint32_t axes;      // bit i: axis i of the operand is folded
+    uint16_t kind;       // reduce_kind
+    uint16_t accumulate; // the emlx_type elements are converted to before folding
+    uint32_t axes;       // bit i: axis i of the operand is folded
 } reduce_params;
 
 // Batch axes are the first `batch` ones of both sides; the contracted axes pair by position.
@@ -168,7 +174,7 @@ typedef struct conv_params {
     int64_t low[EMLX_MAX_RANK];           // padding before the first element; may be negative
     int64_t input_dilation[EMLX_MAX_RANK];
     int64_t kernel_dilation[EMLX_MAX_RANK];
-    int64_t channels_last; // a truth value; this wide since parameters are compared byte by byte
+    int64_t channels_last; // a truth value
 } conv_params;
 
 // Operands: source, indices (s64, last axis of length `count`). Ascending axes of the source.
@@ -184,7 +190,7 @@ typedef struct gather_params {
 // Operands: target, indices (s64, {n, count}), updates ({n, other axes of the target, each of at
 // most the target's length}), target and updates in the result's type.
 typedef struct scatter_params {
-    uint8_t kind; // scatter_kind
+    int32_t kind; // scatter_kind
     int32_t count;
     int32_t axes[EMLX_MAX_RANK];
 } scatter_params;
@@ -194,15 +200,15 @@ typedef struct scatter_params {
 typedef struct sort_params {
     int64_t keep;
     int32_t axis;
-    bool descending;
-    bool indices; // gives positions instead of values
+    int16_t descending; // truth values
+    int16_t indices;    // gives positions instead of values
 } sort_params;
 
 // Element i along the axis is the fold of elements 0 to i, or with `reverse` of i to the last.
 // Folds in the operand's type, floats in f64: u8 to u64, s8 to s64, f32 or f64.
 typedef struct scan_params {
-    uint8_t kind; // REDUCE_SUM to REDUCE_MIN
-    bool reverse;
+    uint16_t kind;    // REDUCE_SUM to REDUCE_MIN
+    uint16_t reverse; // a truth value
     int32_t axis;
 } scan_params;
 
@@ -210,7 +216,7 @@ typedef struct scan_params {
 // operand of the highest or lowest element of the window that begins at o * strides. The last of
 // equal ones wins. A NaN wins only as the first element of its window. Every window lies inside.
 typedef struct pick_params {
-    bool lowest;
+    int64_t lowest; // a truth value
     int64_t window[EMLX_MAX_RANK];
     int64_t strides[EMLX_MAX_RANK];
 } pick_params;
@@ -278,6 +284,8 @@ typedef struct custom_params {
     uint32_t count;  // of steps
     custom_step steps[];
 } custom_params;
+
+#pragma GCC diagnostic pop
 
 // A `call` has no parameters. Operands: the elements {results, elements of a fold}, the value to
 // start with, and the function (graph/function.h).
