@@ -92,6 +92,45 @@ typedef void (*fft_fn)(const fft_pass *pass, int64_t lines, const double *from_r
 typedef void (*unfold_fn)(int64_t half, const double *turns, int64_t lines, const double *from_re,
                           const double *from_im, double *to_re, double *to_im);
 
+// Products of a matrix, whose elements are read where they are, and a vector. Both add to `sums`.
+typedef struct vector_fns {
+    emlx_type sum; // of the sums and of the vector
+    // sums[l] += sum over t of matrix[l * step + t] * x[t]
+    void (*across)(const void *matrix, int64_t step, size_t lines, const void *x, size_t terms,
+                   void *sums);
+    // sums[c] += sum over l of matrix[l * step + c] * x[l]
+    void (*down)(const void *matrix, int64_t step, size_t lines, const void *x, size_t columns,
+                 void *sums);
+} vector_fns;
+
+// How a side of a matrix product is packed: in panels of `lines` lines whose terms lie in groups.
+// Term t of line l of a panel is at (t / group * lines + l) * group + t % group.
+typedef struct panel_form {
+    int32_t lines, group;
+    // Packs a panel of at most `lines` lines. One of the steps is 1 where it is to be quick. What
+    // is missing, up to whole panels and groups, becomes 0.
+    void (*pack)(void *panel, const void *side, int64_t line_step, int64_t term_step, size_t lines,
+                 size_t terms);
+} panel_form;
+
+// The inner loop of products of matrices.
+typedef struct product_fns {
+    emlx_type packed; // elements of panels, to which operands convert without loss
+    emlx_type sum;
+    panel_form left, right;
+    int64_t terms; // of panels that are worked on at a time, a multiple of both groups
+    // sums[i * step + j], for all lines i of a left panel and j of a right one, becomes or, with
+    // `add`, grows by the sum over t of left[i][t] * right[j][t]. `terms` are whole groups.
+    void (*tile)(int64_t terms, const void *left, const void *right, void *sums, int64_t step,
+                 bool add);
+    // Whether there is an element that the tiles take for 0, as a dot instruction does numbers
+    // below the normal ones: then the product goes elsewhere. NULL where there are none such.
+    bool (*flushes)(const void *panel, size_t count);
+    // Around the tiles of a task; NULL where nothing is to be done.
+    void (*enter)(void);
+    void (*leave)(void);
+} product_fns;
+
 typedef struct cpu_kernels {
     const char *level;
     // scalar[function][type it is computed in]; NULL where that makes no sense.
@@ -115,6 +154,9 @@ typedef struct cpu_kernels {
     const conv_fns *conv_quick;
     fft_fn fft;
     unfold_fn fft_unfold;
+    // By the matrix's element type. `across` is NULL for types that have none; so is `tile`.
+    const vector_fns *vector;
+    const product_fns *product;
 } cpu_kernels;
 
 // The tables that this build has; each is complete.

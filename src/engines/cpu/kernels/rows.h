@@ -222,6 +222,8 @@ extern const stride_fn KERNEL(scatter, table)[5];
 extern const reduce_fns KERNEL(reduce, table)[REDUCE_COUNT][EMLX_TYPE_COUNT];
 extern const conv_fns KERNEL(conv, table)[EMLX_TYPE_COUNT];
 extern const conv_fns KERNEL(conv, quick);
+extern const vector_fns KERNEL(vector, table)[EMLX_TYPE_COUNT];
+extern const product_fns KERNEL(product, table)[EMLX_TYPE_COUNT];
 void KERNEL(fft, unfold)(int64_t half, const double *turns, int64_t lines, const double *from_re,
                          const double *from_im, double *to_re, double *to_im);
 void KERNEL(fft, pass)(const fft_pass *pass, int64_t lines, const double *from_re,

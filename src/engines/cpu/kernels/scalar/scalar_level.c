@@ -136,4 +136,6 @@ const cpu_kernels KERNELS_JOIN(cpu, kernels, LEVEL) = {
     .conv_quick = &KERNEL(conv, quick),
     .fft = KERNEL(fft, pass),
     .fft_unfold = KERNEL(fft, unfold),
+    .vector = KERNEL(vector, table),
+    .product = KERNEL(product, table),
 };

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// matrix.h - contractions as batches of products of matrices, and the ways to compute them.
+#ifndef EMLX_CPU_MATRIX_H
+#define EMLX_CPU_MATRIX_H
+
+#include "engines/cpu/run.h"
+
+// One side as matrices: element (b, r, c) of batch b, row r, column c. Columns are contracted.
+typedef struct side {
+    const char *data;
+    emlx_type type;
+    int32_t batch_rank, row_rank, column_rank;
+    int64_t batch_dims[EMLX_MAX_RANK], batch_strides[EMLX_MAX_RANK];
+    int64_t row_dims[EMLX_MAX_RANK], row_strides[EMLX_MAX_RANK];
+    int64_t column_dims[EMLX_MAX_RANK], column_strides[EMLX_MAX_RANK];
+    int64_t rows, columns;
+    int64_t row_step, column_step; // when the matrix is two strides; see side_steps
+    void *packed;
+    size_t packed_size;
+} side;
+
+typedef struct dot_work {
+    const cpu_run *run;
+    emlx_type type;     // in which it is computed
+    emlx_type out_type; // of the result
+    side left, right;
+    int64_t batches, m, n, k;
+    char *out;
+    int64_t row_block, row_blocks, column_block, column_blocks;
+} dot_work;
+
+// Reads the axes of an operand; those at `contracted` become columns.
+void side_find(const cpu_run *run, uint32_t operand, const int32_t *contracted, side *s);
+// Whether the matrix is two strides: fills in row_step and column_step.
+bool side_steps(side *s);
+// Copies a side into dense [batch, row, column] of a type. What it was copied to goes with
+// side_clear.
+emlx_status side_pack(const dot_work *w, side *s, emlx_type type, emlx_error *err);
+void side_clear(side *s);
+// First element of a batch's matrix.
+static inline const char *side_batch(const side *s, int64_t batch) {
+    int64_t offset = axis_offset(s->batch_dims, s->batch_strides, s->batch_rank, batch);
+    return s->data + offset * (int64_t)emlx_type_size(s->type);
+}
+
+// Each computes the whole product, the result's rounding included. See the files of that name.
+bool vector_can(const dot_work *w);
+emlx_status vector_multiply(dot_work *w, emlx_error *err);
+bool product_can(const dot_work *w);
+emlx_status product_multiply(dot_work *w, emlx_error *err);
+
+#endif

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+// product.c - products of matrices from panels: both sides are packed in the order in which tiles
+// of the result read them, and converted on the way. Blocks of the result are tasks, which go
+// through the terms a part at a time, so that what they read again stays in the caches. Sums are
+// added in the order of the terms, wherever blocks begin.
+#include <string.h>
+
+#include "base/error.h"
+#include "base/types.h"
+#include "engines/cpu/matrix/matrix.h"
+
+// Rows and columns of a block, about, and bytes of a packed side at a time.
+#define BLOCK_LINES 128
+#define MOST_PACKED (1 << 25)
+// Bytes of both packed sides up to which a task does a whole product by itself.
+#define SMALL_PACKED (1 << 19)
+// Elements that are converted at a time, a whole number of groups of terms for any line.
+enum { STAGE_TERMS = 64, STAGE = 64 * STAGE_TERMS };
+
+// One side in panels.
+typedef struct panels {
+    const panel_form *form;
+    const side *from;
+    bool cast;
+    size_t size;          // of a packed element
+    int64_t first, lines; // of the side
+    int64_t count;        // panels
+    size_t bytes;         // of a panel
+    char *data;
+} panels;
+
+typedef struct product {
+    const dot_work *w;
+    const product_fns *fns;
+    panels left, right;
+    int64_t batch, terms; // terms with those that fill the last group
+    int64_t row_blocks, column_blocks, rows, columns;
+    bool direct; // sums are the result
+    atomic_bool flushes;
+    task_errors errors;
+} product;
+
+static const product_fns *find_fns(const dot_work *w) {
+    const product_fns *table = w->run->kernels->product;
+    emlx_type l = w->left.type, r = w->right.type;
+    bool narrow = type_is_float(l) && type_is_float(r) && l != EMLX_F16 && r != EMLX_F16 &&
+                  type_size(l) < 4 && type_size(r) < 4;
+    if (w->type == EMLX_F32 && narrow && table[EMLX_BF16].tile != NULL) return &table[EMLX_BF16];
+    return &table[w->type];
+}
+
+bool product_can(const dot_work *w) { return find_fns(w)->tile != NULL; }
+
+// Packing ---------------------------------------------------------------------------------------
+
+static bool same_bits(emlx_type a, emlx_type b) {
+    return a == b || (type_is_integer(a) && type_is_integer(b) && type_size(a) == type_size(b));
+}
+
+// Some terms of a panel's lines, converted first.
+static void stage_panel(const product *p, const panels *s, char *to, const char *from,
+                        int64_t lines, int64_t terms) {
+    const side *x = s->from;
+    tile_fn cast = p->w->run->kernels->cast[x->type][p->fns->packed];
+    int64_t size = (int64_t)type_size(x->type), stage_size = (int64_t)s->size;
+    _Alignas(64) char stage[STAGE * sizeof(double)];
+    bool by_lines = x->column_step == 1;
+    int64_t runs = by_lines ? lines : terms, length = by_lines ? terms : lines;
+    int64_t step = by_lines ? x->row_step : x->column_step;
+    int64_t apart = by_lines ? STAGE_TERMS : s->form->lines;
+    for (int64_t i = 0; i < runs; i++)
+        cast(stage + i * apart * stage_size, from + i * step * size, NULL, NULL, (size_t)length);
+    s->form->pack(to, stage, by_lines ? apart : 1, by_lines ? 1 : apart, (size_t)lines,
+                  (size_t)terms);
+}
+
+static void pack_panel(const product *p, const panels *s, int64_t index) {
+    const side *x = s->from;
+    int64_t first = index * s->form->lines, size = (int64_t)type_size(x->type);
+    int64_t lines = s->lines - first < s->form->lines ? s->lines - first : s->form->lines;
+    const char *from = side_batch(x, p->batch) + (s->first + first) * x->row_step * size;
+    char *to = s->data + (size_t)index * s->bytes;
+    if (!s->cast) {
+        s->form->pack(to, from, x->row_step, x->column_step, (size_t)lines, (size_t)p->w->k);
+        int64_t whole = (p->w->k + s->form->group - 1) / s->form->group * s->form->group;
+        memset(to + whole * s->form->lines * (int64_t)s->size, 0,
+               (size_t)((p->terms - whole) * s->form->lines) * s->size);
+        return;
+    }
+    for (int64_t t = 0; t < p->terms; t += STAGE_TERMS) {
+        int64_t left = p->w->k - t < STAGE_TERMS ? p->w->k - t : STAGE_TERMS;
+        char *chunk = to + t * s->form->lines * (int64_t)s->size;
+        if (left > 0) stage_panel(p, s, chunk, from + t * x->column_step * size, lines, left);
+    }
+}
+
+static void pack_task(void *context, int64_t index) {
+    product *p = context;
+    const panels *s = index < p->left.count ? &p->left : &p->right;
+    if (s == &p->right) index -= p->left.count;
+    pack_panel(p, s, index);
+    size_t count = s->bytes / s->size;
+    if (p->fns->flushes != NULL && p->fns->flushes(s->data + (size_t)index * s->bytes, count))
+        atomic_store_explicit(&p->flushes, true, memory_order_relaxed);
+}
+
+static void set_lines(panels *s, int64_t first, int64_t lines) {
+    s->first = first;
+    s->lines = lines;
+    s->count = (lines - 1) / s->form->lines + 1;
+}
+
+// Blocks ----------------------------------------------------------------------------------------
+
+typedef struct block {
+    int64_t row, column, rows, columns; // of the result's part
+    char *sums;
+    int64_t step; // between rows of sums
+} block;
+
+static void multiply_block(const product *p, const block *b) {
+    const product_fns *f = p->fns;
+    size_t sum_size = type_size(f->sum);
+    for (int64_t t = 0; t < p->terms; t += f->terms) {
+        int64_t terms = p->terms - t < f->terms ? p->terms - t : f->terms;
+        for (int64_t j = 0; j < b->columns; j += f->right.lines) {
+            const char *right = p->right.data +
+                                (size_t)((b->column + j) / f->right.lines) * p->right.bytes +
+                                (size_t)(t * f->right.lines) * p->right.size;
+            for (int64_t i = 0; i < b->rows; i += f->left.lines) {
+                const char *left = p->left.data +
+                                   (size_t)((b->row + i) / f->left.lines) * p->left.bytes +
+                                   (size_t)(t * f->left.lines) * p->left.size;
+                f->tile(terms, left, right, b->sums + (size_t)(i * b->step + j) * sum_size, b->step,
+                        t > 0);
+            }
+        }
+    }
+}
+
+// Where the result's row begins.
+static char *result_at(const product *p, int64_t row, int64_t column) {
+    const dot_work *w = p->w;
+    int64_t index = (p->batch * w->m + p->left.first + row) * w->n + p->right.first + column;
+    return w->out + index * (int64_t)type_size(w->out_type);
+}
+
+static void round_block(const product *p, const block *b) {
+    const dot_work *w = p->w;
+    tile_fn cast = w->run->kernels->cast[p->fns->sum][w->out_type];
+    size_t size = type_size(p->fns->sum);
+    for (int64_t i = 0; i < b->rows; i++)
+        cast(result_at(p, b->row + i, b->column), b->sums + (size_t)(i * b->step) * size, NULL,
+             NULL, (size_t)b->columns);
+}
+
+static int64_t whole(int64_t count, int64_t of) { return (count + of - 1) / of * of; }
+
+static emlx_status run_block(const product *p, block *b, emlx_error *err) {
+    const product_fns *f = p->fns;
+    bool full = b->rows % f->left.lines == 0 && b->columns % f->right.lines == 0;
+    bool direct = full && same_bits(f->sum, p->w->out_type);
+    b->step = direct ? p->w->n : whole(b->columns, f->right.lines);
+    size_t bytes = (size_t)(whole(b->rows, f->left.lines) * b->step) * type_size(f->sum);
+    void *sums = direct ? result_at(p, b->row, b->column) : NULL;
+    if (!direct) TRY(pool_alloc(bytes, &sums, err));
+    b->sums = sums;
+    if (f->enter != NULL) f->enter();
+    multiply_block(p, b);
+    if (f->leave != NULL) f->leave();
+    if (direct) return EMLX_OK;
+    round_block(p, b);
+    pool_free(sums, bytes);
+    return EMLX_OK;
+}
+
+static void block_task(void *context, int64_t index) {
+    product *p = context;
+    block b = {.row = index / p->column_blocks * p->rows,
+               .column = index % p->column_blocks * p->columns};
+    b.rows = p->left.lines - b.row < p->rows ? p->left.lines - b.row : p->rows;
+    b.columns = p->right.lines - b.column < p->columns ? p->right.lines - b.column : p->columns;
+    emlx_error err;
+    if (run_block(p, &b, &err) != EMLX_OK) task_failed(&p->errors, &err);
+}
+
+// Products --------------------------------------------------------------------------------------
+
+static void start(product *p, const dot_work *w, const product_fns *fns) {
+    const panel_form *forms[2] = {&fns->left, &fns->right};
+    const side *sides[2] = {&w->left, &w->right};
+    panels *both[2] = {&p->left, &p->right};
+    *p = (product){.w = w, .fns = fns};
+    int64_t group = fns->left.group > fns->right.group ? fns->left.group : fns->right.group;
+    p->terms = whole(w->k, group);
+    for (int i = 0; i < 2; i++) {
+        panels *s = both[i];
+        *s = (panels){.form = forms[i], .from = sides[i], .size = type_size(fns->packed)};
+        s->cast = !same_bits(sides[i]->type, fns->packed);
+        s->bytes = (size_t)(forms[i]->lines * p->terms) * s->size;
+    }
+    p->rows = whole(BLOCK_LINES, fns->left.lines);
+    p->columns = whole(BLOCK_LINES, fns->right.lines);
+}
+
+static emlx_status pack_and_multiply(product *p, emlx_error *err) {
+    const cpu_run *run = p->w->run;
+    TRY(run_tasks(run, p->left.count + p->right.count, pack_task, p, err));
+    if (atomic_load_explicit(&p->flushes, memory_order_relaxed)) return EMLX_OK;
+    p->row_blocks = (p->left.lines - 1) / p->rows + 1;
+    p->column_blocks = (p->right.lines - 1) / p->columns + 1;
+    TRY(run_tasks(run, p->row_blocks * p->column_blocks, block_task, p, err));
+    return task_result(&p->errors, err);
+}
+
+// Lines of a side that are packed at a time.
+static int64_t lines_at_once(const panels *s, int64_t lines) {
+    int64_t room = (int64_t)(MOST_PACKED / s->bytes) * s->form->lines;
+    if (room < BLOCK_LINES) room = whole(BLOCK_LINES, s->form->lines);
+    return room < lines ? room : lines;
+}
+
+// One product after another, all threads on each.
+static emlx_status run_large(product *p, int64_t rows, int64_t columns, emlx_error *err) {
+    const dot_work *w = p->w;
+    for (p->batch = 0; p->batch < w->batches; p->batch++)
+        for (int64_t column = 0; column < w->n; column += columns)
+            for (int64_t row = 0; row < w->m; row += rows) {
+                set_lines(&p->right, column, w->n - column < columns ? w->n - column : columns);
+                set_lines(&p->left, row, w->m - row < rows ? w->m - row : rows);
+                TRY(pack_and_multiply(p, err));
+                if (atomic_load_explicit(&p->flushes, memory_order_relaxed)) return EMLX_OK;
+            }
+    return EMLX_OK;
+}
+
+static emlx_status multiply_large(product *p, emlx_error *err) {
+    int64_t rows = lines_at_once(&p->left, p->w->m), columns = lines_at_once(&p->right, p->w->n);
+    set_lines(&p->left, 0, rows);
+    set_lines(&p->right, 0, columns);
+    size_t left = (size_t)p->left.count * p->left.bytes;
+    size_t right = (size_t)p->right.count * p->right.bytes;
+    void *memory;
+    TRY(pool_alloc(left + right, &memory, err));
+    p->left.data = memory;
+    p->right.data = (char *)memory + left;
+    emlx_status status = run_large(p, rows, columns, err);
+    pool_free(memory, left + right);
+    return status;
+}
+
+// A whole product within a task, whose packed sides stay in its cache.
+static emlx_status multiply_small(product *p, emlx_error *err) {
+    size_t left = (size_t)p->left.count * p->left.bytes;
+    size_t right = (size_t)p->right.count * p->right.bytes;
+    void *memory;
+    TRY(pool_alloc(left + right, &memory, err));
+    p->left.data = memory;
+    p->right.data = (char *)memory + left;
+    for (int64_t i = 0; i < p->left.count + p->right.count; i++) pack_task(p, i);
+    block all = {0, 0, p->w->m, p->w->n, NULL, 0};
+    emlx_status status =
+        atomic_load_explicit(&p->flushes, memory_order_relaxed) ? EMLX_OK : run_block(p, &all, err);
+    pool_free(memory, left + right);
+    return status;
+}
+
+static void small_task(void *context, int64_t index) {
+    product *all = context, one;
+    emlx_error err;
+    start(&one, all->w, all->fns);
+    one.batch = index;
+    set_lines(&one.left, 0, one.w->m);
+    set_lines(&one.right, 0, one.w->n);
+    if (multiply_small(&one, &err) != EMLX_OK) task_failed(&all->errors, &err);
+    if (atomic_load_explicit(&one.flushes, memory_order_relaxed))
+        atomic_store_explicit(&all->flushes, true, memory_order_relaxed);
+}
+
+static bool is_small(product *p) {
+    const dot_work *w = p->w;
+    if (w->m > 4 * BLOCK_LINES || w->n > 4 * BLOCK_LINES) return false;
+    set_lines(&p->left, 0, w->m);
+    set_lines(&p->right, 0, w->n);
+    size_t bytes = (size_t)p->left.count * p->left.bytes + (size_t)p->right.count * p->right.bytes;
+    bool one_block = w->m <= BLOCK_LINES && w->n <= BLOCK_LINES;
+    return bytes <= SMALL_PACKED && (one_block || w->batches >= 4);
+}
+
+static emlx_status multiply_with(const dot_work *w, const product_fns *fns, bool *flushes,
+                                 emlx_error *err) {
+    product p;
+    start(&p, w, fns);
+    emlx_status status;
+    if (is_small(&p)) {
+        status = run_tasks(w->run, w->batches, small_task, &p, err);
+        if (status == EMLX_OK) status = task_result(&p.errors, err);
+    } else {
+        status = multiply_large(&p, err);
+    }
+    *flushes = atomic_load_explicit(&p.flushes, memory_order_relaxed);
+    return status;
+}
+
+emlx_status product_multiply(dot_work *w, emlx_error *err) {
+    side *sides[2] = {&w->left, &w->right};
+    for (int i = 0; i < 2; i++)
+        if (!side_steps(sides[i]) || (sides[i]->row_step != 1 && sides[i]->column_step != 1))
+            TRY(side_pack(w, sides[i], sides[i]->type, err));
+    bool flushes;
+    TRY(multiply_with(w, find_fns(w), &flushes, err));
+    if (flushes) TRY(multiply_with(w, &w->run->kernels->product[w->type], &flushes, err));
+    return EMLX_OK;
+}
