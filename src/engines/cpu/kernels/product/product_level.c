@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// product.inc - the inner loops of matrix products that every level has, and their tables.
+// product_level.c - the inner loops of matrix products that every level has, and their tables.
 #include "engines/cpu/kernels/level.h"
 
 #if defined(__AVX2__)
