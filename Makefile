@@ -54,7 +54,8 @@ find = $(foreach entry,$(wildcard $1/*),$(call find,$(entry),$2) $(filter $(subs
 
 LIB_SOURCES := $(sort $(call find,src,*.c))
 # The CPU's levels on this machine: sources that end in _level.c are compiled once for each.
-LEVELS := $(shell $(CC) -E -P -x c '-DCPU_LEVEL(name, runs)=name' src/engines/cpu/kernels/levels.def)
+LEVELS := $(shell $(CC) -E -P -x c '-DCPU_LEVEL(name, runs)=name' '-DCPU_DOTS(name, runs)=' \
+            src/engines/cpu/kernels/levels.def)
 CLI_SOURCES := $(sort $(wildcard cli/*.c))
 NIF_SOURCES := $(sort $(wildcard nif/*.c))
 BENCH_SOURCES := $(sort $(wildcard bench/*.c))
@@ -123,12 +124,17 @@ KERNEL_FLAGS := -O3 -fno-math-errno -fno-trapping-math
 FLAGS_avx2 := -mavx2 -mfma -mbmi2 -mf16c -mlzcnt -mpopcnt
 FLAGS_avx512 := $(FLAGS_avx2) -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl \
                 -mprefer-vector-width=512
+FLAGS_vnni := $(FLAGS_avx512) -mavx512vnni -mavx512bf16
+FLAGS_amx := $(FLAGS_vnni) -mamx-tile -mamx-bf16 -mamx-int8
 
 PART_FLAGS :=
 $(OBJ)/src/%.o: PART_FLAGS = -Isrc $(PACKAGE_CFLAGS)
 $(OBJ)/src/engines/cpu/kernels/%.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS)
 $(OBJ)/src/engines/cpu/matrix/blas_load.o: PART_FLAGS = -Isrc $(PACKAGE_CFLAGS) \
     $(if $(OPENBLAS_FOLDER),-DOPENBLAS_FOLDER='"$(OPENBLAS_FOLDER)"')
+ifneq ($(filter avx512,$(LEVELS)),)
+$(OBJ)/src/engines/cpu/kernels/product/dots_%.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS) $(FLAGS_$(patsubst dots_%,%,$(notdir $*)))
+endif
 $(OBJ)/cli/%.o: PART_FLAGS = $(PACKAGE_CFLAGS)
 $(OBJ)/nif/%.o: PART_FLAGS = -isystem $(ERL_INCLUDE)
 $(OBJ)/test/%.o: PART_FLAGS = -Isrc -Itest -Icli $(PACKAGE_CFLAGS) $(CMOCKA_CFLAGS)

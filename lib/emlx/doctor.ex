@@ -28,7 +28,7 @@ defmodule EMLX.Doctor do
 
   # The CPU levels of the library's table, those of other machines among them.
   @external_resource levels = Path.expand("../../src/engines/cpu/kernels/levels.def", __DIR__)
-  @levels for [_, name] <- Regex.scan(~r/^CPU_LEVEL\((\w+)/m, File.read!(levels)), do: name
+  @levels for [_, name] <- Regex.scan(~r/^CPU_(?:LEVEL|DOTS)\((\w+)/m, File.read!(levels)), do: name
 
   # The same of the environment. What the last ones are for is no business of a program that runs.
   @variables %{

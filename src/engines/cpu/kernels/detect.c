@@ -6,6 +6,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 
 #include "engines/cpu/kernels/kernels.h"
@@ -29,40 +33,86 @@ static bool has_avx512(void) {
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512cd");
 }
+
+// What a leaf of cpuid has in its third and fourth register.
+static bool has_bits(unsigned leaf, unsigned subleaf, unsigned third, unsigned fourth) {
+    unsigned a, b, c, d;
+    return __get_cpuid_count(leaf, subleaf, &a, &b, &c, &d) && (c & third) == third &&
+           (d & fourth) == fourth;
+}
+
+static bool has_bf16(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5) != 0;
+}
+
+static bool has_vnni(void) { return has_avx512() && has_bits(7, 0, 1u << 11, 0) && has_bf16(); }
+
+// Linux gives the registers of tiles, which are large, only to those who ask. It refuses where a
+// thread's stack for signals could not hold them.
+static bool may_use_tiles(void) {
+#if defined(__linux__)
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+    return false;
+#endif
+}
+
+static bool has_amx(void) {
+    const unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24, amx_int8 = 1u << 25;
+    return has_vnni() && has_bits(7, 0, 0, amx_bf16 | amx_tile | amx_int8) && may_use_tiles();
+}
 #endif
 
 static bool always(void) { return true; }
 
 static const struct {
-    const cpu_kernels *kernels;
+    const char *name;
+    const cpu_kernels *kernels; // NULL: those of the level before, but for these products
+    const product_fns *products;
     bool (*runs)(void);
 } levels[] = {
-#define CPU_LEVEL(name, runs) {&cpu_kernels_##name, runs},
+#define CPU_LEVEL(name, runs) {#name, &cpu_kernels_##name, NULL, runs},
+#define CPU_DOTS(name, runs) {#name, NULL, name##_product_table, runs},
 #include "engines/cpu/kernels/levels.def"
 #undef CPU_LEVEL
+#undef CPU_DOTS
 };
+enum { LEVELS = sizeof levels / sizeof *levels };
 
+static cpu_kernels tables[LEVELS];
+static product_fns products[LEVELS][EMLX_TYPE_COUNT];
 static size_t selected;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void fill_level(size_t i) {
+    tables[i] = levels[i].kernels != NULL ? *levels[i].kernels : tables[i - 1];
+    tables[i].level = levels[i].name;
+    memcpy(products[i], tables[i].product, sizeof products[i]);
+    for (size_t t = 0; levels[i].products != NULL && t < EMLX_TYPE_COUNT; t++)
+        if (levels[i].products[t].tile != NULL) products[i][t] = levels[i].products[t];
+    tables[i].product = products[i];
+}
 
 // The highest level that runs here and is not above the one asked for. A name that is no level
 // asks for nothing.
 static void select_level(void) {
-    const size_t count = sizeof(levels) / sizeof(levels[0]);
     const char *wanted = getenv("EMLX_CPU_LEVEL");
-    selected = count - 1;
-    for (size_t i = 0; wanted != NULL && i < count; i++) {
-        if (strcmp(wanted, levels[i].kernels->level) == 0) selected = i;
+    selected = LEVELS - 1;
+    for (size_t i = 0; wanted != NULL && i < LEVELS; i++) {
+        if (strcmp(wanted, levels[i].name) == 0) selected = i;
     }
     while (!levels[selected].runs()) selected--;
+    for (size_t i = 0; i <= selected; i++) fill_level(i);
 }
 
 const cpu_kernels *cpu_kernels_level(size_t i) {
     pthread_once(&once, select_level);
-    return i <= selected ? levels[i].kernels : NULL;
+    return i <= selected ? &tables[i] : NULL;
 }
 
 const cpu_kernels *cpu_kernels_select(void) {
     pthread_once(&once, select_level);
-    return levels[selected].kernels;
+    return &tables[selected];
 }

@@ -161,8 +161,10 @@ typedef struct cpu_kernels {
 
 // The tables that this build has; each is complete.
 #define CPU_LEVEL(name, runs) extern const cpu_kernels cpu_kernels_##name;
+#define CPU_DOTS(name, runs) extern const product_fns name##_product_table[EMLX_TYPE_COUNT];
 #include "engines/cpu/kernels/levels.def"
 #undef CPU_LEVEL
+#undef CPU_DOTS
 
 // The best table for this CPU; EMLX_CPU_LEVEL forces a lower one, by the name that it has in
 // levels.def.

@@ -51,6 +51,8 @@ static const product_fns *find_fns(const dot_work *w) {
 
 bool product_can(const dot_work *w) { return find_fns(w)->tile != NULL; }
 
+static int64_t whole(int64_t count, int64_t of) { return (count + of - 1) / of * of; }
+
 // Packing ---------------------------------------------------------------------------------------
 
 static bool same_bits(emlx_type a, emlx_type b) {
@@ -80,18 +82,15 @@ static void pack_panel(const product *p, const panels *s, int64_t index) {
     int64_t lines = s->lines - first < s->form->lines ? s->lines - first : s->form->lines;
     const char *from = side_batch(x, p->batch) + (s->first + first) * x->row_step * size;
     char *to = s->data + (size_t)index * s->bytes;
-    if (!s->cast) {
+    int64_t packed = whole(p->w->k, s->form->group), line = s->form->lines * (int64_t)s->size;
+    if (!s->cast)
         s->form->pack(to, from, x->row_step, x->column_step, (size_t)lines, (size_t)p->w->k);
-        int64_t whole = (p->w->k + s->form->group - 1) / s->form->group * s->form->group;
-        memset(to + whole * s->form->lines * (int64_t)s->size, 0,
-               (size_t)((p->terms - whole) * s->form->lines) * s->size);
-        return;
-    }
-    for (int64_t t = 0; t < p->terms; t += STAGE_TERMS) {
+    for (int64_t t = 0; s->cast && t < p->w->k; t += STAGE_TERMS) {
         int64_t left = p->w->k - t < STAGE_TERMS ? p->w->k - t : STAGE_TERMS;
-        char *chunk = to + t * s->form->lines * (int64_t)s->size;
-        if (left > 0) stage_panel(p, s, chunk, from + t * x->column_step * size, lines, left);
+        stage_panel(p, s, to + t * line, from + t * x->column_step * size, lines, left);
     }
+    // Groups that only the other side has.
+    memset(to + packed * line, 0, (size_t)((p->terms - packed) * line));
 }
 
 static void pack_task(void *context, int64_t index) {
@@ -153,8 +152,6 @@ static void round_block(const product *p, const block *b) {
         cast(result_at(p, b->row + i, b->column), b->sums + (size_t)(i * b->step) * size, NULL,
              NULL, (size_t)b->columns);
 }
-
-static int64_t whole(int64_t count, int64_t of) { return (count + of - 1) / of * of; }
 
 static emlx_status run_block(const product *p, block *b, emlx_error *err) {
     const product_fns *f = p->fns;

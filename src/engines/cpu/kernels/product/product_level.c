@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // product_level.c - the inner loops of matrix products that every level has, and their tables.
 #include "engines/cpu/kernels/level.h"
+#include "engines/cpu/kernels/product/zip.h"
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -230,20 +231,6 @@ const vector_fns KERNEL(vector, table)[EMLX_TYPE_COUNT] = {
 #undef NAME
 #undef T
 #undef MADD
-
-// Elements of two registers of so many, between each other: the lower halves, the higher halves.
-#define ZIPPED_LOW_2 0, 2
-#define ZIPPED_HIGH_2 1, 3
-#define ZIPPED_LOW_4 0, 4, 1, 5
-#define ZIPPED_HIGH_4 2, 6, 3, 7
-#define ZIPPED_LOW_8 0, 8, 1, 9, 2, 10, 3, 11
-#define ZIPPED_HIGH_8 4, 12, 5, 13, 6, 14, 7, 15
-#define ZIPPED_LOW_16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
-#define ZIPPED_HIGH_16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
-#define ZIP_(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
-#define ZIP_JOIN(a, n) a##n
-#define ZIP_LOW(n, x, y) ZIP_(x, y, ZIP_JOIN(ZIPPED_LOW_, n))
-#define ZIP_HIGH(n, x, y) ZIP_(x, y, ZIP_JOIN(ZIPPED_HIGH_, n))
 
 // Panels, by the size of elements. Only bits matter.
 #define LINES ROWS
