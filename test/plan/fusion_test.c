@@ -4,7 +4,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "graph/graph.h"
 #include "program/programs.h"
 #include "tensors.h"
 
@@ -21,6 +23,31 @@ typedef struct forest {
     int count;
 } forest;
 
+// How often each op was tried and applied, over all graphs.
+enum { MOST_NAMES = 64 };
+static struct {
+    const char *name;
+    int tried, applied;
+} counts[MOST_NAMES];
+
+static int count_of(const char *name) {
+    for (int i = 0; i < MOST_NAMES; i++) {
+        if (counts[i].name == NULL) counts[i].name = name;
+        if (strcmp(counts[i].name, name) == 0) return i;
+    }
+    fail_msg("more than %d ops", MOST_NAMES);
+    return 0;
+}
+
+// The primitives that ops were made of: a few nodes each.
+static bool met[PRIM_COUNT];
+
+static void meet(const emlx_tensor *t, int depth) {
+    if (emlx_tensor_ready(t)) return;
+    met[t->primitive] = true;
+    for (uint32_t i = 0; i < t->input_count && depth > 0; i++) meet(t->inputs[i], depth - 1);
+}
+
 static void must(emlx_status status, const emlx_error *err) {
     if (status != EMLX_OK) fail_msg("%s", err->message);
 }
@@ -33,6 +60,9 @@ static void grow(forest *f, const char *name, const int *operands, size_t count,
     pair *new = &f->pairs[f->count];
     const emlx_op *op = emlx_op_find(name);
     assert_non_null(op);
+    int counted = count_of(name);
+    counts[counted].tried++;
+    if (f->count == MOST) return;
     for (size_t i = 0; i < count; i++) {
         lazy[i] = f->pairs[operands[i]].lazy;
         eager[i] = f->pairs[operands[i]].eager;
@@ -44,6 +74,8 @@ static void grow(forest *f, const char *name, const int *operands, size_t count,
                     &new->eager, &err),
          &err);
     must(emlx_eval(&new->eager, 1, &err), &err);
+    counts[counted].applied++;
+    meet(new->lazy, 3);
     snprintf(f->trace[f->count], sizeof f->trace[0], "%d = %s(%d, %d, %d)", f->count, name,
              count > 0 ? operands[0] : -1, count > 1 ? operands[1] : -1,
              count > 2 ? operands[2] : -1);
@@ -107,6 +139,11 @@ static void grow_shape(forest *f, int x) {
         grow(f, "reshape", &x, 1, &shape, 1);
         return;
     }
+    if (draw(4) == 0) {
+        emlx_attr shape = with_ints("shape", s->dims, (size_t)s->rank);
+        grow(f, "iota", NULL, 0, &shape, 1);
+        return;
+    }
     if (s->rank > 3) return;
     dims[0] = 1 + draw(3);
     for (int d = 0; d < s->rank; d++) {
@@ -118,8 +155,9 @@ static void grow_shape(forest *f, int x) {
     grow(f, "broadcast", &x, 1, attrs, 2);
 }
 
-// A fold with acc * 0.5 - e, begun with a scalar of the forest.
-static void grow_custom(forest *f, int x, int64_t axis) {
+// A fold with acc * 0.5 - e, begun with a scalar of the forest: as steps, or with a sum inside as
+// something that is called.
+static void grow_custom(forest *f, int x, int64_t axis, bool called) {
     int both[2] = {x, 2};
     emlx_error err;
     emlx_block *b = new_block();
@@ -127,6 +165,7 @@ static void grow_custom(forest *f, int x, int64_t axis) {
                           with_ints("axes", &axis, 1)};
     uint32_t e = input(b, NULL, emlx_tensor_type(f->pairs[x].lazy), 0);
     uint32_t half = op(b, "multiply", 2, input(b, NULL, EMLX_F32, 0), real_constant(b, 0.5));
+    if (called) half = op(b, "sum", 1, half);
     output(b, NULL, op(b, "subtract", 2, half, e));
     must(emlx_function_new(b, &attrs[0].function, &err), &err);
     for (int i = 0; i < f->count; i++)
@@ -146,7 +185,8 @@ static void grow_reduce(forest *f, int x) {
     if (which < 4) {
         grow(f, names[which], &x, 1, attrs, 2);
     } else if (which == 5) {
-        grow_custom(f, x, axis);
+        bool called = emlx_shape_count(s) < 500 && draw(2);
+        grow_custom(f, x, axis, called);
     } else {
         attrs[0] = with_int("axis", axis);
         grow(f, names[which], &x, 1, attrs, 1);
@@ -179,6 +219,72 @@ static void grow_write(forest *f, int x, int y) {
     }
 }
 
+// Batches of matrices of 2 x 2.
+static void grow_routine(forest *f, int x) {
+    int64_t count = emlx_shape_count(shape_of(f, x));
+    int64_t dims[3] = {count / 4, 2, 2};
+    emlx_attr shape = with_ints("shape", dims, 3);
+    int before = f->count;
+    if (count == 0 || count % 4 != 0) return;
+    grow(f, "reshape", &x, 1, &shape, 1);
+    if (f->count > before) grow(f, "determinant", &before, 1, NULL, 0);
+}
+
+// Images of one channel, convolved with their own first rows.
+static void grow_conv(forest *f, int x) {
+    const emlx_shape *s = shape_of(f, x);
+    int both[2] = {f->count, f->count + 1}, before = f->count;
+    if (s->rank != 2 || s->dims[0] < 2 || s->dims[1] < 2 || f->count + 3 > MOST) return;
+    int64_t dims[4] = {1, 1, s->dims[0], s->dims[1]}, starts[4] = {0}, lengths[4] = {1, 1, 2, 2};
+    emlx_attr shape = with_ints("shape", dims, 4);
+    emlx_attr slice[2] = {with_ints("starts", starts, 4), with_ints("lengths", lengths, 4)};
+    grow(f, "reshape", &x, 1, &shape, 1);
+    if (f->count > before) grow(f, "slice", &both[0], 1, slice, 2);
+    if (f->count == before + 2) grow(f, "conv", both, 2, NULL, 0);
+}
+
+static void grow_scatter(forest *f, int x) {
+    const emlx_shape *s = shape_of(f, x);
+    int64_t first = 0, none[2] = {0}, lengths[2] = {4, s->dims[1]};
+    int three[3] = {x, START - 1, f->count};
+    if (s->rank != 2 || s->dims[0] < 4) return;
+    emlx_attr axes = with_ints("axes", &first, 1);
+    emlx_attr slice[2] = {with_ints("starts", none, 2), with_ints("lengths", lengths, 2)};
+    grow(f, "slice", &x, 1, slice, 2);
+    // Where all is taken, the slice is the operand itself.
+    if (f->count > three[2]) grow(f, draw(2) ? "indexed_add" : "indexed_put", three, 3, &axes, 1);
+}
+
+// Each window's winner is given the first element of its window.
+static void grow_pick(forest *f, int x) {
+    const emlx_shape *s = shape_of(f, x);
+    if (s->rank != 2 || s->dims[0] < 2 || s->dims[1] < 2) return;
+    int64_t two[2] = {2, 2}, none[2] = {0}, lengths[2] = {s->dims[0] / 2, s->dims[1] / 2};
+    int three[3] = {x, f->count, 2};
+    emlx_attr slice[2] = {with_ints("starts", none, 2), with_ints("lengths", lengths, 2)};
+    emlx_attr attrs[2] = {with_ints("window", two, 2), with_ints("strides", two, 2)};
+    grow(f, "slice", &x, 1, slice, 2);
+    if (f->count > three[1]) grow(f, "window_scatter_max", three, 3, attrs, 2);
+}
+
+static void grow_scan(forest *f, int x) {
+    static const char *const names[] = {"cumulative_sum", "cumulative_max"};
+    const emlx_shape *s = shape_of(f, x);
+    if (s->rank == 0) return;
+    emlx_attr attrs[2] = {with_int("axis", draw((uint32_t)s->rank)), with_bool("reverse", draw(2))};
+    grow(f, names[draw(2)], &x, 1, attrs, 2);
+}
+
+static void grow_apart(forest *f, int x) {
+    switch (draw(5)) {
+    case 0: grow_routine(f, x); break;
+    case 1: grow_conv(f, x); break;
+    case 2: grow_scatter(f, x); break;
+    case 3: grow_pick(f, x); break;
+    default: grow_scan(f, x);
+    }
+}
+
 static void grow_whole(forest *f, int x, int y) {
     const emlx_shape *s = shape_of(f, x);
     if (s->rank == 0) return;
@@ -206,7 +312,7 @@ static void grow_any(forest *f) {
     int x = (int)draw((uint32_t)f->count), y = (int)draw((uint32_t)f->count);
     int operands[3] = {x, y, (int)draw((uint32_t)f->count)};
     if (emlx_shape_count(shape_of(f, x)) > 20000) return;
-    switch (draw(9)) {
+    switch (draw(10)) {
     case 0:
     case 1: grow(f, unary[draw(5)], &x, 1, NULL, 0); break;
     case 2:
@@ -215,6 +321,7 @@ static void grow_any(forest *f) {
     case 5: grow_shape(f, x); break;
     case 6: grow_reduce(f, x); break;
     case 7: grow_write(f, x, y); break;
+    case 8: grow_apart(f, x); break;
     default:
         if (draw(3) == 0)
             grow(f, "select", operands, 3, NULL, 0);
@@ -272,6 +379,12 @@ static void run_graph(uint32_t seed) {
 static void fused_equals_unfused(void **unused) {
     (void)unused;
     for (uint32_t seed = 1; seed <= GRAPHS; seed++) run_graph(seed);
+    for (int i = 0; i < MOST_NAMES && counts[i].name != NULL; i++) {
+        print_message("%-20s %5d of %5d\n", counts[i].name, counts[i].applied, counts[i].tried);
+        if (counts[i].applied < 20) fail_msg("%s was hardly ever applied", counts[i].name);
+    }
+    for (int p = PRIM_input + 1; p < PRIM_COUNT; p++)
+        if (!met[p]) fail_msg("no %s was ever planned", primitive_table[p].name);
 }
 
 int main(void) {
