@@ -178,6 +178,8 @@ EMLX_API void emlx_device_describe(const emlx_device *device, char *text, size_t
 // Names of the devices that can be opened here, valid forever; NULL past the last.
 EMLX_API const char *emlx_device_available(size_t index);
 
+// Whether the host can read the device's memory, so that emlx_tensor_data gives its tensors' data.
+EMLX_API bool emlx_device_host_memory(const emlx_device *device);
 // What a device's engine cannot compute the host does in its place, between two pieces of its work.
 // How many nodes of each op that were so far; false past the last. The name is valid forever.
 EMLX_API bool emlx_device_handover(const emlx_device *device, size_t index, const char **op,

@@ -262,7 +262,7 @@ emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_bloc
     XX(memory_reset_peak, 0)                                                                       \
     XX(memory_relieve, 2)                                                                          \
     XX(from_binary, 5)                                                                             \
-    XX(to_binary, 2)                                                                               \
+    XX(to_binary, 3)                                                                               \
     XX(deallocate, 1)                                                                              \
     XX(tensor_info, 1)                                                                             \
     XX(tensor_type, 1)                                                                             \

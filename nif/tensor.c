@@ -70,15 +70,19 @@ static ERL_NIF_TERM run_from_binary(task *task) {
     return from_binary_answer(task->to->env, arguments);
 }
 
-// Whether the data is so large that copying it would hold a scheduler, and has to be copied, as it
-// does not lie where its elements may: a part of another binary, for example of a file.
-static bool is_long_copy(ErlNifEnv *env, ERL_NIF_TERM type_term, ERL_NIF_TERM data) {
+// Whether the data is so large that copying it would hold a scheduler, and has to be copied: the
+// device has memory of its own, or it does not lie where its elements may, as a part of another
+// binary, for example of a file.
+static bool is_long_copy(ErlNifEnv *env, const ERL_NIF_TERM argv[]) {
     emlx_error err;
     emlx_type type;
+    device_res *device;
     ErlNifBinary binary;
-    return read_type(env, type_term, &type, &err) == EMLX_OK &&
-           enif_inspect_binary(env, data, &binary) && binary.size > LONG_COPY &&
-           (uintptr_t)binary.data % emlx_type_size(type) != 0;
+    return device_get(env, argv[0], &device, &err) == EMLX_OK &&
+           read_type(env, argv[1], &type, &err) == EMLX_OK &&
+           enif_inspect_binary(env, argv[3], &binary) && binary.size > LONG_COPY &&
+           (!emlx_device_host_memory(device->device) ||
+            (uintptr_t)binary.data % emlx_type_size(type) != 0);
 }
 
 // from_binary(device, type, shape, binary, reference): a tensor, or :wait and a message with it.
@@ -86,7 +90,7 @@ ERL_NIF_TERM nif_from_binary(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]
     (void)argc;
     emlx_error err;
     task *task;
-    if (!is_long_copy(env, argv[1], argv[3])) return from_binary_answer(env, argv);
+    if (!is_long_copy(env, argv)) return from_binary_answer(env, argv);
     ERL_NIF_TERM arguments = enif_make_tuple_from_array(env, argv, 4);
     emlx_status status = task_new(env, argv[4], NULL, arguments, "", &task, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
@@ -107,22 +111,61 @@ static emlx_status to_binary(ErlNifEnv *env, emlx_tensor *tensor, size_t size, E
     return EMLX_OK;
 }
 
-// to_binary(tensor, bytes): the first bytes, or all there are; :pending before it is evaluated.
+// Of memory that the host cannot read: copied by the device, which may take its time.
+static emlx_status copy_binary(ErlNifEnv *env, ERL_NIF_TERM tensor_term, size_t size,
+                               ERL_NIF_TERM *term, emlx_error *err) {
+    emlx_tensor *tensor;
+    TRY(tensor_get(env, tensor_term, &tensor, err));
+    unsigned char *bytes = enif_make_new_binary(env, size, term);
+    emlx_status status = emlx_tensor_read(tensor, 0, bytes, size, err);
+    emlx_tensor_release(tensor);
+    return status;
+}
+
+static ERL_NIF_TERM run_copy(task *task) {
+    int arity;
+    const ERL_NIF_TERM *arguments;
+    ErlNifUInt64 size = 0;
+    emlx_error err;
+    ERL_NIF_TERM term;
+    ErlNifEnv *env = task->to->env;
+    enif_get_tuple(env, task->term, &arity, &arguments);
+    enif_get_uint64(env, arguments[1], &size);
+    emlx_status status = copy_binary(env, arguments[0], (size_t)size, &term, &err);
+    return status == EMLX_OK ? make_ok(env, term) : make_error(env, status, &err);
+}
+
+static ERL_NIF_TERM copy_later(ErlNifEnv *env, const ERL_NIF_TERM argv[], size_t size) {
+    emlx_error err;
+    task *task;
+    ERL_NIF_TERM arguments = enif_make_tuple2(env, argv[0], enif_make_uint64(env, size));
+    emlx_status status = task_new(env, argv[2], NULL, arguments, "", &task, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    task->run = run_copy;
+    task_start(task, JOB_BLOCKS);
+    return atoms.wait;
+}
+
+// to_binary(tensor, bytes, reference): the first bytes, or all there are, or :wait and a message
+// with them; :pending before it is evaluated.
 ERL_NIF_TERM nif_to_binary(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
     emlx_error err;
     emlx_tensor *tensor;
-    ErlNifUInt64 limit;
+    ErlNifUInt64 limit = 0;
     ERL_NIF_TERM term;
     emlx_status status = tensor_get(env, argv[0], &tensor, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
     size_t bytes = emlx_tensor_bytes(tensor);
-    if (!enif_get_uint64(env, argv[1], &limit))
+    bool valid = enif_get_uint64(env, argv[1], &limit);
+    if (limit < bytes) bytes = limit;
+    if (!valid)
         term = enif_make_badarg(env);
     else if (!emlx_tensor_ready(tensor))
         term = atoms.pending;
-    else if ((status = to_binary(env, tensor, limit < bytes ? limit : bytes, &term, &err)) ==
-             EMLX_OK)
+    else if (!emlx_device_host_memory(emlx_tensor_device(tensor)))
+        term = copy_later(env, argv, bytes);
+    else if ((status = to_binary(env, tensor, bytes, &term, &err)) == EMLX_OK)
         term = make_ok(env, term);
     else
         term = make_error(env, status, &err);

@@ -9,7 +9,8 @@ static uint64_t draw_state = 1;
 
 int open_test_device(void **state) {
     (void)state;
-    return emlx_device_open("cpu", &test_device, NULL) == EMLX_OK ? 0 : -1;
+    const char *name = getenv("EMLX_TEST_DEVICE");
+    return emlx_device_open(name != NULL ? name : "cpu", &test_device, NULL) == EMLX_OK ? 0 : -1;
 }
 
 int close_test_device(void **state) {
@@ -113,7 +114,6 @@ double *values_of(emlx_tensor *tensor) {
     emlx_type type = emlx_tensor_type(tensor);
     int64_t count = number_count(type, emlx_tensor_shape(tensor));
     double *values = malloc(((size_t)count + 1) * sizeof *values);
-    const void *data;
     emlx_error err;
     assert_non_null(values);
     if (!has_elements(emlx_tensor_type(tensor))) {
@@ -123,8 +123,12 @@ double *values_of(emlx_tensor *tensor) {
         emlx_tensor_release(wide);
         return values;
     }
-    assert_ok(emlx_tensor_data(tensor, &data, &err), err);
+    size_t bytes = emlx_tensor_bytes(tensor);
+    void *data = malloc(bytes + 1);
+    assert_non_null(data);
+    assert_ok(emlx_tensor_read(tensor, 0, data, bytes, &err), err);
     for (int64_t i = 0; i < count; i++) values[i] = element_get(part_of(type), data, i);
+    free(data);
     return values;
 }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// tensors.h - tensors in tests, tersely: the CPU device, data in and out as doubles, ops by name.
+// tensors.h - tensors in tests, tersely: a device, data in and out as doubles, ops by name.
 // Every helper fails the test on an error.
 #ifndef EMLX_TEST_TENSORS_H
 #define EMLX_TEST_TENSORS_H
 
 #include "test.h"
 
-// Open while a group made by RUN_ON_CPU runs.
+// Open while a group made by RUN_ON_CPU runs: the CPU, or what EMLX_TEST_DEVICE names.
 extern emlx_device *test_device;
 int open_test_device(void **state);
 int close_test_device(void **state);

@@ -73,10 +73,10 @@ defmodule EMLX.Native do
 
   # `eval` computes the tensor where that has not been done yet.
   def to_binary(tensor, bytes, eval \\ &eval/1) do
-    case NIF.to_binary(tensor, bytes) do
+    case await(ref, NIF.to_binary(tensor, bytes, ref)) do
       :pending ->
         eval.([tensor])
-        unwrap(NIF.to_binary(tensor, bytes))
+        unwrap(await(ref, NIF.to_binary(tensor, bytes, ref)))
 
       result ->
         unwrap(result)

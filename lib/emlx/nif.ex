@@ -23,7 +23,7 @@ defmodule EMLX.NIF do
     memory_reset_peak: 0,
     memory_relieve: 2,
     from_binary: 5,
-    to_binary: 2,
+    to_binary: 3,
     deallocate: 1,
     tensor_info: 1,
     tensor_type: 1,

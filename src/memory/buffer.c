@@ -2,6 +2,7 @@
 // buffer.c - reference-counted blocks of host memory: our own, and borrowed ones.
 #include <pthread.h>
 #include <stdatomic.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "base/mutex.h"
@@ -143,12 +144,31 @@ static bool waits_for(emlx_buffer *buffer, fence *f) {
     return f != NULL && !buffer->ordered && fence_then(f, &buffer->put_off);
 }
 
+// More than any op looks at before it is computed.
+enum { KNOWN_BYTES = 4096 };
+
+void buffer_know(emlx_buffer *buffer, const void *contents) {
+    if (buffer->data != NULL || buffer->size == 0 || buffer->size > KNOWN_BYTES) return;
+    buffer->known = mem_alloc(buffer->size);
+    if (buffer->known != NULL) memcpy(buffer->known, contents, buffer->size);
+}
+
+void buffer_forget(emlx_buffer *buffer) {
+    mem_free(buffer->known, buffer->size);
+    buffer->known = NULL;
+}
+
+static void destroy(emlx_buffer *buffer) {
+    if (buffer->known != NULL) buffer_forget(buffer);
+    buffer->destroy(buffer);
+}
+
 // Called once more by each fence that it has to wait for.
 static void end_buffer(emlx_buffer *buffer) {
     buffer->put_off.run = go_on;
     if (waits_for(buffer, buffer->writer) || waits_for(buffer, buffer->readers)) return;
     fence *writer = buffer->writer, *readers = buffer->readers;
-    buffer->destroy(buffer);
+    destroy(buffer);
     fence_release(writer);
     fence_release(readers);
 }
@@ -158,7 +178,7 @@ void buffer_release(emlx_buffer *buffer) {
     // Acquire and release: all uses by all holders come before the end.
     if (atomic_fetch_sub_explicit(&buffer->references, 1, memory_order_acq_rel) != 1) return;
     if (buffer->writer == NULL && buffer->readers == NULL)
-        buffer->destroy(buffer);
+        destroy(buffer);
     else
         end_buffer(buffer);
 }

@@ -44,6 +44,7 @@ struct emlx_buffer {
     void (*destroy)(emlx_buffer *buffer);
     bool writable;           // false for memory that somebody else owns
     bool ordered;            // `destroy` itself heeds the fences, so it need not be put off
+    void *known;             // a copy of its contents on the host, made by buffer_know, or NULL
     fence *writer, *readers; // read and set by the functions below
     fence_waiter put_off;    // the destruction, while it waits
 };
@@ -53,6 +54,15 @@ emlx_status buffer_new(size_t size, emlx_buffer **out, emlx_error *err);
 emlx_status buffer_wrap(const void *data, size_t size, void (*release)(void *), void *context,
                         emlx_buffer **out, emlx_error *err);
 emlx_buffer *buffer_retain(emlx_buffer *buffer);
+// Keeps a copy of what was put into a buffer of a device, where that is little: ops then know such
+// values whatever the device. Without memory for it they do not.
+void buffer_know(emlx_buffer *buffer, const void *contents);
+// To be called before it is overwritten.
+void buffer_forget(emlx_buffer *buffer);
+// Where the host can look at the contents, or NULL.
+static inline const void *buffer_seen(const emlx_buffer *buffer) {
+    return buffer->data != NULL ? buffer->data : buffer->known;
+}
 void buffer_release(emlx_buffer *buffer);
 // Whether the caller holds the only reference and may overwrite it.
 bool buffer_exclusive(const emlx_buffer *buffer);

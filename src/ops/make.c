@@ -139,8 +139,8 @@ bool known_values(const emlx_tensor *t, size_t most, const void **data, size_t *
     }
     const emlx_buffer *buffer = node_buffer(t);
     size_t elements = (size_t)emlx_shape_count(&t->shape);
-    if (buffer == NULL || buffer->data == NULL || elements > most) return false;
-    *data = buffer->data;
+    if (buffer == NULL || buffer_seen(buffer) == NULL || elements > most) return false;
+    *data = buffer_seen(buffer);
     *count = elements;
     return true;
 }

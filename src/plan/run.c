@@ -38,6 +38,7 @@ static emlx_status make_values(const kernel_run *r, const plan_kernel *k, bool *
         uint32_t v = k->made[i], old = k->reuse[i];
         emlx_buffer *source = old != UINT32_MAX ? buffers[old] : NULL;
         if (source != NULL && source->writable && buffer_reusable(source, r->loop->stream)) {
+            buffer_forget(source);
             buffers[v] = source;
             // The kernel still reads through the old value: both names stay until it has run.
             buffers[old] = buffer_retain(source);

@@ -171,10 +171,10 @@ emlx_status emlx_block_output(emlx_block *block, const char *name, uint32_t valu
 static bool literal_number(const emlx_tensor *literal, scalar_value *value) {
     if (node_is_constant(literal, value)) return true;
     const emlx_buffer *buffer = node_buffer(literal);
-    if (buffer == NULL || buffer->data == NULL) return false;
+    if (buffer == NULL || buffer_seen(buffer) == NULL) return false;
     if (emlx_shape_count(emlx_tensor_shape(literal)) != 1) return false;
     *value = (scalar_value){{0}};
-    memcpy(value->bytes, buffer->data, type_size(emlx_tensor_type(literal)));
+    memcpy(value->bytes, buffer_seen(buffer), type_size(emlx_tensor_type(literal)));
     return true;
 }
 

@@ -201,6 +201,8 @@ const char *emlx_device_name(const emlx_device *device) {
     return device == NULL ? "?" : device->name;
 }
 
+bool emlx_device_host_memory(const emlx_device *device) { return device->ops->host_memory; }
+
 void emlx_device_describe(const emlx_device *device, char *text, size_t size) {
     if (text == NULL || size == 0) return;
     text[0] = '\0';

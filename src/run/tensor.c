@@ -28,6 +28,7 @@ emlx_status emlx_tensor_from_data(emlx_device *device, emlx_type type, const eml
     TRY(device->ops->allocate(device, size, &buffer, err));
     emlx_status status = EMLX_OK;
     if (size > 0) status = device->ops->upload(device, buffer, data, size, err);
+    if (status == EMLX_OK) buffer_know(buffer, data);
     if (status == EMLX_OK) status = node_from_buffer(device, type, shape, buffer, out, err);
     if (status != EMLX_OK) buffer_release(buffer);
     return status;

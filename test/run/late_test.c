@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+// late_test.c - evaluation on a device that works on after it was given something: whose an error
+// is, what is built on work that fails or is cancelled, queues, programs that wait, devices by
+// number.
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "memory/memory.h"
+#include "tensors.h"
+
+enum { TIMES = 60 };
+
+static emlx_tensor *scalar(double value) {
+    const emlx_shape shape = {0};
+    return tensor_of(EMLX_S64, &shape, &value);
+}
+
+static emlx_tensor *take(emlx_tensor *from, emlx_tensor *index) {
+    emlx_tensor *in[2] = {from, index};
+    emlx_attr axis = with_int("axis", 0);
+    return apply_to("take", in, 2, &axis, 1, EMLX_TYPE_DEFAULT);
+}
+
+static emlx_tensor *twice(emlx_tensor *t) {
+    emlx_tensor *in[2] = {t, t};
+    return apply_to("add", in, 2, NULL, 0, EMLX_TYPE_DEFAULT);
+}
+
+// Takes what does not exist, by an index that is computed, so that it fails on the device.
+static emlx_tensor *failing(void) {
+    const emlx_shape three = {1, {3}};
+    const double values[3] = {1, 2, 3};
+    emlx_tensor *from = tensor_of(EMLX_S64, &three, values), *half = scalar(50);
+    emlx_tensor *index = twice(half), *out = take(from, index);
+    emlx_tensor_release(from), emlx_tensor_release(half), emlx_tensor_release(index);
+    return out;
+}
+
+static void expect(emlx_tensor *t, double wanted) {
+    double *values = values_of(t);
+    assert_true(values[0] == wanted);
+    free(values);
+}
+
+// Answers ----------------------------------------------------------------------------------------
+
+typedef struct answer {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool there;
+    emlx_status status;
+} answer;
+
+static void answered(void *context, emlx_status status, const emlx_error *err) {
+    (void)err;
+    answer *a = context;
+    pthread_mutex_lock(&a->lock);
+    a->there = true;
+    a->status = status;
+    pthread_cond_signal(&a->changed);
+    pthread_mutex_unlock(&a->lock);
+}
+
+static void ask(emlx_tensor *t, const emlx_work *work, answer *a) {
+    emlx_error err;
+    *a = (answer){.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    assert_ok(emlx_eval_async(&t, 1, work, answered, a, &err), err);
+}
+
+static emlx_status hear(answer *a) {
+    pthread_mutex_lock(&a->lock);
+    while (!a->there) pthread_cond_wait(&a->changed, &a->lock);
+    pthread_mutex_unlock(&a->lock);
+    return a->status;
+}
+
+// Tests ------------------------------------------------------------------------------------------
+
+static void errors_belong_to_their_work(void **state) {
+    (void)state;
+    for (int i = 0; i < TIMES; i++) {
+        answer a, b, c;
+        emlx_tensor *bad = failing(), *one = scalar(i), *good = twice(one), *fine = twice(good);
+        ask(good, NULL, &a);
+        ask(bad, NULL, &b);
+        ask(fine, NULL, &c);
+        assert_int_equal(hear(&b), EMLX_OUT_OF_BOUNDS);
+        assert_int_equal(hear(&a), EMLX_OK);
+        assert_int_equal(hear(&c), EMLX_OK);
+        expect(fine, 4.0 * i);
+        assert_false(emlx_tensor_ready(bad));
+        emlx_tensor_release(bad), emlx_tensor_release(one), emlx_tensor_release(good);
+        emlx_tensor_release(fine);
+    }
+}
+
+// It meets the error as its own, and again when it is asked for again.
+static void what_is_built_on_failures_fails(void **state) {
+    (void)state;
+    emlx_error err;
+    for (int i = 0; i < TIMES; i++) {
+        answer a, b;
+        emlx_tensor *bad = failing(), *more = twice(bad);
+        ask(bad, NULL, &a);
+        ask(more, NULL, &b);
+        assert_int_equal(hear(&b), EMLX_OUT_OF_BOUNDS);
+        assert_int_equal(hear(&a), EMLX_OUT_OF_BOUNDS);
+        assert_error(emlx_eval(&more, 1, &err), EMLX_OUT_OF_BOUNDS, err, "take: index 100");
+        emlx_tensor_release(bad), emlx_tensor_release(more);
+    }
+}
+
+static void others_finish_what_is_cancelled(void **state) {
+    (void)state;
+    for (int i = 0; i < TIMES; i++) {
+        emlx_cancel cancel = {0};
+        answer a, b;
+        emlx_tensor *one = scalar(i), *two = twice(one), *four = twice(two);
+        ask(two, &(emlx_work){.cancel = &cancel}, &a);
+        ask(four, NULL, &b);
+        emlx_cancel_raise(&cancel);
+        assert_int_equal(hear(&b), EMLX_OK);
+        emlx_status status = hear(&a);
+        assert_true(status == EMLX_OK || status == EMLX_CANCELLED);
+        expect(four, 4.0 * i);
+        emlx_tensor_release(one), emlx_tensor_release(two), emlx_tensor_release(four);
+    }
+}
+
+static void synced(void *context) { answered(context, EMLX_OK, NULL); }
+
+static void queues_keep_their_order(void **state) {
+    (void)state;
+    emlx_queue *queue;
+    emlx_error err;
+    assert_ok(emlx_queue_new(test_device, &queue, &err), err);
+    emlx_tensor *made[TIMES];
+    answer answers[TIMES],
+        last = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    emlx_tensor *chain = scalar(1);
+    for (int i = 0; i < TIMES; i++) {
+        emlx_tensor *next = i % 3 == 2 ? failing() : twice(chain);
+        made[i] = next;
+        ask(next, &(emlx_work){.queue = queue}, &answers[i]);
+        if (i % 3 == 2) continue;
+        emlx_tensor_release(chain);
+        chain = emlx_tensor_retain(next);
+    }
+    assert_ok(emlx_queue_sync(queue, synced, &last, &err), err);
+    hear(&last);
+    for (int i = 0; i < TIMES; i++) {
+        assert_true(answers[i].there);
+        assert_int_equal(answers[i].status, i % 3 == 2 ? EMLX_OUT_OF_BOUNDS : EMLX_OK);
+        emlx_tensor_release(made[i]);
+    }
+    emlx_tensor_release(chain);
+    emlx_queue_release(queue);
+}
+
+// What nobody waits for is done all the same, and its memory comes back.
+static void nothing_is_held(void **state) {
+    (void)state;
+    emlx_tensor *one = scalar(1);
+    emlx_device *other;
+    emlx_error err;
+    for (int i = 0; i < TIMES; i++) {
+        answer a;
+        emlx_tensor *two = twice(one), *four = twice(two);
+        ask(four, NULL, &a);
+        emlx_tensor_release(two), emlx_tensor_release(four);
+        hear(&a);
+    }
+    emlx_tensor_release(one);
+    assert_ok(emlx_device_open("late:1", &other, &err), err);
+    assert_string_equal(emlx_device_name(other), "late:1");
+    assert_ptr_equal(emlx_device_retain(other), other);
+    emlx_device_release(other);
+    emlx_device_release(other);
+    assert_error(emlx_device_open("late:2", &other, &err), EMLX_UNSUPPORTED, err, "late:1");
+}
+
+static void use_engine(const char *self) {
+    char path[1024];
+    const char *end = strrchr(self, '/');
+    snprintf(path, sizeof path, "%.*s/../engines/late.so", (int)(end - self), self);
+    setenv("EMLX_ENGINES", path, 1);
+    setenv("EMLX_TEST_DEVICE", "late", 1);
+}
+
+int main(int argc, char **argv) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(errors_belong_to_their_work),
+        cmocka_unit_test(what_is_built_on_failures_fails),
+        cmocka_unit_test(others_finish_what_is_cancelled),
+        cmocka_unit_test(queues_keep_their_order),
+        cmocka_unit_test(nothing_is_held),
+    };
+    (void)argc;
+    use_engine(argv[0]);
+    return RUN_ON_CPU("run/late", tests);
+}
