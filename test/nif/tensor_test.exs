@@ -62,9 +62,9 @@ defmodule EMLX.NIF.TensorTest do
 
     test "a tensor that is not computed yet is pending" do
       tensor = apply_op(:add, [f32([1.0]), f32([2.0])])
-      assert NIF.to_binary(tensor, 4) == :pending
+      assert NIF.to_binary(tensor, 4, make_ref()) == :pending
       assert Native.eval([tensor]) == :ok
-      assert NIF.to_binary(tensor, 4) == {:ok, <<3.0::float-32-native>>}
+      assert NIF.to_binary(tensor, 4, make_ref()) == {:ok, <<3.0::float-32-native>>}
       assert NIF.eval([tensor], nil, false, make_ref()) == :ok
     end
   end
