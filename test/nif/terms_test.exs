@@ -192,7 +192,7 @@ defmodule EMLX.NIF.TermsTest do
   defp computed(result) do
     tensors = if is_tuple(result), do: Tuple.to_list(result), else: [result]
     if :rand.uniform(3) == 1, do: call(:eval, [tensors, nil, true, make_ref()])
-    if :rand.uniform(3) == 1, do: call(:to_binary, [hd(tensors), 64])
+    if :rand.uniform(3) == 1, do: call(:to_binary, [hd(tensors), 64, make_ref()])
     tensors
   end
 
@@ -262,7 +262,7 @@ defmodule EMLX.NIF.TermsTest do
       :memory_relieve -> [true, make_ref()]
       :from_binary -> [cpu(), :s32, {2}, <<1::64>>, make_ref()]
       :binary_address -> [<<1>>]
-      :to_binary -> [tensor, 16]
+      :to_binary -> [tensor, 16, make_ref()]
       :deallocate -> [tensor]
       :tensor_info -> [tensor]
       :tensor_type -> [tensor]
