@@ -4,7 +4,8 @@
 // It fits engines that compute on the calling thread (cpu), that queue work on streams of a device
 // with memory of its own (cuda), and array libraries that fuse by themselves (mlx). An engine is
 // given whole plans. Work that goes on after `submit` has returned ends with a fence, which carries
-// the error if the work failed.
+// the error if the work failed. The error of a guard begins with the name of its op, which the step
+// knows (guards of its kernel); in front of others run_kernels puts that of the kernel.
 #ifndef EMLX_ENGINE_H
 #define EMLX_ENGINE_H
 

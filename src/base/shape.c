@@ -98,7 +98,7 @@ bool shape_broadcast(const emlx_shape *a, const emlx_shape *b, emlx_shape *out) 
 }
 
 emlx_status shape_bad_index(const emlx_shape *shape, const int32_t *axes, int32_t count,
-                            int32_t which, int64_t index, emlx_error *err) {
+                            int32_t which, int64_t index, bool is_unsigned, emlx_error *err) {
     char text[SHAPE_TEXT];
     emlx_shape front = {.rank = shape->rank};
     for (int32_t d = 0, indexed = 0; d < shape->rank; d++) {
@@ -106,6 +106,11 @@ emlx_status shape_bad_index(const emlx_shape *shape, const int32_t *axes, int32_
         front.dims[is_indexed ? indexed : count + d - indexed] = shape->dims[d];
         indexed += is_indexed;
     }
-    return error_set(err, EMLX_OUT_OF_BOUNDS, "index %lld is out of bounds for axis %d in shape %s",
-                     (long long)index, which, shape_print(&front, text));
+    char number[24];
+    if (is_unsigned)
+        snprintf(number, sizeof number, "%" PRIu64, (uint64_t)index);
+    else
+        snprintf(number, sizeof number, "%" PRId64, index);
+    return error_set(err, EMLX_OUT_OF_BOUNDS, "index %s is out of bounds for axis %d in shape %s",
+                     number, which, shape_print(&front, text));
 }

@@ -17,9 +17,10 @@ const char *shape_print(const emlx_shape *shape, char text[SHAPE_TEXT]);
 bool shape_broadcast(const emlx_shape *a, const emlx_shape *b, emlx_shape *out);
 
 // The failure of an index that is outside of axis axes[which], as Nx words it: the axes are counted
-// with the indexed ones, of which there are `count` in ascending order, in front of the others.
+// with the indexed ones, of which there are `count` in ascending order, in front of the others. An
+// unsigned index is the number that its bits are without a sign.
 emlx_status shape_bad_index(const emlx_shape *shape, const int32_t *axes, int32_t count,
-                            int32_t which, int64_t index, emlx_error *err);
+                            int32_t which, int64_t index, bool is_unsigned, emlx_error *err);
 
 // Sets *out to a * b; false when it does not fit. For lengths and sizes of any origin.
 static inline bool size_multiply(size_t a, size_t b, size_t *out) {

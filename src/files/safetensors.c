@@ -55,36 +55,41 @@ static emlx_status no_memory(emlx_error *err) {
 
 // Reading entries --------------------------------------------------------------------------------
 
-// One array of the file. The lengths may have one axis more than a tensor, for pairs.
+// One array of the file. The lengths may have one axis more than a tensor, for pairs. What a tensor
+// cannot be, for its dtype or its axes, may stand in the file: it is refused when it is asked for.
 typedef struct entry {
-    const dtype *type;
-    size_t rank;
+    const char *dtype; // as the file has it
+    const dtype *type; // NULL: unknown
+    size_t rank;       // lengths past the room for them are not kept
     int64_t dims[EMLX_MAX_RANK + 1];
     uint64_t begin, end;
 } entry;
 
 static emlx_status read_dtype(const json_t *from, entry *e, emlx_error *err) {
-    const char *name = json_string_value(json_object_get(from, "dtype"));
-    if (name == NULL) return error_set(err, EMLX_FORMAT, "it has no dtype");
+    e->dtype = json_string_value(json_object_get(from, "dtype"));
+    if (e->dtype == NULL) return error_set(err, EMLX_FORMAT, "it has no dtype");
     for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++)
-        if (strcmp(dtypes[i].name, name) == 0) e->type = &dtypes[i];
-    if (e->type == NULL) return error_set(err, EMLX_FORMAT, "its dtype \"%.40s\" is unknown", name);
+        if (strcmp(dtypes[i].name, e->dtype) == 0) e->type = &dtypes[i];
     return EMLX_OK;
 }
 
-static emlx_status read_dims(const json_t *from, entry *e, emlx_error *err) {
+// *count is how many elements there are, at most UINT64_MAX.
+static emlx_status read_dims(const json_t *from, entry *e, uint64_t *count, emlx_error *err) {
     const json_t *shape = json_object_get(from, "shape");
     if (!json_is_array(shape)) return error_set(err, EMLX_FORMAT, "it has no shape");
     e->rank = json_array_size(shape);
-    if (e->rank > EMLX_MAX_RANK + 1)
-        return error_set(err, EMLX_FORMAT, "it has %zu axes, %d at most expected", e->rank,
-                         EMLX_MAX_RANK + 1);
+    *count = 1;
+    bool none = false;
     for (size_t i = 0; i < e->rank; i++) {
         const json_t *dim = json_array_get(shape, i);
-        e->dims[i] = json_integer_value(dim);
-        if (!json_is_integer(dim) || e->dims[i] < 0)
+        int64_t length = json_integer_value(dim);
+        if (!json_is_integer(dim) || length < 0)
             return error_set(err, EMLX_FORMAT, "length %zu of its shape is not a count", i);
+        if (i <= EMLX_MAX_RANK) e->dims[i] = length;
+        none = none || length == 0;
+        if (__builtin_mul_overflow(*count, (uint64_t)length, count)) *count = UINT64_MAX;
     }
+    if (none) *count = 0;
     return EMLX_OK;
 }
 
@@ -100,11 +105,10 @@ static emlx_status read_offsets(const json_t *from, entry *e, emlx_error *err) {
     return EMLX_OK;
 }
 
-static emlx_status check_size(const entry *e, emlx_error *err) {
-    uint64_t size = e->type->size;
-    bool fits = true;
-    for (size_t i = 0; i < e->rank; i++)
-        fits = fits && !__builtin_mul_overflow(size, (uint64_t)e->dims[i], &size);
+static emlx_status check_size(const entry *e, uint64_t count, emlx_error *err) {
+    uint64_t size;
+    if (e->type == NULL) return EMLX_OK;
+    bool fits = !__builtin_mul_overflow(count, (uint64_t)e->type->size, &size);
     if (fits && size == e->end - e->begin) return EMLX_OK;
     return error_set(err, EMLX_FORMAT, "its data_offsets span %llu bytes, its shape needs %s%llu",
                      (unsigned long long)(e->end - e->begin), fits ? "" : "more than ",
@@ -114,10 +118,11 @@ static emlx_status check_size(const entry *e, emlx_error *err) {
 static emlx_status read_entry(const json_t *from, entry *e, emlx_error *err) {
     *e = (entry){0};
     if (!json_is_object(from)) return error_set(err, EMLX_FORMAT, "it is not an object");
+    uint64_t count = 0;
     TRY(read_dtype(from, e, err));
-    TRY(read_dims(from, e, err));
+    TRY(read_dims(from, e, &count, err));
     TRY(read_offsets(from, e, err));
-    return check_size(e, err);
+    return check_size(e, count, err);
 }
 
 // Checking the whole -----------------------------------------------------------------------------
@@ -194,15 +199,36 @@ static emlx_status parse_header(const char *text, size_t length, json_t **out, e
     return error_set(err, EMLX_FORMAT, "the header is not a JSON object");
 }
 
+// What else a file may be whose first bytes are no length.
+static const struct {
+    const char *start, *name;
+} others[] = {{"\x93NUMPY", "a .npy file, which holds one array"},
+              {"PK", "a zip archive, as .npz files are"},
+              {"\x1f\x8b", "a file compressed with gzip"},
+              {"GGUF", "a GGUF file"},
+              {"{", "a JSON text"}};
+
+static emlx_status bad_length(const uint8_t bytes[8], uint64_t length, uint64_t left,
+                              emlx_error *err) {
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (memcmp(bytes, others[i].start, strlen(others[i].start)) == 0)
+            return error_set(err, EMLX_FORMAT, "it is %s, and not a safetensors file",
+                             others[i].name);
+    if (length > HEADER_MAX)
+        return error_set(err, EMLX_FORMAT,
+                         "it is not a safetensors file, as it does not begin with the length of a "
+                         "header");
+    return error_set(err, EMLX_FORMAT, "the header has %llu bytes, of which %llu are there",
+                     (unsigned long long)length, (unsigned long long)left);
+}
+
 static emlx_status read_header(file_reader *file, json_t **out, emlx_error *err) {
     uint8_t bytes[8];
     TRY(file_read(file, bytes, sizeof bytes, err));
     uint64_t length = 0;
     for (int i = 7; i >= 0; i--) length = length << 8 | bytes[i];
     if (length > HEADER_MAX || length > file->left)
-        return error_set(err, EMLX_FORMAT, "the header has %llu bytes, %llu at most expected",
-                         (unsigned long long)length,
-                         (unsigned long long)(file->left < HEADER_MAX ? file->left : HEADER_MAX));
+        return bad_length(bytes, length, file->left, err);
     char *text = mem_alloc((size_t)length + 1);
     if (text == NULL) return no_memory(err);
     emlx_status status = file_read(file, text, (size_t)length, err);
@@ -260,6 +286,11 @@ static emlx_status check_narrow(emlx_type type, const uint8_t *data, size_t size
 
 static emlx_status entry_shape(const entry *e, emlx_type type, emlx_shape *shape, emlx_error *err) {
     const storage *how = &storages[type];
+    if (e->type == NULL)
+        return error_set(err, EMLX_FORMAT, "its dtype \"%.40s\" is unknown", e->dtype);
+    if (e->rank > EMLX_MAX_RANK + 1)
+        return error_set(err, EMLX_FORMAT, "it has %zu axes, %d at most expected", e->rank,
+                         EMLX_MAX_RANK);
     if (strcmp(e->type->name, how->dtype) != 0)
         return error_set(err, EMLX_FORMAT, "its dtype is %s, %s expected for %s", e->type->name,
                          how->dtype, emlx_type_name(type));

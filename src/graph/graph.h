@@ -184,13 +184,15 @@ typedef struct conv_params {
 typedef struct gather_params {
     int32_t count;
     int32_t axes[EMLX_MAX_RANK];
-    int32_t along; // a truth value
+    int32_t along;       // a truth value
+    int32_t is_unsigned; // of the indices: they were u64, which matters to messages only
 } gather_params;
 
 // Operands: target, indices (s64, {n, count}), updates ({n, other axes of the target, each of at
 // most the target's length}), target and updates in the result's type.
 typedef struct scatter_params {
-    int32_t kind; // scatter_kind
+    int32_t kind;        // scatter_kind
+    int32_t is_unsigned; // as for gather
     int32_t count;
     int32_t axes[EMLX_MAX_RANK];
 } scatter_params;

@@ -181,15 +181,17 @@ static emlx_status check_known(const op_call *call, const indexed *axes, bool al
         emlx_number n = type_load(type, at);
         int32_t which = (int32_t)(i % (size_t)axes->count);
         if (n.as.u < (uint64_t)target->dims[axes->axes[which]]) continue;
-        if (along) return shape_bad_index(target, NULL, 0, axes->axes[0], n.as.s, err);
-        return shape_bad_index(target, axes->axes, axes->count, which, n.as.s, err);
+        bool is_unsigned = n.kind == EMLX_NUMBER_UNSIGNED;
+        if (along) return shape_bad_index(target, NULL, 0, axes->axes[0], n.as.s, is_unsigned, err);
+        return shape_bad_index(target, axes->axes, axes->count, which, n.as.s, is_unsigned, err);
     }
     return EMLX_OK;
 }
 
 static emlx_tensor *make_gather(maker *m, emlx_tensor *source, emlx_tensor *indices,
                                 const indexed *axes, bool along, const emlx_shape *shape) {
-    gather_params params = {.count = axes->count, .along = along};
+    bool is_unsigned = indices != NULL && emlx_tensor_type(indices) == EMLX_U64;
+    gather_params params = {.count = axes->count, .along = along, .is_unsigned = is_unsigned};
     memcpy(params.axes, axes->axes, sizeof params.axes);
     emlx_tensor *inputs[2] = {source, make_cast(m, indices, EMLX_S64)};
     if (m->status != EMLX_OK) return NULL;
@@ -260,7 +262,9 @@ emlx_status lower_scatter(const op_call *call, const op_result *result, emlx_ten
                           emlx_error *err) {
     indexed axes = indexed_axes(call);
     TRY(check_known(call, &axes, false, err));
-    scatter_params params = {.kind = (uint8_t)call->op->code, .count = axes.count};
+    scatter_params params = {.kind = (uint8_t)call->op->code,
+                             .is_unsigned = operand_type(call, 1) == EMLX_U64,
+                             .count = axes.count};
     memcpy(params.axes, axes.axes, sizeof params.axes);
     emlx_type type = scatter_type(call, result->type);
     maker m;

@@ -26,7 +26,7 @@ typedef struct emitter {
     // The kernel being written.
     plan_kernel *kernel;
     const emlx_shape *space;
-    uint32_t number, step_room, access_room, store_room;
+    uint32_t number, step_room, access_room, store_room, guard_room;
     bool failed;
 } emitter;
 
@@ -88,6 +88,14 @@ static void add_store(emitter *e, uint32_t step, uint32_t access) {
     plan_kernel *k = e->kernel;
     if (!make_room(e, &k->stores, k->store_count, &e->store_room, sizeof *k->stores)) return;
     k->stores[k->store_count++] = (expr_store){step, access};
+}
+
+// Where the op's name stands among those of guards.
+static uint32_t add_guard(emitter *e, const char *op) {
+    plan_kernel *k = e->kernel;
+    if (!make_room(e, &k->guards, k->guard_count, &e->guard_room, sizeof *k->guards)) return 0;
+    k->guards[k->guard_count] = op;
+    return k->guard_count++;
 }
 
 static uint32_t cast_step(emitter *e, uint32_t step, emlx_type type) {
@@ -192,9 +200,9 @@ static uint32_t read_view(emitter *e, uint32_t n, const index_map *map) {
 
 // Writing a node -------------------------------------------------------------------------------
 
-// A scalar function of steps, converted to `type`.
-static uint32_t function_step(emitter *e, const map_params *p, emlx_type type, uint32_t args[3],
-                              uint32_t count) {
+// A scalar function of steps, converted to `type`. `op` is what it belongs to.
+static uint32_t function_step(emitter *e, const map_params *p, const char *op, emlx_type type,
+                              uint32_t args[3], uint32_t count) {
     for (uint32_t i = 0; i < count && !e->failed; i++) {
         bool truth = i == 0 && p->op == SCALAR_select;
         bool as_is = p->guard != GUARD_NONE || truth || p->op == SCALAR_bitcast;
@@ -207,6 +215,7 @@ static uint32_t function_step(emitter *e, const map_params *p, emlx_type type, u
         step.kind = EXPR_GUARD;
         step.op = p->guard;
         step.type = e->kernel->steps[args[0]].type;
+        step.index = add_guard(e, op);
     } else if (p->op == SCALAR_identity) {
         return args[0];
     } else if (p->op == SCALAR_bitcast) {
@@ -226,7 +235,7 @@ static uint32_t map_step(emitter *e, uint32_t n, const index_map *map) {
         map_operand(e->space, map, &t->shape, &e->g->nodes[operand]->shape, &through);
         args[i] = read_node(e, operand, &through);
     }
-    return function_step(e, t->params, (emlx_type)t->type, args, count);
+    return function_step(e, t->params, t->op, (emlx_type)t->type, args, count);
 }
 
 static void emit_inlined(emitter *e, const fuse_root *r) {
@@ -322,7 +331,7 @@ static void emit_custom(emitter *e, uint32_t n) {
         const custom_step *s = &p->steps[i];
         uint32_t args[3] = {values[s->args[0]], values[s->args[1]], values[s->args[2]]};
         values[operands + i] =
-            function_step(e, &s->map, (emlx_type)s->type, args, count_args(&s->map));
+            function_step(e, &s->map, t->op, (emlx_type)s->type, args, count_args(&s->map));
     }
     if (e->failed) return;
     e->kernel->kind = KERNEL_CUSTOM;
@@ -381,7 +390,7 @@ static void emit_kernel(emitter *e, const fuse_root *r) {
     memcpy(e->kernel->dims, r->space.dims, sizeof e->kernel->dims);
     e->space = &r->space;
     e->number++;
-    e->step_room = e->access_room = e->store_room = 0;
+    e->step_room = e->access_room = e->store_room = e->guard_room = 0;
     emit_inlined(e, r);
     if (e->failed || p == PRIM_map) return;
     if (p == PRIM_reduce)

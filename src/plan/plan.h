@@ -48,7 +48,8 @@ typedef enum expr_kind {
     EXPR_CONST, // constants[index] of the run, in `type`
     EXPR_IOTA,  // accesses[index].offset + sum(index * strides), converted to `type` (s64 wraps)
     EXPR_CAST,  // args[0], of type `compute`, converted to `type`
-    EXPR_GUARD, // args[0]; the run fails with guard `op` where args[1] (u8) is not 0
+    EXPR_GUARD, // args[0]; the run fails with guard `op` where args[1] (u8) is not 0, and says
+                // that the kernel's guards[index] did
     EXPR_CARRY, // what was folded so far (CUSTOM)
     EXPR_SCALAR // scalar_table[op] of the args, computed in `compute`; `bitcast` only renames
                 // the type of the bits, `identity` does not occur
@@ -102,6 +103,8 @@ typedef struct plan_kernel {
     expr_step *steps;
     plan_access *accesses;
     expr_store *stores;
+    const char **guards; // names of the ops that its guards belong to
+    uint32_t guard_count;
 
     // REDUCE: folds step `reduced` over the axes whose bit is set; `output` is dense over the
     // others, in order. With no axis folded the result is the element itself.

@@ -51,13 +51,19 @@ static emlx_status make_values(const kernel_run *r, const plan_kernel *k, bool *
     return EMLX_OK;
 }
 
+// A guard has said whose it is: of what is fused only the last op is the kernel's.
+static emlx_status kernel_failed(const plan_kernel *k, emlx_status status, emlx_error *err) {
+    bool told = k->guard_count > 0 && status != EMLX_OUT_OF_MEMORY && status != EMLX_CANCELLED;
+    return told ? status : error_prefix(err, status, "%s", k->op);
+}
+
 static emlx_status run_kernel(const kernel_run *r, const kernel_call *call, emlx_error *err) {
     const plan_kernel *k = call->kernel;
     bool taken;
     TRY(make_values(r, k, &taken, err));
     if (!(taken && k->copies)) {
         emlx_status status = r->loop->run(r->device, r->loop->context, call, err);
-        if (status != EMLX_OK) return error_prefix(err, status, "%s", k->op);
+        if (status != EMLX_OK) return kernel_failed(k, status, err);
     }
     for (uint32_t i = 0; i < k->ended_count; i++) {
         spares_give(r->spares, r->buffers[k->ended[i]]);

@@ -221,11 +221,18 @@ typedef struct key_head {
     uint32_t primitive, type, rank, operands, params;
 } key_head;
 
+// Whether its errors name the node's op: a plan that was made for another would blame that one.
+static bool names_op(const emlx_tensor *t) {
+    if (t->primitive == PRIM_map) return ((const map_params *)t->params)->guard != GUARD_NONE;
+    return primitive_table[t->primitive].kept == KEPT_ALWAYS;
+}
+
 static size_t node_key_size(const subgraph *g, uint32_t n) {
     const emlx_tensor *t = g->nodes[n];
     bool leaf = n < g->leaf_count;
+    size_t op = !leaf && names_op(t) ? sizeof t->op : 0;
     size_t params = leaf || t->primitive == PRIM_constant ? 0 : t->params_size;
-    return sizeof(key_head) + (size_t)t->shape.rank * sizeof(int64_t) + params +
+    return sizeof(key_head) + (size_t)t->shape.rank * sizeof(int64_t) + params + op +
            (g->first[n + 1] - g->first[n]) * sizeof(uint32_t);
 }
 
@@ -244,6 +251,8 @@ static char *put_node_key(const subgraph *g, uint32_t n, char *at) {
     at = put(at, &head, sizeof head);
     at = put(at, t->shape.dims, (size_t)t->shape.rank * sizeof(int64_t));
     at = put(at, t->params, params);
+    // Names of ops are there once each.
+    if (!leaf && names_op(t)) at = put(at, &t->op, sizeof t->op);
     return put(at, g->operands + g->first[n], operands * sizeof(uint32_t));
 }
 

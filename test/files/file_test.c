@@ -232,7 +232,10 @@ static void wrong_containers_are_refused(void **state) {
         {"{\"__metadata__\":[]}", "__metadata__"},
         {"{\"__metadata__\":{\"emlx\":5}}", "not a text"},
         {"{\"a\":1}", "array \"a\": it is not an object"},
-        {"{\"a\":{\"dtype\":\"F3\",\"shape\":[],\"data_offsets\":[0,0]}}", "dtype \"F3\""},
+        {"{\"a\":{\"dtype\":3,\"shape\":[],\"data_offsets\":[0,0]}}", "no dtype"},
+        {"{\"a\":{\"dtype\":\"F3\",\"shape\":[],\"data_offsets\":[0,1]}}", "need 1 bytes"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4611686018427387904,8,0],\"data_offsets\":[0,1]}}",
+         "needs 0"},
         {"{\"a\":{\"dtype\":\"U8\",\"shape\":[-1],\"data_offsets\":[0,0]}}", "not a count"},
         {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,0]}}", "not a range"},
         {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,1]}}", "span 1 bytes"},
@@ -251,9 +254,43 @@ static void wrong_containers_are_refused(void **state) {
         write_header(cases[i].text, 0);
         assert_error(load(&err), EMLX_FORMAT, err, cases[i].message);
     }
-    static const uint8_t huge[16] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
-    write_bytes(huge, sizeof huge);
-    assert_error(load(&err), EMLX_FORMAT, err, "the header has 18446744073709551615 bytes");
+    static const struct {
+        uint8_t bytes[16];
+        const char *message;
+    } others[] = {
+        {{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, "it is not a safetensors file"},
+        {{100}, "the header has 100 bytes, of which 8 are there"},
+        {{0x93, 'N', 'U', 'M', 'P', 'Y', 1}, "it is a .npy file, which holds one array, and not"},
+        {{'P', 'K', 3, 4, 20, 0, 0, 0}, "it is a zip archive"},
+        {"{\"version\": 1}", "it is a JSON text"},
+    };
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        write_bytes(others[i].bytes, sizeof others[i].bytes);
+        assert_error(load(&err), EMLX_FORMAT, err, others[i].message);
+    }
+}
+
+// Arrays that no tensor can be do not keep others from being read; asking for them says why.
+static void other_arrays_may_be_there(void **state) {
+    (void)state;
+    emlx_error err;
+    emlx_archive *archive;
+    emlx_tensor *t;
+    emlx_device *device = cpu();
+    write_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
+                 "\"b\":{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[8,10]},"
+                 "\"c\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,2],"
+                 "\"data_offsets\":[10,12]}}",
+                 12);
+    assert_ok(emlx_archive_open(test_path, &archive, &err), err);
+    assert_ok(emlx_archive_tensor(archive, "a", EMLX_F32, device, &t, &err), err);
+    emlx_tensor_release(t);
+    assert_error(emlx_archive_tensor(archive, "b", EMLX_U8, device, &t, &err), EMLX_FORMAT, err,
+                 "array \"b\": its dtype \"F4\" is unknown");
+    assert_error(emlx_archive_tensor(archive, "c", EMLX_U8, device, &t, &err), EMLX_FORMAT, err,
+                 "array \"c\": it has 19 axes, 16 at most expected");
+    emlx_archive_release(archive);
+    emlx_device_release(device);
 }
 
 #define MAIN(inputs, code, outputs)                                                                \
@@ -448,6 +485,7 @@ int main(void) {
         cmocka_unit_test(literals_of_every_type),
         cmocka_unit_test(missing_files_are_named),
         cmocka_unit_test(wrong_containers_are_refused),
+        cmocka_unit_test(other_arrays_may_be_there),
         cmocka_unit_test(wrong_programs_are_refused),
         cmocka_unit_test(deep_nesting_is_refused),
         cmocka_unit_test(every_truncation_is_refused),

@@ -288,10 +288,43 @@ static void bad_values(void **unused) {
     check_refusal("right_shift", -2, EMLX_INVALID, "cannot right shift by");
 }
 
+static emlx_status divide_fused(const char *op, bool folded, emlx_error *err) {
+    emlx_tensor *zero = constant(EMLX_S32, 0), *pending = negated(zero);
+    emlx_tensor *in[2] = {pending, pending}, *quotient, *sum, *out;
+    assert_int_equal(emlx_apply(emlx_op_find(op), test_device, in, 2, NULL, 0, EMLX_TYPE_DEFAULT,
+                                &quotient, err),
+                     EMLX_OK);
+    emlx_tensor *add[2] = {quotient, quotient};
+    assert_int_equal(
+        emlx_apply(emlx_op_find("add"), test_device, add, 2, NULL, 0, EMLX_TYPE_DEFAULT, &sum, err),
+        EMLX_OK);
+    assert_int_equal(emlx_apply(emlx_op_find(folded ? "product" : "negate"), test_device, &sum, 1,
+                                NULL, 0, EMLX_TYPE_DEFAULT, &out, err),
+                     EMLX_OK);
+    emlx_status status = emlx_eval(&out, 1, err);
+    emlx_tensor *all[] = {zero, pending, quotient, sum, out};
+    for (int i = 0; i < 5; i++) emlx_tensor_release(all[i]);
+    return status;
+}
+
+// Of what is computed together, the op that failed is named and no other, also where a plan for
+// another one would do.
+static void the_failing_op_is_named(void **unused) {
+    (void)unused;
+    for (int i = 0; i < 4; i++) {
+        emlx_error err = {EMLX_OK, ""};
+        const char *op = i % 2 ? "remainder" : "quotient";
+        assert_int_equal(divide_fused(op, i / 2, &err), EMLX_ARITHMETIC);
+        if (strncmp(err.message, op, strlen(op)) != 0 || strstr(err.message, "zero") == NULL)
+            fail_msg("%s failed with \"%s\"", op, err.message);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_pair_of_types),
         cmocka_unit_test(bad_values),
+        cmocka_unit_test(the_failing_op_is_named),
     };
     return RUN_ON_CPU("ops/arithmetic", tests);
 }

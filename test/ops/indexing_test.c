@@ -212,11 +212,57 @@ static void wrong_indices_along_an_axis(void **state) {
     for (int i = 0; i < 2; i++) emlx_tensor_release(in[i]);
 }
 
+// Indices beyond those of s64 are named as they are, known or computed.
+static void unsigned_indices_are_named(void **state) {
+    (void)state;
+    emlx_shape s = {1, {4}}, one = {1, {1}}, vector = {2, {1, 1}};
+    static const char message[] = "index 18446744073709551615 is out of bounds for axis 0";
+    emlx_error err;
+    int64_t zero = 0;
+    uint64_t most = UINT64_MAX;
+    emlx_attr axis = with_int("axis", 0), axes = with_ints("axes", &zero, 1);
+    static const struct {
+        const char *op;
+        size_t operands;
+        bool vector, one_axis;
+    } cases[] = {{"take", 2, false, true},
+                 {"take_along_axis", 2, false, true},
+                 {"gather", 2, true, false},
+                 {"indexed_add", 3, true, false},
+                 {"indexed_put", 3, true, false}};
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
+        const char *op = cases[i / 2].op;
+        emlx_tensor *known, *in[3], *out;
+        assert_ok(emlx_tensor_from_data(test_device, EMLX_U64, cases[i / 2].vector ? &vector : &one,
+                                        &most, sizeof most, &known, &err),
+                  err);
+        emlx_tensor *moved =
+            apply_to("bitwise_or", (emlx_tensor *[]){known, known}, 2, NULL, 0, EMLX_TYPE_DEFAULT);
+        in[0] = draw_numbers(EMLX_F32, &s);
+        in[1] = i % 2 ? known : moved;
+        in[2] = draw_numbers(EMLX_F32, &one);
+        emlx_status status =
+            emlx_apply(emlx_op_find(op), NULL, in, cases[i / 2].operands,
+                       cases[i / 2].one_axis ? &axis : &axes, 1, EMLX_TYPE_DEFAULT, &out, &err);
+        if (status == EMLX_OK) {
+            status = emlx_eval(&out, 1, &err);
+            emlx_tensor_release(out);
+        }
+        assert_error(status, EMLX_OUT_OF_BOUNDS, err, message);
+        assert_memory_equal(err.message, op, strlen(op));
+        emlx_tensor *all[] = {known, moved, in[0], in[2]};
+        for (int t = 0; t < 4; t++) emlx_tensor_release(all[t]);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_choice_of_axes),         cmocka_unit_test(large_scatters),
-        cmocka_unit_test(the_first_bad_index_is_named), cmocka_unit_test(along_every_axis),
+        cmocka_unit_test(every_choice_of_axes),
+        cmocka_unit_test(large_scatters),
+        cmocka_unit_test(the_first_bad_index_is_named),
+        cmocka_unit_test(along_every_axis),
         cmocka_unit_test(wrong_indices_along_an_axis),
+        cmocka_unit_test(unsigned_indices_are_named),
     };
     return RUN_ON_CPU("ops/indexing", tests);
 }

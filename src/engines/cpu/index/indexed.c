@@ -48,7 +48,7 @@ emlx_status slice_offset(const slices *s, const int64_t *indices, int64_t *offse
     *offset = 0;
     for (int32_t i = 0; i < s->count; i++) {
         if ((uint64_t)indices[i] >= (uint64_t)s->limits[i])
-            return shape_bad_index(s->shape, s->axes, s->count, i, indices[i], err);
+            return shape_bad_index(s->shape, s->axes, s->count, i, indices[i], s->is_unsigned, err);
         *offset += indices[i] * s->strides[i];
     }
     return EMLX_OK;
@@ -156,7 +156,8 @@ static emlx_status run_along(const cpu_run *run, int32_t axis, emlx_error *err) 
     TRY(run_tasks(run, (w.rows - 1) / w.group + 1, along_task, &w, err));
     int64_t bad = atomic_load(&w.bad);
     if (bad < 0) return EMLX_OK;
-    return shape_bad_index(&k->shapes[0], NULL, 0, axis, w.indices[bad], err);
+    bool is_unsigned = ((const gather_params *)k->params)->is_unsigned;
+    return shape_bad_index(&k->shapes[0], NULL, 0, axis, w.indices[bad], is_unsigned, err);
 }
 
 emlx_status run_gather(const cpu_run *run, emlx_error *err) {
@@ -166,6 +167,7 @@ emlx_status run_gather(const cpu_run *run, emlx_error *err) {
     if (p->along) return run_along(run, p->axes[0], err);
     gather_work w = {.run = run};
     find_slices(&k->shapes[0], p->axes, p->count, NULL, value->type, &w.slices);
+    w.slices.is_unsigned = p->is_unsigned;
     w.source = operand_data(run, 0);
     w.indices = (const int64_t *)operand_data(run, 1);
     w.out = output_data(run);

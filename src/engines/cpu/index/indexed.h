@@ -18,6 +18,7 @@ typedef struct slices {
     size_t size; // bytes of an element
     const emlx_shape *shape;
     const int32_t *axes;
+    bool is_unsigned; // of the indices, for messages
 } slices;
 
 // `window` has the lengths of the other axes, which may be less than the array's; NULL: the same.

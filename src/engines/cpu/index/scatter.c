@@ -389,6 +389,7 @@ emlx_status run_scatter(const cpu_run *run, emlx_error *err) {
     const scatter_params *p = k->params;
     scatter_work w = {.run = run, .adds = p->kind == SCATTER_ADD, .type = output_value(run)->type};
     find_slices(&k->shapes[0], p->axes, p->count, &k->shapes[2].dims[1], w.type, &w.slices);
+    w.slices.is_unsigned = p->is_unsigned;
     w.indices = (const int64_t *)operand_data(run, 1);
     w.updates = operand_data(run, 2);
     w.target = output_data(run);

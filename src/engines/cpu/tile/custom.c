@@ -39,7 +39,7 @@ static void fold_group(const custom_work *w, tile_run *run, int64_t first, size_
     const plan_kernel *k = w->run->call->kernel;
     size_t size = type_size(output_value(w->run)->type);
     memcpy(run->at[k->carry], run->at[k->start], n * size);
-    for (int64_t i = 0; i < w->length && run->guard == GUARD_NONE; i++) {
+    for (int64_t i = 0; i < w->length && run->failed == NULL; i++) {
         tile_step(run, i * w->results + first, n);
         if (k->reduced != k->carry) memcpy(run->at[k->carry], run->at[k->reduced], n * size);
     }
@@ -55,7 +55,7 @@ static void custom_task(void *context, int64_t index) {
     emlx_status status = tile_start(&run, &w->run->form->tile, w->run->call, stack, &err);
     if (status == EMLX_OK) {
         fold_group(w, &run, first, (size_t)(left < w->group ? left : w->group));
-        status = guard_error((guard_kind)run.guard, &err);
+        status = tile_result(&run, &err);
         tile_end(&run);
     }
     if (status != EMLX_OK) task_failed(&w->errors, &err);

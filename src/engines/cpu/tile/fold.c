@@ -208,8 +208,7 @@ static void fold_task(void *context, int64_t index) {
         if (w->accumulators == NULL) status = room_take(room, size, &own, &err);
         if (status == EMLX_OK) fold_cells(w, &run, index, own);
         if (own != NULL) room_end(room, own, size);
-        if (status == EMLX_OK && run.guard != GUARD_NONE)
-            status = guard_error((guard_kind)run.guard, &err);
+        if (status == EMLX_OK) status = tile_result(&run, &err);
         tile_end(&run);
     }
     if (status != EMLX_OK) task_failed(&w->errors, &err);

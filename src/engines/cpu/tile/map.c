@@ -56,10 +56,7 @@ static void map_task(void *context, int64_t index) {
     int64_t at = index * work->tiles_of_task, end = at + work->tiles_of_task;
     if (end > work->tiles) end = work->tiles;
     for (; at < end; at++) tile_number(&run, at);
-    if (run.guard != GUARD_NONE) {
-        guard_error((guard_kind)run.guard, &err);
-        task_failed(&work->errors, &err);
-    }
+    if (tile_result(&run, &err) != EMLX_OK) task_failed(&work->errors, &err);
     tile_end(&run);
 }
 

@@ -328,7 +328,14 @@ static void check_guard(tile_run *run, const expr_step *s, size_t count) {
     const char *bad = run->at[s->args[1]];
     char any = 0;
     for (size_t i = 0; i < count; i++) any |= bad[i];
-    if (any != 0) run->guard = s->op;
+    if (any != 0 && run->failed == NULL) run->failed = s;
+}
+
+emlx_status tile_result(const tile_run *run, emlx_error *err) {
+    const expr_step *s = run->failed;
+    if (s == NULL) return EMLX_OK;
+    emlx_status status = guard_error((guard_kind)s->op, err);
+    return error_prefix(err, status, "%s", run->form->kernel->guards[s->index]);
 }
 
 static void make_fixed(tile_run *run) {

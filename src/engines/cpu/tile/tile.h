@@ -66,10 +66,10 @@ typedef struct tile_run {
     const tile_form *form;
     const kernel_call *call;
     char *scratch;
-    char **bases;  // of each access: where its element 0 is
-    char **at;     // of each step: its elements in the current tile
-    uint8_t guard; // guard_kind that failed, or GUARD_NONE
-    void *memory;  // allocation behind `scratch`, or NULL
+    char **bases;            // of each access: where its element 0 is
+    char **at;               // of each step: its elements in the current tile
+    const expr_step *failed; // the first guard that did, or NULL
+    void *memory;            // allocation behind `scratch`, or NULL
     size_t size;
 } tile_run;
 
@@ -84,5 +84,7 @@ void tile_step(tile_run *run, int64_t first, size_t count);
 int64_t tile_count(const tile_form *form);
 void tile_number(tile_run *run, int64_t number);
 void tile_end(tile_run *run);
+// The error of the guard that failed; EMLX_OK where none did.
+emlx_status tile_result(const tile_run *run, emlx_error *err);
 
 #endif
