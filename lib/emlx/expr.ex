@@ -23,7 +23,7 @@ defmodule EMLX.Expr do
   # A hook or runtime call becomes a `call` instruction with a number, where the
   # program stops and asks; what to do then is collected beside the block.
 
-  alias EMLX.{Backend, Call, Ops, Reach, Types}
+  alias EMLX.{Backend, Call, Ops, Reach, Steps, Types}
   alias Nx.Defn.{Composite, Expr}
   alias Nx.Tensor, as: T
 
@@ -96,7 +96,10 @@ defmodule EMLX.Expr do
     expr = Nx.Defn.debug_expr_apply(fun, params)
     {block, _indices, calls} = flatten(expr, [keep: Enum.map(params, &spec/1)] ++ options)
 
-    if calls != %{}, do: no_calls()
+    if calls != %{} do
+      raise ArgumentError,
+            "a function that is traced by itself cannot have hooks or runtime calls"
+    end
 
     block
   end
@@ -336,7 +339,17 @@ defmodule EMLX.Expr do
     add_many({:call, number, specs, values}, tensor, length(specs), scopes)
   end
 
-  defp build(%T{data: %Expr{op: op, args: args}} = tensor, scopes) do
+  # A fold cannot stop for a call, which a loop can.
+  defp build(%T{data: %Expr{op: op, args: args}} = tensor, scopes)
+       when op in [:reduce, :window_reduce] do
+    if calls?(List.last(args), scopes),
+      do: emit(Steps.loop(tensor), scopes),
+      else: build_op(tensor, scopes)
+  end
+
+  defp build(tensor, scopes), do: build_op(tensor, scopes)
+
+  defp build_op(%T{data: %Expr{op: op, args: args}} = tensor, scopes) do
     unless Ops.member?(op), do: Call.missing(op)
     {operands, attributes} = Call.new(op, %{tensor | shape: shape(tensor)}, static(op, args))
     {values, scopes} = emit_all(operands, scopes)
@@ -355,15 +368,15 @@ defmodule EMLX.Expr do
   # The result of a function may have another type than the fold.
   defp function({name, %T{type: type, data: %Expr{op: :fun, args: [params, body, _]}}}, scopes) do
     body = if body.type == type, do: body, else: Nx.as_type(body, type)
-    {block, after_scopes} = closed_block([body], params, types(params), [type], scopes)
-    if List.last(after_scopes).calls != List.last(scopes).calls, do: no_calls()
+    {block, _scopes} = closed_block([body], params, types(params), [type], scopes)
     {name, block}
   end
 
   defp function(attribute, _scopes), do: attribute
 
-  defp no_calls do
-    raise ArgumentError, "a function given to a reduction cannot have hooks or runtime calls"
+  defp calls?(%T{data: %Expr{op: :fun, args: [params, body, _]}}, scopes) do
+    {_scope, _values, after_scopes} = open_block([body], types(params), scopes)
+    List.last(after_scopes).calls != List.last(scopes).calls
   end
 
   # Constant starts make a slice a view.

@@ -262,7 +262,7 @@ emlx_status lower_scatter(const op_call *call, const op_result *result, emlx_ten
                           emlx_error *err) {
     indexed axes = indexed_axes(call);
     TRY(check_known(call, &axes, false, err));
-    scatter_params params = {.kind = (uint8_t)call->op->code,
+    scatter_params params = {.kind = call->op->code,
                              .is_unsigned = operand_type(call, 1) == EMLX_U64,
                              .count = axes.count};
     memcpy(params.axes, axes.axes, sizeof params.axes);

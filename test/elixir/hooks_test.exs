@@ -404,6 +404,42 @@ defmodule EMLX.HooksTest do
     end
   end
 
+  # In the function of a fold a hook fires once a step.
+  defn in_a_reduction(t) do
+    Nx.reduce(t, 1, [axes: [1]], fn x, acc ->
+      hook(x * 10 + acc, :step, &tell(:step, &1)) - acc
+    end)
+  end
+
+  defn in_a_window(t) do
+    Nx.window_reduce(t, 0, {1, 2}, [strides: [1, 2], padding: [{0, 0}, {1, 0}]], fn x, acc ->
+      hook(x + 2 * acc, :step, &tell(:step, &1))
+    end)
+  end
+
+  defn in_a_reduction_in_a_branch(t) do
+    if Nx.sum(t) > 3 do
+      Nx.reduce(t + 1, 1, [keep_axes: true], fn x, acc ->
+        x = hook(x, :inside, &tell(:inside, &1))
+        x + Nx.reduce(Nx.stack([acc, x]), 1, fn y, z -> hook(y * z, :deep, &tell(:deep, &1)) end)
+      end)
+    else
+      Nx.reshape(t[0][0], {1, 1})
+    end
+  end
+
+  for name <- [:in_a_reduction, :in_a_window, :in_a_reduction_in_a_branch] do
+    test "#{name}" do
+      fun = &apply(__MODULE__, unquote(name), [&1])
+      t = tensor([[1, 2, 3], [4, 5, 6]])
+      {expected, calls} = with_reference(fn -> {Nx.Defn.jit_apply(fun, [t]), told()} end)
+      assert length(calls) >= 6
+      result = Nx.Defn.jit_apply(fun, [t], compiler: EMLX)
+      assert told() == calls
+      assert_close(result, expected)
+    end
+  end
+
   test "programs with calls are not exported" do
     path = Path.join(System.tmp_dir!(), "emlx_hooks_test.safetensors")
 
