@@ -1,11 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // attrs.c - the attributes of a recorded op call, written as in a program file.
+#include "attrs.h"
+
 #include <errno.h>
 #include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cases.h"
+emlx_status cases_error(emlx_error *err, emlx_status code, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(err->message, sizeof err->message, format, args);
+    va_end(args);
+    err->code = code;
+    return code;
+}
 
 // Numbers ----------------------------------------------------------------------------------------
 

@@ -3,22 +3,12 @@
 #include "cases.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define MANIFEST "MANIFEST"
 #define KEY "conformance"
 #define VERSION 1
-
-emlx_status cases_error(emlx_error *err, emlx_status code, const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    vsnprintf(err->message, sizeof err->message, format, args);
-    va_end(args);
-    err->code = code;
-    return code;
-}
 
 static emlx_status no_memory(emlx_error *err) {
     return cases_error(err, EMLX_OUT_OF_MEMORY, "no memory for the cases");

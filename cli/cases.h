@@ -7,6 +7,7 @@
 #include <jansson.h>
 #include <stdio.h>
 
+#include "attrs.h"
 #include "compare.h"
 #include "emlx.h"
 
@@ -57,18 +58,5 @@ void cases_clear(case_set *set);
 // May be called from several threads. Fails when an array of the file is not as described.
 emlx_status case_run(const recorded_case *c, emlx_device *device, case_result *out,
                      emlx_error *err);
-
-// Sets an error; returns its code.
-emlx_status cases_error(emlx_error *err, emlx_status code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-// The attributes of an op call, and the integers they point to. Freed by attrs_clear.
-typedef struct case_attrs {
-    emlx_attr *items;
-    int64_t *ints;
-    size_t count;
-} case_attrs;
-
-emlx_status attrs_read(const emlx_op *op, const json_t *from, case_attrs *out, emlx_error *err);
-void attrs_clear(case_attrs *attrs);
 
 #endif
