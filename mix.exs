@@ -18,7 +18,8 @@ defmodule EMLX.MixProject do
       start_permanent: Mix.env() == :prod,
       test_paths: ["test/elixir"],
       elixirc_paths: elixirc_paths(Mix.env()),
-      deps: Enum.reject(needed(), &installed?(elem(&1, 0))) ++ documentation(),
+      deps:
+        Enum.reject(needed(), &(installed?(elem(&1, 0)) and not packed?())) ++ documentation(),
       description: "Runs Nx programs natively: backend, defn compiler, program files",
       package: package(),
       docs: docs()
@@ -61,6 +62,7 @@ defmodule EMLX.MixProject do
         "docs/differences.md",
         "docs/architecture.md",
         "docs/program-format.md",
+        "docs/conformance-format.md",
         "CHANGELOG.md",
         "LICENSE"
       ],
@@ -73,6 +75,9 @@ defmodule EMLX.MixProject do
       ]
     ]
   end
+
+  # A package names all that it needs.
+  defp packed?, do: Enum.any?(System.argv(), &String.starts_with?(&1, "hex."))
 
   # A library that lies in Erlang's own library path is taken from there, so that
   # a machine without Hex can build and test.
@@ -97,8 +102,13 @@ defmodule EMLX.MixProject do
   defp package do
     [
       licenses: ["Apache-2.0"],
+      links: %{
+        "Documentation" => "https://hexdocs.pm/emlx",
+        "Changelog" => "https://hexdocs.pm/emlx/changelog.html",
+        "Nx" => "https://github.com/elixir-nx/nx"
+      },
       files:
-        ~w(lib nif src include cli guides docs Makefile mix.exs .formatter.exs) ++
+        ~w(lib nif src include cli examples guides docs Makefile mix.exs .formatter.exs) ++
           ~w(README.md CHANGELOG.md LICENSE)
     ]
   end

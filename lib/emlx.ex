@@ -139,6 +139,7 @@ defmodule EMLX do
       [11.0, 12.0]
 
   """
+  @spec export(function, list | keyword, Path.t()) :: :ok
   @spec export(function, list | keyword, Path.t(), keyword) :: :ok
   def export(fun, arguments, path, options \\ []) when is_function(fun) and is_list(arguments) do
     options = Keyword.validate!(options, hooks: %{})
@@ -174,6 +175,7 @@ defmodule EMLX do
 
     * `:device` - where the program will run. Defaults to `default_device/0`.
   """
+  @spec load(Path.t()) :: Program.t()
   @spec load(Path.t(), keyword) :: Program.t()
   def load(path, options \\ []) do
     options = Keyword.validate!(options, [:device])
@@ -268,9 +270,15 @@ defmodule EMLX do
 
   ## On {device, reference} pairs
 
-  for {name, arity} <- EMLX.Pairs.__info__(:functions) do
+  documented = EMLX.Pairs.documented()
+
+  for {name, arity} <- EMLX.Pairs.__info__(:functions), name != :documented do
+    # A function with a default has the documentation of the one that takes all.
+    {text, specs} = documented[{name, arity}] || documented[{name, arity + 1}]
     arguments = Macro.generate_arguments(arity, __MODULE__)
+    @doc text
     @doc group: "On references"
+    for spec <- specs, EMLX.PairDocs.arity(spec) == arity, do: @spec(unquote(spec))
     defdelegate unquote(name)(unquote_splicing(arguments)), to: EMLX.Pairs
   end
 end

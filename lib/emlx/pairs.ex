@@ -7,6 +7,9 @@ defmodule EMLX.Pairs do
 
   alias EMLX.{Backend, Native, Refs}
 
+  @on_definition Refs
+  Module.register_attribute(__MODULE__, :documented, accumulate: true)
+
   @doc """
   The number in a scalar.
 
@@ -23,6 +26,7 @@ defmodule EMLX.Pairs do
   end
 
   @doc "The elements as a binary, each in whole bytes: all, or the first `limit`."
+  @spec to_blob(Backend.ref()) :: binary
   @spec to_blob(Backend.ref(), pos_integer | :infinity) :: binary
   def to_blob({device, ref}, limit \\ :infinity)
       when is_atom(device) and is_reference(ref) and
@@ -354,4 +358,10 @@ defmodule EMLX.Pairs do
     tri_inv(tensor, upper) ->
       Refs.inverse(tensor, upper)
   end
+
+  @documented_all Map.new(@documented)
+
+  # No documentation of its own: what EMLX says of each function, and its types.
+  @doc false
+  def documented, do: unquote(Macro.escape(@documented_all))
 end

@@ -114,12 +114,30 @@ defmodule EMLX.Refs do
         else: quote(do: EMLX.Refs.beside(unquote(hd(tensors)), fn -> unquote(call) end))
 
     quote do
+      @doc unquote(EMLX.PairDocs.sentence(name, call))
+      @spec unquote(EMLX.PairDocs.spec(name, arguments))
       def unquote(name)(unquote_splicing(arguments)) do
         unquote_splicing(opened)
         EMLX.Refs.wrap(unquote(placed))
       end
     end
   end
+
+  @doc "Keeps documentation and types of what a module defines, for those that delegate to it."
+  def __on_definition__(env, :def, name, arguments, _guards, _body) do
+    with {_line, text} <- Module.get_attribute(env.module, :doc) do
+      specs =
+        for {:spec, spec, _} <- Module.get_attribute(env.module, :spec), of?(spec, name), do: spec
+
+      entry = {{name, length(arguments)}, {text, specs}}
+      Module.put_attribute(env.module, :documented, entry)
+    end
+  end
+
+  def __on_definition__(_env, _kind, _name, _arguments, _guards, _body), do: :ok
+
+  defp of?({:when, _, [spec, _]}, name), do: of?(spec, name)
+  defp of?({:"::", _, [{found, _, _}, _]}, name), do: found == name
 
   @doc "Calls `fun` with the device of a tensor, or of the first of a list, for what it makes."
   def beside([tensor | _tensors], fun), do: beside(tensor, fun)
