@@ -11,6 +11,7 @@
 #   make test-eco   the tests of Axon, Polaris and Scholar on EMLX; AXON_SOURCE, POLARIS_SOURCE and
 #                   SCHOLAR_SOURCE name checkouts of the versions that are installed
 #   make test-arm64 build for arm64 and replay the recorded cases under qemu (Debian, Ubuntu)
+#   make test-nvrtc compile the CUDA kernels of all recorded cases, with no GPU; takes minutes
 #   make bench      build and run the benchmarks
 #   make install    headers, libraries, pkg-config file and CLI, under PREFIX (and DESTDIR)
 #   make lint       layers, formatting, lengths and clang-tidy; make format rewrites the formatting
@@ -56,6 +57,8 @@ LIB_SOURCES := $(sort $(call find,src,*.c))
 # The CPU's levels on this machine: sources that end in _level.c are compiled once for each.
 LEVELS := $(shell $(CC) -E -P -x c '-DCPU_LEVEL(name, runs)=name' '-DCPU_DOTS(name, runs)=' \
             src/engines/cpu/kernels/levels.def)
+# CUDA sources, which are part of the library as text.
+CUDA_SOURCES := $(sort $(call find,src,*.cu))
 CLI_SOURCES := $(sort $(wildcard cli/*.c))
 NIF_SOURCES := $(sort $(wildcard nif/*.c))
 BENCH_SOURCES := $(sort $(wildcard bench/*.c))
@@ -70,7 +73,8 @@ TEST_HELPERS := $(filter-out %_test.c $(TEST_ENGINES),$(sort $(call find,test,*.
 
 LIB_OBJECTS := $(patsubst %.c,$(OBJ)/%.o,$(filter-out %_level.c,$(LIB_SOURCES))) \
                $(foreach level,$(LEVELS),$(patsubst %.c,$(OBJ)/%.$(level).o, \
-                 $(filter %_level.c,$(LIB_SOURCES))))
+                 $(filter %_level.c,$(LIB_SOURCES)))) \
+               $(CUDA_SOURCES:%.cu=$(OBJ)/%.text.o)
 CLI_OBJECTS := $(CLI_SOURCES:%.c=$(OBJ)/%.o)
 NIF_OBJECTS := $(NIF_SOURCES:%.c=$(OBJ)/%.o)
 BENCH_OBJECTS := $(BENCH_SOURCES:%.c=$(OBJ)/%.o)
@@ -162,7 +166,7 @@ CLI_PATH = $(if $(filter /%,$(CLI)),,$(CURDIR)/)$(CLI)
 NIF := $(if $(SANITIZE)$(COVERAGE),$(BUILD)/)priv/emlx_nif.so
 BUILD_NIF := $(if $(SANITIZE),,$(if $(ERL_INCLUDE),$(NIF_SOURCES)))
 
-.PHONY: all demo test test-c test-nif coverage covered test-eco test-arm64 tests bench install format lint clean mix-priv always
+.PHONY: all demo test test-c test-nif test-nvrtc coverage covered test-eco test-arm64 tests bench install format lint clean mix-priv always
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -189,6 +193,16 @@ $(OBJ)/%_level.$1.o: %_level.c Makefile $(OBJ)/flags
 	$$(call short,CC,$$< for $1)$$(COMPILE) -DLEVEL=$1 $$(FLAGS_$1)
 endef
 $(foreach level,$(LEVELS),$(eval $(call compile_level,$(level))))
+
+# The file's bytes as an array of C, which every compiler takes at any length.
+$(OBJ)/%.text.c: %.cu Makefile
+	@mkdir -p $(@D)
+	$(call short,TEXT,$<){ echo 'extern const char cuda_source_$(*F)[];'; \
+	    echo 'const char cuda_source_$(*F)[] = {'; \
+	    od -An -v -tu1 $< | sed 's/ *\([0-9][0-9]*\)/\1,/g'; echo '0};'; } >$@
+
+$(OBJ)/%.text.o: $(OBJ)/%.text.c $(OBJ)/flags
+	@$(CC) $(BASE_FLAGS) -c $< -o $@
 
 # Quick append into a new archive keeps two files of the same name apart.
 $(LIB_STATIC): $(LIB_OBJECTS) $(OBJ)/sources
@@ -248,6 +262,9 @@ tests: $(TEST_BINARIES) $(ENGINE_FILES) \
 
 test-c: tests
 	@EMLX_CLI='$(CLI_PATH)' scripts/test-c $(BUILD)/tally $(TEST_PROGRAMS)
+
+test-nvrtc: all $(BUILD)/test/engines/cuda/kernels_test
+	@scripts/test-nvrtc $(BUILD)
 
 # Set-up can bring what the variables above look for, hence the second make.
 test:

@@ -57,6 +57,7 @@ defmodule EMLX.MixProject do
       main: "readme",
       extras: [
         "README.md",
+        "guides/cuda.md",
         "guides/moving.md",
         "guides/serving.md",
         "docs/differences.md",

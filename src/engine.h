@@ -109,6 +109,7 @@ struct handover {
 };
 
 extern const engine_ops cpu_engine;
+extern const engine_ops cuda_engine;
 
 // Engines in shared objects ---------------------------------------------------------------------
 

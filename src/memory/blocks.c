@@ -15,6 +15,7 @@
 #include "base/cgroup.h"
 #include "base/error.h"
 #include "base/mutex.h"
+#include "memory/classes.h"
 #include "memory/internal.h"
 
 #if defined(__has_feature)
@@ -35,21 +36,13 @@
 
 // Size classes ----------------------------------------------------------------------------------
 
-// Sizes are counted in units of the alignment. Up to 2 * STEPS units there is a class for each
-// number; above, STEPS classes between a power of two and the next, so rounding adds at most 1/8.
-#define STEP_BITS 3
-#define STEPS (1 << STEP_BITS)
-// More than any machine has; keeps all sums of sizes far from overflow.
-#define MAX_SIZE ((size_t)1 << 48)
-#define CLASS_COUNT 336
-
-typedef struct size_class {
+typedef struct free_list {
     void *first;         // free blocks, each pointing to the next; guarded by the class's lock
     atomic_size_t count; // how many; changed under the lock, read without it to choose a class
     atomic_uint used;    // the epoch in which it last gave or got a block
-} size_class;
+} free_list;
 
-static size_class classes[CLASS_COUNT];
+static free_list classes[CLASS_COUNT];
 
 #define LOCK_COUNT 8
 static pthread_mutex_t locks[LOCK_COUNT] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
@@ -59,23 +52,11 @@ static pthread_mutex_t locks[LOCK_COUNT] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_M
 
 static pthread_mutex_t *class_lock(unsigned index) { return &locks[index % LOCK_COUNT]; }
 
-// The class of a size, which is at most MAX_SIZE, and the bytes of its blocks.
 static unsigned class_of(size_t size, size_t *block) {
-    size_t units = size == 0 ? 1 : (size + BUFFER_ALIGNMENT - 1) / BUFFER_ALIGNMENT;
-    unsigned shift = 0;
-    if (units > 2 * STEPS) {
-        shift = 63 - (unsigned)__builtin_clzll((unsigned long long)(units - 1)) - STEP_BITS;
-    }
-    size_t steps = (units + ((size_t)1 << shift) - 1) >> shift;
-    *block = (steps << shift) * BUFFER_ALIGNMENT;
-    return shift * STEPS + (unsigned)steps - 1;
+    return size_class(size, BUFFER_ALIGNMENT, block);
 }
 
-static size_t class_block(unsigned index) {
-    if (index < 2 * STEPS) return (size_t)(index + 1) * BUFFER_ALIGNMENT;
-    unsigned shift = (index - STEPS) / STEPS;
-    return ((size_t)(index + 1 - shift * STEPS) << shift) * BUFFER_ALIGNMENT;
-}
+static size_t class_block(unsigned index) { return size_class_block(index, BUFFER_ALIGNMENT); }
 
 // Accounts --------------------------------------------------------------------------------------
 
@@ -136,13 +117,13 @@ static void system_free(void *block, size_t size) {
 // Free blocks -----------------------------------------------------------------------------------
 
 // Under the class's lock, so that no other change comes between.
-static void class_count(size_class *c, size_t change) {
+static void class_count(free_list *c, size_t change) {
     size_t count = atomic_load_explicit(&c->count, memory_order_relaxed);
     atomic_store_explicit(&c->count, count + change, memory_order_relaxed);
 }
 
 static void class_push(unsigned index, void *block, size_t size) {
-    size_class *c = &classes[index];
+    free_list *c = &classes[index];
     // All but the link, which the leak checker follows.
     BLOCK_HIDE((char *)block + sizeof(void *), size - sizeof(void *));
     mutex_lock(class_lock(index));
@@ -157,7 +138,7 @@ static void class_push(unsigned index, void *block, size_t size) {
 
 // A free block of the class, or NULL.
 static void *class_pop(unsigned index, size_t size) {
-    size_class *c = &classes[index];
+    free_list *c = &classes[index];
     if (atomic_load_explicit(&c->count, memory_order_relaxed) == 0) return NULL;
     mutex_lock(class_lock(index));
     void *block = c->first;

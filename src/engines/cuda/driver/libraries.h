@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// libraries.h - NVIDIA's libraries, opened at run time from wherever a machine has them.
+#ifndef EMLX_CUDA_LIBRARIES_H
+#define EMLX_CUDA_LIBRARIES_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "emlx.h"
+
+// Whether a library has been opened, and with what result.
+typedef struct library_state {
+    pthread_mutex_t lock;
+    bool done;
+    emlx_error error;
+} library_state;
+
+#define LIBRARY_STATE                                                                              \
+    { .lock = PTHREAD_MUTEX_INITIALIZER }
+
+// A library of whose functions a table is filled in. Libraries are opened once and never closed.
+typedef struct cuda_library {
+    const char *title;
+    const char *names[6]; // of the file, newest first
+    const char *const *symbols;
+    void **functions; // by symbol
+    library_state *state;
+} cuda_library;
+
+// Opens a library at the first call and finds all its symbols; later calls give the same answer.
+// Fails with EMLX_UNSUPPORTED and one sentence that names the library.
+emlx_status library_open(const cuda_library *library, emlx_error *err);
+// Where a library was found; NULL when it was not opened.
+const char *library_place(const cuda_library *library);
+
+#endif

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: Apache-2.0
+// store.c - finds, compiles and loads kernels.
+#include "engines/cuda/driver/store.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/error.h"
+#include "engines/cuda/driver/disk.h"
+#include "engines/cuda/driver/nvrtc.h"
+#include "engines/cuda/kernels/kernels.h"
+#include "memory/memory.h"
+
+enum { BUCKETS = 4096, NAME = 24, GROUP = 64 };
+
+typedef struct loaded_module {
+    struct loaded_module *next;
+    uint64_t group;
+    cuda_module module;
+} loaded_module;
+
+// A kernel that is not ready yet.
+typedef struct wanted {
+    const kernel_code *code;
+    char *text; // with its name and number of words in it
+    size_t room;
+    disk_key key;
+    uint32_t parts;
+    stored_kernel *kernel;
+    char suffixes[FUNCTIONS_MOST];
+} wanted;
+
+struct kernel_store {
+    pthread_mutex_t lock;
+    int architecture;
+    bool f32_in_double, load;
+    disk_key base; // of everything but a kernel's text and the parts it needs
+    disk_key parts[CODE_PART_COUNT];
+    stored_kernel *buckets[BUCKETS];
+    loaded_module *modules;
+    wanted waiting[GROUP]; // without a device
+    uint32_t waiting_count;
+    store_counts counts;
+};
+
+// Opening ----------------------------------------------------------------------------------------
+
+static const char *const sources[] = {
+#define XX(file, part) cuda_source_##file,
+    CUDA_SOURCE_MAP(XX)
+#undef XX
+};
+
+static disk_key base_key(const kernel_store *s) {
+    int facts[] = {s->architecture, s->f32_in_double, nvrtc_version()};
+    disk_key key = disk_digest((disk_key){{0}}, facts, sizeof facts);
+    for (int i = 0; i < CODE_PART_COUNT; i++)
+        key = disk_digest(key, sources[i], strlen(sources[i]));
+    return key;
+}
+
+emlx_status store_open(int architecture, bool f32_in_double, bool load, kernel_store **out,
+                       emlx_error *err) {
+    TRY(nvrtc_open(err));
+    kernel_store *s = mem_alloc(sizeof *s);
+    if (s == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for compiled kernels");
+    pthread_mutex_init(&s->lock, NULL);
+    s->architecture = architecture;
+    s->f32_in_double = f32_in_double;
+    s->load = load;
+    s->base = base_key(s);
+    for (int i = 0; i < CODE_PART_COUNT; i++)
+        s->parts[i] = disk_digest((disk_key){{0}}, sources[i], strlen(sources[i]));
+    *out = s;
+    return EMLX_OK;
+}
+
+store_counts store_count(kernel_store *store) {
+    pthread_mutex_lock(&store->lock);
+    store_counts counts = store->counts;
+    pthread_mutex_unlock(&store->lock);
+    return counts;
+}
+
+// Text -------------------------------------------------------------------------------------------
+
+static void clear_wanted(wanted *w) { mem_free(w->text, w->room); }
+
+// The code's text with its name for each '@' and the number of words for each '#'. What is hashed
+// has the number of words, and no name.
+static emlx_status finish_text(kernel_store *s, const kernel_code *code, wanted *w,
+                               emlx_error *err) {
+    size_t marks = 0, length = 0;
+    for (const char *c = code->text; *c != '\0'; c++) marks += *c == '@' || *c == '#';
+    *w = (wanted){.code = code, .room = code->length + marks * NAME + 1, .parts = code->parts};
+    w->key = disk_digest(s->base, code->text, code->length);
+    w->key = disk_digest(w->key, &code->word_count, sizeof code->word_count);
+    for (int i = 0; i < CODE_PART_COUNT; i++)
+        if (code->parts >> i & 1) w->key = disk_digest(w->key, &s->parts[i], sizeof s->parts[i]);
+    w->text = mem_alloc(w->room);
+    if (w->text == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a kernel's text");
+    for (const char *c = code->text; *c != '\0'; c++) {
+        if (*c == '@')
+            length += (size_t)snprintf(w->text + length, NAME, "k%016" PRIx64 "_", w->key.words[0]);
+        else if (*c == '#')
+            length += (size_t)snprintf(w->text + length, NAME, "%u", code->word_count);
+        else
+            w->text[length++] = *c;
+    }
+    int count = 0;
+    for (uint32_t i = 0; i < code->launch_count && count < FUNCTIONS_MOST; i++)
+        if (strchr(w->suffixes, code->launches[i].suffix) == NULL)
+            w->suffixes[count++] = code->launches[i].suffix;
+    return EMLX_OK;
+}
+
+// In memory --------------------------------------------------------------------------------------
+
+static stored_kernel **bucket_of(kernel_store *s, const disk_key *key) {
+    return &s->buckets[key->words[0] % BUCKETS];
+}
+
+static stored_kernel *find(kernel_store *s, const disk_key *key) {
+    stored_kernel *k = *bucket_of(s, key);
+    while (k != NULL && memcmp(k->key, key->words, sizeof k->key) != 0) k = k->next;
+    return k;
+}
+
+// The module of an image; one that is loaded already is not loaded again. Under the lock.
+static emlx_status load_module(kernel_store *s, const void *image, uint64_t group,
+                               cuda_module *module, emlx_error *err) {
+    loaded_module *m = s->modules;
+    while (m != NULL && m->group != group) m = m->next;
+    if (m == NULL) {
+        m = mem_alloc(sizeof *m);
+        if (m == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a module");
+        emlx_status status =
+            driver_check(cuda.module_load(&m->module, image), "loading a kernel", err);
+        if (status != EMLX_OK) {
+            mem_free(m, sizeof *m);
+            return status;
+        }
+        *m = (loaded_module){s->modules, group, m->module};
+        s->modules = m;
+    }
+    *module = m->module;
+    return EMLX_OK;
+}
+
+static emlx_status find_functions(const wanted *w, cuda_module module, stored_kernel *k,
+                                  emlx_error *err) {
+    char name[NAME + 8];
+    for (int i = 0; i < FUNCTIONS_MOST && w->suffixes[i] != '\0'; i++) {
+        snprintf(name, sizeof name, "k%016" PRIx64 "_%c", w->key.words[0], w->suffixes[i]);
+        CUDA_TRY("finding a kernel", cuda.module_function(&k->functions[i], module, name));
+    }
+    return EMLX_OK;
+}
+
+// Puts a kernel of an image into the table.
+static emlx_status add(kernel_store *s, wanted *w, const void *image, uint64_t group,
+                       emlx_error *err) {
+    emlx_status status = EMLX_OK;
+    pthread_mutex_lock(&s->lock);
+    w->kernel = find(s, &w->key);
+    if (w->kernel == NULL) {
+        cuda_module module = NULL;
+        stored_kernel *k = mem_alloc(sizeof *k);
+        if (k == NULL) status = error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a kernel");
+        if (k != NULL && s->load) status = load_module(s, image, group, &module, err);
+        if (status == EMLX_OK && s->load) status = find_functions(w, module, k, err);
+        if (status == EMLX_OK) {
+            memcpy(k->key, w->key.words, sizeof k->key);
+            memcpy(k->suffixes, w->suffixes, sizeof k->suffixes);
+            k->next = *bucket_of(s, &w->key);
+            *bucket_of(s, &w->key) = k;
+            w->kernel = k;
+            s->counts.kernels++;
+        } else {
+            mem_free(k, sizeof *k);
+        }
+    }
+    pthread_mutex_unlock(&s->lock);
+    return status;
+}
+
+// Compiling --------------------------------------------------------------------------------------
+
+static double now(void) {
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return (double)at.tv_sec + (double)at.tv_nsec * 1e-9;
+}
+
+// The parts that any of the kernels needs, then the kernels.
+static char *join_sources(const wanted *w, uint32_t count, size_t *room) {
+    uint32_t parts = 0;
+    *room = 1;
+    for (uint32_t i = 0; i < count; i++) {
+        parts |= w[i].parts;
+        *room += strlen(w[i].text);
+    }
+    for (int i = 0; i < CODE_PART_COUNT; i++) *room += strlen(sources[i]);
+    char *source = mem_alloc(*room), *end = source;
+    if (source == NULL) return NULL;
+    for (int i = 0; i < CODE_PART_COUNT; i++)
+        if (parts >> i & 1) end = stpcpy(end, sources[i]);
+    for (uint32_t i = 0; i < count; i++) end = stpcpy(end, w[i].text);
+    return source;
+}
+
+static emlx_status compile(kernel_store *s, wanted *w, uint32_t count, emlx_error *err) {
+    size_t room, size = 0;
+    void *image = NULL;
+    disk_key keys[GROUP];
+    double start = now();
+    char *source = join_sources(w, count, &room);
+    if (source == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a program's text");
+    emlx_status status =
+        nvrtc_compile(source, s->architecture, s->f32_in_double, &image, &size, err);
+    mem_free(source, room);
+    TRY(status);
+    for (uint32_t i = 0; i < count; i++) keys[i] = w[i].key;
+    disk_write(keys, count, image, size);
+    uint64_t group = disk_group(image, size);
+    pthread_mutex_lock(&s->lock);
+    s->counts.compiled += count;
+    s->counts.programs++;
+    s->counts.seconds += now() - start;
+    pthread_mutex_unlock(&s->lock);
+    for (uint32_t i = 0; i < count && status == EMLX_OK; i++)
+        status = add(s, &w[i], image, group, err);
+    mem_free(image, size);
+    return status;
+}
+
+// A damaged image is compiled anew.
+static bool read_from_disk(kernel_store *s, wanted *w) {
+    size_t size;
+    uint64_t group;
+    emlx_error err;
+    void *image = disk_read(&w->key, &size, &group);
+    if (image == NULL) return false;
+    bool good = add(s, w, image, group, &err) == EMLX_OK;
+    mem_free(image, size);
+    pthread_mutex_lock(&s->lock);
+    s->counts.read += good;
+    pthread_mutex_unlock(&s->lock);
+    return good;
+}
+
+static emlx_status compile_all(kernel_store *s, wanted *w, uint32_t count, emlx_error *err) {
+    for (uint32_t at = 0; at < count; at += GROUP)
+        TRY(compile(s, w + at, count - at < GROUP ? count - at : GROUP, err));
+    return EMLX_OK;
+}
+
+// Without a device nobody waits for the kernels: they are compiled when there are many.
+static emlx_status compile_waiting(kernel_store *s, emlx_error *err) {
+    emlx_status status = compile(s, s->waiting, s->waiting_count, err);
+    for (uint32_t i = 0; i < s->waiting_count; i++) clear_wanted(&s->waiting[i]);
+    s->waiting_count = 0;
+    return status;
+}
+
+static bool is_waiting(const kernel_store *s, const disk_key *key) {
+    for (uint32_t i = 0; i < s->waiting_count; i++)
+        if (memcmp(&s->waiting[i].key, key, sizeof *key) == 0) return true;
+    return false;
+}
+
+static emlx_status put_off(kernel_store *s, wanted *w, uint32_t count, emlx_error *err) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    emlx_status status = EMLX_OK;
+    pthread_mutex_lock(&lock);
+    for (uint32_t i = 0; i < count; i++) {
+        if (status != EMLX_OK || is_waiting(s, &w[i].key)) continue;
+        s->waiting[s->waiting_count] = w[i];
+        s->waiting[s->waiting_count++].code = NULL;
+        w[i].text = NULL;
+        w[i].room = 0;
+        if (s->waiting_count == GROUP) status = compile_waiting(s, err);
+    }
+    pthread_mutex_unlock(&lock);
+    return status;
+}
+
+emlx_status store_finish(kernel_store *store, emlx_error *err) {
+    return store->waiting_count > 0 ? compile_waiting(store, err) : EMLX_OK;
+}
+
+void store_close(kernel_store *store) {
+    emlx_error err;
+    if (store == NULL) return;
+    if (store_finish(store, &err) != EMLX_OK) fprintf(stderr, "emlx: %s\n", err.message);
+    for (size_t i = 0; i < BUCKETS; i++)
+        for (stored_kernel *k = store->buckets[i], *next; k != NULL; k = next) {
+            next = k->next;
+            mem_free(k, sizeof *k);
+        }
+    for (loaded_module *m = store->modules, *next; m != NULL; m = next) {
+        next = m->next;
+        cuda.module_unload(m->module);
+        mem_free(m, sizeof *m);
+    }
+    pthread_mutex_destroy(&store->lock);
+    mem_free(store, sizeof *store);
+}
+
+// The door ---------------------------------------------------------------------------------------
+
+// Of equal texts in one plan the first is compiled; the others find it afterwards.
+static bool is_repeated(const wanted *w, uint32_t count, const disk_key *key) {
+    for (uint32_t i = 0; i < count; i++)
+        if (memcmp(&w[i].key, key, sizeof *key) == 0) return true;
+    return false;
+}
+
+static emlx_status collect(kernel_store *s, const kernel_code *codes, uint32_t count, wanted *new,
+                           uint32_t *new_count, disk_key *keys, emlx_error *err) {
+    for (uint32_t i = 0; i < count; i++) {
+        wanted *w = &new[*new_count];
+        if (codes[i].launch_count == 0) continue;
+        TRY(finish_text(s, &codes[i], w, err));
+        keys[i] = w->key;
+        pthread_mutex_lock(&s->lock);
+        bool there = find(s, &w->key) != NULL;
+        pthread_mutex_unlock(&s->lock);
+        if (there || is_repeated(new, *new_count, &w->key) || read_from_disk(s, w))
+            clear_wanted(w);
+        else
+            (*new_count)++;
+    }
+    return EMLX_OK;
+}
+
+emlx_status store_get(kernel_store *store, const kernel_code *codes, uint32_t count,
+                      stored_kernel **kernels, emlx_error *err) {
+    uint32_t new_count = 0;
+    wanted *new = mem_alloc((count + 1) * sizeof *new);
+    disk_key *keys = mem_alloc((count + 1) * sizeof *keys);
+    emlx_status status = EMLX_OK;
+    if (new == NULL || keys == NULL)
+        status = error_set(err, EMLX_OUT_OF_MEMORY, "no memory for kernels");
+    if (status == EMLX_OK) status = collect(store, codes, count, new, &new_count, keys, err);
+    if (status == EMLX_OK && new_count > 0)
+        status = store->load ? compile_all(store, new, new_count, err)
+                             : put_off(store, new, new_count, err);
+    for (uint32_t i = 0; i < new_count; i++) clear_wanted(&new[i]);
+    pthread_mutex_lock(&store->lock);
+    for (uint32_t i = 0; i < count && status == EMLX_OK; i++)
+        if (codes[i].launch_count > 0) kernels[i] = find(store, &keys[i]);
+    pthread_mutex_unlock(&store->lock);
+    mem_free(new, (count + 1) * sizeof *new);
+    mem_free(keys, (count + 1) * sizeof *keys);
+    return status;
+}

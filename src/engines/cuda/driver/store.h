@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// store.h - compiled kernels of one device, found by their text: in memory, on disk, or compiled.
+#ifndef EMLX_CUDA_STORE_H
+#define EMLX_CUDA_STORE_H
+
+#include "engines/cuda/driver/driver.h"
+#include "engines/cuda/text/code.h"
+
+enum { FUNCTIONS_MOST = 8 };
+
+// A kernel that is ready. Stays until its store is closed.
+typedef struct stored_kernel {
+    struct stored_kernel *next;
+    uint64_t key[2];
+    char suffixes[FUNCTIONS_MOST];
+    cuda_function functions[FUNCTIONS_MOST];
+} stored_kernel;
+
+typedef struct kernel_store kernel_store;
+
+// `load` says whether machine code is loaded into the current context; without, kernels are only
+// compiled, as on a machine without a device, and that some time later, many in one program.
+emlx_status store_open(int architecture, bool f32_in_double, bool load, kernel_store **out,
+                       emlx_error *err);
+void store_close(kernel_store *store);
+
+// Makes the kernels of `count` codes ready, those that are new in one program. Codes without a
+// launch have none. The context is the current one.
+emlx_status store_get(kernel_store *store, const kernel_code *codes, uint32_t count,
+                      stored_kernel **kernels, emlx_error *err);
+
+// Compiles what waits for it, where nothing is loaded.
+emlx_status store_finish(kernel_store *store, emlx_error *err);
+
+typedef struct store_counts {
+    uint64_t kernels, compiled, programs, read; // read: from disk
+    double seconds;                             // spent compiling
+} store_counts;
+store_counts store_count(kernel_store *store);
+
+#endif

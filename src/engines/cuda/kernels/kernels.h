@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// kernels.h - the CUDA sources of this folder, embedded as text by the Makefile.
+#ifndef EMLX_CUDA_KERNELS_H
+#define EMLX_CUDA_KERNELS_H
+
+// XX(file, part): in the order in which a program needs them.
+#define CUDA_SOURCE_MAP(XX)                                                                        \
+    XX(core, PART_CORE)                                                                            \
+    XX(scalars, PART_SCALARS)                                                                      \
+    XX(complex, PART_COMPLEX)                                                                      \
+    XX(folds, PART_FOLDS)                                                                          \
+    XX(sort, PART_SORT)                                                                            \
+    XX(scan, PART_SCAN)                                                                            \
+    XX(scatter, PART_SCATTER)                                                                      \
+    XX(dot, PART_DOT)
+
+#define XX(file, part) extern const char cuda_source_##file[];
+CUDA_SOURCE_MAP(XX)
+#undef XX
+
+#endif

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+// scalars.cu - the scalar functions of integers and real numbers, and those of complex numbers that
+// are a few operations each. f_name is the function scalar_table calls name; b_name one that needs
+// the width of the type.
+
+// Integers --------------------------------------------------------------------------------------
+
+#define OF_WHOLE template <class T> DEVICE
+#define WIDE typename Whole<T>::W
+OF_WHOLE bool negative(T x) { return Whole<T>::is_signed && (typename Whole<T>::S)x < 0; }
+OF_WHOLE T f_negate(T x) { return (T)(0 - (WIDE)x); }
+OF_WHOLE T f_abs(T x) { return negative(x) ? (T)(0 - (WIDE)x) : x; }
+OF_WHOLE T f_sign(T x) { return (T)((x > 0) - negative(x)); }
+OF_WHOLE T f_floor(T x) { return x; }
+OF_WHOLE T f_ceil(T x) { return x; }
+OF_WHOLE T f_round(T x) { return x; }
+OF_WHOLE T f_bitwise_not(T x) { return (T) ~(WIDE)x; }
+OF_WHOLE T b_population_count(T x, int bits) { return (T)__popcll((ull)x & (~0ull >> (64 - bits))); }
+OF_WHOLE T b_count_leading_zeros(T x, int bits) {
+    return (T)(__clzll((ll)((ull)x & (~0ull >> (64 - bits)))) - (64 - bits));
+}
+OF_WHOLE T b_left_shift(T x, T y, int bits) {
+    typename Whole<T>::U by = (typename Whole<T>::U)y;
+    return by < bits ? (T)((WIDE)x << (by % bits)) : (T)0;
+}
+OF_WHOLE T b_right_shift(T x, T y, int bits) {
+    typename Whole<T>::U by = (typename Whole<T>::U)y;
+    return by < bits ? (T)(x >> (by % bits)) : negative(x) ? (T)-1 : (T)0;
+}
+OF_WHOLE unsigned char f_truth(T x) { return x != 0; }
+OF_WHOLE unsigned char f_logical_not(T x) { return x == 0; }
+OF_WHOLE unsigned char f_is_nan(T x) { return 0; }
+OF_WHOLE unsigned char f_is_infinity(T x) { return 0; }
+OF_WHOLE T f_add(T x, T y) { return (T)((WIDE)x + (WIDE)y); }
+OF_WHOLE T f_subtract(T x, T y) { return (T)((WIDE)x - (WIDE)y); }
+OF_WHOLE T f_multiply(T x, T y) { return (T)((WIDE)x * (WIDE)y); }
+OF_WHOLE T f_max(T x, T y) { return x < y ? y : x; }
+OF_WHOLE T f_min(T x, T y) { return y < x ? y : x; }
+OF_WHOLE T f_bitwise_and(T x, T y) { return (T)(x & y); }
+OF_WHOLE T f_bitwise_or(T x, T y) { return (T)(x | y); }
+OF_WHOLE T f_bitwise_xor(T x, T y) { return (T)(x ^ y); }
+OF_WHOLE T f_quotient(T x, T y) {
+    if (y == 0) return 0;
+    return Whole<T>::is_signed && y == (T)-1 ? (T)(0 - (WIDE)x) : (T)(x / y);
+}
+OF_WHOLE T f_remainder(T x, T y) {
+    return y == 0 || (Whole<T>::is_signed && y == (T)-1) ? (T)0 : (T)(x % y);
+}
+OF_WHOLE T f_pow(T base, T exponent) {
+    if (negative(exponent)) {
+        bool minus_one = Whole<T>::is_signed && base == (T)-1;
+        return minus_one ? ((exponent & 1) ? (T)-1 : (T)1) : (T)(base == 1);
+    }
+    WIDE result = 1, square = (WIDE)base;
+    for (typename Whole<T>::U left = (typename Whole<T>::U)exponent; left; left >>= 1) {
+        if (left & 1) result *= square;
+        square *= square;
+    }
+    return (T)result;
+}
+OF_WHOLE unsigned char f_equal(T x, T y) { return x == y; }
+OF_WHOLE unsigned char f_not_equal(T x, T y) { return x != y; }
+OF_WHOLE unsigned char f_less(T x, T y) { return x < y; }
+OF_WHOLE unsigned char f_less_equal(T x, T y) { return x <= y; }
+OF_WHOLE unsigned char f_greater(T x, T y) { return x > y; }
+OF_WHOLE unsigned char f_greater_equal(T x, T y) { return x >= y; }
+OF_WHOLE T f_clip(T x, T low, T high) {
+    T y = x > low ? x : low;
+    return y < high ? y : high;
+}
+OF_WHOLE T f_real(T x) { return x; }
+OF_WHOLE T f_conjugate(T x) { return x; }
+OF_WHOLE T f_imag(T x) { return (T)0; }
+template <class T> DEVICE T f_select(unsigned char c, T a, T b) { return c ? a : b; }
+
+// Real numbers ----------------------------------------------------------------------------------
+
+// S is what the names of f32's functions end in.
+#define REAL(T, S)                                                                                 \
+    DEVICE T f_negate(T x) { return -x; }                                                          \
+    DEVICE T f_abs(T x) { return fabs##S(x); }                                                     \
+    DEVICE T f_sign(T x) { return x < 0 || x > 0 ? copysign##S((T)1, x) : x; }                     \
+    DEVICE T f_floor(T x) { return floor##S(x); }                                                  \
+    DEVICE T f_ceil(T x) { return ceil##S(x); }                                                    \
+    DEVICE T f_round(T x) {                                                                        \
+        T whole = trunc##S(x);                                                                     \
+        T near = fabs##S(x - whole) >= (T)0.5 ? whole + copysign##S((T)1, x) : whole;              \
+        return near + (T)0;                                                                        \
+    }                                                                                              \
+    DEVICE unsigned char f_is_nan(T x) { return x != x; }                                          \
+    DEVICE unsigned char f_is_infinity(T x) { return fabs##S(x) == (T)INFINITE; }                  \
+    DEVICE unsigned char f_truth(T x) { return x != 0; }                                           \
+    DEVICE unsigned char f_logical_not(T x) { return x == 0; }                                     \
+    DEVICE T f_add(T x, T y) { return x + y; }                                                     \
+    DEVICE T f_subtract(T x, T y) { return x - y; }                                                \
+    DEVICE T f_multiply(T x, T y) { return x * y; }                                                \
+    DEVICE T f_divide(T x, T y) { return x / y; }                                                  \
+    DEVICE T f_max(T x, T y) { return y > x || y != y ? y : x; }                                   \
+    DEVICE T f_min(T x, T y) { return y < x || y != y ? y : x; }                                   \
+    DEVICE T f_remainder(T x, T y) { return fmod##S(x, y); }                                       \
+    DEVICE Complex<T> f_complex(T x, T y) { return Complex<T>{x, y}; }                             \
+    DEVICE T f_phase(T x) { return atan2##S((T)0, x); }
+REAL(float, f)
+REAL(double, )
+
+DEVICE double erf_inv(double y) {
+    const double near[9] = {2.81022636e-08,  3.43273939e-07, -3.5233877e-06,
+                            -4.39150654e-06, 0.00021858087,  -0.00125372503,
+                            -0.00417768164,  0.246640727,    1.50140941};
+    const double far[9] = {-0.000200214257, 0.000100950558, 0.00134934322,
+                           -0.00367342844,  0.00573950773,  -0.0076224613,
+                           0.00943887047,   1.00167406,     2.83297682};
+    double w = -log((1.0 - y) * (1.0 + y)), a = w - 2.5, b = sqrt(w) - 3.0;
+    double p = near[0], q = far[0];
+    for (int i = 1; i < 9; i++) {
+        p = p * a + near[i];
+        q = q * b + far[i];
+    }
+    if (fabs(y) == 1) return copysign(INFINITE, y);
+    return fabs(y) <= 1 ? (w < 5.0 ? p : q) * y : NOT_A_NUMBER;
+}
+DEVICE double sigmoid(double x) {
+    double e = exp(x < 0 ? x : -x);
+    return x < 0 ? e / (1 + e) : 1 / (1 + e);
+}
+DEVICE float sigmoidf(float x) {
+    float e = expf(x < 0 ? x : -x);
+    return x < 0 ? e / (1 + e) : 1 / (1 + e);
+}
+DEVICE double inverse_sqrt(double x) { return 1.0 / sqrt(x); }
+
+// Doubles that round to the right f32: an error below 2^-40 is enough.
+DEVICE double tanh_short(double x) {
+    double a = fabs(x), s = x * x;
+    if (a < 0x1p-10) return x * (1 + s * (-1.0 / 3 + s * (2.0 / 15)));
+    return copysign(1 - 2 / (exp(2 * a) + 1), x);
+}
+// 2 atanh((m - 1) / (m + 1)) of x = m 2^n, m between the roots of 1/2 and 2.
+DEVICE double log_short(double x) {
+    if (!(x > 0) || x == INFINITE) return x == 0 ? -INFINITE : x > 0 ? x : NOT_A_NUMBER;
+    const ll root = 0x3fe6a09e00000000ll;
+    ll bits = __double_as_longlong(x) - root;
+    double n = (double)(int)(bits >> 52);
+    double m = __longlong_as_double((bits & 0xfffffffffffffll) + root);
+    double s = (m - 1) / (m + 1), z = s * s, p = 1.0 / 19;
+#pragma unroll
+    for (int i = 17; i > 1; i -= 2) p = fma(p, z, 1.0 / i);
+    return fma(n, 0.69314718055994530942, 2 * fma(s * z, p, s));
+}
+DEVICE double log1p_short(double x) {
+    return fabs(x) < 0x1p-29 ? x * (1 - x / 2) : log_short(1 + x);
+}
+
+#define DOUBLE(op, function)                                                                       \
+    DEVICE double f_##op(double x) { return function(x); }
+// Where f64 runs at half the rate of f32 or so, f32 functions are computed in double and rounded
+// once, as on the CPU; elsewhere in f32.
+#if F32_IN_DOUBLE
+#define MATH_AS(op, function, brief, single)                                                       \
+    DOUBLE(op, function)                                                                           \
+    DEVICE float f_##op(float x) { return (float)brief((double)x); }
+#else
+#define MATH_AS(op, function, brief, single)                                                       \
+    DOUBLE(op, function)                                                                           \
+    DEVICE float f_##op(float x) { return single(x); }
+#endif
+#define MATH(op, function, single) MATH_AS(op, function, function, single)
+MATH(exp, exp, expf)
+MATH(expm1, expm1, expm1f)
+MATH_AS(log, log, log_short, logf)
+MATH_AS(log1p, log1p, log1p_short, log1pf)
+MATH(sigmoid, sigmoid, sigmoidf)
+MATH(sin, sin, sinf)
+MATH(cos, cos, cosf)
+MATH(tan, tan, tanf)
+MATH(sinh, sinh, sinhf)
+MATH(cosh, cosh, coshf)
+MATH_AS(tanh, tanh, tanh_short, tanhf)
+MATH(asin, asin, asinf)
+MATH(acos, acos, acosf)
+MATH(atan, atan, atanf)
+MATH(asinh, asinh, asinhf)
+MATH(acosh, acosh, acoshf)
+MATH(atanh, atanh, atanhf)
+MATH(rsqrt, inverse_sqrt, rsqrtf)
+MATH(cbrt, cbrt, cbrtf)
+MATH(erf, erf, erff)
+MATH(erfc, erfc, erfcf)
+DOUBLE(sqrt, sqrt)
+DOUBLE(erf_inv, erf_inv)
+DEVICE float f_sqrt(float x) { return sqrtf(x); }
+DEVICE float f_erf_inv(float x) { return (float)erf_inv(x); }
+DEVICE double f_pow(double x, double y) { return pow(x, y); }
+DEVICE double f_atan2(double x, double y) { return atan2(x, y); }
+#if F32_IN_DOUBLE
+DEVICE float f_pow(float x, float y) { return (float)pow((double)x, (double)y); }
+DEVICE float f_atan2(float x, float y) { return (float)atan2((double)x, (double)y); }
+#else
+DEVICE float f_pow(float x, float y) { return powf(x, y); }
+DEVICE float f_atan2(float x, float y) { return atan2f(x, y); }
+#endif
+
+// Complex numbers -------------------------------------------------------------------------------
+
+#define OF_PAIR template <class R> DEVICE
+OF_PAIR Complex<R> f_negate(Complex<R> z) { return {-z.re, -z.im}; }
+OF_PAIR Complex<R> f_conjugate(Complex<R> z) { return {z.re, -z.im}; }
+OF_PAIR R f_real(Complex<R> z) { return z.re; }
+OF_PAIR R f_imag(Complex<R> z) { return z.im; }
+OF_PAIR R f_phase(Complex<R> z) { return (R)atan2((double)z.im, (double)z.re); }
+OF_PAIR unsigned char f_truth(Complex<R> z) { return (z.re != 0) | (z.im != 0); }
+OF_PAIR unsigned char f_logical_not(Complex<R> z) { return (z.re == 0) & (z.im == 0); }
+OF_PAIR unsigned char f_is_nan(Complex<R> z) { return (z.re != z.re) | (z.im != z.im); }
+OF_PAIR unsigned char f_is_infinity(Complex<R> z) {
+    return fabs((double)z.re) == INFINITE || fabs((double)z.im) == INFINITE;
+}
+OF_PAIR unsigned char f_equal(Complex<R> x, Complex<R> y) {
+    return (x.re == y.re) & (x.im == y.im);
+}
+OF_PAIR unsigned char f_not_equal(Complex<R> x, Complex<R> y) {
+    return (x.re != y.re) | (x.im != y.im);
+}
+OF_PAIR Complex<R> f_add(Complex<R> x, Complex<R> y) { return {x.re + y.re, x.im + y.im}; }
+OF_PAIR Complex<R> f_subtract(Complex<R> x, Complex<R> y) { return {x.re - y.re, x.im - y.im}; }
+DEVICE T_c128 times(T_c128 x, T_c128 y) {
+    return {x.re * y.re - x.im * y.im, x.im * y.re + x.re * y.im};
+}
+DEVICE T_c128 f_multiply(T_c128 x, T_c128 y) { return times(x, y); }
+DEVICE T_c64 f_multiply(T_c64 x, T_c64 y) {
+    T_c128 r = times({x.re, x.im}, {y.re, y.im});
+    return {(float)r.re, (float)r.im};
+}
+// Infinite if a part is, even beside a NaN.
+DEVICE float f_abs(T_c64 z) {
+    double a = z.re, b = z.im, size = sqrt(a * a + b * b);
+    return f_is_infinity(z) ? (float)INFINITE : (float)size;
+}
+DEVICE double f_abs(T_c128 z) { return hypot(z.re, z.im); }
+// Nothing overflows. What is finite over an infinite real number is 0.
+DEVICE T_c64 f_divide(T_c64 x, T_c64 y) {
+    double a = x.re, b = x.im, c = y.re, d = y.im, size = c * c + d * d;
+    double re = (a * c + b * d) / size, im = (b * c - a * d) / size, none = a * 0 + b * 0;
+    bool vanishes = (d == 0) & (fabs(c) == INFINITE) & (none == 0);
+    return {vanishes ? 0.f : (float)re, vanishes ? 0.f : (float)im};
+}

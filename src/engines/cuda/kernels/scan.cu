@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// scan.cu - running folds along an axis. A line is cut into pieces where there are few lines: their
+// folds come first, then the folds of all pieces before each, then the pieces. Nothing depends on
+// which block is faster, so that results are the same bits each time.
+
+// Element i of a line of `length`, from the end in reverse.
+template <int REVERSE> DEVICE ll scan_place(ll i, ll length) {
+    return REVERSE ? length - 1 - i : i;
+}
+
+// The folds of all threads before this one, and after the call of all threads in `total`.
+template <class A, int THREADS> DEVICE A fold_before(A *shared, const A &mine, A &total) {
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    A running = mine, before;
+    for (int by = 1; by < 32; by *= 2) {
+        A other = from_before(running, by);
+        if (lane >= by) {
+            other.merge(running);
+            running = other;
+        }
+    }
+    before = from_before(running, 1);
+    if (lane == 0) before.init();
+    if (lane == 31) shared[warp] = running;
+    __syncthreads();
+    A warps;
+    warps.init();
+    total.init();
+    for (int w = 0; w < THREADS / 32; w++) {
+        if (w < warp) warps.merge(shared[w]);
+        total.merge(shared[w]);
+    }
+    warps.merge(before);
+    __syncthreads();
+    return warps;
+}
+
+// Elements `at` to `at + WIDTH` of a line, as one vector.
+template <class T, int WIDTH, int REVERSE> DEVICE void scan_load(const T *in, ll length, ll at, T *x) {
+    Vector<T, WIDTH> v = *(const Vector<T, WIDTH> *)(in + (REVERSE ? length - at - WIDTH : at));
+#pragma unroll
+    for (int j = 0; j < WIDTH; j++) x[j] = v.x[REVERSE ? WIDTH - 1 - j : j];
+}
+template <class T, int WIDTH, int REVERSE>
+DEVICE void scan_store(T *out, ll length, ll at, const T *x) {
+    Vector<T, WIDTH> v;
+#pragma unroll
+    for (int j = 0; j < WIDTH; j++) v.x[REVERSE ? WIDTH - 1 - j : j] = x[j];
+    *(Vector<T, WIDTH> *)(out + (REVERSE ? length - at - WIDTH : at)) = v;
+}
+
+// One piece of one line of neighbouring elements: its fold only, or with TOTAL 0 its scan, which
+// begins with `carry`. Lines are whole vectors.
+template <class A, class T, int WIDTH, int REVERSE, int TOTAL>
+DEVICE void scan_row(const T *in, T *out, ll length, ll from, ll to, A &carry) {
+    const int ITEMS = 16, THREADS = 256;
+    __shared__ A shared[THREADS / 32];
+    for (ll tile = from; tile < to; tile += THREADS * ITEMS) {
+        ll first = tile + threadIdx.x * ITEMS;
+        T x[ITEMS];
+        A mine, total;
+        mine.init();
+#pragma unroll
+        for (int i = 0; i < ITEMS; i += WIDTH)
+            if (first + i < to) scan_load<T, WIDTH, REVERSE>(in, length, first + i, x + i);
+#pragma unroll
+        for (int i = 0; i < ITEMS; i++)
+            if (first + i < to) mine.step(x[i], 0);
+        A before = fold_before<A, THREADS>(shared, mine, total), running = carry;
+        running.merge(before);
+        carry.merge(total);
+        if (TOTAL) continue;
+#pragma unroll
+        for (int i = 0; i < ITEMS; i++)
+            if (first + i < to) {
+                running.step(x[i], 0);
+                x[i] = running.finish();
+            }
+#pragma unroll
+        for (int i = 0; i < ITEMS; i += WIDTH)
+            if (first + i < to) scan_store<T, WIDTH, REVERSE>(out, length, first + i, x + i);
+    }
+}
+
+// Lines of neighbours. Phase 0: the folds of pieces; 1: of the pieces before each; 2: the scan.
+template <class A, class T, int WIDTH, int REVERSE, int PHASE>
+DEVICE void scan_rows(ll in, ll out, ll length, ll piece, ll pieces, ll parts) {
+    ll line = blockIdx.x / pieces, number = blockIdx.x % pieces;
+    ll from = number * piece, to = from + piece < length ? from + piece : length;
+    A carry;
+    carry.init();
+    if (PHASE == 2 && pieces > 1) carry = ((const A *)parts)[blockIdx.x];
+    scan_row<A, T, WIDTH, REVERSE, PHASE == 0>((const T *)in + line * length,
+                                               (T *)out + line * length, length, from, to, carry);
+    if (PHASE == 0 && threadIdx.x == 0) ((A *)parts)[blockIdx.x] = carry;
+}
+
+// Columns: a thread a piece of a line, whose elements are `inner` apart; parts are
+// [outer, piece, inner].
+template <class A, class T, int REVERSE, int PHASE>
+DEVICE void scan_columns(ll in, ll out, ll length, ll piece, ll pieces, ll parts, ll inner, ll units) {
+    ll t = blockIdx.x * 256ll + threadIdx.x;
+    if (t >= units) return;
+    ll column = t % inner, number = t / inner % pieces, outer = t / inner / pieces;
+    ll from = number * piece, to = from + piece < length ? from + piece : length;
+    const T *source = (const T *)in + outer * length * inner + column;
+    T *target = (T *)out + outer * length * inner + column;
+    A carry;
+    carry.init();
+    if (PHASE == 2 && pieces > 1) carry = ((const A *)parts)[t];
+    ll i = from;
+    for (; i + 8 <= to; i += 8) {
+        T x[8];
+#pragma unroll
+        for (int u = 0; u < 8; u++) x[u] = source[scan_place<REVERSE>(i + u, length) * inner];
+#pragma unroll
+        for (int u = 0; u < 8; u++) {
+            carry.step(x[u], 0);
+            if (PHASE) target[scan_place<REVERSE>(i + u, length) * inner] = carry.finish();
+        }
+    }
+    for (; i < to; i++) {
+        carry.step(source[scan_place<REVERSE>(i, length) * inner], 0);
+        if (PHASE) target[scan_place<REVERSE>(i, length) * inner] = carry.finish();
+    }
+    if (!PHASE) ((A *)parts)[t] = carry;
+}
+
+// Replaces the folds of a line's pieces by those of all pieces before: a thread a line, whose parts
+// are `inner` apart.
+template <class A> DEVICE void scan_parts(ll parts, ll pieces, ll inner, ll lines) {
+    ll t = blockIdx.x * 256ll + threadIdx.x;
+    if (t >= lines) return;
+    A *part = (A *)parts + t / inner * pieces * inner + t % inner, before;
+    before.init();
+    for (ll i = 0; i < pieces; i++) {
+        A own = part[i * inner];
+        part[i * inner] = before;
+        before.merge(own);
+    }
+}

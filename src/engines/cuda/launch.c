@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// launch.c - launches generated kernels, and words what they report.
+#include "engines/cuda/launch.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/shape.h"
+
+enum { FEW_WORDS = 256 };
+
+static cuda_function function_of(const stored_kernel *k, char suffix) {
+    int i = 0;
+    while (k->suffixes[i] != suffix) i++;
+    return k->functions[i];
+}
+
+static void fill_words(const gpu *g, const kernel_code *code, const kernel_call *call,
+                       cuda_address scratch, int64_t *words) {
+    memcpy(words, code->words, code->word_count * sizeof *words);
+    for (uint32_t i = 0; i < code->patch_count; i++) {
+        const code_patch *p = &code->patches[i];
+        int64_t *word = &words[p->word];
+        switch ((patch_kind)p->kind) {
+        case PATCH_VALUE:
+            *word = (int64_t)buffer_address(call->buffers[p->index]) + p->offset;
+            break;
+        case PATCH_CONSTANT: memcpy(word, &call->constants[p->index], 16); break;
+        case PATCH_SCRATCH: *word = (int64_t)scratch + p->offset; break;
+        case PATCH_CLAIM: *word = (int64_t)g->claim; break;
+        case PATCH_REPORT: *word = (int64_t)g->report_address; break;
+        }
+    }
+}
+
+static emlx_status launch_all(const gpu *g, const gpu_kernel *k, int64_t *words, emlx_error *err) {
+    void *arguments[] = {words};
+    for (uint32_t i = 0; i < k->code.launch_count; i++) {
+        const code_launch *l = &k->code.launches[i];
+        if (l->word != UINT32_MAX) words[l->word] = l->turn;
+        if (l->grid_x > INT32_MAX || l->grid_y > 65535)
+            return error_set(err, EMLX_UNSUPPORTED, "cuda has no grids of %lld blocks",
+                             (long long)l->grid_x);
+        CUDA_TRY("a launch", cuda.launch(function_of(k->stored, l->suffix), (unsigned)l->grid_x,
+                                         (unsigned)l->grid_y, 1, l->block, 1, 1, 0, g->stream,
+                                         arguments, NULL));
+    }
+    return EMLX_OK;
+}
+
+// Reports -----------------------------------------------------------------------------------------
+
+// The index out of bounds of row `place` of a gather's or scatter's indices.
+static emlx_status bad_index(gpu *g, const kernel_call *call, int64_t place, emlx_error *err) {
+    const plan_kernel *k = call->kernel;
+    const gather_params *gather = k->params;
+    const scatter_params *scatter = k->params;
+    bool scatters = k->kind == KERNEL_SCATTER, along = !scatters && gather->along;
+    int32_t count = along ? 1 : scatters ? scatter->count : gather->count;
+    const int32_t *axes = scatters ? scatter->axes : gather->axes;
+    bool is_unsigned = scatters ? scatter->is_unsigned : gather->is_unsigned;
+    int64_t indices[EMLX_MAX_RANK];
+    const plan_access *a = &k->accesses[1];
+    TRY(gpu_download(g, call->buffers[a->value],
+                     (size_t)((a->offset + place * count) * (int64_t)sizeof *indices), indices,
+                     (size_t)count * sizeof *indices, err));
+    for (int32_t i = 0; i < count; i++)
+        if ((uint64_t)indices[i] >= (uint64_t)k->shapes[0].dims[axes[i]])
+            return shape_bad_index(&k->shapes[0], along ? NULL : axes, along ? 0 : count,
+                                   along ? axes[0] : i, indices[i], is_unsigned, err);
+    return error_set(err, EMLX_OUT_OF_BOUNDS, "an index is out of bounds");
+}
+
+// Waits for the kernel and reads what it reported. Under the lock of reports.
+static emlx_status read_report(gpu *g, const kernel_call *call, emlx_error *err) {
+    TRY(gpu_wait(g, err));
+    int64_t code = g->report[0], place = g->report[1];
+    if (code == 0) return EMLX_OK;
+    g->report[0] = 0;
+    CUDA_TRY("a report", cuda.fill(g->claim, 0, sizeof(int), g->stream));
+    if (code == REPORT_INDEX) return bad_index(g, call, place, err);
+    return error_prefix(err, guard_error((guard_kind)code, err), "%s", call->kernel->guards[place]);
+}
+
+static emlx_status launch_with(gpu *g, const gpu_kernel *k, const kernel_call *call,
+                               cuda_address scratch, emlx_error *err) {
+    int64_t few[FEW_WORDS], *words = few;
+    size_t size = k->code.word_count * sizeof *words;
+    if (k->code.word_count > FEW_WORDS) words = mem_alloc(size);
+    if (words == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to run a kernel");
+    fill_words(g, &k->code, call, scratch, words);
+    emlx_status status = launch_all(g, k, words, err);
+    if (words != few) mem_free(words, size);
+    return status;
+}
+
+emlx_status launch_generated(gpu *g, const gpu_kernel *k, const kernel_call *call,
+                             emlx_error *err) {
+    cuda_address scratch = 0;
+    uint32_t class_ = 0;
+    if (k->code.launch_count == 0) return EMLX_OK;
+    TRY(gpu_enter(g, err));
+    if (k->code.scratch > 0)
+        TRY(device_pool_take(g->pool, k->code.scratch, &scratch, &class_, err));
+    if (k->code.reports) pthread_mutex_lock(&g->report_lock);
+    emlx_status status = launch_with(g, k, call, scratch, err);
+    if (status == EMLX_OK && k->code.reports) status = read_report(g, call, err);
+    if (k->code.reports) pthread_mutex_unlock(&g->report_lock);
+    if (scratch != 0) device_pool_free(g->pool, scratch, class_);
+    return status;
+}

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// products.h - products of matrices by cuBLASLt.
+#ifndef EMLX_CUDA_PRODUCTS_H
+#define EMLX_CUDA_PRODUCTS_H
+
+#include "engines/cuda/launch.h"
+
+// Prepares a product that the library takes: sets k->run, k->library and k->discard. Leaves them
+// alone for others, and where the library is not there.
+emlx_status product_prepare(gpu *g, gpu_kernel *k, const emlx_plan *plan, const plan_kernel *kernel,
+                            emlx_error *err);
+// Where the library was found, or why it was not.
+void product_describe(char *text, size_t size);
+void product_close(void *handle);
+
+#endif

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// code.c - building the code of a kernel: text, words and launches.
+#include "engines/cuda/text/code.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "base/error.h"
+#include "engines/cuda/text/emit.h"
+#include "memory/memory.h"
+
+enum { BLOCK = 256, FIRST_ROOM = 32 };
+
+// Room for `more` further items; false when there is no memory.
+static bool reserve(void **items, size_t size, uint32_t count, uint32_t *room, uint32_t more) {
+    if (count + more <= *room) return true;
+    uint32_t larger = *room * 2 + more + FIRST_ROOM;
+    void *grown = mem_grow(*items, *room * size, larger * size);
+    if (grown == NULL) return false;
+    *items = grown;
+    *room = larger;
+    return true;
+}
+
+void code_clear(kernel_code *code) {
+    mem_free(code->text, code->room);
+    mem_free(code->words, code->word_room * sizeof *code->words);
+    mem_free(code->patches, code->patch_room * sizeof *code->patches);
+    mem_free(code->launches, code->launch_room * sizeof *code->launches);
+    *code = (kernel_code){0};
+}
+
+void code_text(kernel_code *code, const char *format, ...) {
+    for (int tries = 0; tries < 2 && !code->failed; tries++) {
+        va_list list;
+        va_start(list, format);
+        size_t left = code->room - code->length;
+        int length = vsnprintf(left > 0 ? code->text + code->length : NULL, left, format, list);
+        va_end(list);
+        if ((size_t)length < left) {
+            code->length += (size_t)length;
+            return;
+        }
+        size_t room = code->room * 2 + (size_t)length + 1024;
+        char *grown = mem_grow(code->text, code->room, room);
+        code->failed = grown == NULL;
+        if (grown == NULL) return;
+        code->text = grown;
+        code->room = room;
+    }
+}
+
+uint32_t code_word(kernel_code *code, int64_t value) {
+    if (!reserve((void **)&code->words, sizeof *code->words, code->word_count, &code->word_room,
+                 1)) {
+        code->failed = true;
+        return 0;
+    }
+    code->words[code->word_count] = value;
+    return code->word_count++;
+}
+
+uint32_t code_patch_word(kernel_code *code, patch_kind kind, uint32_t index, int64_t offset) {
+    bool pair = kind == PATCH_CONSTANT;
+    if (pair && code->word_count % 2 == 1) code_word(code, 0);
+    uint32_t word = code_word(code, 0);
+    if (pair) code_word(code, 0);
+    if (!reserve((void **)&code->patches, sizeof *code->patches, code->patch_count,
+                 &code->patch_room, 1)) {
+        code->failed = true;
+        return word;
+    }
+    code->patches[code->patch_count++] = (code_patch){word, kind, index, offset};
+    return word;
+}
+
+code_launch *code_launch_add(kernel_code *code, char suffix, int64_t threads, int64_t most) {
+    static code_launch none;
+    if (!reserve((void **)&code->launches, sizeof *code->launches, code->launch_count,
+                 &code->launch_room, 1)) {
+        code->failed = true;
+        return &none;
+    }
+    int64_t blocks = (threads + BLOCK - 1) / BLOCK;
+    if (most > 0 && blocks > most) blocks = most;
+    code_launch *launch = &code->launches[code->launch_count++];
+    *launch = (code_launch){suffix, BLOCK, blocks, 1, UINT32_MAX, 0};
+    return launch;
+}
+
+// By kind -----------------------------------------------------------------------------------------
+
+typedef void (*emit_fn)(emitter *e);
+
+static const emit_fn emitters[KERNEL_COUNT] = {
+    [KERNEL_MAP] = emit_map,         [KERNEL_REDUCE] = emit_fold, [KERNEL_CUSTOM] = emit_custom,
+    [KERNEL_GATHER] = emit_gather,   [KERNEL_PICK] = emit_pick,   [KERNEL_DOT] = emit_dot,
+    [KERNEL_SCATTER] = emit_scatter, [KERNEL_SORT] = emit_sort,   [KERNEL_SCAN] = emit_scan,
+    [KERNEL_CONV] = emit_conv,
+};
+
+// Parameters of a launch: CUDA takes 32,764 bytes of them since 12.1, 4,096 before.
+enum { WORDS_MOST = 4000 };
+
+emlx_status code_make(kernel_code *code, const emlx_plan *plan, const plan_kernel *kernel,
+                      emlx_error *err) {
+    emitter e = {.plan = plan, .kernel = kernel, .code = code};
+    *code = (kernel_code){.parts = PART_CORE | PART_SCALARS};
+    if (emitters[kernel->kind] == NULL)
+        return error_set(err, EMLX_UNSUPPORTED, "cuda generates no such kernel");
+    emit_begin(&e);
+    emitters[kernel->kind](&e);
+    if (code->failed) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to generate a kernel");
+    if (code->word_count > WORDS_MOST) e.refused = "as many operands";
+    if (e.refused != NULL)
+        return error_set(err, EMLX_UNSUPPORTED, "cuda generates no kernel with %s", e.refused);
+    return EMLX_OK;
+}

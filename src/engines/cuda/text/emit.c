@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+// emit.c - accesses, indices and expressions in generated text.
+#include "engines/cuda/text/emit.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/shape.h"
+#include "base/types.h"
+
+// Enough blocks to fill any card while each thread still has several elements.
+enum { BLOCKS_MOST = 2112 };
+
+int64_t axes_product(const int64_t *dims, int32_t rank) {
+    int64_t count = 1;
+    for (int32_t d = 0; d < rank; d++) count *= dims[d];
+    return count;
+}
+
+// Functions and words -----------------------------------------------------------------------------
+
+#define NARROW_MOST ((int64_t)1 << 30)
+
+static bool is_far(const plan_kernel *k, const plan_access *a) {
+    int64_t reach = 0;
+    for (int32_t d = 0; d < k->rank; d++)
+        if (k->dims[d] > 1) reach += llabs(a->strides[d]) * (k->dims[d] - 1);
+    return reach > NARROW_MOST;
+}
+
+void emit_begin(emitter *e) {
+    const plan_kernel *k = e->kernel;
+    e->claim = code_patch_word(e->code, PATCH_CLAIM, 0, 0);
+    code_patch_word(e->code, PATCH_REPORT, 0, 0);
+    e->wide = axes_product(k->dims, k->rank) > NARROW_MOST;
+    for (uint32_t i = 0; i < k->access_count; i++)
+        if (access_is_memory(&k->accesses[i]) && is_far(k, &k->accesses[i])) e->wide = true;
+}
+
+void emit_function(emitter *e, char suffix, int block) {
+    EMIT("extern \"C\" __global__ void __launch_bounds__(%d)\n"
+         "@%c(const __grid_constant__ Words<#> p) {\n typedef %s X;\n",
+         block, suffix, e->wide ? "ll" : "int");
+}
+
+void emit_loop(emitter *e, int64_t count) {
+    EMIT(" for (ll t = blockIdx.x * 256ll + threadIdx.x; t < p.w[%u]; t += gridDim.x * 256ll) {\n",
+         code_word(e->code, count));
+    code_launch_add(e->code, 'k', count, BLOCKS_MOST);
+}
+
+uint32_t value_word(emitter *e, uint32_t value, int64_t bytes) {
+    return code_patch_word(e->code, PATCH_VALUE, value, bytes);
+}
+
+uint32_t operand_word(emitter *e, uint32_t i) {
+    const plan_access *a = &e->kernel->accesses[i];
+    return value_word(e, a->value, a->offset * (int64_t)type_size(a->type));
+}
+
+uint32_t output_word(emitter *e) { return value_word(e, e->kernel->output, 0); }
+
+void emit_report(emitter *e, int code, const char *place) {
+    EMIT("report(p.w[%u], p.w[%u], %d, %s);", e->claim, e->claim + 1, code, place);
+    e->code->reports = true;
+}
+
+// Accesses ----------------------------------------------------------------------------------------
+
+bool access_is_memory(const plan_access *a) { return a->value != UINT32_MAX; }
+
+bool access_is_uniform(const plan_kernel *k, const plan_access *a) {
+    for (int32_t d = 0; d < k->rank; d++)
+        if (a->strides[d] != 0 && k->dims[d] > 1) return false;
+    return true;
+}
+
+bool step_loads(const plan_kernel *k, const expr_step *s) {
+    return s->kind == EXPR_LOAD && !access_is_uniform(k, &k->accesses[s->index]);
+}
+
+void emit_bases(emitter *e) {
+    const plan_kernel *k = e->kernel;
+    for (uint32_t i = 0; i < k->access_count; i++) {
+        const plan_access *a = &k->accesses[i];
+        if (!access_is_memory(a)) continue;
+        EMIT(" T_%s *b%u = (T_%s *)p.w[%u];\n", type_text(a->type), i, type_text(a->type),
+             operand_word(e, i));
+        for (uint32_t s = 0; s < a->start_count; s++) {
+            const plan_start *start = &a->starts[s];
+            uint32_t at = value_word(e, start->value, 0);
+            uint32_t limit = code_word(e->code, start->limit);
+            EMIT(" b%u += start_at<T_%s>(p.w[%u], p.w[%u]) * p.w[%u];\n", i,
+                 type_text(e->plan->values[start->value].type), at, limit,
+                 code_word(e->code, start->stride));
+        }
+    }
+}
+
+void emit_offset(emitter *e, const plan_access *a, const char *as) {
+    bool any = false;
+    for (int32_t d = 0; d < e->kernel->rank; d++) {
+        if (a->strides[d] == 0) continue;
+        EMIT("%s%si%d", any ? "+" : "", as, (int)d);
+        if (a->strides[d] != 1)
+            EMIT("*%s(p.w[%u])", as[0] != '\0' ? as : "(X)", code_word(e->code, a->strides[d]));
+        any = true;
+    }
+    if (!any) EMIT("0");
+}
+
+void emit_indices(emitter *e, const char *number, const int32_t *axes, int32_t count) {
+    if (count == 0) return;
+    if (count > 1) EMIT("  X left_%s = %s;\n", number, number);
+    for (int32_t i = count - 1; i > 0; i--) {
+        uint32_t dim = code_word(e->code, e->kernel->dims[axes[i]]);
+        EMIT("  const X i%d = left_%s %% (X)p.w[%u]; left_%s /= (X)p.w[%u];\n", (int)axes[i],
+             number, dim, number, dim);
+    }
+    EMIT("  const X i%d = %s%s;\n", (int)axes[0], count > 1 ? "left_" : "", number);
+}
+
+// Expressions -------------------------------------------------------------------------------------
+
+void emit_fixed(emitter *e) {
+    const plan_kernel *k = e->kernel;
+    for (uint32_t n = 0; n < k->step_count; n++) {
+        const expr_step *s = &k->steps[n];
+        const char *type = type_text(s->type);
+        if (s->kind == EXPR_CONST)
+            EMIT(" const T_%s v%u = *(const T_%s *)&p.w[%u];\n", type, n, type,
+                 code_patch_word(e->code, PATCH_CONSTANT, s->index, 0));
+        else if (s->kind == EXPR_LOAD && !step_loads(k, s))
+            EMIT(" const T_%s v%u = *b%u;\n", type, n, s->index);
+    }
+}
+
+static bool is_fixed(const plan_kernel *k, const expr_step *s) {
+    return s->kind == EXPR_CONST || (s->kind == EXPR_LOAD && !step_loads(k, s));
+}
+
+static void emit_load(emitter *e, const expr_step *s, const emit_loads *loads) {
+    const plan_access *a = &e->kernel->accesses[s->index];
+    if (loads != NULL && loads->holds(e, a)) {
+        const char *rest = strchr(loads->text, '$');
+        EMIT("%.*s%u%s", (int)(rest - loads->text), loads->text, s->index, rest + 1);
+        return;
+    }
+    EMIT("b%u[", s->index);
+    emit_offset(e, a, "");
+    EMIT("]");
+}
+
+// The number is made in s64 first, which wraps.
+static void emit_iota(emitter *e, const expr_step *s) {
+    char cast[CAST_TEXT];
+    const plan_access *a = &e->kernel->accesses[s->index];
+    cast_text(cast, EMLX_S64, s->type, "~");
+    const char *rest = strchr(cast, '~');
+    EMIT("%.*s(p.w[%u]+", (int)(rest - cast), cast, code_word(e->code, a->offset));
+    emit_offset(e, a, "(ll)");
+    EMIT(")%s", rest + 1);
+}
+
+static bool needs_width(int op) {
+    return op == SCALAR_population_count || op == SCALAR_count_leading_zeros ||
+           op == SCALAR_left_shift || op == SCALAR_right_shift;
+}
+
+// Those that scalars.cu has for both complex types; other functions of theirs are in complex.cu.
+static bool is_simple_complex(int op, int type) {
+    switch (op) {
+    case SCALAR_divide: return type == EMLX_C64;
+    case SCALAR_negate:
+    case SCALAR_conjugate:
+    case SCALAR_real:
+    case SCALAR_imag:
+    case SCALAR_phase:
+    case SCALAR_truth:
+    case SCALAR_logical_not:
+    case SCALAR_is_nan:
+    case SCALAR_is_infinity:
+    case SCALAR_equal:
+    case SCALAR_not_equal:
+    case SCALAR_add:
+    case SCALAR_subtract:
+    case SCALAR_multiply:
+    case SCALAR_abs:
+    case SCALAR_select: return true;
+    default: return false;
+    }
+}
+
+static void emit_scalar(emitter *e, const expr_step *s) {
+    const scalar_info *f = &scalar_table[s->op];
+    bool sub = type_is_sub_byte(s->type), width = needs_width(s->op);
+    if (s->op == SCALAR_bitcast) {
+        EMIT("bits_of<T_%s>(v%u)", type_text(s->type), s->args[0]);
+        return;
+    }
+    if (type_is_complex((emlx_type)s->compute) && !is_simple_complex(s->op, s->compute))
+        e->code->parts |= PART_COMPLEX;
+    if (sub) EMIT("wrap_%s((ull)(ll)", type_text(s->type));
+    EMIT("%c_%s(", width ? 'b' : 'f', f->name);
+    for (int i = 0; i < f->operands; i++) EMIT("%sv%u", i > 0 ? ", " : "", s->args[i]);
+    if (width) EMIT(", %d", type_table[s->compute].bits);
+    EMIT(sub ? "))" : ")");
+}
+
+static void emit_step(emitter *e, uint32_t n, const emit_loads *loads, const char *carry) {
+    const expr_step *s = &e->kernel->steps[n];
+    char cast[CAST_TEXT], arg[16], place[32];
+    snprintf(arg, sizeof arg, "v%u", s->args[0]);
+    EMIT("  const T_%s v%u = ", type_text(s->type), n);
+    switch ((expr_kind)s->kind) {
+    case EXPR_CONST: break;
+    case EXPR_LOAD: emit_load(e, s, loads); break;
+    case EXPR_IOTA: emit_iota(e, s); break;
+    case EXPR_CAST: EMIT("%s", cast_text(cast, s->compute, s->type, arg)); break;
+    case EXPR_CARRY: EMIT("%s", carry); break;
+    case EXPR_SCALAR: emit_scalar(e, s); break;
+    case EXPR_GUARD:
+        EMIT("v%u; if (v%u) ", s->args[0], s->args[1]);
+        snprintf(place, sizeof place, "%u", s->index);
+        emit_report(e, s->op, place);
+        break;
+    }
+    EMIT(";\n");
+}
+
+void emit_steps(emitter *e, const emit_loads *loads, const char *carry) {
+    for (uint32_t n = 0; n < e->kernel->step_count; n++)
+        if (!is_fixed(e->kernel, &e->kernel->steps[n])) emit_step(e, n, loads, carry);
+}
+
+void emit_stores(emitter *e) {
+    const plan_kernel *k = e->kernel;
+    for (uint32_t i = 0; i < k->store_count; i++) {
+        EMIT("  b%u[", k->stores[i].access);
+        emit_offset(e, &k->accesses[k->stores[i].access], "");
+        EMIT("] = v%u;\n", k->stores[i].step);
+    }
+}

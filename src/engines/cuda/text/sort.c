@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// sort.c - stable sorts: tiles are sorted in shared memory, then merged, twice as long each time.
+#include "engines/cuda/text/sorting.h"
+
+#include <stdio.h>
+
+#include "base/types.h"
+
+enum { ITEMS = 8, SMALL = 32, LARGE = 256 }; // keys a thread; threads of a block
+
+void emit_sorting(emitter *e, sorting *s) {
+    int threads = s->length <= SMALL * ITEMS ? SMALL : LARGE, tile = threads * ITEMS;
+    int64_t tiles = (s->length + tile - 1) / tile, room = s->lines * s->length;
+    int64_t keys_size = (room * (int64_t)s->key_size + 255) / 256 * 256;
+    int64_t half = keys_size + (room * 4 + 255) / 256 * 256, at = (int64_t)e->code->scratch;
+    int passes = 0;
+    while ((int64_t)1 << passes < tiles) passes++;
+    uint32_t length = code_word(e->code, s->length), turn = code_word(e->code, 0);
+    uint32_t first = code_patch_word(e->code, PATCH_SCRATCH, 0, at);
+    uint32_t second = code_patch_word(e->code, PATCH_SCRATCH, 0, at + half);
+    uint32_t places = code_word(e->code, keys_size);
+    e->code->scratch += (size_t)(passes > 0 ? 2 * half : half);
+    emit_function(e, 'b', threads);
+    EMIT(" sort_tile<Key@, %d, %d>(p, p.w[%u], p.w[%u], p.w[%u]);\n}\n", threads, ITEMS, length,
+         first, places);
+    code_launch *launch = code_launch_add(e->code, 'b', 1, 0);
+    launch->block = (uint32_t)threads;
+    launch->grid_x = tiles * s->lines;
+    if (passes > 0) {
+        emit_function(e, 't', threads);
+        EMIT(" merge_runs<Key@::K, %d, %d>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n",
+             threads, ITEMS, length, turn, first, second, places);
+    }
+    for (int pass = 0; pass < passes; pass++) {
+        launch = code_launch_add(e->code, 't', 1, 0);
+        launch->block = (uint32_t)threads;
+        launch->grid_x = tiles * s->lines;
+        launch->word = turn;
+        launch->turn = pass;
+    }
+    bool swapped = passes % 2 == 1;
+    s->keys = swapped ? second : first;
+    s->places = code_patch_word(e->code, PATCH_SCRATCH, 0, at + keys_size + (swapped ? half : 0));
+}
+
+// A key orders as unsigned numbers do: NaN above everything, both zeros as one.
+static void key_text(char out[256], int type) {
+    size_t size = type_size((emlx_type)type);
+    int bits = (int)size * 8, digits = type_table[type].digits;
+    if (type_class_of((emlx_type)type) == CLASS_UNSIGNED)
+        snprintf(out, 256, "(K)x");
+    else if (type_class_of((emlx_type)type) == CLASS_SIGNED)
+        snprintf(out, 256, "(K)(bits_of<%s>(x) ^ ((K)1 << %d))", raw_type(size), bits - 1);
+    else if (type == EMLX_F8_E4M3FN)
+        snprintf(out, 256, "(x & 0x7f) == 0x7f ? (K)0xff : (K)float_key(x, 8, 0)");
+    else
+        snprintf(out, 256, "(K)float_key(bits_of<%s>(x), %d, %d)", raw_type(size), bits,
+                 digits - 1);
+}
+
+void emit_sort(emitter *e) {
+    const plan_kernel *k = e->kernel;
+    const sort_params *p = k->params;
+    const emlx_shape *shape = &k->shapes[0];
+    int type = k->accesses[0].type;
+    int64_t count = emlx_shape_count(shape), length = shape->dims[p->axis], inner = 1;
+    size_t size = type_size((emlx_type)type);
+    char key[256];
+    if (type_is_complex((emlx_type)type)) e->refused = "a sort of complex numbers";
+    if (count == 0 || p->keep == 0) return;
+    for (int32_t d = p->axis + 1; d < shape->rank; d++) inner *= shape->dims[d];
+    sorting s = {.lines = count / length, .length = length, .key_size = size > 4 ? 8 : 4};
+    uint32_t in = operand_word(e, 0), to = output_word(e), w = code_word(e->code, length);
+    uint32_t i = code_word(e->code, inner), keep = code_word(e->code, p->keep);
+    e->code->parts |= PART_SORT;
+    key_text(key, type);
+    EMIT("struct Key@ {\n typedef %s K;\n typedef T_%s T;\n"
+         " static METHOD ll base(const Words<#> &p, ll line, ll length) {\n"
+         "  return line / p.w[%u] * p.w[%u] * length + line %% p.w[%u];\n }\n"
+         " static METHOD K key(const Words<#> &p, ll line, ll i) {\n"
+         "  const T x = ((const T *)p.w[%u])[base(p, line, p.w[%u]) + i * p.w[%u]];\n"
+         "  const K k = %s;\n  return %sk;\n }\n};\n",
+         raw_type(s.key_size), type_text(type), i, i, i, in, w, i, key, p->descending ? "~" : "");
+    emit_sorting(e, &s);
+    emit_function(e, 'w', 256);
+    emit_loop(e, s.lines * p->keep);
+    e->code->launches[e->code->launch_count - 1].suffix = 'w';
+    // Neighbours in memory are neighbours of the innermost axes.
+    EMIT("  const ll in = t %% p.w[%u], up = t / p.w[%u], rank = up %% p.w[%u],\n"
+         "   line = up / p.w[%u] * p.w[%u] + in;\n"
+         "  const ll place = ((const T_u32 *)p.w[%u])[line * p.w[%u] + rank];\n"
+         "  ((%s *)p.w[%u])[t] = ",
+         i, i, keep, keep, i, s.places, w, p->indices ? "ll" : raw_type(size), to);
+    if (p->indices)
+        EMIT("place;\n }\n}\n");
+    else
+        EMIT("((const %s *)p.w[%u])[Key@::base(p, line, p.w[%u]) + place * p.w[%u]];\n }\n}\n",
+             raw_type(size), in, w, i);
+}

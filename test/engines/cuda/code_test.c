@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// code_test.c - generated text: structure is in it and numbers are in words, so that kernels of
+// other sizes and constants share it.
+#include "engines/cuda/text/code.h"
+
+#include "test.h"
+
+// out[i] = in[i] + constant, over up to two axes.
+typedef struct sample {
+    plan_value values[2];
+    plan_access accesses[2];
+    expr_step steps[3];
+    expr_store store;
+    plan_kernel kernel;
+    emlx_plan plan;
+    kernel_code code;
+} sample;
+
+static void make_sample(sample *s, emlx_type type, int64_t rows, int64_t columns) {
+    *s = (sample){0};
+    for (uint32_t i = 0; i < 2; i++) {
+        s->values[i] = (plan_value){type, {2, {rows, columns}}, 0};
+        s->accesses[i] = (plan_access){.value = i, .type = type, .strides = {columns, 1}};
+    }
+    s->steps[0] = (expr_step){.kind = EXPR_LOAD, .type = type, .index = 0};
+    s->steps[1] = (expr_step){.kind = EXPR_CONST, .type = type, .index = 0};
+    s->steps[2] = (expr_step){
+        .kind = EXPR_SCALAR, .op = SCALAR_add, .type = type, .compute = type, .args = {0, 1}};
+    s->store = (expr_store){2, 1};
+    s->kernel = (plan_kernel){.kind = KERNEL_MAP,
+                              .op = "add",
+                              .rank = 2,
+                              .dims = {rows, columns},
+                              .step_count = 3,
+                              .access_count = 2,
+                              .store_count = 1,
+                              .steps = s->steps,
+                              .accesses = s->accesses,
+                              .stores = &s->store};
+    s->plan = (emlx_plan){.value_count = 2, .values = s->values};
+}
+
+static void generate(sample *s) {
+    emlx_error err;
+    assert_ok(code_make(&s->code, &s->plan, &s->kernel, &err), err);
+}
+
+static void assert_same_text(int64_t rows_a, int64_t columns_a, int64_t rows_b, int64_t columns_b,
+                             bool same) {
+    sample a, b;
+    make_sample(&a, EMLX_F32, rows_a, columns_a);
+    make_sample(&b, EMLX_F32, rows_b, columns_b);
+    generate(&a);
+    generate(&b);
+    assert_int_equal(strcmp(a.code.text, b.code.text) == 0, same);
+    code_clear(&a.code);
+    code_clear(&b.code);
+}
+
+static void test_sizes_share_text(void **state) {
+    (void)state;
+    assert_same_text(3, 5, 7, 9, true);          // an element a thread
+    assert_same_text(512, 512, 1024, 768, true); // vectors
+    assert_same_text(3, 5, 512, 512, false);
+    assert_same_text(512, 512, 512, 511, false);     // rows that are no whole vectors
+    assert_same_text(512, 512, 65536, 65536, false); // indices of 64 bits
+}
+
+// The word's patch, or NULL.
+static const code_patch *find_patch(const kernel_code *code, uint32_t kind, uint32_t index) {
+    for (uint32_t i = 0; i < code->patch_count; i++)
+        if (code->patches[i].kind == kind && code->patches[i].index == index)
+            return &code->patches[i];
+    return NULL;
+}
+
+static void test_words(void **state) {
+    (void)state;
+    sample s;
+    make_sample(&s, EMLX_F64, 3, 5);
+    s.accesses[0].offset = 2;
+    generate(&s);
+    assert_int_equal(find_patch(&s.code, PATCH_VALUE, 0)->offset, 16);
+    assert_int_equal(find_patch(&s.code, PATCH_VALUE, 1)->offset, 0);
+    // Constants may be read as 16 bytes.
+    assert_int_equal(find_patch(&s.code, PATCH_CONSTANT, 0)->word % 2, 0);
+    bool has_count = false;
+    for (uint32_t i = 0; i < s.code.word_count; i++) has_count |= s.code.words[i] == 15;
+    assert_true(has_count);
+    assert_int_equal(s.code.launch_count, 1);
+    assert_int_equal(s.code.launches[0].grid_x, 1);
+    assert_false(s.code.reports);
+    code_clear(&s.code);
+}
+
+static void test_nothing_to_do(void **state) {
+    (void)state;
+    sample s;
+    make_sample(&s, EMLX_F32, 0, 5);
+    generate(&s);
+    assert_int_equal(s.code.launch_count, 0);
+    code_clear(&s.code);
+}
+
+static void test_guards_report(void **state) {
+    (void)state;
+    sample s;
+    make_sample(&s, EMLX_S32, 3, 5);
+    s.steps[2] =
+        (expr_step){.kind = EXPR_GUARD, .op = GUARD_DIVISION, .type = EMLX_S32, .args = {0}};
+    generate(&s);
+    assert_true(s.code.reports);
+    assert_non_null(strstr(s.code.text, "report("));
+    code_clear(&s.code);
+}
+
+static void test_refusals(void **state) {
+    (void)state;
+    sample s;
+    emlx_error err;
+    make_sample(&s, EMLX_C64, 3, 5);
+    s.kernel.kind = KERNEL_REDUCE;
+    s.kernel.axes = 1;
+    s.kernel.reduce = REDUCE_MAX;
+    s.kernel.reduced = 2;
+    s.kernel.output = 1;
+    assert_error(code_make(&s.code, &s.plan, &s.kernel, &err), EMLX_UNSUPPORTED, err, "fold");
+    code_clear(&s.code);
+    s.kernel.kind = KERNEL_ROUTINE;
+    assert_error(code_make(&s.code, &s.plan, &s.kernel, &err), EMLX_UNSUPPORTED, err, "no such");
+    code_clear(&s.code);
+}
+
+// Few cells of long folds are cut into pieces, which a second function merges.
+static void test_folds_in_pieces(void **state) {
+    (void)state;
+    sample s;
+    make_sample(&s, EMLX_F32, 4, 1 << 20);
+    s.kernel.kind = KERNEL_REDUCE;
+    s.kernel.axes = 2;
+    s.kernel.reduced = 2;
+    s.kernel.output = 1;
+    s.kernel.store_count = 0;
+    generate(&s);
+    assert_int_equal(s.code.launch_count, 2);
+    assert_true(s.code.scratch > 0);
+    assert_non_null(find_patch(&s.code, PATCH_SCRATCH, 0));
+    code_clear(&s.code);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sizes_share_text), cmocka_unit_test(test_words),
+        cmocka_unit_test(test_nothing_to_do),    cmocka_unit_test(test_guards_report),
+        cmocka_unit_test(test_refusals),         cmocka_unit_test(test_folds_in_pieces),
+    };
+    return RUN_TESTS("engines/cuda/code", tests);
+}

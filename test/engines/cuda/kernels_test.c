@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+// kernels_test.c - every kind of generated kernel, of every type it is for, is accepted by NVIDIA's
+// compiler for several architectures. Needs the compiler and no GPU: kernels are rehearsed, that is
+// compiled, and computed by the CPU engine. Without the compiler the test says that it is skipped.
+// EMLX_TEST_ALL=1 takes all types instead of a few.
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine.h"
+#include "engines/cuda/device.h"
+#include "engines/cuda/driver/nvrtc.h"
+#include "tensors.h"
+
+static const char *const architectures[] = {"80", "90", "100"};
+
+static const emlx_type few_types[] = {EMLX_U4, EMLX_S64, EMLX_BF16, EMLX_F32, EMLX_C64};
+
+static bool wants_all(void) { return getenv("EMLX_TEST_ALL") != NULL; }
+
+static bool is_wanted(emlx_type type) {
+    bool wanted = wants_all();
+    for (size_t i = 0; i < sizeof few_types / sizeof *few_types; i++)
+        wanted |= few_types[i] == type;
+    return wanted;
+}
+
+// A rehearsed device as the test's own.
+static int open_rehearsal(void **state) {
+    emlx_error err;
+    setenv("EMLX_CUDA_REHEARSE", *state, 1);
+    setenv("EMLX_CUDA_CACHE", "", 1);
+    assert_ok(emlx_device_open("cuda:0", &test_device, &err), err);
+    return 0;
+}
+
+static int close_rehearsal(void **state) {
+    (void)state;
+    emlx_device_release(test_device);
+    return 0;
+}
+
+// Computes a tensor, and with it makes its kernels.
+static void make(emlx_tensor *t) {
+    emlx_error err;
+    assert_ok(emlx_eval(&t, 1, &err), err);
+    emlx_tensor_release(t);
+}
+
+static emlx_tensor *matrix(emlx_type type, int64_t rows, int64_t columns) {
+    emlx_shape shape = {2, {rows, columns}};
+    return random_tensor(type, &shape, 0, 3);
+}
+
+static void make_unary(const char *op, emlx_tensor *x) {
+    make(apply_to(op, &x, 1, NULL, 0, EMLX_TYPE_DEFAULT));
+}
+
+// The expression of one element: plain, in vectors and in tiles.
+static void make_maps(emlx_type type) {
+    static const int64_t swapped[] = {1, 0};
+    static const int64_t sides[] = {3, 512};
+    for (int i = 0; i < 2; i++) {
+        emlx_tensor *x = matrix(type, sides[i], sides[i] * 2);
+        emlx_attr axes = with_ints("axes", swapped, 2);
+        make(apply_to("add", (emlx_tensor *[]){x, x}, 2, NULL, 0, EMLX_TYPE_DEFAULT));
+        make(apply_to("transpose", &x, 1, &axes, 1, EMLX_TYPE_DEFAULT));
+        for (int to = 0; to < EMLX_TYPE_COUNT && i == 0; to++)
+            if (is_wanted((emlx_type)to)) make(as_type(x, (emlx_type)to));
+        emlx_tensor_release(x);
+    }
+}
+
+// Folds along rows and columns: by a thread, a warp, a block, and in pieces.
+static void make_folds(emlx_type type) {
+    static const int64_t rows[] = {3, 4096, 2}, columns[] = {40, 256, 40000};
+    for (int i = 0; i < 3; i++) {
+        emlx_tensor *x = matrix(type, rows[i], columns[i]);
+        for (int64_t axis = 0; axis < 2; axis++) {
+            emlx_attr axes = with_ints("axes", &axis, 1), one = with_int("axis", axis);
+            make(apply_to("sum", &x, 1, &axes, 1, EMLX_TYPE_DEFAULT));
+            if (type >= EMLX_C64) continue;
+            make(apply_to("reduce_max", &x, 1, &axes, 1, EMLX_TYPE_DEFAULT));
+            make(apply_to("argmax", &x, 1, &one, 1, EMLX_TYPE_DEFAULT));
+        }
+        emlx_tensor_release(x);
+    }
+}
+
+static void make_ordered(emlx_type type) {
+    static const int64_t lengths[] = {5, 300, 5000};
+    for (int i = 0; i < 3 && type < EMLX_C64; i++) {
+        emlx_tensor *x = matrix(type, 2, lengths[i]);
+        for (int64_t axis = 0; axis < 2; axis++) {
+            emlx_attr one = with_int("axis", axis);
+            make(apply_to("sort", &x, 1, &one, 1, EMLX_TYPE_DEFAULT));
+            make(apply_to("argsort", &x, 1, &one, 1, EMLX_TYPE_DEFAULT));
+            make(apply_to("cumulative_sum", &x, 1, &one, 1, EMLX_TYPE_DEFAULT));
+        }
+        emlx_tensor_release(x);
+    }
+}
+
+static void make_indexed(emlx_type type) {
+    static const int64_t first[] = {0};
+    emlx_tensor *x = matrix(type, 6, 8), *indices = matrix(EMLX_S64, 4, 1);
+    emlx_tensor *updates = matrix(type, 4, 8), *operands[] = {x, indices, updates};
+    emlx_attr axes = with_ints("axes", first, 1);
+    make(apply_to("gather", operands, 2, &axes, 1, EMLX_TYPE_DEFAULT));
+    make(apply_to("indexed_add", operands, 3, &axes, 1, EMLX_TYPE_DEFAULT));
+    make(apply_to("indexed_put", operands, 3, &axes, 1, EMLX_TYPE_DEFAULT));
+    emlx_tensor_release(x);
+    emlx_tensor_release(indices);
+    emlx_tensor_release(updates);
+}
+
+static void make_products(emlx_type type) {
+    static const int64_t left[] = {1}, right[] = {0};
+    emlx_attr attrs[] = {with_ints("contract_left", left, 1), with_ints("batch_left", NULL, 0),
+                         with_ints("contract_right", right, 1), with_ints("batch_right", NULL, 0)};
+    emlx_shape image = {4, {1, 2, 5, 5}}, kernel = {4, {2, 2, 3, 3}};
+    emlx_tensor *a = matrix(type, 3, 5), *b = matrix(type, 5, 4);
+    emlx_tensor *c = random_tensor(type, &image, 0, 3), *d = random_tensor(type, &kernel, 0, 3);
+    make(apply_to("dot", (emlx_tensor *[]){a, b}, 2, attrs, 4, EMLX_TYPE_DEFAULT));
+    make(apply_to("conv", (emlx_tensor *[]){c, d}, 2, NULL, 0, EMLX_TYPE_DEFAULT));
+    emlx_tensor_release(a);
+    emlx_tensor_release(b);
+    emlx_tensor_release(c);
+    emlx_tensor_release(d);
+}
+
+// All functions of one number for the types in which they are computed.
+static void make_functions(emlx_type type) {
+    static const char *const names[] = {"exp",  "log1p", "sigmoid", "tan",  "tanh",
+                                        "asin", "acosh", "cbrt",    "sqrt", "sign",
+                                        "acos", "atan",  "log",     "expm1"};
+    static const char *const real[] = {"erf", "erfc", "erf_inv", "round"};
+    emlx_tensor *x = matrix(type, 3, 5);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) make_unary(names[i], x);
+    for (size_t i = 0; i < 4 && type < EMLX_C64; i++) make_unary(real[i], x);
+    make(apply_to("pow", (emlx_tensor *[]){x, x}, 2, NULL, 0, EMLX_TYPE_DEFAULT));
+    make(apply_to("divide", (emlx_tensor *[]){x, x}, 2, NULL, 0, EMLX_TYPE_DEFAULT));
+    emlx_tensor_release(x);
+}
+
+static void test_all_kinds(void **state) {
+    (void)state;
+    emlx_error err;
+    gpu *g = test_device->state;
+    for (int t = 0; t < EMLX_TYPE_COUNT; t++) {
+        emlx_type type = (emlx_type)t;
+        if (!is_wanted(type)) continue;
+        make_maps(type);
+        make_folds(type);
+        make_ordered(type);
+        make_indexed(type);
+        make_products(type);
+        if (type >= EMLX_F32) make_functions(type);
+    }
+    assert_ok(store_finish(g->store, &err), err);
+    store_counts counts = store_count(g->store);
+    printf("%llu kernels for sm_%d%d in %.1f s\n", (unsigned long long)counts.compiled, g->major,
+           g->minor, counts.seconds);
+    assert_true(counts.compiled > (wants_all() ? 500 : 100));
+}
+
+int main(void) {
+    emlx_error err;
+    int failed = 0;
+    if (nvrtc_open(&err) != EMLX_OK) {
+        printf("engines/cuda/kernels: skipped: %s\n", err.message);
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++) {
+        const struct CMUnitTest tests[] = {{"all kinds", test_all_kinds, open_rehearsal,
+                                            close_rehearsal, (void *)architectures[i]}};
+        failed |= cmocka_run_group_tests_name("engines/cuda/kernels", tests, NULL, NULL);
+    }
+    return failed;
+}
