@@ -34,12 +34,17 @@
 #define STACK_SIZE ((size_t)8 << 20)
 // Rounds of looking for work before going to sleep: a few microseconds, less than a wake-up costs.
 #define SPINS 100
-// Relief workers of the shared pool. The first takes only small jobs. More of them would share the
-// cores among more long jobs, but make the host program's own threads wait for their turn.
-#define RELIEF 3
-// A queue that has not moved for this long gets relief; for a while after that, at once.
-#define PATIENCE_NS ((int64_t)2000000)
+// A job that others wait for goes on for this long before it is their turn.
+#define SLICE_NS ((int64_t)4000000)
+// Threads of the shared pool besides the workers: one for small jobs, and so many, started when
+// they are needed, for jobs to stand still in. No more jobs than there are threads are begun.
+#define SPARES 14
+// A queue that has not moved for this long gets relief; for a while after that, small jobs at once.
+#define SMALL_PATIENCE_NS ((int64_t)2000000)
+#define PATIENCE_NS ((int64_t)20000000)
 #define WARM_NS ((int64_t)50000000)
+// So many jobs more than there are workers run at the same time, where jobs do not take turns.
+#define EXTRA 2
 // How long the end of the process waits for a worker that is in the middle of something.
 #define EXIT_SECONDS 2
 
@@ -51,6 +56,7 @@ typedef struct pool_loop {
     int64_t count;
     _Atomic int64_t taken; // indices below it are given out
     atomic_bool cancelled; // indices were left out
+    bool shared;           // others know of it
     int room;              // how many helpers may still join; guarded by the lock
     atomic_int helpers;    // inside now; changed under the lock
     pthread_cond_t left;   // signalled when the last helper leaves
@@ -60,10 +66,19 @@ typedef enum job_size { ANY_SIZE, SMALL, SIZES } job_size;
 
 typedef struct job_queue {
     pool_job *first, *last;
-    int64_t moved;       // when a job was last taken, or added to an empty queue
-    pthread_cond_t late; // relief workers for this queue wait here
+    int64_t moved; // when a job was last taken, or added to an empty queue
+    int64_t patience;
+    pthread_cond_t late; // who sees to it that this queue moves waits here
     int watching;        // how many do
 } job_queue;
+
+// A job that stands still, on its thread's stack. It waits in the queue like one that has not been
+// begun, but `run` is NULL.
+typedef struct still_job {
+    pool_job entry;
+    bool resumed;
+    pthread_cond_t go;
+} still_job;
 
 struct thread_pool {
     pthread_mutex_t lock;
@@ -71,18 +86,24 @@ struct thread_pool {
     atomic_uint news; // changes with every job, loop and stop, so that spinning needs no lock
     job_queue queues[SIZES];
     uint64_t submitted;
-    atomic_int queued; // jobs in both queues; changed under the lock
-    int64_t warm;      // until then relief is given at once
+    atomic_int queued; // jobs in both queues, begun or not; changed under the lock
+    int64_t warm;      // until then small jobs get relief at once
     pool_loop *first_loop, *last_loop;
-    int idle; // workers that look for work, asleep or not
+    atomic_int idle; // workers that look for work, asleep or not; changed under the lock
     int sleeping;
+    atomic_int busy; // active threads that run a job; changed under the lock
+    int active;      // threads that work or look for work, as many as workers where jobs take turns
+    int spares;      // threads that wait to become active,
+    int grants;      // and how many of them may
     bool stopping;
     bool abandoned; // nobody joins the workers: the last one to end frees the pool
-    int running;    // workers that have not ended, of both kinds
+    int running;    // threads that have not ended, of all kinds
     int references; // guarded by shared_lock
-    int threads;
-    int relief;
-    pthread_t ids[]; // of the workers, then of the relief
+    int threads;    // workers
+    int started;    // threads of all kinds
+    int most;       // of these
+    int nice;       // theirs, or -1: as it is
+    pthread_t ids[];
 };
 
 // Guards `shared` and every pool's count of references.
@@ -90,6 +111,9 @@ static pthread_mutex_t shared_lock = PTHREAD_MUTEX_INITIALIZER;
 static thread_pool *shared;
 // The pool that the running thread works for, or NULL.
 static _Thread_local thread_pool *own_pool;
+// Of an active thread: when the job it runs went on, or 0: it takes no turns, as it helps with a
+// loop of somebody who waits for it.
+static _Thread_local int64_t turn_began;
 
 // Set once, when the process ends.
 static atomic_bool exiting;
@@ -112,6 +136,8 @@ static void wake_all(thread_pool *pool) {
     atomic_fetch_add_explicit(&pool->news, 1, memory_order_release);
     pthread_cond_broadcast(&pool->work);
     for (int i = 0; i < SIZES; i++) pthread_cond_broadcast(&pool->queues[i].late);
+    for (pool_job *job = pool->queues[ANY_SIZE].first; job != NULL; job = job->next)
+        if (job->run == NULL) pthread_cond_signal(&((still_job *)job)->go);
 }
 
 // At the end of the process a worker stays where it is, for ever: libraries that it would call take
@@ -170,10 +196,9 @@ static pool_job *job_take(thread_pool *pool) {
     return queue == NULL ? NULL : queue_take(pool, queue);
 }
 
-void pool_submit(thread_pool *pool, pool_job *job) {
-    job->next = NULL;
-    mutex_lock(&pool->lock);
+static job_queue *queue_add(thread_pool *pool, pool_job *job) {
     job_queue *queue = &pool->queues[job->small ? SMALL : ANY_SIZE];
+    job->next = NULL;
     job->number = pool->submitted++;
     if (queue->last == NULL) {
         queue->first = job;
@@ -182,28 +207,115 @@ void pool_submit(thread_pool *pool, pool_job *job) {
         queue->last->next = job;
     }
     queue->last = job;
-    int queued = atomic_fetch_add_explicit(&pool->queued, 1, memory_order_relaxed) + 1;
+    atomic_fetch_add_explicit(&pool->queued, 1, memory_order_relaxed);
+    return queue;
+}
+
+void pool_submit(thread_pool *pool, pool_job *job) {
+    mutex_lock(&pool->lock);
+    job_queue *queue = queue_add(pool, job);
     wake(pool, 1);
-    if (queued > pool->idle && queue->watching > 0) pthread_cond_signal(&queue->late);
+    int queued = atomic_load_explicit(&pool->queued, memory_order_relaxed);
+    bool late = queued > atomic_load_explicit(&pool->idle, memory_order_relaxed);
+    if (late && queue->watching > 0) pthread_cond_signal(&queue->late);
     mutex_unlock(&pool->lock);
+}
+
+// Turns -----------------------------------------------------------------------------------------
+//
+// As many threads are active as there are workers. A job that has had its slice hands its thread's
+// place to what waits for longest: a job that stands still, on whose thread it goes on, or one that
+// has not been begun, for which there is a spare thread. Then it stands still itself.
+
+static bool spare_start(thread_pool *pool);
+
+static void resume(pool_job *job) {
+    still_job *still = (still_job *)job;
+    still->resumed = true;
+    pthread_cond_signal(&still->go);
+}
+
+// The job that has stood still for longest, taken out of the queue, or NULL.
+static pool_job *still_take(thread_pool *pool) {
+    job_queue *queue = &pool->queues[ANY_SIZE];
+    pool_job *before = NULL, *job = queue->first;
+    for (; job != NULL && job->run != NULL; job = job->next) before = job;
+    if (job == NULL || before == NULL) return job == NULL ? NULL : queue_take(pool, queue);
+    before->next = job->next;
+    if (queue->last == job) queue->last = before;
+    atomic_fetch_sub_explicit(&pool->queued, 1, memory_order_relaxed);
+    return job;
+}
+
+// Hands the calling thread's place on. False where there is nobody who could take it.
+static bool place_pass(thread_pool *pool) {
+    job_queue *queue = oldest_queue(pool);
+    if (queue->first->run == NULL) {
+        resume(queue_take(pool, queue));
+        return true;
+    }
+    if (pool->spares > pool->grants || spare_start(pool)) {
+        pool->grants++;
+        queue->moved = clock_now();
+        pthread_cond_signal(&pool->queues[ANY_SIZE].late);
+        return true;
+    }
+    pool_job *still = still_take(pool);
+    if (still != NULL) resume(still);
+    return still != NULL;
+}
+
+static void stand_still(thread_pool *pool) {
+    still_job still = {.entry = {.run = NULL}};
+    pthread_cond_init(&still.go, NULL);
+    queue_add(pool, &still.entry);
+    pool->busy--;
+    while (!still.resumed) {
+        if (atomic_load_explicit(&exiting, memory_order_relaxed)) {
+            mutex_unlock(&pool->lock);
+            park_if_exiting();
+        }
+        pthread_cond_wait(&still.go, &pool->lock);
+    }
+    pool->busy++;
+    pthread_cond_destroy(&still.go);
+}
+
+// More threads than there are workers are active after relief: one of them only stops.
+static bool place_leave(thread_pool *pool) {
+    if (atomic_load_explicit(&pool->queued, memory_order_relaxed) == 0) return false;
+    if (atomic_load_explicit(&pool->idle, memory_order_relaxed) > 0) return false;
+    if (pool->active <= pool->threads) return place_pass(pool);
+    pool->active--;
+    return true;
+}
+
+void pool_turn(thread_pool *pool) {
+    if (atomic_load_explicit(&pool->queued, memory_order_relaxed) == 0) return;
+    if (own_pool != pool || turn_began == 0) return;
+    if (clock_now() - turn_began < SLICE_NS) return;
+    mutex_lock(&pool->lock);
+    if (place_leave(pool)) stand_still(pool);
+    mutex_unlock(&pool->lock);
+    turn_began = clock_now();
 }
 
 // Loops -----------------------------------------------------------------------------------------
 
-// Runs indices until all are given out or, given a pool, until a job is queued there.
-static void loop_run(pool_loop *loop, thread_pool *pool) {
-    for (;;) {
-        park_if_exiting();
-        if (pool != NULL && atomic_load_explicit(&pool->queued, memory_order_relaxed) > 0) return;
-        int64_t index = atomic_fetch_add_explicit(&loop->taken, 1, memory_order_relaxed);
-        if (index >= loop->count) return;
-        if (cancel_raised(loop->cancel)) {
-            atomic_store_explicit(&loop->cancelled, true, memory_order_relaxed);
-            atomic_store_explicit(&loop->taken, loop->count, memory_order_relaxed);
-            return;
-        }
-        loop->body(loop->context, index);
-    }
+static bool loop_end(pool_loop *loop) {
+    atomic_store_explicit(&loop->cancelled, true, memory_order_relaxed);
+    atomic_store_explicit(&loop->taken, loop->count, memory_order_relaxed);
+    return true;
+}
+
+// Runs the next index. False when all are given out.
+static bool loop_step(pool_loop *loop) {
+    park_if_exiting();
+    int64_t index = atomic_fetch_add_explicit(&loop->taken, 1, memory_order_relaxed);
+    if (index >= loop->count) return false;
+    if (cancel_raised(loop->cancel)) return loop_end(loop);
+    loop->body(loop->context, index);
+    return true;
 }
 
 static void loop_link(thread_pool *pool, pool_loop *loop) {
@@ -247,7 +359,9 @@ static pool_loop *loop_join(thread_pool *pool) {
 // Helps until the loop's indices are given out or a job is queued. Called and left under the lock.
 static void loop_help(thread_pool *pool, pool_loop *loop) {
     mutex_unlock(&pool->lock);
-    loop_run(loop, pool);
+    turn_began = 0;
+    while (atomic_load_explicit(&pool->queued, memory_order_relaxed) == 0 && loop_step(loop))
+        continue;
     mutex_lock(&pool->lock);
     loop->room++;
     if (atomic_fetch_sub_explicit(&loop->helpers, 1, memory_order_release) == 1) {
@@ -269,27 +383,33 @@ static void loop_finish(thread_pool *pool, pool_loop *loop) {
     mutex_unlock(&pool->lock);
 }
 
-// Runs the loop with the help of idle workers.
+// Lets workers help, once there are any without a job: as long as all have one a loop takes no
+// lock.
 static void loop_share(thread_pool *pool, pool_loop *loop) {
-    int64_t most = pool->threads - 1 < loop->count - 1 ? pool->threads - 1 : loop->count - 1;
+    int64_t rest = loop->count - atomic_load_explicit(&loop->taken, memory_order_relaxed);
+    int64_t most = pool->threads - 1 < rest - 1 ? pool->threads - 1 : rest - 1;
+    if (loop->shared || most < 1) return;
+    if (atomic_load_explicit(&pool->busy, memory_order_relaxed) >= pool->threads) return;
+    loop->shared = true;
     loop->room = (int)most;
     pthread_cond_init(&loop->left, NULL);
     mutex_lock(&pool->lock);
     loop_link(pool, loop);
     wake(pool, most < 2 ? (int)most : 2);
     mutex_unlock(&pool->lock);
-    loop_run(loop, NULL);
-    loop_finish(pool, loop);
-    pthread_cond_destroy(&loop->left);
 }
 
 bool pool_for_unless(thread_pool *pool, const emlx_cancel *cancel, int64_t count, pool_body body,
                      void *context) {
     pool_loop loop = {.body = body, .context = context, .cancel = cancel, .count = count};
-    if (count < 2 || pool->threads < 2)
-        loop_run(&loop, NULL);
-    else
+    do {
         loop_share(pool, &loop);
+        pool_turn(pool);
+    } while (loop_step(&loop));
+    if (loop.shared) {
+        loop_finish(pool, &loop);
+        pthread_cond_destroy(&loop.left);
+    }
     return !atomic_load_explicit(&loop.cancelled, memory_order_relaxed);
 }
 
@@ -325,42 +445,58 @@ static void worker_wait(thread_pool *pool) {
     pool->idle--;
 }
 
-// Called and left under the lock.
-static void run_unlocked(thread_pool *pool, pool_job *job) {
+// Called and left under the lock. Small jobs are over before it is anybody's turn.
+static void run_unlocked(thread_pool *pool, pool_job *job, int64_t now) {
     mutex_unlock(&pool->lock);
     park_if_exiting();
+    turn_began = now;
     job->run(job);
     mutex_lock(&pool->lock);
 }
 
-// Runs jobs and helps with loops until the pool stops and its queue is empty. Under the lock.
+// Under the lock, which is left.
+static void unlock_and_park(thread_pool *pool) {
+    mutex_unlock(&pool->lock);
+    park_if_exiting();
+}
+
+// Runs jobs and helps with loops for as long as the thread is active: until there are more of these
+// than workers, until it gives way to a job that stood still, or until the pool stops and its queue
+// is empty. Under the lock.
 static void worker_loop(thread_pool *pool) {
-    for (;;) {
+    do {
         pool_job *job = job_take(pool);
+        if (job != NULL && job->run == NULL) {
+            resume(job);
+            return;
+        }
         if (job != NULL) {
-            run_unlocked(pool, job);
+            pool->busy++;
+            run_unlocked(pool, job, clock_now());
+            pool->busy--;
             continue;
         }
         pool_loop *loop = loop_join(pool);
         if (loop != NULL) {
             loop_help(pool, loop);
         } else if (pool->stopping) {
-            return;
+            break;
         } else if (atomic_load_explicit(&exiting, memory_order_relaxed)) {
-            mutex_unlock(&pool->lock);
-            park_if_exiting();
+            unlock_and_park(pool);
         } else {
             worker_wait(pool);
         }
-    }
+    } while (pool->active <= pool->threads);
+    pool->active--;
 }
 
 // Relief ----------------------------------------------------------------------------------------
 
-// Until when to leave the queue to the workers, or 0: no longer.
+// Until when to leave the queue to others, or 0: no longer.
 static int64_t relief_time(const thread_pool *pool, const job_queue *queue) {
-    int64_t now = clock_now(), due = queue->moved + PATIENCE_NS;
-    return now < pool->warm || now >= due ? 0 : due;
+    int64_t now = clock_now(), due = queue->moved + queue->patience;
+    bool warm = queue == &pool->queues[SMALL] && now < pool->warm;
+    return warm || now >= due ? 0 : due;
 }
 
 // Waits for a job, or with one there until `time`. Under the lock.
@@ -375,7 +511,7 @@ static void relief_wait(thread_pool *pool, job_queue *queue, int64_t time) {
     queue->watching--;
 }
 
-// Takes a job that is late, and sees to it that somebody watches those behind it.
+// Takes a small job that is late, and sees to it that somebody watches those behind it.
 static pool_job *relief_take(thread_pool *pool, job_queue *queue) {
     int64_t now = clock_now();
     if (now >= pool->warm) pool->warm = now + WARM_NS;
@@ -384,19 +520,51 @@ static pool_job *relief_take(thread_pool *pool, job_queue *queue) {
     return job;
 }
 
-// Takes late jobs until the pool stops; what is then left is for the workers. Under the lock.
-static void relief_loop(thread_pool *pool, job_queue *queue) {
+// Takes late small jobs until the pool stops; what is then left is for the workers. Under the lock.
+static void relief_loop(thread_pool *pool) {
+    job_queue *queue = &pool->queues[SMALL];
     while (!pool->stopping) {
-        if (atomic_load_explicit(&exiting, memory_order_relaxed)) {
-            mutex_unlock(&pool->lock);
-            park_if_exiting();
-        }
+        if (atomic_load_explicit(&exiting, memory_order_relaxed)) unlock_and_park(pool);
         int64_t time = queue->first == NULL ? 0 : relief_time(pool, queue);
         if (queue->first == NULL || time > 0)
             relief_wait(pool, queue, time);
         else
-            run_unlocked(pool, relief_take(pool, queue));
+            run_unlocked(pool, relief_take(pool, queue), 0);
     }
+}
+
+// Where no job of those that run has made room for a while, as they do not ask, or wait for one
+// that stands still, another goes on besides. True: the calling thread is active, to begin one.
+static bool relieve(thread_pool *pool, job_queue *queue) {
+    queue->moved = clock_now();
+    if (queue->first->run != NULL) {
+        bool room = pool->active < pool->threads + EXTRA;
+        pool->active += room;
+        return room;
+    }
+    pool->active++;
+    resume(queue_take(pool, queue));
+    return false;
+}
+
+// Waits to become active. False when the pool stops. Under the lock.
+static bool spare_wait(thread_pool *pool) {
+    job_queue *queue = &pool->queues[ANY_SIZE];
+    bool active = false;
+    pool->spares++;
+    while (!active && pool->grants == 0 && !pool->stopping) {
+        if (atomic_load_explicit(&exiting, memory_order_relaxed)) unlock_and_park(pool);
+        int64_t time = queue->first == NULL ? 0 : relief_time(pool, queue);
+        if (queue->first == NULL || time > 0)
+            relief_wait(pool, queue, time);
+        else
+            active = relieve(pool, queue);
+    }
+    pool->spares--;
+    if (!active && pool->grants == 0) return false;
+    pool->grants -= !active;
+    if (pool->spares == 0) (void)spare_start(pool); // somebody has to watch the queue
+    return true;
 }
 
 // Starting and ending ---------------------------------------------------------------------------
@@ -415,71 +583,95 @@ static int setting(const char *name, int least, int most, int otherwise) {
     return valid ? (int)value : otherwise;
 }
 
-static void step_back(void) {
+// The nice value of threads that step back, or -1.
+static int nice_value(void) {
 #if defined(__linux__)
     int steps = setting("EMLX_NICE", 0, MAX_NICE, atomic_load(&yielding));
-    id_t self = (id_t)syscall(SYS_gettid);
-    if (steps > 0) setpriority(PRIO_PROCESS, self, getpriority(PRIO_PROCESS, self) + steps);
+    if (steps > 0) return getpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid)) + steps;
 #endif
+    return -1;
 }
 
-// A thread finds out by itself which of the pool's it is.
-static int own_index(const thread_pool *pool) {
-    int index = 0;
-    while (!pthread_equal(pool->ids[index], pthread_self())) index++;
-    return index;
-}
-
-static void *worker_main(void *argument) {
-    thread_pool *pool = argument;
+static void thread_begin(thread_pool *pool) {
     own_pool = pool;
-    step_back();
+#if defined(__linux__)
+    if (pool->nice >= 0) setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), pool->nice);
+#endif
     mutex_lock(&pool->lock);
-    int relief = own_index(pool) - pool->threads;
-    if (relief < 0)
-        worker_loop(pool);
-    else
-        relief_loop(pool, &pool->queues[relief == 0 ? SMALL : ANY_SIZE]);
+}
+
+static void *thread_end(thread_pool *pool) {
     bool last = --pool->running == 0 && pool->abandoned;
     mutex_unlock(&pool->lock);
     if (last) pool_destroy(pool);
     return NULL;
 }
 
-// Starts workers until there are `wanted` or the system has no more; returns how many.
-// They take no signals: those are the host program's.
-static int start_workers(thread_pool *pool, int wanted) {
+static void *spare_main(void *argument) {
+    thread_pool *pool = argument;
+    thread_begin(pool);
+    while (spare_wait(pool)) worker_loop(pool);
+    return thread_end(pool);
+}
+
+static void *worker_main(void *argument) {
+    thread_pool *pool = argument;
+    thread_begin(pool);
+    do worker_loop(pool);
+    while (spare_wait(pool));
+    return thread_end(pool);
+}
+
+static void *relief_main(void *argument) {
+    thread_pool *pool = argument;
+    thread_begin(pool);
+    relief_loop(pool);
+    return thread_end(pool);
+}
+
+// Under the lock, which the thread waits for before it does anything. Threads take no signals:
+// those are the host program's.
+static bool thread_start(thread_pool *pool, void *(*main)(void *)) {
     pthread_attr_t attributes;
     sigset_t all, previous;
+    if (pool->started == pool->most) return false;
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_SIZE);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &previous);
-    int started = 0;
-    while (started < wanted &&
-           pthread_create(&pool->ids[started], &attributes, worker_main, pool) == 0) {
-        started++;
-    }
+    bool started = pthread_create(&pool->ids[pool->started], &attributes, main, pool) == 0;
     pthread_sigmask(SIG_SETMASK, &previous, NULL);
     pthread_attr_destroy(&attributes);
+    pool->started += started;
+    pool->running += started;
     return started;
 }
 
-static emlx_status pool_start(int threads, int relief, thread_pool **out, emlx_error *err) {
-    size_t most = (size_t)threads + (size_t)relief;
-    thread_pool *pool = calloc(1, sizeof *pool + most * sizeof *pool->ids);
+static bool spare_start(thread_pool *pool) {
+    return !pool->stopping && thread_start(pool, spare_main);
+}
+
+static emlx_status pool_start(int threads, int spares, thread_pool **out, emlx_error *err) {
+    int most = threads + spares + (spares > 0);
+    thread_pool *pool = calloc(1, sizeof *pool + (size_t)most * sizeof *pool->ids);
     if (pool == NULL) {
         return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a pool of %d threads", threads);
     }
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->work, NULL);
     for (int i = 0; i < SIZES; i++) late_init(&pool->queues[i].late);
+    pool->queues[ANY_SIZE].patience = PATIENCE_NS;
+    pool->queues[SMALL].patience = SMALL_PATIENCE_NS;
     pool->references = 1;
-    // The workers wait for the lock, and so for the counts, before they do anything.
+    pool->nice = nice_value();
+    pool->most = most;
     mutex_lock(&pool->lock);
-    pool->running = start_workers(pool, threads + relief);
-    pool->threads = pool->running < threads ? pool->running : threads;
-    pool->relief = pool->running - pool->threads;
+    while (pool->threads < threads && thread_start(pool, worker_main)) pool->threads++;
+    pool->active = pool->threads;
+    if (spares > 0 && pool->threads > 0) {
+        (void)thread_start(pool, relief_main);
+        (void)spare_start(pool); // to see whether the queue moves
+    }
     mutex_unlock(&pool->lock);
     if (pool->threads == 0) {
         pool_destroy(pool);
@@ -518,7 +710,7 @@ emlx_status pool_acquire(thread_pool **out, emlx_error *err) {
     emlx_status status = EMLX_OK;
     mutex_lock(&shared_lock);
     if (shared == NULL) {
-        status = pool_start(wanted_threads(), RELIEF, &shared, err);
+        status = pool_start(wanted_threads(), SPARES, &shared, err);
     } else {
         shared->references++;
     }
@@ -531,15 +723,14 @@ emlx_status pool_acquire(thread_pool **out, emlx_error *err) {
 // may be waiting for its job: then the threads are left to end alone.
 static void pool_stop(thread_pool *pool) {
     bool abandon = own_pool == pool;
-    int threads = pool->threads + pool->relief;
-    for (int i = 0; abandon && i < threads; i++) pthread_detach(pool->ids[i]);
     mutex_lock(&pool->lock);
     pool->stopping = true;
     pool->abandoned = abandon;
+    for (int i = 0; abandon && i < pool->started; i++) pthread_detach(pool->ids[i]);
     wake_all(pool);
     mutex_unlock(&pool->lock);
     if (abandon) return;
-    for (int i = 0; i < threads; i++) pthread_join(pool->ids[i], NULL);
+    for (int i = 0; i < pool->started; i++) pthread_join(pool->ids[i], NULL);
     pool_destroy(pool);
 }
 

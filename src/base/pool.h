@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // pool.h - the library's threads: queued jobs and parallel loops on one set of workers.
 // A worker first takes queued jobs, in order; idle workers help with running parallel loops, and
-// leave them when a job is queued.
+// leave them when a job is queued. Long jobs take turns, so that a queue moves on however many
+// there are: as many run as there are workers.
 //
-// The shared pool has relief workers besides: when nobody has taken a job from the queue for a
-// while, because all workers are busy with long ones, they take it, and the system's scheduler
-// shares the cores among all. One of them takes only small jobs, and so is always there for those.
+// The shared pool has a thread besides that takes small jobs that wait for longer than they take,
+// and lets more jobs run for a while where those that do ask for no turns.
 #ifndef EMLX_BASE_POOL_H
 #define EMLX_BASE_POOL_H
 
@@ -17,7 +17,8 @@ typedef struct thread_pool thread_pool;
 // (EMLX_NUM_THREADS overrides the count).
 emlx_status pool_acquire(thread_pool **out, emlx_error *err);
 void pool_release(thread_pool *pool);
-// A pool of its own, without relief workers, for tests. Released by pool_release.
+// A pool of its own, without those, for tests: there a job is not begun before a worker is free.
+// Released by pool_release.
 emlx_status pool_new(int threads, thread_pool **out, emlx_error *err);
 int pool_threads(const thread_pool *pool);
 
@@ -40,5 +41,10 @@ void pool_for(thread_pool *pool, int64_t count, pool_body body, void *context);
 // to be, and calls may be missing.
 bool pool_for_unless(thread_pool *pool, const emlx_cancel *cancel, int64_t count, pool_body body,
                      void *context);
+
+// For long jobs, often: where others have waited for a few milliseconds they go on instead, and the
+// call returns when it is the caller's turn again. Loops ask between two indices by themselves. The
+// caller holds no lock. On other threads, and where nobody waits, it does nothing.
+void pool_turn(thread_pool *pool);
 
 #endif

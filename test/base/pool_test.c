@@ -272,6 +272,81 @@ static void long_jobs_hold_nobody_up(void **state) {
     pool_release(pool);
 }
 
+// Jobs that end when all have begun: with turns as many are under way as there are threads.
+typedef struct waiting_job {
+    pool_job job;
+    thread_pool *pool;
+    atomic_int *begun;
+    gate *done;
+} waiting_job;
+
+enum { WAITING = 10 };
+
+static void wait_for_all(pool_job *job) {
+    waiting_job *w = (waiting_job *)job;
+    atomic_fetch_add(w->begun, 1);
+    while (atomic_load(w->begun) < WAITING) pool_turn(w->pool);
+    gate_arrive(w->done);
+}
+
+static void one_turn(void *context, int64_t index) {
+    (void)index;
+    pool_turn(context);
+}
+
+static void long_jobs_take_turns(void **state) {
+    (void)state;
+    emlx_error err;
+    thread_pool *pool;
+    setenv("EMLX_NUM_THREADS", "2", 1);
+    assert_ok(pool_acquire(&pool, &err), err);
+    for (int round = 0; round < 5; round++) {
+        waiting_job jobs[WAITING];
+        atomic_int begun = 0;
+        gate done;
+        gate_init(&done, WAITING);
+        for (int i = 0; i < WAITING; i++) {
+            jobs[i] = (waiting_job){{.run = wait_for_all}, pool, &begun, &done};
+            pool_submit(pool, &jobs[i].job);
+        }
+        pool_for(pool, 100, one_turn, pool); // of a thread that is not the pool's
+        gate_wait(&done);
+    }
+    pool_release(pool);
+}
+
+// The same in loops, whose helpers leave for jobs and never stand still.
+static void turn_until_done(void *context, int64_t index) {
+    waiting_job *w = context;
+    (void)index;
+    pool_turn(w->pool);
+}
+
+static void loop_until_all(pool_job *job) {
+    waiting_job *w = (waiting_job *)job;
+    atomic_fetch_add(w->begun, 1);
+    while (atomic_load(w->begun) < WAITING) pool_for(w->pool, 50, turn_until_done, w);
+    gate_arrive(w->done);
+}
+
+static void loops_take_turns(void **state) {
+    (void)state;
+    emlx_error err;
+    thread_pool *pool;
+    setenv("EMLX_NUM_THREADS", "3", 1);
+    assert_ok(pool_acquire(&pool, &err), err);
+    waiting_job jobs[WAITING];
+    atomic_int begun = 0;
+    gate done;
+    gate_init(&done, WAITING);
+    for (int i = 0; i < WAITING; i++) {
+        jobs[i] = (waiting_job){{.run = loop_until_all}, pool, &begun, &done};
+        pool_submit(pool, &jobs[i].job);
+    }
+    gate_wait(&done);
+    pool_release(pool);
+}
+
 enum { LONG_LOOP = 50000 };
 
 typedef struct loop_and_job {
@@ -410,6 +485,8 @@ int main(void) {
         cmocka_unit_test(one_thread_keeps_the_order),
         cmocka_unit_test(queued_jobs_run_before_the_end),
         cmocka_unit_test(long_jobs_hold_nobody_up),
+        cmocka_unit_test(long_jobs_take_turns),
+        cmocka_unit_test(loops_take_turns),
         cmocka_unit_test(helpers_leave_loops_for_jobs),
         cmocka_unit_test(a_worker_may_release_the_pool),
         cmocka_unit_test(the_shared_pool_is_counted),

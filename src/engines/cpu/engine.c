@@ -14,11 +14,16 @@
 
 emlx_status run_tasks(const cpu_run *run, int64_t count, pool_body body, void *work,
                       emlx_error *err) {
-    if (pool_for_unless(run->device->pool, run->call->cancel, count, body, work)) return EMLX_OK;
+    bool all = pool_for_unless(run->device->pool, run->call->cancel, count, body, work);
+    // A task may have ended early, too.
+    if (all && !cancel_raised(run->call->cancel)) return EMLX_OK;
     return error_set(err, EMLX_CANCELLED, "cancelled");
 }
 
-bool task_goes_on(const cpu_run *run) { return !cancel_raised(run->call->cancel); }
+bool task_goes_on(const cpu_run *run) {
+    pool_turn(run->device->pool);
+    return !cancel_raised(run->call->cancel);
+}
 
 void task_failed(task_errors *errors, const emlx_error *err) {
     int expected = 0;

@@ -6,6 +6,7 @@
 #include "engines/cpu/run.h"
 
 typedef struct scan_work {
+    const cpu_run *run;
     scan_fn fold;
     const char *in;
     char *out;
@@ -16,6 +17,19 @@ typedef struct scan_work {
     int64_t units, group;  // blocks in all, and in a task
 } scan_work;
 
+// Elements of long lines that are gone through before others may have their turn.
+#define STRETCH (1 << 18)
+
+static void scan_lines(const scan_work *w, char *out, const char *in, size_t count) {
+    _Alignas(64) char state[SCAN_STATE];
+    int64_t step = w->reverse ? -w->inner : w->inner, most = STRETCH / (int64_t)count;
+    for (int64_t row = 0; row < w->length; row += most) {
+        if (row > 0 && !task_goes_on(w->run)) return;
+        int64_t at = row * step * w->size;
+        w->fold(out + at, in + at, least(most, w->length - row), step, count, state, row == 0);
+    }
+}
+
 static void scan_task(void *context, int64_t index) {
     const scan_work *w = context;
     int64_t end = (index + 1) * w->group < w->units ? (index + 1) * w->group : w->units;
@@ -23,8 +37,8 @@ static void scan_task(void *context, int64_t index) {
         int64_t column = unit % w->blocks * w->block, left = w->inner - column;
         int64_t first = unit / w->blocks * w->length * w->inner + column;
         if (w->reverse) first += (w->length - 1) * w->inner;
-        w->fold(w->out + first * w->size, w->in + first * w->size, w->length,
-                w->reverse ? -w->inner : w->inner, (size_t)(left < w->block ? left : w->block));
+        scan_lines(w, w->out + first * w->size, w->in + first * w->size,
+                   (size_t)least(left, w->block));
     }
 }
 
@@ -34,7 +48,7 @@ emlx_status run_scan(const cpu_run *run, emlx_error *err) {
     const emlx_shape *shape = &k->shapes[0];
     emlx_type type = k->accesses[0].type;
     int64_t count = emlx_shape_count(shape);
-    scan_work w = {.fold = cpu_scans[p->kind][type], .reverse = p->reverse, .inner = 1};
+    scan_work w = {.run = run, .fold = cpu_scans[p->kind][type], .reverse = p->reverse, .inner = 1};
     if (w.fold == NULL)
         return error_set(err, EMLX_UNSUPPORTED, "cpu has no such running fold of %s",
                          emlx_type_name(type));

@@ -9,6 +9,8 @@
 
 // When few elements are kept, this many more are looked at together: their items fit the cache.
 #define SELECT_MIN 1024
+// Elements of a long line that are gone through before others may have their turn.
+#define STRETCH (1 << 17)
 
 typedef struct sort_item {
     uint64_t key;
@@ -71,27 +73,39 @@ static void insertion_sort(sort_item *items, int64_t n) {
     }
 }
 
-// Sorts by one byte of the keys, unless they all have the same. Returns where the items are then.
-static sort_item *radix_pass(sort_item *from, sort_item *to, int64_t n, unsigned shift) {
+// Sorts by one byte of the keys, unless they all have the same. Returns where the items are then,
+// or NULL: nobody wants them.
+static sort_item *radix_pass(const cpu_run *run, sort_item *from, sort_item *to, int64_t n,
+                             unsigned shift) {
     int64_t starts[256] = {0}, sum = 0;
-    for (int64_t i = 0; i < n; i++) starts[from[i].key >> shift & 255]++;
+    for (int64_t i = 0; i < n;) {
+        if (i > 0 && !task_goes_on(run)) return NULL;
+        for (int64_t end = least(i + STRETCH, n); i < end; i++)
+            starts[from[i].key >> shift & 255]++;
+    }
     if (starts[from[0].key >> shift & 255] == n) return from;
     for (int b = 0; b < 256; b++) {
         int64_t count = starts[b];
         starts[b] = sum;
         sum += count;
     }
-    for (int64_t i = 0; i < n; i++) to[starts[from[i].key >> shift & 255]++] = from[i];
+    for (int64_t i = 0; i < n;) {
+        if (i > 0 && !task_goes_on(run)) return NULL;
+        for (int64_t end = least(i + STRETCH, n); i < end; i++)
+            to[starts[from[i].key >> shift & 255]++] = from[i];
+    }
     return to;
 }
 
-static sort_item *sort_items(sort_item *items, sort_item *spare, int64_t n, size_t size) {
+static sort_item *sort_items(const cpu_run *run, sort_item *items, sort_item *spare, int64_t n,
+                             size_t size) {
     if (n <= 48) {
         insertion_sort(items, n);
         return items;
     }
     for (size_t byte = 0; byte < size; byte++) {
-        sort_item *sorted = radix_pass(items, spare, n, (unsigned)byte * 8);
+        sort_item *sorted = radix_pass(run, items, spare, n, (unsigned)byte * 8);
+        if (sorted == NULL) return NULL;
         if (sorted == items) continue;
         spare = items;
         items = sorted;
@@ -129,6 +143,7 @@ static int64_t find_items(const sort_work *w, const char *in, sort_item *items) 
     uint64_t last = 0; // the highest key of the `keep` lowest so far
     bool full = false;
     for (int64_t i = 0; i < w->length; i++) {
+        if (i % STRETCH == STRETCH - 1 && !task_goes_on(w->run)) return 0;
         uint64_t key = find_key(w->type, in + i * w->inner * (int64_t)size);
         if (w->params->descending) key = ~key;
         if (full && key >= last) continue;
@@ -148,8 +163,10 @@ static void sort_line(const sort_work *w, int64_t line, sort_item *items) {
     int64_t outer = line / w->inner, inner = line % w->inner, keep = w->params->keep;
     const char *in = w->in + (outer * w->length * w->inner + inner) * (int64_t)size;
     int64_t count = find_items(w, in, items);
-    sort_item *sorted = sort_items(items, items + w->room, count, size);
-    for (int64_t i = 0; i < keep; i++) {
+    if (count == 0) return;
+    sort_item *sorted = sort_items(w->run, items, items + w->room, count, size);
+    for (int64_t i = 0; i < keep && sorted != NULL; i++) {
+        if (i % STRETCH == STRETCH - 1 && !task_goes_on(w->run)) return;
         int64_t to = (outer * keep + i) * w->inner + inner, from = sorted[i].position * w->inner;
         if (w->params->indices)
             memcpy(w->out + to * 8, &sorted[i].position, 8);

@@ -42,9 +42,11 @@ typedef struct reduce_fns {
 } reduce_fns;
 
 // Running folds of up to SCAN_COLUMNS columns side by side: element c of row r becomes the fold of
-// column c over rows 0 to r. Rows are `stride` elements apart, which may be negative.
-typedef void (*scan_fn)(void *dst, const void *src, int64_t rows, int64_t stride, size_t columns);
-enum { SCAN_COLUMNS = 512 };
+// column c over rows 0 to r. Rows are `stride` elements apart, which may be negative. `state`, of
+// SCAN_STATE bytes, is what was folded so far where the fold does not begin here.
+typedef void (*scan_fn)(void *dst, const void *src, int64_t rows, int64_t stride, size_t columns,
+                        void *state, bool begin);
+enum { SCAN_COLUMNS = 512, SCAN_STATE = SCAN_COLUMNS * 16 };
 
 // By kind of fold, sum to min, and element type; NULL where there is none. One for all CPU levels,
 // since a running fold waits for the step before it.

@@ -124,7 +124,8 @@ typedef struct parts {
     double *re, *im;
 } parts;
 
-static void forward(const fft_form *f, fft_fn pass, int64_t lines, parts *x, parts *spare);
+static void forward(const cpu_run *run, const fft_form *f, fft_fn pass, int64_t lines, parts *x,
+                    parts *spare);
 
 // The least length of at least `least` with factors 2, 3 and 5 of which the last two occur once.
 static int64_t smooth_length(int64_t least) {
@@ -154,7 +155,7 @@ static bool make_chirp(fft_form *f, arena *memory) {
         x.im[k] = x.im[(m - k) % m] = -chirp[2 * k + 1];
         square = (square + 2 * k + 1) % (2 * n);
     }
-    forward(f->longer, cpu_kernels_baseline.fft, 1, &x, &spare);
+    forward(NULL, f->longer, cpu_kernels_baseline.fft, 1, &x, &spare);
     f->chirp = chirp;
     f->filter_re = x.re;
     f->filter_im = x.im;
@@ -212,16 +213,17 @@ static void multiply(parts x, const double *re, const double *im, int64_t step, 
     }
 }
 
-static void convolve(const fft_form *f, fft_fn pass, int64_t lines, parts *x, parts *spare) {
+static void convolve(const cpu_run *run, const fft_form *f, fft_fn pass, int64_t lines, parts *x,
+                     parts *spare) {
     int64_t n = f->length, m = f->longer->length;
     size_t zeros = (size_t)((m - n) * lines) * sizeof(double);
     multiply(*x, f->chirp, f->chirp + 1, 2, n, lines);
     memset(x->re + n * lines, 0, zeros);
     memset(x->im + n * lines, 0, zeros);
-    forward(f->longer, pass, lines, x, spare);
+    forward(run, f->longer, pass, lines, x, spare);
     multiply(*x, f->filter_re, f->filter_im, 1, m, lines);
     parts back = turned(*x), other = turned(*spare);
-    forward(f->longer, pass, lines, &back, &other);
+    forward(run, f->longer, pass, lines, &back, &other);
     *x = turned(back);
     *spare = turned(other);
     multiply(*x, f->chirp, f->chirp + 1, 2, n, lines);
@@ -231,13 +233,16 @@ static void convolve(const fft_form *f, fft_fn pass, int64_t lines, parts *x, pa
     }
 }
 
-// Leaves the result in x, which may have become what spare was.
-static void forward(const fft_form *f, fft_fn pass, int64_t lines, parts *x, parts *spare) {
+// Leaves the result in x, which may have become what spare was. Between the passes of long lines
+// others have their turn; `run` may be NULL.
+static void forward(const cpu_run *run, const fft_form *f, fft_fn pass, int64_t lines, parts *x,
+                    parts *spare) {
     if (f->longer != NULL) {
-        convolve(f, pass, lines, x, spare);
+        convolve(run, f, pass, lines, x, spare);
         return;
     }
     for (int i = 0; i < f->pass_count; i++) {
+        if (run != NULL && !task_goes_on(run)) return;
         pass(&f->passes[i], lines, x->re, x->im, spare->re, spare->im);
         exchange(x, spare);
     }
@@ -248,6 +253,7 @@ static void forward(const fft_form *f, fft_fn pass, int64_t lines, parts *x, par
 typedef struct fft_work {
     const fft_form *form;
     const routine_params *params;
+    const cpu_run *run;
     fft_fn pass;
     unfold_fn unfold;
     emlx_type from_type, to_type;
@@ -330,15 +336,15 @@ static void transform_block(const fft_work *w, int64_t first, int64_t lines, dou
     for (int64_t i = 0; i < lines; i++)
         load_line(w, w->from + (first + i) * from_size, i, lines, x);
     if (w->folded) {
-        forward(w->form->half, w->pass, lines, &x, &spare);
+        forward(w->run, w->form->half, w->pass, lines, &x, &spare);
         w->unfold(w->form->length / 2, w->form->turns, lines, x.re, x.im, spare.re, spare.im);
         exchange(&x, &spare);
     } else if (w->inverse) {
         parts back = turned(x), other = turned(spare);
-        forward(w->form, w->pass, lines, &back, &other);
+        forward(w->run, w->form, w->pass, lines, &back, &other);
         x = turned(back);
     } else {
-        forward(w->form, w->pass, lines, &x, &spare);
+        forward(w->run, w->form, w->pass, lines, &x, &spare);
     }
     for (int64_t i = 0; i < lines; i++) store_line(w, w->to + (first + i) * to_size, i, lines, x);
 }
@@ -364,7 +370,7 @@ static emlx_status transform_lines(const cpu_run *run, const fft_form *form, eml
     const routine_params *p = k->params;
     const plan_value *value = output_value(run);
     const emlx_shape *shape = &k->shapes[0];
-    fft_work w = {.form = form, .params = p, .pass = run->kernels->fft, .lines = 1};
+    fft_work w = {.run = run, .form = form, .params = p, .pass = run->kernels->fft, .lines = 1};
     w.unfold = run->kernels->fft_unfold;
     w.from_type = k->accesses[0].type;
     w.to_type = value->type;

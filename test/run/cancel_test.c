@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// cancel_test.c - one long kernel ends early when nobody wants its result any more, and others have
+// their turn while it runs.
+#include <pthread.h>
+#include <unistd.h>
+
+#include "tensors.h"
+
+typedef struct ending {
+    pthread_mutex_t lock;
+    pthread_cond_t came;
+    bool ended;
+    emlx_status status;
+} ending;
+
+static void take_end(void *context, emlx_status status, const emlx_error *err) {
+    ending *e = context;
+    (void)err;
+    pthread_mutex_lock(&e->lock);
+    e->ended = true;
+    e->status = status;
+    pthread_cond_signal(&e->came);
+    pthread_mutex_unlock(&e->lock);
+}
+
+static emlx_status wait_end(ending *e) {
+    pthread_mutex_lock(&e->lock);
+    while (!e->ended) pthread_cond_wait(&e->came, &e->lock);
+    pthread_mutex_unlock(&e->lock);
+    return e->status;
+}
+
+#define NO_END                                                                                     \
+    { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, EMLX_OK }
+
+static emlx_tensor *made(int rank, int64_t rows, int64_t columns) {
+    emlx_shape s = {rank, {rows, columns}};
+    return random_tensor(EMLX_F32, &s, 0, 1);
+}
+
+static emlx_tensor *take(emlx_tensor *x, const char *op, const emlx_attr *attrs, size_t count) {
+    emlx_tensor *out = apply_to(op, &x, 1, attrs, count, EMLX_TYPE_DEFAULT);
+    emlx_tensor_release(x);
+    return out;
+}
+
+static emlx_tensor *product(void) {
+    enum { SIDE = 4000 };
+    int64_t zero = 0, one = 1;
+    emlx_attr attrs[4] = {with_ints("contract_left", &one, 1),
+                          with_ints("contract_right", &zero, 1), with_ints("batch_left", NULL, 0),
+                          with_ints("batch_right", NULL, 0)};
+    emlx_tensor *x = made(2, SIDE, SIDE), *in[2] = {x, x};
+    emlx_tensor *out = apply_to("dot", in, 2, attrs, 4, EMLX_TYPE_DEFAULT);
+    emlx_tensor_release(x);
+    return out;
+}
+
+static emlx_tensor *sorted(void) {
+    emlx_attr axis = with_int("axis", 0);
+    return take(made(1, 8000000, 1), "sort", &axis, 1);
+}
+
+static emlx_tensor *scanned(void) {
+    emlx_attr axis = with_int("axis", 0);
+    return take(made(1, 60000000, 1), "cumulative_sum", &axis, 1);
+}
+
+static emlx_tensor *transformed(void) { return take(made(1, 1 << 22, 1), "fft", NULL, 0); }
+
+static emlx_tensor *convolved(void) {
+    emlx_shape image = {4, {4, 64, 128, 128}}, filters = {4, {128, 64, 5, 5}};
+    emlx_tensor *in[2] = {random_tensor(EMLX_F32, &image, 0, 1),
+                          random_tensor(EMLX_F32, &filters, 0, 1)};
+    emlx_tensor *out = apply_to("conv", in, 2, NULL, 0, EMLX_TYPE_DEFAULT);
+    for (int i = 0; i < 2; i++) emlx_tensor_release(in[i]);
+    return out;
+}
+
+static const struct {
+    const char *name;
+    emlx_tensor *(*make)(void);
+} kernels[] = {{"dot", product},
+               {"sort", sorted},
+               {"cumulative_sum", scanned},
+               {"fft", transformed},
+               {"conv", convolved}};
+
+enum { KERNELS = sizeof kernels / sizeof *kernels };
+
+static void kernels_end_early(void **state) {
+    (void)state;
+    int wrong = 0;
+    for (size_t i = 0; i < KERNELS; i++) {
+        emlx_error err;
+        emlx_cancel cancel = {0};
+        ending e = NO_END;
+        emlx_tensor *t = kernels[i].make();
+        assert_ok(emlx_eval_async(&t, 1, &(emlx_work){.cancel = &cancel}, take_end, &e, &err), err);
+        usleep(20000);
+        emlx_cancel_raise(&cancel);
+        emlx_status status = wait_end(&e);
+        if (status != EMLX_CANCELLED) print_error("%s: status %d\n", kernels[i].name, status);
+        wrong += status != EMLX_CANCELLED;
+        emlx_tensor_release(t);
+    }
+    assert_int_equal(wrong, 0);
+}
+
+// More long kernels than there are threads; something of a middle size ends before any of them.
+static void others_have_their_turn(void **state) {
+    (void)state;
+    enum { LONG = 6 };
+    emlx_error err;
+    emlx_cancel cancel = {0};
+    emlx_tensor *products[LONG];
+    ending ends[LONG], e = NO_END;
+    for (int i = 0; i < LONG; i++) products[i] = product();
+    emlx_tensor *sum = take(take(made(1, 3000000, 1), "exp", NULL, 0), "sum", NULL, 0);
+    for (int i = 0; i < LONG; i++) {
+        ends[i] = (ending)NO_END;
+        assert_ok(emlx_eval_async(&products[i], 1, &(emlx_work){.cancel = &cancel}, take_end,
+                                  &ends[i], &err),
+                  err);
+    }
+    assert_ok(emlx_eval_async(&sum, 1, NULL, take_end, &e, &err), err);
+    assert_int_equal(wait_end(&e), EMLX_OK);
+    emlx_cancel_raise(&cancel);
+    for (int i = 0; i < LONG; i++) assert_int_equal(wait_end(&ends[i]), EMLX_CANCELLED);
+    for (int i = 0; i < LONG; i++) emlx_tensor_release(products[i]);
+    emlx_tensor_release(sum);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(kernels_end_early),
+        cmocka_unit_test(others_have_their_turn),
+    };
+    return RUN_ON_CPU("run/cancel", tests);
+}
