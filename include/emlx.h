@@ -248,7 +248,7 @@ EMLX_API size_t emlx_tensor_pinned(const emlx_tensor *tensor);
 // elements of an operand are wrong.
 EMLX_API emlx_status emlx_eval(emlx_tensor *const *tensors, size_t count, emlx_error *err);
 // A flag that ends work early with EMLX_CANCELLED. Zeroed at first; raised at any time, on any
-// thread. Work looks at it between kernels, and in loops at each turn.
+// thread. Work looks at it between kernels, in long ones as well, and in loops at each turn.
 typedef struct emlx_cancel {
     int raised;
 } emlx_cancel;
