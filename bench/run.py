@@ -205,6 +205,7 @@ def write_results(path, about, lines, names):
                   "machine's limit we take: the memory's rate, or for products the best rate that any"
                   "\nlibrary reached for the type in this run.\n\n")
         out.write(f"- {about['machine']}, {about['threads']} threads\n- commit {about['commit']}\n")
+        out.write(f"- times are {about['times']}\n")
         out.write("".join(f"- {title}\n" for title in about["libraries"]))
         out.write("\n```\n" + "\n".join(table(lines, names)) + "\n```\n")
         for line in lines:
@@ -226,6 +227,7 @@ def main():
     clock = time.process_time if options.cpu else time.perf_counter
     found, missing = libraries.installed([x for x in options.libraries.split(",") if x])
     about, limits, lines = machine(found, missing), Limits(), []
+    about["times"] = "those that threads computed, added up" if options.cpu else "those that passed"
     print("\n".join([about["machine"], f"commit {about['commit']}"] + about["libraries"]))
     for name, reason in missing.items():
         print(f"{name}: left out, {reason}")

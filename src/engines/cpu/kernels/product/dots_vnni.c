@@ -9,7 +9,7 @@
 
 #define LEVEL vnni
 #define VECTOR_BYTES 64
-#define ROWS 8
+#define ROWS 12
 #define VECTORS 2
 #define T uint32_t
 
@@ -33,8 +33,8 @@
 #include "engines/cpu/kernels/product/zip.h"
 
 #define UNIT uint32_t
-#define LINES 8
-#define SQUARE 8
+#define LINES ROWS
+#define SQUARE 4
 #define NAME left_bf16
 #define T uint16_t
 #define GROUP 2
@@ -83,14 +83,14 @@ bool vnni_flushes(const void *panel, size_t count) {
 
 #define BYTES_ROW                                                                                  \
     {                                                                                              \
-        .packed = EMLX_U8, .sum = EMLX_U32, .left = {8, 4, vnni_left_u8_pack},                     \
+        .packed = EMLX_U8, .sum = EMLX_U32, .left = {ROWS, 4, vnni_left_u8_pack},                  \
         .right = {32, 4, vnni_right_u8_pack}, .terms = 1024, .tile = vnni_product_u8_tile          \
     }
 
 const product_fns vnni_product_table[EMLX_TYPE_COUNT] = {
     [EMLX_BF16] = {.packed = EMLX_BF16,
                    .sum = EMLX_F32,
-                   .left = {8, 2, vnni_left_bf16_pack},
+                   .left = {ROWS, 2, vnni_left_bf16_pack},
                    .right = {32, 2, vnni_right_bf16_pack},
                    .terms = 512,
                    .flushes = vnni_flushes,

@@ -177,7 +177,7 @@ const vector_fns KERNEL(vector, table)[EMLX_TYPE_COUNT] = {
 
 // The registers hold sums of ROWS x VECTORS, a row of the right side and one number of the left.
 #if defined(__AVX512F__)
-#define ROWS 8
+#define ROWS 12
 #define VECTORS 2
 #define WORDS 16
 #define LONGS 8
@@ -237,7 +237,7 @@ const vector_fns KERNEL(vector, table)[EMLX_TYPE_COUNT] = {
 #define NAME left_2
 #define T uint16_t
 #define UNIT T
-#define SQUARE ROWS
+#define SQUARE 4
 #include "engines/cpu/kernels/product/pack.inc"
 #undef NAME
 #undef T
