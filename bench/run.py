@@ -199,13 +199,13 @@ def machine(found, missing):
 
 def write_results(path, about, lines, names):
     with open(path, "w", encoding="utf-8") as out:
-        out.write("# The last full run\n\nWritten by `bench/run.py --results`. First our median in "
+        out.write("# The last run that was kept\n\nWritten by `bench/run.py --results`. First our median in "
                   "milliseconds, then how many times as\nlong each other library takes (below 1 it "
                   "is ahead of us), the smallest of these, and how many times\nas long as the "
                   "machine's limit we take: the memory's rate, or for products the best rate that any"
                   "\nlibrary reached for the type in this run.\n\n")
         out.write(f"- {about['machine']}, {about['threads']} threads\n- commit {about['commit']}\n")
-        out.write(f"- times are {about['times']}\n")
+        out.write(f"- times are {about['times']}; rows: {about['rows']}\n")
         out.write("".join(f"- {title}\n" for title in about["libraries"]))
         out.write("\n```\n" + "\n".join(table(lines, names)) + "\n```\n")
         for line in lines:
@@ -228,6 +228,7 @@ def main():
     found, missing = libraries.installed([x for x in options.libraries.split(",") if x])
     about, limits, lines = machine(found, missing), Limits(), []
     about["times"] = "those that threads computed, added up" if options.cpu else "those that passed"
+    about["rows"] = ", ".join(f"'{n}'" for n in options.names) or "all"
     print("\n".join([about["machine"], f"commit {about['commit']}"] + about["libraries"]))
     for name, reason in missing.items():
         print(f"{name}: left out, {reason}")
