@@ -12,6 +12,8 @@
 #                   SCHOLAR_SOURCE name checkouts of the versions that are installed
 #   make test-arm64 build for arm64 and replay the recorded cases under qemu (Debian, Ubuntu)
 #   make test-nvrtc compile the CUDA kernels of all recorded cases, with no GPU; takes minutes
+#   make mlx        fetch Apple's MLX and build the adapter for it; guides/mlx.md has the variables
+#   make test-mlx   the tests of the MLX engine, its recorded cases among them
 #   make bench      build and run the benchmarks
 #   make install    headers, libraries, pkg-config file and CLI, under PREFIX (and DESTDIR)
 #   make lint       layers, formatting, lengths and clang-tidy; make format rewrites the formatting
@@ -166,7 +168,7 @@ CLI_PATH = $(if $(filter /%,$(CLI)),,$(CURDIR)/)$(CLI)
 NIF := $(if $(SANITIZE)$(COVERAGE),$(BUILD)/)priv/emlx_nif.so
 BUILD_NIF := $(if $(SANITIZE),,$(if $(ERL_INCLUDE),$(NIF_SOURCES)))
 
-.PHONY: all demo test test-c test-nif test-nvrtc coverage covered test-eco test-arm64 tests bench install format lint clean mix-priv always
+.PHONY: all demo mlx test-mlx test test-c test-nif test-nvrtc coverage covered test-eco test-arm64 tests bench install format lint clean mix-priv always
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -294,6 +296,21 @@ demo:
 	@$(MAKE) --no-print-directory all $(BUILD)/examples/digits
 	@unset MAKEFLAGS MAKELEVEL MFLAGS; scripts/demo $(BUILD)
 
+# Apple's MLX ------------------------------------------------------------------------------------
+
+# The adapter lies beside what opens it: the command line, and the NIF.
+ADAPTER := libemlx_mlx.$(if $(filter Darwin,$(SYSTEM)),dylib,so)
+
+mlx: all
+	@scripts/mlx adapter $(BUILD)/$(ADAPTER) >$(BUILD)/mlx.tree
+	@if [ -f $(NIF) ]; then cp -f $(BUILD)/$(ADAPTER) priv/$(ADAPTER).new && \
+	    mv -f priv/$(ADAPTER).new priv/$(ADAPTER) && \
+	    rm -f priv/mlx && ln -s "$$(cat $(BUILD)/mlx.tree)" priv/mlx; fi
+	@$(CLI_PATH) info | grep ' mlx'
+
+test-mlx: mlx
+	@EMLX_CLI='$(CLI_PATH)' scripts/test-c $(BUILD)/tally test/mlx/binaries_test.sh test/mlx/mlx_test.sh
+
 # Benchmarks -------------------------------------------------------------------------------------
 
 $(BUILD)/bench/%: $(OBJ)/bench/%.o $(LIB_STATIC)
@@ -346,7 +363,7 @@ lint:
 	@scripts/lint $(FORMATTED)
 
 clean:
-	rm -rf build priv/emlx_nif.so
+	rm -rf build priv/emlx_nif.so priv/libemlx_mlx.* priv/mlx
 
 -include $(LIB_OBJECTS:.o=.d) $(CLI_OBJECTS:.o=.d) $(NIF_OBJECTS:.o=.d) $(TEST_OBJECTS:.o=.d) \
          $(HELPER_OBJECTS:.o=.d) $(ENGINE_OBJECTS:.o=.d) $(BENCH_OBJECTS:.o=.d)

@@ -25,6 +25,9 @@ static int describe_installation(void) {
     int code = CLI_OK;
     for (size_t i = 0; (name = emlx_device_available(i)) != NULL && code == CLI_OK; i++)
         code = describe_device(name);
+    char why[400];
+    for (size_t i = 0; (name = emlx_engine_missing(i, why, sizeof why)) != NULL; i++)
+        printf("no device %s: %s\n", name, why);
     return code;
 }
 

@@ -177,6 +177,9 @@ EMLX_API const char *emlx_device_name(const emlx_device *device);
 EMLX_API void emlx_device_describe(const emlx_device *device, char *text, size_t size);
 // Names of the devices that can be opened here, valid forever; NULL past the last.
 EMLX_API const char *emlx_device_available(size_t index);
+// Names of the engines that have no device here, valid forever, with one sentence in `why` on what is
+// missing, cut to `size` bytes; NULL past the last.
+EMLX_API const char *emlx_engine_missing(size_t index, char *why, size_t size);
 
 // Whether the host can read the device's memory, so that emlx_tensor_data gives its tensors' data.
 EMLX_API bool emlx_device_host_memory(const emlx_device *device);

@@ -110,6 +110,7 @@ struct handover {
 
 extern const engine_ops cpu_engine;
 extern const engine_ops cuda_engine;
+extern const engine_ops mlx_engine, mlx_cpu_engine;
 
 // Engines in shared objects ---------------------------------------------------------------------
 

@@ -14,7 +14,8 @@
 enum { MOST_ENGINES = 16, MOST_DEVICES = 64 };
 
 // One line an engine; those of files come behind.
-static const engine_ops *engines[MOST_ENGINES] = {&cpu_engine, &cuda_engine};
+static const engine_ops *engines[MOST_ENGINES] = {&cpu_engine, &cuda_engine, &mlx_engine,
+                                                  &mlx_cpu_engine};
 
 // What an engine has, found when it is first asked for.
 typedef struct engine_devices {
@@ -215,4 +216,18 @@ const char *emlx_device_available(size_t index) {
     const emlx_device *device = device_at(index);
     mutex_unlock(&all.lock);
     return device != NULL ? device->name : NULL;
+}
+
+const char *emlx_engine_missing(size_t index, char *why, size_t size) {
+    const char *name = NULL;
+    mutex_lock(&all.lock);
+    load_engines();
+    for (size_t i = 0; i < all.engine_count && name == NULL; i++) {
+        const engine_devices *d = devices_of(i);
+        if (d->count > 0 || index-- > 0) continue;
+        name = engines[i]->name;
+        snprintf(why, size, "%s", d->why);
+    }
+    mutex_unlock(&all.lock);
+    return name;
 }

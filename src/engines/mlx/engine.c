@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: Apache-2.0
+// engine.c - Apple's MLX as an engine: plans in the form of nodes, each one function of MLX's, run
+// by one thread a device. Two engines: its GPU, and its CPU, which is an oracle rather than fast.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cancel.h"
+#include "base/error.h"
+#include "base/shape.h"
+#include "base/types.h"
+#include "engine.h"
+#include "engines/mlx/adapter.h"
+#include "engines/mlx/lower.h"
+#include "engines/mlx/worker.h"
+
+typedef struct mlx_state {
+    const mlx_edge *edge;
+    mlx_session *session;
+    mlx_worker *worker;
+    mlx_traits traits;
+    mlx_place place;
+    char message[MLX_MESSAGE_SIZE]; // of the worker's last call that was waited for
+} mlx_state;
+
+// The form of a plan.
+typedef struct mlx_form {
+    arena memory;
+    mlx_lowered lowered;
+    mlx_function *function;
+} mlx_form;
+
+static emlx_status mlx_failed(const char *message, emlx_error *err) {
+    return error_set(err, EMLX_INTERNAL, "MLX: %s", message);
+}
+
+// Devices
+// -------------------------------------------------------------------------------------------
+
+static int count_of(mlx_place place, char *why, size_t size) {
+    char message[MLX_MESSAGE_SIZE];
+    const mlx_edge *edge = adapter_open(why, size);
+    if (edge == NULL) return 0;
+    if (edge->available(place, message)) return 1;
+    snprintf(why, size, "%s", message);
+    return 0;
+}
+
+static int count_gpu(char *why, size_t size) { return count_of(MLX_PLACE_GPU, why, size); }
+static int count_cpu(char *why, size_t size) { return count_of(MLX_PLACE_CPU, why, size); }
+
+static uint32_t version_number(const char *text) {
+    unsigned major = 0, minor = 0, patch = 0;
+    sscanf(text, "%u.%u.%u", &major, &minor, &patch);
+    return major * 1000000 + minor * 1000 + patch;
+}
+
+static void open_session(void *context) {
+    mlx_state *s = context;
+    s->message[0] = '\0';
+    if (!s->edge->open(s->place, &s->session, s->message)) s->session = NULL;
+}
+
+static void close_session(void *context) {
+    mlx_state *s = context;
+    s->edge->close(s->session);
+}
+
+static void mlx_close(emlx_device *device) {
+    mlx_state *s = device->state;
+    if (s->session != NULL) worker_do(s->worker, close_session, s);
+    worker_stop(s->worker);
+    mem_free(s, sizeof *s);
+}
+
+static emlx_status open_place(emlx_device *device, mlx_place place, emlx_error *err) {
+    char why[400];
+    mlx_state *s = mem_alloc(sizeof *s);
+    if (s == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to open MLX");
+    s->edge = adapter_open(why, sizeof why);
+    s->place = place;
+    bool cpu = place == MLX_PLACE_CPU;
+    emlx_status status = s->edge != NULL ? worker_start(&s->worker, err)
+                                         : error_set(err, EMLX_UNSUPPORTED, "%s", why);
+    if (status != EMLX_OK) {
+        mem_free(s, sizeof *s);
+        return status;
+    }
+    s->traits = (mlx_traits){.version = version_number(s->edge->mlx_version()),
+                             .f64 = cpu,
+                             .cpu = cpu,
+                             .exact = getenv("EMLX_MLX_EXACT") != NULL,
+                             .rank = cpu ? EMLX_MAX_RANK : 10};
+    device->state = s;
+    worker_do(s->worker, open_session, s);
+    if (s->session != NULL) return EMLX_OK;
+    mlx_failed(s->message, err);
+    mlx_close(device);
+    return EMLX_INTERNAL;
+}
+
+static emlx_status open_gpu(emlx_device *device, emlx_error *err) {
+    return open_place(device, MLX_PLACE_GPU, err);
+}
+static emlx_status open_cpu(emlx_device *device, emlx_error *err) {
+    return open_place(device, MLX_PLACE_CPU, err);
+}
+
+static void mlx_describe(const emlx_device *device, char *text, size_t size) {
+    const mlx_state *s = device->state;
+    snprintf(text, size, "MLX %s, its %s", s->edge->mlx_version(),
+             s->place == MLX_PLACE_CPU ? "CPU" : "GPU");
+}
+
+// Buffers
+// ---------------------------------------------------------------------------------------------
+
+// A block frees itself on whatever thread lets go of it; MLX's allocator has a lock of its own.
+static void destroy_buffer(emlx_buffer *buffer) {
+    const mlx_edge *edge = buffer->owner;
+    if (buffer->handle != NULL) edge->block_free(buffer->handle);
+    mem_free(buffer, sizeof *buffer);
+}
+
+static emlx_status empty_buffer(const mlx_state *s, size_t size, emlx_buffer **out,
+                                emlx_error *err) {
+    emlx_buffer *buffer = mem_alloc(sizeof *buffer);
+    if (buffer == NULL)
+        return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a buffer's description");
+    buffer_init(buffer, size, destroy_buffer);
+    buffer->owner = (void *)s->edge;
+    *out = buffer;
+    return EMLX_OK;
+}
+
+static void fill_buffer(const mlx_state *s, emlx_buffer *buffer, mlx_block *block) {
+    buffer->handle = block;
+    buffer->data = s->edge->block_data(block);
+}
+
+static emlx_status mlx_allocate(emlx_device *device, size_t size, emlx_buffer **out,
+                                emlx_error *err) {
+    char message[MLX_MESSAGE_SIZE];
+    const mlx_state *s = device->state;
+    mlx_block *block;
+    TRY(empty_buffer(s, size, out, err));
+    if (!s->edge->block_new(s->session, size, &block, message)) {
+        buffer_release(*out);
+        return error_set(err, EMLX_OUT_OF_MEMORY, "no %zu bytes of MLX's memory: %s", size,
+                         message);
+    }
+    fill_buffer(s, *out, block);
+    (*out)->writable = true;
+    return EMLX_OK;
+}
+
+// MLX copies what it is given, on its CPU; pages of a Mac's memory could be borrowed.
+static bool mlx_can_wrap(const emlx_device *device, const void *data, size_t size, size_t element) {
+    (void)device, (void)data, (void)size, (void)element;
+    return false;
+}
+
+static emlx_status mlx_upload(emlx_device *device, emlx_buffer *to, const void *from, size_t size,
+                              emlx_error *err) {
+    (void)device, (void)err;
+    memcpy(to->data, from, size);
+    return EMLX_OK;
+}
+
+static emlx_status mlx_download(emlx_device *device, const emlx_buffer *from, size_t offset,
+                                void *to, size_t size, emlx_error *err) {
+    (void)device, (void)err;
+    memcpy(to, (const char *)from->data + offset, size);
+    return EMLX_OK;
+}
+
+// Plans
+// -----------------------------------------------------------------------------------------------
+
+static bool can(const emlx_device *device, const plan_node *nodes, uint32_t node) {
+    return mlx_can(&((const mlx_state *)device->state)->traits, &nodes[node], nodes);
+}
+
+static emlx_status mlx_prepare(emlx_device *device, const emlx_plan *plan, void **form,
+                               emlx_error *err) {
+    char message[MLX_MESSAGE_SIZE];
+    const mlx_state *s = device->state;
+    mlx_form *f = mem_alloc(sizeof *f);
+    if (f == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to prepare a plan");
+    emlx_status status = mlx_lower(plan, &s->traits, &f->memory, &f->lowered, err);
+    if (status == EMLX_OK && !s->edge->compile(s->session, &f->lowered.list, &f->function, message))
+        status = mlx_failed(message, err);
+    if (status == EMLX_OK) {
+        *form = f;
+        return EMLX_OK;
+    }
+    arena_clear(&f->memory);
+    mem_free(f, sizeof *f);
+    return status;
+}
+
+typedef struct drop_job {
+    mlx_job job;
+    const mlx_state *state;
+    mlx_form *form;
+} drop_job;
+
+static void drop(mlx_job *job) {
+    drop_job *d = (drop_job *)job;
+    d->state->edge->drop(d->state->session, d->form->function);
+    arena_clear(&d->form->memory);
+    mem_free(d->form, sizeof *d->form);
+    mem_free(d, sizeof *d);
+}
+
+// What MLX compiled is forgotten by the thread that compiled it. Without memory to say so it stays
+// until the device is closed.
+static void mlx_discard(emlx_device *device, void *form) {
+    drop_job *d = mem_alloc(sizeof *d);
+    if (d == NULL) return;
+    *d = (drop_job){{.run = drop}, device->state, form};
+    worker_post(d->state->worker, &d->job);
+}
+
+// Runs
+// ------------------------------------------------------------------------------------------------
+
+// A run that waits for its turn. The arrays lie behind it.
+typedef struct run_job {
+    mlx_job job;
+    emlx_device *device;
+    const mlx_form *form;
+    const emlx_plan *plan;
+    const emlx_cancel *cancel;
+    fence *end;
+    size_t size;           // of the whole
+    emlx_buffer **inputs;  // held
+    emlx_buffer **outputs; // held
+    const scalar_value *constants;
+    mlx_block **in, **out;
+} run_job;
+
+// An index in a row of indices: the first that is outside names the axis.
+static emlx_status index_error(const plan_node *n, const plan_node *nodes, const int64_t *row,
+                               emlx_error *err) {
+    const gather_params *g = n->params;
+    const scatter_params *s = n->params;
+    bool gathers = n->primitive == PRIM_gather;
+    const emlx_shape *shape = gathers ? &nodes[n->operands[0]].shape : &n->shape;
+    const int32_t *axes = gathers ? g->axes : s->axes;
+    int32_t count = gathers ? g->count : s->count, i = 0;
+    if (gathers && g->along) return shape_bad_index(shape, NULL, 0, g->axes[0], row[0], err);
+    while (i + 1 < count && row[i] >= 0 && row[i] < shape->dims[axes[i]]) i++;
+    return shape_bad_index(shape, axes, count, i, row[i], err);
+}
+
+static emlx_status look_at_checks(const run_job *j, emlx_error *err) {
+    const mlx_edge *edge = ((const mlx_state *)j->device->state)->edge;
+    const mlx_lowered *l = &j->form->lowered;
+    for (uint32_t i = 0; i < l->check_count; i++) {
+        const mlx_check *c = &l->checks[i];
+        const plan_node *n = &j->plan->nodes[c->node];
+        if (!*(const bool *)edge->block_data(j->out[c->flag])) continue;
+        emlx_status status =
+            c->guard != GUARD_NONE
+                ? guard_error((guard_kind)c->guard, err)
+                : index_error(n, j->plan->nodes, edge->block_data(j->out[c->detail]), err);
+        return error_prefix(err, status, "%s", n->op);
+    }
+    return EMLX_OK;
+}
+
+static emlx_status give_constants(const run_job *j, uint32_t *made, char *message,
+                                  emlx_error *err) {
+    const mlx_state *s = j->device->state;
+    for (; *made < j->plan->constant_count; (*made)++) {
+        size_t size = type_size((emlx_type)j->plan->constant_types[*made]);
+        mlx_block **block = &j->in[j->plan->input_count + *made];
+        if (!s->edge->block_new(s->session, size, block, message)) return mlx_failed(message, err);
+        memcpy(s->edge->block_data(*block), &j->constants[*made], size);
+    }
+    return EMLX_OK;
+}
+
+static emlx_status run_now(run_job *j, emlx_error *err) {
+    const mlx_state *s = j->device->state;
+    char message[MLX_MESSAGE_SIZE];
+    uint32_t made = 0;
+    if (cancel_raised(j->cancel)) return error_set(err, EMLX_CANCELLED, "cancelled");
+    for (uint32_t i = 0; i < j->plan->input_count; i++) {
+        j->in[i] = j->inputs[i]->handle;
+        if (j->in[i] == NULL) return error_set(err, EMLX_INTERNAL, "an input was never computed");
+    }
+    emlx_status status = give_constants(j, &made, message, err);
+    if (status == EMLX_OK && !s->edge->run(s->session, j->form->function, j->in, j->out, message))
+        status = mlx_failed(message, err);
+    while (made > 0) s->edge->block_free(j->in[j->plan->input_count + --made]);
+    if (status != EMLX_OK) return status;
+    status = look_at_checks(j, err);
+    for (uint32_t i = 0; i < j->form->lowered.list.output_count; i++) {
+        if (status == EMLX_OK && i < j->plan->output_count)
+            fill_buffer(s, j->outputs[i], j->out[i]);
+        else
+            s->edge->block_free(j->out[i]);
+    }
+    return status;
+}
+
+static void release_all(emlx_buffer **buffers, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) buffer_release(buffers[i]);
+}
+
+static void run(mlx_job *job) {
+    run_job *j = (run_job *)job;
+    emlx_error error;
+    fence *end = j->end;
+    emlx_status status = run_now(j, &error);
+    release_all(j->inputs, j->plan->input_count);
+    release_all(j->outputs, j->plan->output_count);
+    mem_free(j, j->size);
+    fence_arrive(end, status == EMLX_OK ? NULL : &error);
+}
+
+static run_job *new_run(emlx_device *device, const plan_call *call) {
+    const emlx_plan *p = call->plan;
+    const mlx_form *form = call->prepared;
+    size_t in = (size_t)p->input_count + p->constant_count, out = form->lowered.list.output_count;
+    size_t pointers = p->input_count + p->output_count + in + out;
+    size_t size = sizeof(run_job) + pointers * sizeof(void *);
+    run_job *j = mem_alloc(size);
+    if (j == NULL) return NULL;
+    *j = (run_job){.job = {.run = run}, .device = device, .form = form, .plan = p};
+    j->size = size;
+    j->cancel = call->cancel;
+    j->constants = call->constants;
+    j->inputs = (emlx_buffer **)(j + 1);
+    j->outputs = j->inputs + p->input_count;
+    j->in = (mlx_block **)(void *)(j->outputs + p->output_count);
+    j->out = j->in + in;
+    memcpy(j->inputs, call->inputs, p->input_count * sizeof *j->inputs);
+    return j;
+}
+
+// Outputs are there at once, without memory: MLX brings that.
+static emlx_status mlx_submit(emlx_device *device, void *stream, const plan_call *call, fence **end,
+                              emlx_error *err) {
+    const mlx_state *s = device->state;
+    const emlx_plan *p = call->plan;
+    run_job *j = new_run(device, call);
+    uint32_t made = 0;
+    (void)stream;
+    emlx_status status = j != NULL ? fence_new(&j->end, err)
+                                   : error_set(err, EMLX_OUT_OF_MEMORY, "no memory to run");
+    for (; made < p->output_count && status == EMLX_OK; made++)
+        status = empty_buffer(s, p->values[p->outputs[made]].bytes, &call->outputs[made], err);
+    if (status != EMLX_OK) {
+        release_all(call->inputs, p->input_count);
+        if (made > 0) release_all(call->outputs, made - 1);
+        if (j != NULL && j->end != NULL) {
+            fence_arrive(j->end, NULL);
+            fence_release(j->end);
+        }
+        if (j != NULL) mem_free(j, j->size);
+        return status;
+    }
+    for (uint32_t i = 0; i < p->output_count; i++) j->outputs[i] = buffer_retain(call->outputs[i]);
+    *end = j->end;
+    worker_post(s->worker, &j->job);
+    return EMLX_OK;
+}
+
+#define MLX_ENGINE(its_name, its_count, its_open)                                                  \
+    {                                                                                              \
+        .name = its_name, .form = FORM_NODES, .host_memory = true, .count = its_count,             \
+        .open = its_open, .close = mlx_close, .describe = mlx_describe, .allocate = mlx_allocate,  \
+        .can_wrap = mlx_can_wrap, .upload = mlx_upload, .download = mlx_download, .can = can,      \
+        .prepare = mlx_prepare, .discard = mlx_discard, .submit = mlx_submit,                      \
+    }
+
+const engine_ops mlx_engine = MLX_ENGINE("mlx", count_gpu, open_gpu);
+const engine_ops mlx_cpu_engine = MLX_ENGINE("mlx-cpu", count_cpu, open_cpu);

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// product.c - contractions as batched products of matrices, convolutions with channels last.
+#include "engines/mlx/builder.h"
+
+#include "base/shape.h"
+
+// Narrow floats are added up in f32 and rounded once.
+static value in_f32(builder *b, value x) {
+    mlx_dtype d = mlx_dtype_of(b, x);
+    return d == MLX_DTYPE_f16 || d == MLX_DTYPE_bf16 ? mlx_to_dtype(b, x, MLX_DTYPE_f32) : x;
+}
+
+// One side as [batch, free, contracted] or, on the right, [batch, contracted, free].
+static value side_matrix(builder *b, const plan_node *n, uint32_t side, int64_t *contracted) {
+    const dot_params *p = n->params;
+    const emlx_shape *shape = &mlx_operand_node(b, n, side)->shape;
+    const int32_t *axes = side == 0 ? p->left : p->right;
+    int64_t order[EMLX_MAX_RANK], batch = 1, rest = 1;
+    size_t count = 0;
+    uint32_t used = 0;
+    *contracted = 1;
+    for (int32_t d = 0; d < p->batch; d++) {
+        batch *= shape->dims[d];
+        order[count++] = d;
+        used |= 1u << d;
+    }
+    for (int32_t c = 0; c < p->contracted; c++) {
+        *contracted *= shape->dims[axes[c]];
+        used |= 1u << axes[c];
+        if (side == 1) order[count++] = axes[c];
+    }
+    for (int32_t d = 0; d < shape->rank; d++) {
+        if (used >> d & 1) continue;
+        order[count++] = d;
+        rest *= shape->dims[d];
+    }
+    for (int32_t c = 0; side == 0 && c < p->contracted; c++) order[count++] = axes[c];
+    value x = mlx_operand_value(b, n, side);
+    x = mlx_emit(b, MLX_transpose, mlx_dtype_of(b, x), &x, 1, order, count);
+    emlx_shape matrix = {3,
+                         {batch, side == 0 ? rest : *contracted, side == 0 ? *contracted : rest}};
+    return mlx_reshape(b, in_f32(b, x), &matrix);
+}
+
+value mlx_lower_dot(builder *b, const plan_node *n) {
+    int64_t contracted;
+    value x = side_matrix(b, n, 0, &contracted), y = side_matrix(b, n, 1, &contracted);
+    if (contracted == 0) return mlx_zeros(b, &n->shape, mlx_dtype_for(n->type));
+    value product = mlx_reshape(b, mlx_binary(b, MLX_matmul, x, y), &n->shape);
+    return mlx_to_dtype(b, product, mlx_dtype_for(n->type));
+}
+
+// Convolutions
+// ------------------------------------------------------------------------------------------
+
+static value channels_last(builder *b, value x, int32_t rank) {
+    int64_t order[EMLX_MAX_RANK] = {0};
+    for (int32_t d = 1; d < rank; d++) order[d] = d + 1 < rank ? d + 1 : 1;
+    x = mlx_emit(b, MLX_transpose, mlx_dtype_of(b, x), &x, 1, order, (size_t)rank);
+    return in_f32(b, x);
+}
+
+static value channels_second(builder *b, value x, int32_t rank) {
+    int64_t order[EMLX_MAX_RANK] = {0, rank - 1};
+    for (int32_t d = 2; d < rank; d++) order[d] = d - 1;
+    return mlx_emit(b, MLX_transpose, mlx_dtype_of(b, x), &x, 1, order, (size_t)rank);
+}
+
+void mlx_conv_padding(const plan_node *n, const plan_node *nodes, int32_t axis, int64_t *low,
+                      int64_t *high) {
+    const conv_params *p = n->params;
+    int64_t in = nodes[n->operands[0]].shape.dims[2 + axis];
+    int64_t kernel = nodes[n->operands[1]].shape.dims[2 + axis];
+    int64_t out = n->shape.dims[(p->channels_last ? 1 : 2) + axis];
+    int64_t reach = (out - 1) * p->strides[axis] + (kernel - 1) * p->kernel_dilation[axis] + 1;
+    *low = p->low[axis];
+    *high = reach - ((in - 1) * p->input_dilation[axis] + 1) - *low;
+}
+
+// Padding by less than nothing: the elements go beforehand.
+static value cut(builder *b, const plan_node *n, value x, int64_t *low, int64_t *high) {
+    const emlx_shape *shape = &mlx_operand_node(b, n, 0)->shape;
+    int32_t rank = shape->rank;
+    int64_t ints[3 * EMLX_MAX_RANK];
+    bool needed = false;
+    for (int32_t d = 0; d < rank; d++) {
+        bool spatial = d > 0 && d + 1 < rank;
+        int64_t before = spatial && low[d - 1] < 0 ? -low[d - 1] : 0;
+        int64_t behind = spatial && high[d - 1] < 0 ? -high[d - 1] : 0;
+        needed = needed || before > 0 || behind > 0;
+        ints[d] = before;
+        ints[rank + d] = shape->dims[d == 0 ? 0 : spatial ? d + 1 : 1] - behind;
+        ints[2 * rank + d] = 1;
+    }
+    for (int32_t d = 0; d < rank - 2; d++) {
+        if (low[d] < 0) low[d] = 0;
+        if (high[d] < 0) high[d] = 0;
+    }
+    return needed ? mlx_emit(b, MLX_slice, mlx_dtype_of(b, x), &x, 1, ints, 3 * (size_t)rank) : x;
+}
+
+value mlx_lower_conv(builder *b, const plan_node *n) {
+    const conv_params *p = n->params;
+    int32_t rank = n->shape.rank, spatial = rank - 2;
+    int64_t low[EMLX_MAX_RANK], high[EMLX_MAX_RANK], ints[2 + 5 * EMLX_MAX_RANK];
+    for (int32_t d = 0; d < spatial; d++) mlx_conv_padding(n, b->nodes, d, &low[d], &high[d]);
+    value x = channels_last(b, mlx_operand_value(b, n, 0), rank);
+    value operands[] = {cut(b, n, x, low, high),
+                        channels_last(b, mlx_operand_value(b, n, 1), rank)};
+    ints[0] = spatial;
+    ints[1] = p->feature_groups;
+    for (int32_t d = 0; d < spatial; d++) {
+        const int64_t axis[] = {p->strides[d], low[d], high[d], p->kernel_dilation[d],
+                                p->input_dilation[d]};
+        for (int32_t i = 0; i < 5; i++) ints[2 + 5 * d + i] = axis[i];
+    }
+    value y = mlx_emit(b, MLX_conv, mlx_dtype_of(b, x), operands, 2, ints, 2 + 5 * (size_t)spatial);
+    if (!p->channels_last) y = channels_second(b, y, rank);
+    return mlx_to_dtype(b, mlx_reshape(b, y, &n->shape), mlx_dtype_for(n->type));
+}
