@@ -131,9 +131,9 @@ static emlx_type coverage_type(const recorded_case *c) {
     return type;
 }
 
-static emlx_status read_case(recorded_case *c, emlx_error *err) {
+static emlx_status read_case(recorded_case *c, const emlx_device *device, emlx_error *err) {
     const char *name = json_string_value(json_object_get(c->json, "class"));
-    c->tolerance = name == NULL ? NULL : tolerance_find(name);
+    c->tolerance = name == NULL ? NULL : tolerance_find(emlx_device_name(device), name);
     if (c->tolerance == NULL)
         return cases_error(err, EMLX_FORMAT, "its class of tolerance is missing or unknown");
     emlx_status status = check_arrays(json_object_get(c->json, "inputs"), "inputs", err);
@@ -176,7 +176,7 @@ static emlx_status add_cases(case_set *set, case_file *file, emlx_error *err) {
                              .json = json_array_get(list, i),
                              .title = file->name,
                              .type = EMLX_TYPE_DEFAULT};
-        if (read_case(c, err) != EMLX_OK) return about(err, file->name, "case", i);
+        if (read_case(c, set->device, err) != EMLX_OK) return about(err, file->name, "case", i);
         set->count++;
     }
     return EMLX_OK;

@@ -13,6 +13,7 @@ typedef enum scale { ELEMENT, LARGEST } scale;
 #define ONE_ULP (-1.0)
 
 struct tolerance {
+    const char *engine; // "": any that has no row of its own
     const char *name;
     uint64_t narrow;
     double f32, f64;
@@ -21,15 +22,27 @@ struct tolerance {
 };
 
 static const tolerance tolerances[] = {
-#define TOLERANCE(name, narrow, f32, f64, scale, reason) {#name, narrow, f32, f64, scale, reason},
+#define TOLERANCE(name, narrow, f32, f64, scale, reason)                                           \
+    {"", #name, narrow, f32, f64, scale, reason},
+#define ENGINE_TOLERANCE(engine, name, narrow, f32, f64, scale, reason)                            \
+    {engine, #name, narrow, f32, f64, scale, reason},
 #include "tolerances.def"
 #undef TOLERANCE
+#undef ENGINE_TOLERANCE
 };
 
-const tolerance *tolerance_find(const char *name) {
-    for (size_t i = 0; i < sizeof tolerances / sizeof *tolerances; i++)
-        if (strcmp(tolerances[i].name, name) == 0) return &tolerances[i];
+static const tolerance *find(const char *engine, size_t length, const char *name) {
+    for (size_t i = 0; i < sizeof tolerances / sizeof *tolerances; i++) {
+        const tolerance *t = &tolerances[i];
+        bool theirs = strlen(t->engine) == length && strncmp(t->engine, engine, length) == 0;
+        if (theirs && strcmp(t->name, name) == 0) return t;
+    }
     return NULL;
+}
+
+const tolerance *tolerance_find(const char *device, const char *name) {
+    const tolerance *own = find(device, strcspn(device, ":"), name);
+    return own != NULL ? own : find("", 0, name);
 }
 
 bool last_places_fit(const last_places *counted) {

@@ -7,8 +7,8 @@
 
 typedef struct tolerance tolerance;
 
-// NULL when there is no such class.
-const tolerance *tolerance_find(const char *name);
+// That of the device's engine where it has one of its own. NULL when there is no such class.
+const tolerance *tolerance_find(const char *device, const char *name);
 
 // f32 elements that were compared by the last place, and those that differed in it.
 typedef struct last_places {

@@ -249,9 +249,11 @@ static emlx_status index_error(const plan_node *n, const plan_node *nodes, const
     const emlx_shape *shape = gathers ? &nodes[n->operands[0]].shape : &n->shape;
     const int32_t *axes = gathers ? g->axes : s->axes;
     int32_t count = gathers ? g->count : s->count, i = 0;
-    if (gathers && g->along) return shape_bad_index(shape, NULL, 0, g->axes[0], row[0], err);
+    bool is_unsigned = gathers ? g->is_unsigned : s->is_unsigned;
+    if (gathers && g->along)
+        return shape_bad_index(shape, NULL, 0, g->axes[0], row[0], is_unsigned, err);
     while (i + 1 < count && row[i] >= 0 && row[i] < shape->dims[axes[i]]) i++;
-    return shape_bad_index(shape, axes, count, i, row[i], err);
+    return shape_bad_index(shape, axes, count, i, row[i], is_unsigned, err);
 }
 
 static emlx_status look_at_checks(const run_job *j, emlx_error *err) {
