@@ -210,10 +210,6 @@ static value lower_cbrt(builder *b, const scalar_call *c) {
     return mlx_where(b, mlx_test(b, MLX_equal, c->x, number(b, c, 0)), c->x, signed_root);
 }
 
-static value lower_erfc(builder *b, const scalar_call *c) {
-    return mlx_binary(b, MLX_subtract, number(b, c, 1), mlx_unary(b, MLX_erf, c->x));
-}
-
 // Arithmetic
 // --------------------------------------------------------------------------------------------
 
@@ -342,7 +338,6 @@ static const scalar_row rows[SCALAR_COUNT] = {
     ONE(rsqrt, rsqrt),
     COMPOSED(cbrt),
     ONE(erf, erf),
-    COMPOSED(erfc),
     ONE(erf_inv, erfinv),
     TWO(add, add),
     TWO(subtract, subtract),
