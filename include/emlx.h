@@ -190,9 +190,9 @@ EMLX_API bool emlx_device_handover(const emlx_device *device, size_t index, cons
 // Whether that is an error instead: EMLX_UNSUPPORTED, naming op and type. At first it is not.
 EMLX_API void emlx_refuse_handovers(bool refuse);
 
-// Bytes of host memory held by tensors, as they are rounded up, the highest that was ever, bytes
-// kept for reuse, and the limit on what is held and kept together (0: none). All of it is of the
-// whole process.
+// Bytes of host memory held by tensors, as they are rounded up, and by large structures and scratch
+// memory of work that is going on; the highest that was ever; bytes kept for reuse; and the limit on
+// what is held and kept together (0: none). All of it is of the whole process.
 typedef struct emlx_memory {
     uint64_t active;
     uint64_t peak;

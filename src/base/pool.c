@@ -697,7 +697,9 @@ static int core_count(void) {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0) cores = CPU_COUNT(&set);
 #endif
-    int quota = cgroup_cores(&cgroup_own);
+    static atomic_int quota_known = -1; // files are read once
+    int quota = atomic_load(&quota_known);
+    if (quota < 0) atomic_store(&quota_known, quota = cgroup_cores(&cgroup_own));
     if (quota > 0 && quota < cores) cores = quota;
     return cores < 1 ? 1 : cores > MAX_THREADS ? MAX_THREADS : (int)cores;
 }

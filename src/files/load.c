@@ -486,13 +486,10 @@ static emlx_status parse_program(reader *r, emlx_block **out, emlx_error *err) {
     if (r->file->program == NULL)
         return error_set(err, EMLX_FORMAT,
                          "no program: the metadata has no \"" SAFETENSORS_KEY "\"");
-    json_error_t problem;
-    json_t *program = json_loads(r->file->program, JSON_REJECT_DUPLICATES, &problem);
-    if (program == NULL)
-        return error_set(err, EMLX_FORMAT, "the program is not JSON: %.120s (byte %d)",
-                         problem.text, problem.position);
-    emlx_status status = read_program(r, program, out, err);
-    json_decref(program);
+    json_document program;
+    TRY(json_read(r->file->program, strlen(r->file->program), "the program", &program, err));
+    emlx_status status = read_program(r, program.root, out, err);
+    json_clear(&program);
     return status;
 }
 

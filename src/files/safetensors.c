@@ -177,7 +177,7 @@ static emlx_status check_entries(json_t *header, uint64_t size, emlx_error *err)
 }
 
 static emlx_status check_metadata(safetensors *file, emlx_error *err) {
-    const json_t *metadata = json_object_get(file->header, METADATA);
+    const json_t *metadata = json_object_get(file->header.root, METADATA);
     if (metadata != NULL && !json_is_object(metadata))
         return error_set(err, EMLX_FORMAT, METADATA " is not an object");
     const json_t *program = json_object_get(metadata, SAFETENSORS_KEY);
@@ -189,13 +189,10 @@ static emlx_status check_metadata(safetensors *file, emlx_error *err) {
 
 // Reading files ----------------------------------------------------------------------------------
 
-static emlx_status parse_header(const char *text, size_t length, json_t **out, emlx_error *err) {
-    json_error_t problem;
-    *out = json_loadb(text, length, JSON_REJECT_DUPLICATES, &problem);
-    if (*out == NULL)
-        return error_set(err, EMLX_FORMAT, "the header is not JSON: %.120s (byte %d)", problem.text,
-                         problem.position);
-    if (json_is_object(*out)) return EMLX_OK;
+static emlx_status parse_header(const char *text, size_t length, json_document *out,
+                                emlx_error *err) {
+    TRY(json_read(text, length, "the header", out, err));
+    if (json_is_object(out->root)) return EMLX_OK;
     return error_set(err, EMLX_FORMAT, "the header is not a JSON object");
 }
 
@@ -222,7 +219,7 @@ static emlx_status bad_length(const uint8_t bytes[8], uint64_t length, uint64_t 
                      (unsigned long long)length, (unsigned long long)left);
 }
 
-static emlx_status read_header(file_reader *file, json_t **out, emlx_error *err) {
+static emlx_status read_header(file_reader *file, json_document *out, emlx_error *err) {
     uint8_t bytes[8];
     TRY(file_read(file, bytes, sizeof bytes, err));
     uint64_t length = 0;
@@ -240,7 +237,7 @@ static emlx_status read_header(file_reader *file, json_t **out, emlx_error *err)
 static emlx_status read_all(file_reader *file, safetensors *out, emlx_error *err) {
     TRY(read_header(file, &out->header, err));
     TRY(check_metadata(out, err));
-    TRY(check_entries(out->header, file->left, err));
+    TRY(check_entries(out->header.root, file->left, err));
     if (file->left > SIZE_MAX) return no_memory(err);
     size_t size = (size_t)file->left;
     TRY(buffer_new(size, &out->data, err));
@@ -258,13 +255,13 @@ emlx_status safetensors_read(const char *path, safetensors *out, emlx_error *err
 }
 
 void safetensors_clear(safetensors *file) {
-    json_decref(file->header);
+    json_clear(&file->header);
     buffer_release(file->data);
     *file = (safetensors){0};
 }
 
 const char *safetensors_text(const safetensors *file, const char *key) {
-    return json_string_value(json_object_get(json_object_get(file->header, METADATA), key));
+    return json_string_value(json_object_get(json_object_get(file->header.root, METADATA), key));
 }
 
 // Tensors ----------------------------------------------------------------------------------------
@@ -315,7 +312,7 @@ static emlx_status make_tensor(const safetensors *file, const entry *e, emlx_typ
 
 emlx_status safetensors_tensor(const safetensors *file, const char *name, emlx_type type,
                                emlx_device *device, emlx_tensor **out, emlx_error *err) {
-    const json_t *value = json_object_get(file->header, name);
+    const json_t *value = json_object_get(file->header.root, name);
     if (value == NULL || strcmp(name, METADATA) == 0)
         return error_set(err, EMLX_FORMAT, "there is no array \"%.60s\"", name);
     entry e;

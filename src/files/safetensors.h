@@ -4,8 +4,7 @@
 #ifndef EMLX_FILES_SAFETENSORS_H
 #define EMLX_FILES_SAFETENSORS_H
 
-#include <jansson.h>
-
+#include "files/json.h"
 #include "memory/memory.h"
 
 // The metadata key that holds a program.
@@ -13,7 +12,7 @@
 
 // An open file: its header, and all of its data in one buffer. Every entry has been checked.
 typedef struct safetensors {
-    json_t *header;
+    json_document header;
     const char *program; // the text under SAFETENSORS_KEY, or NULL
     emlx_buffer *data;
 } safetensors;

@@ -251,6 +251,15 @@ void pool_free(void *pointer, size_t size) {
     class_push(index, pointer, rounded);
 }
 
+bool pool_reserve(size_t size) {
+    pthread_once(&once, set_defaults);
+    if (size > MAX_SIZE || !reserve(size)) return false;
+    raise_peak();
+    return true;
+}
+
+void pool_unreserve(size_t size) { atomic_fetch_sub(&active, size); }
+
 // Public ----------------------------------------------------------------------------------------
 
 void emlx_memory_info(emlx_memory *info) {

@@ -26,25 +26,42 @@ size_t mem_held(void) {
     return atomic_load(&held) + (size_t)info.active;
 }
 
+// What is as large as data counts as data does, and is refused past the same limit.
+enum { LARGE = 65536 };
+
+static bool count(size_t size) {
+    if (size >= LARGE) return pool_reserve(size);
+    atomic_fetch_add_explicit(&held, size, memory_order_relaxed);
+    return true;
+}
+
+static void uncount(size_t size) {
+    if (size >= LARGE)
+        pool_unreserve(size);
+    else
+        atomic_fetch_sub_explicit(&held, size, memory_order_relaxed);
+}
+
 void *mem_alloc(size_t size) {
-    if (mem_should_fail()) return NULL;
+    if (mem_should_fail() || !count(size)) return NULL;
     void *pointer = calloc(1, size == 0 ? 1 : size);
-    if (pointer != NULL) atomic_fetch_add_explicit(&held, size, memory_order_relaxed);
+    if (pointer == NULL) uncount(size);
     return pointer;
 }
 
 void mem_free(void *pointer, size_t size) {
     if (pointer == NULL) return;
-    atomic_fetch_sub_explicit(&held, size, memory_order_relaxed);
+    uncount(size);
     free(pointer);
 }
 
 void *mem_grow(void *pointer, size_t old_size, size_t new_size) {
     if (pointer == NULL) return mem_alloc(new_size);
-    if (mem_should_fail()) return NULL;
+    // While it moves there may be both.
+    if (mem_should_fail() || !count(new_size)) return NULL;
     char *grown = realloc(pointer, new_size == 0 ? 1 : new_size);
+    uncount(grown == NULL ? new_size : old_size);
     if (grown == NULL) return NULL;
     memset(grown + old_size, 0, new_size - old_size);
-    atomic_fetch_add_explicit(&held, new_size - old_size, memory_order_relaxed);
     return grown;
 }

@@ -9,7 +9,7 @@
 
 // Structures ----------------------------------------------------------------------------------
 
-// Zeroed memory, or NULL. Freed with the same size.
+// Zeroed memory, or NULL. Freed with the same size. Large ones count as data.
 void *mem_alloc(size_t size);
 void mem_free(void *pointer, size_t size);
 // A larger (or equal) block with the old contents and zeroes behind them; NULL leaves the old one.
@@ -27,6 +27,9 @@ void mem_fail_from(size_t n);
 // Fails with EMLX_OUT_OF_MEMORY past the limit. Size 0 gives a valid pointer.
 emlx_status pool_alloc(size_t size, void **out, emlx_error *err);
 void pool_free(void *pointer, size_t size);
+// Counts bytes that somebody else allocates; false past the limit.
+bool pool_reserve(size_t size);
+void pool_unreserve(size_t size);
 
 // A counted block of memory of a device. Host buffers are made here; an engine with its own memory
 // embeds this structure, calls buffer_init and sets the rest.

@@ -175,7 +175,7 @@ static emlx_status check_known(const op_call *call, const indexed *axes, bool al
     size_t count;
     scalar_value room;
     if (!known_values(indices, CHECKED_NOW, &data, &count, &room)) return EMLX_OK;
-    bool constant = indices->primitive == PRIM_constant;
+    bool constant = count > 0 && indices->primitive == PRIM_constant;
     for (size_t i = 0; i < (constant ? (size_t)axes->count : count); i++) {
         const char *at = (const char *)data + (constant ? 0 : i * type_size(type));
         emlx_number n = type_load(type, at);

@@ -38,11 +38,22 @@ emlx_tensor *make_keep(maker *m, emlx_status status, emlx_tensor *t) {
     return m->made[m->count++] = t;
 }
 
+// What has no elements depends on nothing, and nothing has to be computed for it.
+static void leave_out(node_spec *spec) {
+    static const scalar_value zero;
+    spec->primitive = PRIM_constant;
+    spec->params = &zero;
+    spec->params_size = sizeof zero;
+    spec->inputs = NULL;
+    spec->input_count = 0;
+}
+
 emlx_tensor *make_node(maker *m, const node_spec *spec) {
     if (m->status != EMLX_OK) return NULL;
     node_spec full = *spec;
     full.device = m->device;
     full.op = m->op;
+    if (emlx_shape_count(&full.shape) == 0) leave_out(&full);
     emlx_tensor *t = NULL;
     emlx_status status = node_new(&full, &t, m->err);
     return make_keep(m, status, t);
@@ -134,7 +145,7 @@ bool known_values(const emlx_tensor *t, size_t most, const void **data, size_t *
                   scalar_value *room) {
     if (node_is_constant(t, room)) {
         *data = room;
-        *count = 1;
+        *count = emlx_shape_count(&t->shape) == 0 ? 0 : 1;
         return true;
     }
     const emlx_buffer *buffer = node_buffer(t);

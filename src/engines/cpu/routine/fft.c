@@ -6,6 +6,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/cancel.h"
+#include "base/error.h"
 #include "base/types.h"
 #include "engines/cpu/routine/routine.h"
 
@@ -29,6 +31,18 @@ struct fft_form {
     const double *turns;
 };
 
+// What a form is made with. It may take long, and so looks at the flag on its way.
+typedef struct fft_maker {
+    arena *memory;
+    const cpu_run *run; // or NULL
+} fft_maker;
+
+// Whether to go on, asked in a loop of many short turns.
+static bool goes_on(const fft_maker *m, int64_t turn) {
+    enum { TURNS = 4096 };
+    return turn % TURNS != 0 || m->run == NULL || task_goes_on(m->run);
+}
+
 // Roots of unity --------------------------------------------------------------------------------
 
 // exp(-2 pi i k / n) for any k below n as the product of two entries of small tables, for angles up
@@ -38,12 +52,12 @@ typedef struct roots {
     long double *fine, *coarse; // cosine, sine of 2 pi j / 8n, and of j * block instead
 } roots;
 
-static bool roots_start(roots *r, int64_t n, arena *memory) {
+static bool roots_start(roots *r, int64_t n, const fft_maker *m) {
     const long double eighth = 0.785398163397448309615660845819875721L; // pi / 4
     r->n = n;
     r->block = (int64_t)sqrt((double)n) + 1;
-    r->fine = arena_array(memory, (size_t)r->block * 2, sizeof *r->fine);
-    r->coarse = arena_array(memory, (size_t)(n / r->block + 1) * 2, sizeof *r->coarse);
+    r->fine = arena_array(m->memory, (size_t)r->block * 2, sizeof *r->fine);
+    r->coarse = arena_array(m->memory, (size_t)(n / r->block + 1) * 2, sizeof *r->coarse);
     if (r->fine == NULL || r->coarse == NULL) return false;
     for (int64_t j = 0; j < r->block; j++) {
         r->fine[2 * j] = cosl(eighth * (long double)j / (long double)n);
@@ -91,26 +105,28 @@ static int64_t find_factors(int64_t n, int64_t *factors, int *count) {
 }
 
 static bool make_pass(fft_pass *pass, int64_t radix, int64_t rest, int64_t stride, const roots *r,
-                      arena *memory) {
+                      const fft_maker *m) {
     size_t turns = (size_t)(rest * (radix - 1));
-    double *turn = arena_array(memory, turns * 2 + 2, sizeof *turn);
-    double *root = arena_array(memory, (size_t)radix * 2, sizeof *root);
+    double *turn = arena_array(m->memory, turns * 2 + 2, sizeof *turn);
+    double *root = arena_array(m->memory, (size_t)radix * 2, sizeof *root);
     if (turn == NULL || root == NULL) return false;
     *pass = (fft_pass){radix, rest, stride, turn, root};
     // The whole circle is radix * rest * stride.
-    for (int64_t p = 0; p < rest; p++)
+    for (int64_t p = 0; p < rest; p++) {
+        if (!goes_on(m, p)) return false;
         for (int64_t j = 1; j < radix; j++, turn += 2) root_at(r, p * j * stride, turn);
+    }
     for (int64_t j = 0; j < radix; j++) root_at(r, j * rest * stride, root + 2 * j);
     return true;
 }
 
-static bool make_passes(fft_form *f, const int64_t *factors, int count, arena *memory) {
+static bool make_passes(fft_form *f, const int64_t *factors, int count, const fft_maker *m) {
     roots r;
-    if (!roots_start(&r, f->length, memory)) return false;
+    if (!roots_start(&r, f->length, m)) return false;
     int64_t rest = f->length, stride = 1;
     for (int i = 0; i < count; i++) {
         rest /= factors[i];
-        if (!make_pass(&f->passes[i], factors[i], rest, stride, &r, memory)) return false;
+        if (!make_pass(&f->passes[i], factors[i], rest, stride, &r, m)) return false;
         stride *= factors[i];
     }
     f->pass_count = count;
@@ -118,7 +134,7 @@ static bool make_passes(fft_form *f, const int64_t *factors, int count, arena *m
     return true;
 }
 
-static const fft_form *make_form(int64_t n, bool halves, arena *memory);
+static const fft_form *make_form(int64_t n, bool halves, const fft_maker *m);
 
 typedef struct parts {
     double *re, *im;
@@ -140,22 +156,24 @@ static int64_t smooth_length(int64_t least) {
 }
 
 // The chirp's exponent k k is counted around the circle of 2n.
-static bool make_chirp(fft_form *f, arena *memory) {
+static bool make_chirp(fft_form *f, const fft_maker *maker) {
+    arena *memory = maker->memory;
     int64_t n = f->length, m = smooth_length(2 * n - 1);
     roots r;
-    f->longer = make_form(m, false, memory);
+    f->longer = make_form(m, false, maker);
     double *chirp = arena_array(memory, (size_t)n * 2, sizeof *chirp);
     double *filter = arena_array(memory, (size_t)m * 4, sizeof *filter);
-    if (f->longer == NULL || chirp == NULL || filter == NULL || !roots_start(&r, 2 * n, memory))
+    if (f->longer == NULL || chirp == NULL || filter == NULL || !roots_start(&r, 2 * n, maker))
         return false;
     parts x = {filter, filter + m}, spare = {filter + 2 * m, filter + 3 * m};
     for (int64_t k = 0, square = 0; k < n; k++) {
+        if (!goes_on(maker, k)) return false;
         root_at(&r, square, chirp + 2 * k);
         x.re[k] = x.re[(m - k) % m] = chirp[2 * k];
         x.im[k] = x.im[(m - k) % m] = -chirp[2 * k + 1];
         square = (square + 2 * k + 1) % (2 * n);
     }
-    forward(NULL, f->longer, cpu_kernels_baseline.fft, 1, &x, &spare);
+    forward(maker->run, f->longer, cpu_kernels_baseline.fft, 1, &x, &spare);
     f->chirp = chirp;
     f->filter_re = x.re;
     f->filter_im = x.im;
@@ -163,30 +181,33 @@ static bool make_chirp(fft_form *f, arena *memory) {
     return true;
 }
 
-static bool make_half(fft_form *f, arena *memory) {
+static bool make_half(fft_form *f, const fft_maker *m) {
     roots r;
-    double *turns = arena_array(memory, (size_t)f->length + 2, sizeof *turns);
-    f->half = make_form(f->length / 2, false, memory);
+    double *turns = arena_array(m->memory, (size_t)f->length + 2, sizeof *turns);
+    f->half = make_form(f->length / 2, false, m);
     f->turns = turns;
-    if (turns == NULL || f->half == NULL || !roots_start(&r, f->length, memory)) return false;
-    for (int64_t k = 0; k <= f->length / 2; k++) root_at(&r, k, turns + 2 * k);
+    if (turns == NULL || f->half == NULL || !roots_start(&r, f->length, m)) return false;
+    for (int64_t k = 0; k <= f->length / 2; k++) {
+        if (!goes_on(m, k)) return false;
+        root_at(&r, k, turns + 2 * k);
+    }
     return true;
 }
 
-static const fft_form *make_form(int64_t n, bool halves, arena *memory) {
+static const fft_form *make_form(int64_t n, bool halves, const fft_maker *m) {
     int64_t factors[MOST_PASSES];
     int count;
-    fft_form *f = arena_alloc(memory, sizeof *f);
+    fft_form *f = arena_alloc(m->memory, sizeof *f);
     if (f == NULL) return NULL;
     f->length = n;
     bool smooth = find_factors(n, factors, &count) == 1;
-    bool made = smooth ? make_passes(f, factors, count, memory) : make_chirp(f, memory);
-    if (made && halves && n % 2 == 0) made = make_half(f, memory);
+    bool made = smooth ? make_passes(f, factors, count, m) : make_chirp(f, m);
+    if (made && halves && n % 2 == 0) made = make_half(f, m);
     return made ? f : NULL;
 }
 
-const fft_form *fft_prepare(int64_t length, arena *memory) {
-    return make_form(length, true, memory);
+const fft_form *fft_prepare(int64_t length, const cpu_run *run, arena *memory) {
+    return make_form(length, true, &(fft_maker){memory, run});
 }
 
 // Transforms ------------------------------------------------------------------------------------
@@ -390,6 +411,8 @@ static emlx_status transform_lines(const cpu_run *run, const fft_form *form, eml
     w.group = elements >= TASK_ELEMENTS ? 1 : TASK_ELEMENTS / elements;
     int64_t task = w.group * w.block;
     TRY(run_tasks(run, (w.lines - 1) / task + 1, fft_task, &w, err));
+    // A line that was given up on the way is no result.
+    if (cancel_raised(run->call->cancel)) return error_set(err, EMLX_CANCELLED, "cancelled");
     return task_result(&w.errors, err);
 }
 
@@ -397,12 +420,16 @@ emlx_status run_fft(const cpu_run *run, emlx_error *err) {
     const routine_params *p = run->call->kernel->params;
     if (run->form->fft != NULL) return transform_lines(run, run->form->fft, err);
     arena memory = {0};
-    const fft_form *form = fft_prepare(p->length, &memory);
-    emlx_status status = EMLX_OUT_OF_MEMORY;
-    if (form == NULL)
-        error_set(err, status, "no memory for a transform of length %lld", (long long)p->length);
-    else
+    const emlx_cancel *cancel = run->call->cancel;
+    const fft_form *form = fft_prepare(p->length, run, &memory);
+    emlx_status status;
+    if (form != NULL)
         status = transform_lines(run, form, err);
+    else if (cancel_raised(cancel))
+        status = error_set(err, EMLX_CANCELLED, "cancelled");
+    else
+        status = error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a transform of length %lld",
+                           (long long)p->length);
     arena_clear(&memory);
     return status;
 }

@@ -118,7 +118,7 @@ emlx_status prepare_routine(kernel_form *form, const emlx_plan *plan, const plan
     (void)kernels;
     const routine_params *p = kernel->params;
     if (!is_transform(kernel) || p->length > KEPT_LENGTH) return EMLX_OK;
-    form->fft = fft_prepare(p->length, memory);
+    form->fft = fft_prepare(p->length, NULL, memory);
     if (form->fft == NULL)
         return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a transform of length %lld",
                          (long long)p->length);

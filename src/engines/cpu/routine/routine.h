@@ -30,8 +30,9 @@ emlx_status scratch_take(const routine_call *call, size_t size, void **out, emlx
 
 // The transforms of lines, many at a time.
 typedef struct fft_form fft_form;
-// What a transform of that length needs, in `memory`; NULL when there is none left.
-const fft_form *fft_prepare(int64_t length, arena *memory);
+// What a transform of that length needs, in `memory`; NULL when there is none left, or the flag,
+// which may be NULL, was raised.
+const fft_form *fft_prepare(int64_t length, const cpu_run *run, arena *memory);
 emlx_status run_fft(const cpu_run *run, emlx_error *err);
 
 // The routines of linear algebra by type: f32, f64, c64, c128. NULL: there is none.
