@@ -17,6 +17,8 @@
 #   make bench      build and run the benchmarks
 #   make install    headers, libraries, pkg-config file and CLI, under PREFIX (and DESTDIR)
 #   make lint       layers, formatting, lengths and clang-tidy; make format rewrites the formatting
+#   make ops        writes lib/emlx/ops.txt, which the Elixir side is made from
+#   make api        writes build/api.md, the C interface as a page
 #   make clean
 #
 # STRICT=1 turns warnings into errors; V=1 shows the commands.
@@ -28,6 +30,7 @@ STRICT ?=
 SANITIZE ?=
 COVERAGE ?=
 ONLY ?=
+QUICK ?=
 
 # One job per core, unless make was told otherwise.
 ifeq ($(MAKELEVEL),0)
@@ -68,7 +71,8 @@ ALL_TESTS := $(sort $(call find,test,*_test.c))
 # Of $1 those whose path contains $(ONLY), if that is given.
 chosen = $(if $(ONLY),$(foreach path,$1,$(if $(findstring $(ONLY),$(path)),$(path))),$1)
 TEST_SOURCES := $(call chosen,$(ALL_TESTS))
-TEST_SCRIPTS := $(call chosen,$(sort $(call find,test,*_test.sh)))
+# QUICK=1 leaves out the scripts, which run the program many times.
+TEST_SCRIPTS := $(if $(QUICK),,$(call chosen,$(sort $(call find,test,*_test.sh))))
 # Engines for tests, each a shared object.
 TEST_ENGINES := $(sort $(wildcard test/engines/*.c))
 TEST_HELPERS := $(filter-out %_test.c $(TEST_ENGINES),$(sort $(call find,test,*.c)))
@@ -168,7 +172,7 @@ CLI_PATH = $(if $(filter /%,$(CLI)),,$(CURDIR)/)$(CLI)
 NIF := $(if $(SANITIZE)$(COVERAGE),$(BUILD)/)priv/emlx_nif.so
 BUILD_NIF := $(if $(SANITIZE),,$(if $(ERL_INCLUDE),$(NIF_SOURCES)))
 
-.PHONY: all demo mlx test-mlx test test-c test-nif test-nvrtc coverage covered test-eco test-arm64 tests bench install format lint clean mix-priv always
+.PHONY: all demo mlx test-mlx test test-c test-nif test-nvrtc coverage covered test-eco test-arm64 tests bench install ops api format lint clean mix-priv always
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -344,6 +348,7 @@ install: all
 	install -m 755 $(LIB_SHARED) "$(TARGET)/lib/"
 	ln -sf $(notdir $(LIB_SHARED)) "$(TARGET)/lib/$(notdir $(LIB_LINK))"
 	$(if $(CLI_SOURCES),install -m 755 $(CLI) "$(TARGET)/bin/")
+	install -d "$(TARGET)/share/man/man1" && install -m 644 man/emlx.1 "$(TARGET)/share/man/man1/"
 	printf '%s\n' 'prefix=$(PREFIX)' 'Name: emlx' 'Description: numerical programs of Nx, in C' \
 	    'Version: $(VERSION)' 'Requires.private: jansson' 'Cflags: -I"$${prefix}/include"' \
 	    'Libs: -L"$${prefix}/lib" -lemlx' 'Libs.private: -lpthread -lm -ldl' \
@@ -357,6 +362,15 @@ FORMATTED = $(sort $(foreach part,include src nif cli test bench examples,$(call
 
 format:
 	clang-format -i $(FORMATTED)
+
+# The op table as the Elixir side reads it. What else lists ops is made from the table itself.
+ops: $(CLI)
+	$(CLI_PATH) ops >lib/emlx/ops.txt
+
+# The C interface as a page, from its header.
+api:
+	@mkdir -p $(BUILD)
+	scripts/api include/emlx.h >$(BUILD)/api.md
 
 lint:
 	@scripts/setup tools

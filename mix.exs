@@ -64,6 +64,11 @@ defmodule EMLX.MixProject do
         "docs/architecture.md",
         "docs/program-format.md",
         "docs/conformance-format.md",
+        "docs/adding-an-op.md",
+        "docs/adding-an-engine.md",
+        "docs/glossary.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
         "CHANGELOG.md",
         "LICENSE"
       ],
@@ -110,7 +115,7 @@ defmodule EMLX.MixProject do
       },
       files:
         ~w(lib nif src include cli examples guides docs Makefile mix.exs .formatter.exs) ++
-          ~w(README.md CHANGELOG.md LICENSE)
+          ~w(README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md LICENSE)
     ]
   end
 end
