@@ -28,7 +28,8 @@ defmodule EMLX.Doctor do
 
   # The CPU levels of the library's table, those of other machines among them.
   @external_resource levels = Path.expand("../../src/engines/cpu/kernels/levels.def", __DIR__)
-  @levels for [_, name] <- Regex.scan(~r/^CPU_(?:LEVEL|DOTS)\((\w+)/m, File.read!(levels)), do: name
+  @levels for [_, name] <- Regex.scan(~r/^CPU_(?:LEVEL|DOTS)\((\w+)/m, File.read!(levels)),
+              do: name
 
   # The same of the environment. What the last ones are for is no business of a program that runs.
   @variables %{
@@ -37,7 +38,7 @@ defmodule EMLX.Doctor do
     "EMLX_CPU_LEVEL" => {@levels, Enum.join(@levels, ", ")},
     "EMLX_PROFILE_EVAL" => {~w(0 1), "0 or 1"}
   }
-  @ours_otherwise ~w(EMLX_VERSION EMLX_CLI EMLX_CHECK_PLANS EMLX_FUZZ_ROUNDS EMLX_TEST_TIMEOUT EMLX_BEAM_TIMEOUT)
+  @ours_otherwise ~w(EMLX_ENGINES EMLX_VERSION EMLX_CLI EMLX_CHECK_PLANS EMLX_FUZZ_ROUNDS EMLX_TEST_TIMEOUT EMLX_BEAM_TIMEOUT)
 
   @doc "Examines this machine and this configuration."
   @spec lines() :: [line]

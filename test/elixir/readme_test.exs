@@ -79,7 +79,7 @@ defmodule EMLX.ReadmeTest do
     assert {"", 0} =
              System.cmd("cc", flags ++ ["-Wl,-rpath,#{root}/build"], stderr_to_stdout: true)
 
-    {output, 0} = System.cmd("./readme", [])
+    {output, 0} = System.cmd(Path.expand("readme"), [])
     output
   end
 
