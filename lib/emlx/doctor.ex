@@ -38,7 +38,11 @@ defmodule EMLX.Doctor do
     "EMLX_CPU_LEVEL" => {@levels, Enum.join(@levels, ", ")},
     "EMLX_PROFILE_EVAL" => {~w(0 1), "0 or 1"}
   }
-  @ours_otherwise ~w(EMLX_ENGINES EMLX_VERSION EMLX_CLI EMLX_CHECK_PLANS EMLX_FUZZ_ROUNDS EMLX_TEST_TIMEOUT EMLX_BEAM_TIMEOUT)
+  @ours_otherwise ~w(EMLX_ENGINES EMLX_VERSION EMLX_CLI EMLX_CHECK_PLANS EMLX_FUZZ_ROUNDS
+                     EMLX_TEST_TIMEOUT EMLX_BEAM_TIMEOUT)
+
+  # Engines of devices have some of their own.
+  @of_engines ~w(EMLX_CUDA_ EMLX_MLX_)
 
   @doc "Examines this machine and this configuration."
   @spec lines() :: [line]
@@ -216,11 +220,15 @@ defmodule EMLX.Doctor do
   defp variable(name, _value) when name in @ours_otherwise, do: []
 
   defp variable("EMLX_" <> _ = name, _value) do
-    known = @variables |> Map.keys() |> Enum.join(", ")
-    {:note, name, "is no variable of ours; those are #{known}"}
+    if String.starts_with?(name, @of_engines), do: [], else: unknown(name)
   end
 
   defp variable(_name, _value), do: []
+
+  defp unknown(name) do
+    known = @variables |> Map.keys() |> Enum.join(", ")
+    {:note, name, "is no variable of ours; those are #{known}"}
+  end
 
   ## What a build needs
 

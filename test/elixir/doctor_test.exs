@@ -121,7 +121,10 @@ defmodule EMLX.DoctorTest do
 
     assert "default_device" in settings and "compile_cache_ttl" in settings
     assert "EMLX_NICE" in settings and "EMLX_CPU_LEVEL" in settings
-    for name <- settings, do: assert(doctor =~ name, "the doctor does not know #{name}")
+
+    for name <- settings,
+        not String.match?(name, ~r/^(EMLX_(CUDA|MLX)_|HOME$|XDG_)/),
+        do: assert(doctor =~ name, "the doctor does not know #{name}")
   end
 
   test "what other builds read is named" do
