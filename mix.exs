@@ -58,6 +58,7 @@ defmodule EMLX.MixProject do
       extras: [
         "README.md",
         "guides/cuda.md",
+        "guides/mlx.md",
         "guides/moving.md",
         "guides/serving.md",
         "docs/differences.md",

@@ -97,7 +97,7 @@ defmodule EMLX.Doctor do
     [
       {:ok, "libemlx", version},
       Enum.map(devices, &device/1),
-      if devices == ["cpu"] do
+      if Native.gpu_name(devices, :os.type(), Application.get_env(:emlx, :engine)) == nil do
         {:note, "GPU", "none that this build can use; device: :gpu will raise"}
       else
         []

@@ -51,17 +51,33 @@ defmodule EMLX.Native do
 
   # What a GPU is called depends on its maker; Nx programs just say :gpu.
   defp native_device_name(:gpu) do
-    case NIF.devices() -- ["cpu"] do
-      [name | _] ->
-        name
+    engine = Application.get_env(:emlx, :engine) || System.get_env("EMLX_ENGINE")
 
-      [] ->
-        raise ArgumentError,
-              "there is no GPU that this build of EMLX can use, only :cpu; pass device: :cpu"
-    end
+    gpu_name(NIF.devices(), :os.type(), engine) ||
+      raise ArgumentError,
+            "there is no GPU that this build of EMLX can use, only #{Enum.join(NIF.devices(), ", ")}; " <>
+              "pass device: :cpu, or ask mix emlx.doctor what is missing"
   end
 
   defp native_device_name(name), do: Atom.to_string(name)
+
+  # The first of these engines that has a device: Metal through MLX on a Mac, CUDA elsewhere, unless
+  # :native or :mlx is asked for.
+  @doc false
+  def gpu_name(devices, os, engine) do
+    engines =
+      case {to_string(engine), os} do
+        {"native", _} -> ["cuda"]
+        {"mlx", _} -> ["mlx"]
+        {"", {:unix, :darwin}} -> ["mlx"]
+        {"", _} -> ["cuda", "mlx"]
+        {other, _} -> raise ArgumentError, "an engine is :native or :mlx, got: #{inspect(other)}"
+      end
+
+    Enum.find_value(engines, fn engine ->
+      Enum.find(devices, &(&1 |> String.split(":") |> hd() == engine))
+    end)
+  end
 
   ## Tensors
 
