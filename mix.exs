@@ -116,7 +116,7 @@ defmodule EMLX.MixProject do
       },
       files:
         ~w(lib nif src include cli examples guides docs Makefile mix.exs .formatter.exs) ++
-          ~w(README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md LICENSE)
+          ~w(README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md LICENSE scripts/mlx scripts/mlx_versions)
     ]
   end
 end

@@ -8,7 +8,7 @@ defmodule EMLX.Doctor do
 
   @type line :: {:ok | :note | :missing, subject :: String.t(), text :: String.t()}
 
-  # Variables of other builds of EMLX; ours is one library with no parts to fetch.
+  # Variables that mean something to `make mlx` alone.
   @foreign ~w(LIBMLX_VERSION LIBMLX_MACOS_COMPAT LIBMLX_DEPLOYMENT_TARGET LIBMLX_ENABLE_JIT
               LIBMLX_ENABLE_DEBUG LIBMLX_CACHE LIBMLX_BUILD MLX_ARCHIVE_PATH MLX_ARCHIVE_URL
               MLX_ARCHIVE_INTEGRITY)
@@ -207,7 +207,7 @@ defmodule EMLX.Doctor do
   end
 
   defp variable(name, _value) when name in @foreign,
-    do: {:note, name, "is set, and means nothing here: no library is fetched"}
+    do: {:note, name, "is set; it is for make mlx, and means nothing while EMLX runs"}
 
   defp variable(name, value) when is_map_key(@variables, name) do
     {valid, words} = @variables[name]
