@@ -21,15 +21,16 @@ const char *raw_type(size_t size) {
 static void cast_to_whole(char *out, int to, const char *x) {
     const char *name = type_text(to);
     int bits = type_table[to].bits;
-    long long high = type_class_of((emlx_type)to) == CLASS_SIGNED ? (1ll << (bits - 1)) - 1 : 0;
-    if (!type_is_sub_byte(to)) {
+    bool narrow = type_is_sub_byte(to);
+    int high = narrow && type_class_of((emlx_type)to) == CLASS_SIGNED ? (1 << (bits - 1)) - 1 : 0;
+    if (!narrow) {
         snprintf(out, CAST_TEXT,
                  "(T_%s)to_integer((double)(%s),(ull)Whole<T_%s>::lowest(),"
                  "(ull)Whole<T_%s>::highest())",
                  name, x, name, name);
     } else if (high > 0) {
-        snprintf(out, CAST_TEXT, "wrap_%s(to_integer((double)(%s),(ull)%lldll,(ull)%lldll))", name,
-                 x, -high - 1, high);
+        snprintf(out, CAST_TEXT, "wrap_%s(to_integer((double)(%s),(ull)%dll,(ull)%dll))", name, x,
+                 -high - 1, high);
     } else {
         snprintf(out, CAST_TEXT, "wrap_%s(to_integer((double)(%s),0,%d))", name, x,
                  (1 << bits) - 1);
