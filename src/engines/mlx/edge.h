@@ -44,12 +44,16 @@ typedef enum mlx_dtype {
         MLX_DTYPE_COUNT
 } mlx_dtype;
 
-// What an instruction does with its operands (arrays) and integers. Lists of integers that follow
-// one another have their lengths in front only where that is said; `rank` is the operand's.
-//   literal         a number of type `dtype`: the integer, or the bits of the f64 it is rounded
-//   from zeros           ints: shape arange          0, 1, ...; ints: the count astype, view    to
-//   `dtype`; view keeps the bits from_fp8        u8 that hold f8_e4m3fn, to f32 contiguous      a
-//   dense copy, where it is not one reshape, broadcast_to, transpose     ints: shape, or axes
+// What an instruction does with its operands (arrays) and integers. `rank` is the operand's.
+//
+// clang-format off
+//   literal         a number of type `dtype`: the integer, or the bits of the f64 it is rounded from
+//   zeros           ints: shape
+//   arange          0, 1, ...; ints: the count
+//   astype, view    to `dtype`; view keeps the bits
+//   from_fp8        u8 that hold f8_e4m3fn, to f32
+//   contiguous      a dense copy, where it is not one
+//   reshape, broadcast_to, transpose     ints: shape, or axes
 //   as_strided      of a dense operand; ints: offset, rank, shape, strides in elements
 //   slice           ints: starts, stops, steps
 //   slice_at        operand 1: s32 starts; ints: count, axes, lengths of all axes
@@ -67,6 +71,7 @@ typedef enum mlx_dtype {
 //   cumsum cumprod cummax cummin         ints: axis, whether in reverse
 //   conv            channels last; ints: spatial axes, groups, and for each axis stride, low and
 //                   high padding, dilation of the kernel and of the input
+// clang-format on
 typedef enum mlx_code {
 #define UNARY(name) MLX_##name,
 #define BINARY(name) MLX_##name,
