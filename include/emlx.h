@@ -177,8 +177,8 @@ EMLX_API const char *emlx_device_name(const emlx_device *device);
 EMLX_API void emlx_device_describe(const emlx_device *device, char *text, size_t size);
 // Names of the devices that can be opened here, valid forever; NULL past the last.
 EMLX_API const char *emlx_device_available(size_t index);
-// Names of the engines that have no device here, valid forever, with one sentence in `why` on what is
-// missing, cut to `size` bytes; NULL past the last.
+// Names of the engines that have no device here, valid forever, with one sentence in `why` on what
+// is missing, cut to `size` bytes; NULL past the last.
 EMLX_API const char *emlx_engine_missing(size_t index, char *why, size_t size);
 
 // Whether the host can read the device's memory, so that emlx_tensor_data gives its tensors' data.
@@ -191,8 +191,8 @@ EMLX_API bool emlx_device_handover(const emlx_device *device, size_t index, cons
 EMLX_API void emlx_refuse_handovers(bool refuse);
 
 // Bytes of host memory held by tensors, as they are rounded up, and by large structures and scratch
-// memory of work that is going on; the highest that was ever; bytes kept for reuse; and the limit on
-// what is held and kept together (0: none). All of it is of the whole process.
+// memory of work that is going on; the highest that was ever; bytes kept for reuse; and the limit
+// on what is held and kept together (0: none). All of it is of the whole process.
 typedef struct emlx_memory {
     uint64_t active;
     uint64_t peak;

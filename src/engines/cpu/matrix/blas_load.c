@@ -87,7 +87,7 @@ static void *open_with_one_thread(void) {
         setenv(variable, before, 1);
     else
         unsetenv(variable);
-    free(before);
+    free(before); // made by strdup
     return library;
 }
 

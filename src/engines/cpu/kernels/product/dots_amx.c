@@ -12,11 +12,11 @@
 // a right one 32 groups of 32 bits side by side.
 enum { TILE_BYTES = 16 * 64, STEP_BYTES = 2 * TILE_BYTES };
 
-static const struct {
+static const _Alignas(64) struct {
     uint8_t palette, start, reserved[14];
     uint16_t row_bytes[16];
     uint8_t rows[16];
-} _Alignas(64) config = {
+} config = {
     .palette = 1,
     .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
     .rows = {16, 16, 16, 16, 16, 16, 16, 16},
