@@ -119,7 +119,7 @@ fence *buffer_writer(emlx_buffer *buffer) {
 }
 
 static bool ends_before(const fence *f, const void *stream) {
-    return fence_signalled(f) || (f->stream != NULL && f->stream == stream);
+    return f == NULL || fence_signalled(f) || (f->stream != NULL && f->stream == stream);
 }
 
 bool buffer_reusable(emlx_buffer *buffer, const void *stream) {

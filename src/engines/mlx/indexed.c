@@ -70,7 +70,7 @@ value mlx_lower_gather(builder *b, const plan_node *n) {
     for (int32_t d = 0; d < source->rank; d++) ints[p->count + d] = source->dims[d];
     for (int32_t i = 0; i < p->count; i++) ints[p->count + p->axes[i]] = 1;
     value y = mlx_emit(b, MLX_gather, mlx_dtype_for(n->type), operands, (uint32_t)p->count + 1,
-                       ints, (size_t)(p->count + source->rank));
+                       ints, (size_t)p->count + (size_t)source->rank);
     return mlx_reshape(b, y, &n->shape);
 }
 

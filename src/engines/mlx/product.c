@@ -102,7 +102,7 @@ static value cut(builder *b, const plan_node *n, value x, int64_t *low, int64_t 
 value mlx_lower_conv(builder *b, const plan_node *n) {
     const conv_params *p = n->params;
     int32_t rank = n->shape.rank, spatial = rank - 2;
-    int64_t low[EMLX_MAX_RANK], high[EMLX_MAX_RANK], ints[2 + 5 * EMLX_MAX_RANK];
+    int64_t low[EMLX_MAX_RANK] = {0}, high[EMLX_MAX_RANK] = {0}, ints[2 + 5 * EMLX_MAX_RANK];
     for (int32_t d = 0; d < spatial; d++) mlx_conv_padding(n, b->nodes, d, &low[d], &high[d]);
     value x = channels_last(b, mlx_operand_value(b, n, 0), rank);
     value operands[] = {cut(b, n, x, low, high),
