@@ -19,9 +19,10 @@ enum { ROOM = 1 << 16 };
 
 static uint64_t seed = 1;
 
+// A number below `below`, or 0.
 static size_t pick(size_t below) {
     seed = seed * 6364136223846793005u + 1442695040888963407u;
-    return (size_t)(seed >> 33) % below;
+    return below == 0 ? 0 : (size_t)(seed >> 33) % below;
 }
 
 // Damage -----------------------------------------------------------------------------------------
