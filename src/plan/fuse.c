@@ -220,7 +220,7 @@ static bool store_on_the_way(fuser *u, uint32_t n) {
         if (!is_dense(u, r, n)) return false;
         chosen = r;
     }
-    return take_in(u, n, chosen->root, &chosen->map, true);
+    return chosen != NULL && take_in(u, n, chosen->root, &chosen->map, true);
 }
 
 static void own_kernel(fuser *u, uint32_t n) {

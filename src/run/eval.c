@@ -362,7 +362,7 @@ static emlx_status finish(eval_job *job, fence **end, bool *gone, emlx_error *er
         status = compute(job, o->results, &planned, &work, err);
     if (work == NULL) planned_clear(&planned);
     if (status == EMLX_OK) o->count = job->root_count;
-    bool later = status == EMLX_OK && (work != NULL || job->promised_count > 0);
+    bool later = s != NULL && status == EMLX_OK && (work != NULL || job->promised_count > 0);
     if (s == NULL && !take_lock(job)) {
         *gone = true;
         end_later(job);
