@@ -18,7 +18,7 @@ static void write_header(const char *start, const char *part, size_t times, cons
     for (int i = 0; i < 8; i++) text[i] = (char)((uint64_t)size >> (8 * i));
     char *at = text + 8 + sprintf(text + 8, "%s", start);
     for (size_t i = 0; i < times; i++, at += strlen(part)) memcpy(at, part, strlen(part));
-    strcpy(at, end);
+    memcpy(at, end, strlen(end) + 1);
     write_bytes(text, size + 8);
     free(text);
 }
