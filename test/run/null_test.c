@@ -55,6 +55,7 @@ static void of_shapes_types_and_devices(void **state) {
     emlx_cancel_raise(NULL);
 }
 
+// NOLINTNEXTLINE(readability-function-size): one line a function that is called.
 static void of_tensors(void **state) {
     (void)state;
     const void *address;
@@ -144,6 +145,7 @@ static void of_ops(void **state) {
     assert_true(emlx_op_attr(sum, 0, NULL, NULL, NULL));
 }
 
+// NOLINTNEXTLINE(readability-function-size): one line a function that is called.
 static void of_blocks(void **state) {
     (void)state;
     const emlx_op *op = emlx_op_find("negate");
@@ -231,6 +233,7 @@ static void of_runs(void **state) {
     emlx_run_release(NULL);
 }
 
+// NOLINTNEXTLINE(readability-function-size): one line a function that is called.
 static void of_files(void **state) {
     (void)state;
     emlx_archive *archive;
