@@ -64,16 +64,22 @@ static void a_chain_is_one_kernel(void **unused) {
     release_all(t, 6);
 }
 
-// max; exp of the difference, stored while it is summed; the quotient.
-static void softmax_is_three_kernels(void **unused) {
-    (void)unused;
-    emlx_tensor *t[6] = {input_tensor()};
+// The plan of a softmax over rows: the input, then each step, in t.
+static emlx_plan *plan_softmax(emlx_tensor *t[6]) {
+    t[0] = input_tensor();
     t[1] = rows("reduce_max", t[0]);
     t[2] = binary("subtract", t[0], t[1]);
     t[3] = unary("exp", t[2]);
     t[4] = rows("sum", t[3]);
     t[5] = binary("divide", t[3], t[4]);
-    emlx_plan *plan = plan_of(&t[5], 1, t, 1);
+    return plan_of(&t[5], 1, t, 1);
+}
+
+// max; exp of the difference, stored while it is summed; the quotient.
+static void softmax_is_three_kernels(void **unused) {
+    (void)unused;
+    emlx_tensor *t[6];
+    emlx_plan *plan = plan_softmax(t);
     assert_int_equal(plan->kernel_count, 3);
     assert_int_equal(plan->kernels[1].kind, KERNEL_REDUCE);
     assert_int_equal(plan->kernels[1].store_count, 1);
@@ -164,13 +170,8 @@ static void a_dying_base_is_written_in_place(void **unused) {
 // early, an output that nobody makes.
 static void wrong_plans_are_found(void **unused) {
     (void)unused;
-    emlx_tensor *t[6] = {input_tensor()};
-    t[1] = rows("reduce_max", t[0]);
-    t[2] = binary("subtract", t[0], t[1]);
-    t[3] = unary("exp", t[2]);
-    t[4] = rows("sum", t[3]);
-    t[5] = binary("divide", t[3], t[4]);
-    emlx_plan *plan = plan_of(&t[5], 1, t, 1);
+    emlx_tensor *t[6];
+    emlx_plan *plan = plan_softmax(t);
     emlx_error err;
     assert_ok(plan_check(plan, &err), err);
 
