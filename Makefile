@@ -17,7 +17,7 @@
 #   make bench      build and run the benchmarks
 #   make install    headers, libraries, pkg-config file and CLI, under PREFIX (and DESTDIR)
 #   make lint       layers, formatting, lengths and clang-tidy; make format rewrites the formatting
-#   make ops        writes lib/emlx/ops.txt, which the Elixir side is made from
+#   make ops        writes lib/emlx/native/ops.txt, which the Elixir side is made from
 #   make api        writes build/api.md, the C interface as a page
 #   make clean
 #
@@ -365,7 +365,7 @@ format:
 
 # The op table as the Elixir side reads it. What else lists ops is made from the table itself.
 ops: $(CLI)
-	$(CLI_PATH) ops >lib/emlx/ops.txt
+	$(CLI_PATH) ops >lib/emlx/native/ops.txt
 
 # The C interface as a page, from its header.
 api:

@@ -8,9 +8,9 @@
 #include "base/error.h"
 #include "engine.h"
 #include "plan/cache.h"
-#include "plan/check.h"
-#include "plan/divide.h"
-#include "plan/emit.h"
+#include "plan/kernels/check.h"
+#include "plan/kernels/emit.h"
+#include "plan/parts/divide.h"
 
 emlx_plan *plan_retain(emlx_plan *plan) {
     atomic_fetch_add_explicit(&plan->references, 1, memory_order_relaxed);

@@ -19,7 +19,7 @@ defmodule EMLX.NIF.LoadTest do
         "#{name} #{fewest} #{limit}#{attributes}\n"
       end
 
-    assert printed == File.read!(Path.expand("../../lib/emlx/ops.txt", __DIR__))
+    assert printed == File.read!(Path.expand("../../lib/emlx/native/ops.txt", __DIR__))
   end
 
   test "the cpu is there and describes itself" do

@@ -2,7 +2,7 @@
 // plan_test.c - what plans look like: how many kernels, what is kept, which buffers are reused, and
 // when two computations share a plan.
 #include "plan/build.h"
-#include "plan/check.h"
+#include "plan/kernels/check.h"
 #include "tensors.h"
 
 static const emlx_shape matrix = {2, {40, 50}};

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // emit.h - from fusion decisions to kernels and values, and from those to buffer lifetimes.
-#ifndef EMLX_PLAN_EMIT_H
-#define EMLX_PLAN_EMIT_H
+#ifndef EMLX_PLAN_KERNELS_EMIT_H
+#define EMLX_PLAN_KERNELS_EMIT_H
 
-#include "plan/fuse.h"
+#include "plan/kernels/fuse.h"
 
 // Fills in everything of the plan but the lifetimes, in the plan's own memory.
 emlx_status emit_kernels(const fusion *f, emlx_plan *plan, arena *memory, emlx_error *err);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // divide.h - plans in nodes, and plans that a device and the host run between them.
-#ifndef EMLX_PLAN_DIVIDE_H
-#define EMLX_PLAN_DIVIDE_H
+#ifndef EMLX_PLAN_PARTS_DIVIDE_H
+#define EMLX_PLAN_PARTS_DIVIDE_H
 
 #include "plan/subgraph.h"
 

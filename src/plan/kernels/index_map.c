@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/shape.h"
-#include "plan/fuse.h"
+#include "plan/kernels/fuse.h"
 
 void map_dense(const emlx_shape *space, index_map *out) {
     memset(out, 0, sizeof *out);

@@ -6,8 +6,8 @@
 // way becomes part of that kernel. One asked for in several ways is kept: computed once into
 // memory. It is then stored by the first kernel that reads it, if that one reads it element by
 // element, and otherwise by a kernel of its own.
-#ifndef EMLX_PLAN_FUSE_H
-#define EMLX_PLAN_FUSE_H
+#ifndef EMLX_PLAN_KERNELS_FUSE_H
+#define EMLX_PLAN_KERNELS_FUSE_H
 
 #include "plan/subgraph.h"
 

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "plan/divide.h"
-#include "plan/fuse.h"
+#include "plan/kernels/fuse.h"
+#include "plan/parts/divide.h"
 
 static emlx_status no_memory(emlx_error *err) {
     return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to plan the computation");

@@ -5,13 +5,13 @@
 // Every node is the device's or the host's. The level of a node is how often that changes on the
 // way up to it, at most: nodes of one level and one side do not need each other by way of the other
 // side, and are one part. Constants and counts are free: each part has its own.
-#include "plan/divide.h"
+#include "plan/parts/divide.h"
 
 #include <string.h>
 
 #include "base/error.h"
 #include "engine.h"
-#include "plan/fuse.h"
+#include "plan/kernels/fuse.h"
 
 typedef struct divider {
     const subgraph *g;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // check.h - what must hold of every plan, looked at once more after it is made.
-#ifndef EMLX_PLAN_CHECK_H
-#define EMLX_PLAN_CHECK_H
+#ifndef EMLX_PLAN_KERNELS_CHECK_H
+#define EMLX_PLAN_KERNELS_CHECK_H
 
 #include "plan/plan.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // fuse.c - deciding which nodes are computed together.
-#include "plan/fuse.h"
+#include "plan/kernels/fuse.h"
 
 #include <string.h>
 

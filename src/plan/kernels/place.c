@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "plan/emit.h"
+#include "plan/kernels/emit.h"
 
 // Index space ----------------------------------------------------------------------------------
 

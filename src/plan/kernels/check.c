@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // check.c - what must hold of every plan. Knows nothing of how plans are made: it only looks at
 // what the kernels of a finished one read, write and end.
-#include "plan/check.h"
+#include "plan/kernels/check.h"
 
 #include <stdlib.h>
 
 #include "base/error.h"
-#include "plan/emit.h"
+#include "plan/kernels/emit.h"
 
 typedef struct checker {
     const emlx_plan *plan;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // emit.c - writing out kernels: scalar expressions in SSA form, accesses, values.
-#include "plan/emit.h"
+#include "plan/kernels/emit.h"
 
 #include <string.h>
 
