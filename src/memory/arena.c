@@ -2,6 +2,8 @@
 // arena.c - many small allocations freed together: chunks of doubling size.
 #include "memory/arena.h"
 
+#include <string.h>
+
 #include "memory/memory.h"
 
 struct arena_chunk {
@@ -19,7 +21,7 @@ void *arena_alloc(arena *a, size_t size) {
         size_t next = chunk == NULL ? FIRST_CHUNK : chunk->size * 2;
         if (next > LARGEST_CHUNK) next = LARGEST_CHUNK;
         if (next < need + HEADER) next = need + HEADER;
-        chunk = mem_alloc(next);
+        chunk = mem_alloc_unset(next);
         if (chunk == NULL) return NULL;
         chunk->next = a->chunks;
         chunk->size = next;
@@ -28,7 +30,7 @@ void *arena_alloc(arena *a, size_t size) {
     }
     void *result = (char *)chunk + a->used;
     a->used += need;
-    return result;
+    return memset(result, 0, need);
 }
 
 void *arena_array(arena *a, size_t count, size_t size) {

@@ -42,12 +42,16 @@ static void uncount(size_t size) {
         atomic_fetch_sub_explicit(&held, size, memory_order_relaxed);
 }
 
-void *mem_alloc(size_t size) {
+static void *alloc_counted(size_t size, bool zeroed) {
     if (mem_should_fail() || !count(size)) return NULL;
-    void *pointer = calloc(1, size == 0 ? 1 : size);
+    size_t bytes = size == 0 ? 1 : size;
+    void *pointer = zeroed ? calloc(1, bytes) : malloc(bytes);
     if (pointer == NULL) uncount(size);
     return pointer;
 }
+
+void *mem_alloc(size_t size) { return alloc_counted(size, true); }
+void *mem_alloc_unset(size_t size) { return alloc_counted(size, false); }
 
 void mem_free(void *pointer, size_t size) {
     if (pointer == NULL) return;

@@ -11,6 +11,8 @@
 
 // Zeroed memory, or NULL. Freed with the same size. Large ones count as data.
 void *mem_alloc(size_t size);
+// The same with whatever was there before, for those who set every byte that they use.
+void *mem_alloc_unset(size_t size);
 void mem_free(void *pointer, size_t size);
 // A larger (or equal) block with the old contents and zeroes behind them; NULL leaves the old one.
 void *mem_grow(void *pointer, size_t old_size, size_t new_size);
