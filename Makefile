@@ -256,9 +256,9 @@ $(BUILD)/test/%_test: $(OBJ)/test/%_test.o $(HELPERS) $(CLI_PARTS) $(LIB_STATIC)
 	$(call short,LD,$@)$(CC) $(LINK_FLAGS) -o $@ $< $(HELPERS) $(CLI_PARTS) $(LIB_STATIC) $(LIBS) $(CMOCKA_LIBS)
 
 # They bring their own copy of what they use of the library, and show nothing of it.
-$(BUILD)/test/engines/%.so: $(OBJ)/test/engines/%.o $(LIB_STATIC)
+$(BUILD)/test/engines/%.so: $(OBJ)/test/engines/%.o $(HELPERS) $(LIB_STATIC)
 	@mkdir -p $(@D)
-	$(call short,LD,$@)$(CC) $(LINK_FLAGS) -shared $(if $(filter Darwin,$(SYSTEM)),,-Wl,--exclude-libs,ALL) -o $@ $< $(LIB_STATIC) $(LIBS)
+	$(call short,LD,$@)$(CC) $(LINK_FLAGS) -shared $(if $(filter Darwin,$(SYSTEM)),,-Wl,--exclude-libs,ALL) -o $@ $< $(HELPERS) $(LIB_STATIC) $(LIBS)
 
 TEST_PROGRAMS := $(TEST_BINARIES) $(TEST_SCRIPTS)
 

@@ -35,6 +35,7 @@ typedef struct recorded_case {
 
 typedef struct case_set {
     emlx_device *device;
+    const char *tolerances; // the device whose they are; "": those of every engine
     case_file *files;
     size_t file_count;
     recorded_case *items;
@@ -50,9 +51,10 @@ typedef struct case_result {
 } case_result;
 
 // Reads the folder's MANIFEST and all files in it, those whose name contains `only`. The form of
-// everything is checked here, so that running a case can fail only by its result.
-emlx_status cases_load(const char *folder, const char *only, emlx_device *device, case_set *out,
-                       emlx_error *err);
+// everything is checked here, so that running a case can fail only by its result. `strict`: no
+// tolerances of the device's engine.
+emlx_status cases_load(const char *folder, const char *only, emlx_device *device, bool strict,
+                       case_set *out, emlx_error *err);
 void cases_clear(case_set *set);
 
 // May be called from several threads. Fails when an array of the file is not as described.

@@ -18,7 +18,7 @@
 typedef struct request {
     const char *folder, *only, *device;
     size_t threads, slowest;
-    bool coverage, digest;
+    bool coverage, digest, strict;
 } request;
 
 // Shared by the threads: each takes the next case.
@@ -48,13 +48,10 @@ static size_t core_count(void) {
 
 static int parse_request(int argc, char **argv, request *r) {
     static const struct option options[] = {
-        {"coverage", no_argument, NULL, 'c'},
-        {"digest", no_argument, NULL, 'd'},
-        {"only", required_argument, NULL, 'o'},
-        {"slowest", required_argument, NULL, 's'},
-        {"threads", required_argument, NULL, 't'},
-        {"device", required_argument, NULL, 'n'},
-        {0},
+        {"coverage", no_argument, NULL, 'c'},     {"digest", no_argument, NULL, 'd'},
+        {"only", required_argument, NULL, 'o'},   {"slowest", required_argument, NULL, 's'},
+        {"strict", no_argument, NULL, 'e'},       {"threads", required_argument, NULL, 't'},
+        {"device", required_argument, NULL, 'n'}, {0},
     };
     *r = (request){.only = "", .device = "cpu", .threads = core_count()};
     opterr = 0;
@@ -63,6 +60,8 @@ static int parse_request(int argc, char **argv, request *r) {
             r->coverage = true;
         else if (c == 'd')
             r->digest = true;
+        else if (c == 'e')
+            r->strict = true;
         else if (c == 'o')
             r->only = optarg;
         else if (c == 'n')
@@ -215,11 +214,14 @@ static bool print_last_places(const session *s) {
 }
 
 // What the device's engine left to the host.
-static void print_handovers(const session *s) {
+static void print_handovers(const session *s, bool each) {
     const char *op;
     uint64_t count, all = 0;
     size_t ops = 0;
-    for (; emlx_device_handover(s->set->device, ops, &op, &count); ops++) all += count;
+    for (; emlx_device_handover(s->set->device, ops, &op, &count); ops++) {
+        all += count;
+        if (each) printf("handed over: %-24s %6" PRIu64 "\n", op, count);
+    }
     if (ops > 0) printf("handed over to the host: %" PRIu64 " nodes of %zu ops\n", all, ops);
 }
 
@@ -228,7 +230,7 @@ static int report(const session *s, const request *r) {
     if (r->slowest > 0) print_slowest(s, r->slowest);
     size_t failed = print_failures(s);
     failed += !print_last_places(s);
-    print_handovers(s);
+    print_handovers(s, r->coverage);
     if (r->digest) print_digest(s);
     size_t passed = failed < s->set->count ? s->set->count - failed : 0;
     printf("%zu passed, %zu failed\n", passed, failed);
@@ -256,7 +258,7 @@ int cli_conformance(int argc, char **argv) {
     int code = parse_request(argc, argv, &r);
     if (code != CLI_OK) return code;
     if (emlx_device_open(r.device, &device, &err) != EMLX_OK) return cli_bad_input(&err);
-    if (cases_load(r.folder, r.only, device, &set, &err) == EMLX_OK) {
+    if (cases_load(r.folder, r.only, device, r.strict, &set, &err) == EMLX_OK) {
         code = replay_set(&set, &r);
         cases_clear(&set);
     } else {

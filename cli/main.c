@@ -19,7 +19,8 @@ static const struct {
     {"info", cli_info, "[FILE]", "describe this installation, or a program file"},
     {"ops", cli_ops, "", "list the ops: name, fewest and most operands, attributes"},
     {"conformance", cli_conformance,
-     "DIR [--device NAME] [--threads N] [--only TEXT] [--coverage] [--slowest N] [--digest]",
+     "DIR [--device NAME] [--threads N] [--only TEXT] [--coverage] [--slowest N] [--digest] "
+     "[--strict]",
      "replay recorded cases"},
 };
 

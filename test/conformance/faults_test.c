@@ -74,7 +74,7 @@ static int open_cases(void **state) {
     emlx_error err;
     if (cases_unpack(state) != 0) return -1;
     if (emlx_device_open("cpu", &device, &err) != EMLX_OK) return -1;
-    return cases_load(cases_folder, "", device, &set, &err) == EMLX_OK ? 0 : -1;
+    return cases_load(cases_folder, "", device, false, &set, &err) == EMLX_OK ? 0 : -1;
 }
 
 static int close_cases(void **state) {
