@@ -261,6 +261,8 @@ EMLX_API void emlx_cancel_raise(emlx_cancel *cancel);
 // Work given to one queue is done in that order, one piece after another.
 typedef struct emlx_queue emlx_queue;
 EMLX_API emlx_status emlx_queue_new(emlx_device *device, emlx_queue **out, emlx_error *err);
+// NULL for NULL.
+EMLX_API emlx_device *emlx_queue_device(const emlx_queue *queue);
 // Work in the queue is still done.
 EMLX_API void emlx_queue_release(emlx_queue *queue);
 // Calls `done(context)` when all that was given to the queue before is done. If it fails, `done` is
@@ -275,7 +277,7 @@ EMLX_API emlx_status emlx_eval_brief(emlx_tensor *const *tensors, size_t count, 
 // How work is done in the background. Either field may be NULL, and so may a pointer to this.
 typedef struct emlx_work {
     emlx_cancel *cancel; // stays valid until the work's end has been reported
-    emlx_queue *queue;   // without one, work is done side by side
+    emlx_queue *queue;   // of the same device; without one, work is done side by side
     bool here; // done within the call, on its thread: for brief runs, on which see emlx_run_brief
 } emlx_work;
 

@@ -17,7 +17,8 @@ defmodule EMLX do
 
   ## Compiler options
 
-    * `:device` - where to run: `:cpu` or `:gpu`. Defaults to `default_device/0`.
+    * `:device` and `:engine` - where to run, as for `EMLX.Backend`. The device defaults to
+      `default_device/0`.
 
     * `:max_concurrency` - the number of partitions of an `Nx.Serving` with
       `partitions: true`. Defaults to 1.
@@ -49,6 +50,13 @@ defmodule EMLX do
 
     * `config :emlx, default_device: :cpu` - see `default_device/0`
 
+    * `config :emlx, engine: :mlx` - whose GPU `:gpu` is, `:mlx` or `:native`, see
+      `EMLX.Backend`; the environment variable `EMLX_ENGINE` says the same
+
+    * `config :emlx, handover: :allow` - whether a device may have the CPU compute what it
+      cannot, or `:error`: then that raises, naming the operation, when a function is compiled
+      or a tensor evaluated; see `handovers/1`. Read when the first device is used
+
     * `config :emlx, add_backend_on_inspect: true` - whether printing a tensor
       shows a line with its backend and reference
 
@@ -64,7 +72,7 @@ defmodule EMLX do
 
   @behaviour Nx.Defn.Compiler
 
-  alias EMLX.{Backend, Compiler, Debug, Native, NIF, Program}
+  alias EMLX.{Backend, Compiler, Debug, Device, Native, NIF, Program}
 
   @doc """
   Whether two values are the device and the reference of a tensor; for guards.
@@ -83,7 +91,7 @@ defmodule EMLX do
   The device that is used where none is given, `:cpu` unless configured.
   """
   @spec default_device() :: atom
-  def default_device, do: Application.get_env(:emlx, :default_device, :cpu)
+  defdelegate default_device, to: Device, as: :default
 
   ## Compiler
 
@@ -173,12 +181,13 @@ defmodule EMLX do
 
   ## Options
 
-    * `:device` - where the program will run. Defaults to `default_device/0`.
+    * `:device` and `:engine` - where the program will run, as for `EMLX.Backend`.
+      The device defaults to `default_device/0`.
   """
   @spec load(Path.t()) :: Program.t()
   @spec load(Path.t(), keyword) :: Program.t()
   def load(path, options \\ []) do
-    options = Keyword.validate!(options, [:device])
+    options = Keyword.validate!(options, [:device, :engine])
     Program.load(to_string(path), Compiler.device(options))
   end
 
@@ -267,6 +276,25 @@ defmodule EMLX do
   """
   @spec reset_peak_memory() :: :ok
   def reset_peak_memory, do: NIF.memory_reset_peak()
+
+  ## Hand-overs
+
+  @doc """
+  What the CPU has computed in place of a device, as that device's engine cannot: operations
+  with how often, since the device was opened.
+
+  `config :emlx, handover: :error` makes it an error instead.
+
+  ## Examples
+
+      iex> EMLX.handovers(:cpu)
+      %{}
+
+  """
+  @spec handovers() :: %{String.t() => pos_integer}
+  @spec handovers(atom | {:gpu, non_neg_integer}) :: %{String.t() => pos_integer}
+  def handovers(device \\ default_device()),
+    do: device |> Native.device() |> Native.handovers() |> Map.new()
 
   ## On {device, reference} pairs
 

@@ -35,6 +35,19 @@ ERL_NIF_TERM nif_devices(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     return list;
 }
 
+// Pairs of an engine that has no device here, and why.
+ERL_NIF_TERM nif_devices_missing(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc, (void)argv;
+    ERL_NIF_TERM list = enif_make_list(env, 0);
+    char why[400];
+    const char *name;
+    for (size_t i = 0; (name = emlx_engine_missing(i, why, sizeof why)) != NULL; i++) {
+        ERL_NIF_TERM one = enif_make_tuple2(env, make_text(env, name), make_text(env, why));
+        list = enif_make_list_cell(env, one, list);
+    }
+    return list;
+}
+
 static ERL_NIF_TERM run_device_open(task *task) {
     ErlNifEnv *env = task->to->env;
     emlx_error err;
@@ -69,6 +82,29 @@ ERL_NIF_TERM nif_device_describe(ErlNifEnv *env, int argc, const ERL_NIF_TERM ar
     emlx_device_describe(res->device, text, sizeof text);
     return make_ok(env, enif_make_tuple2(env, make_text(env, emlx_device_name(res->device)),
                                          make_text(env, text)));
+}
+
+// A list of {op, count}: what the host has computed in place of the device.
+ERL_NIF_TERM nif_handovers(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    device_res *res;
+    emlx_error err;
+    emlx_status status = device_get(env, argv[0], &res, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    ERL_NIF_TERM list = enif_make_list(env, 0);
+    const char *op;
+    uint64_t count;
+    for (size_t i = 0; emlx_device_handover(res->device, i, &op, &count); i++) {
+        ERL_NIF_TERM one = enif_make_tuple2(env, make_text(env, op), enif_make_uint64(env, count));
+        list = enif_make_list_cell(env, one, list);
+    }
+    return make_ok(env, list);
+}
+
+ERL_NIF_TERM nif_refuse_handovers(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)env, (void)argc;
+    emlx_refuse_handovers(enif_is_identical(argv[0], atoms.yes));
+    return atoms.ok;
 }
 
 // Memory --------------------------------------------------------------------------------------

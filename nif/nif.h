@@ -257,7 +257,10 @@ emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_bloc
     XX(ops, 0)                                                                                     \
     XX(devices, 0)                                                                                 \
     XX(device_open, 2)                                                                             \
+    XX(devices_missing, 0)                                                                         \
     XX(device_describe, 1)                                                                         \
+    XX(handovers, 1)                                                                               \
+    XX(refuse_handovers, 1)                                                                        \
     XX(memory_info, 0)                                                                             \
     XX(memory_reset_peak, 0)                                                                       \
     XX(memory_relieve, 2)                                                                          \

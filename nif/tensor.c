@@ -293,11 +293,15 @@ static void eval_done(void *context, emlx_status status, const emlx_error *err) 
     answer_send(to, status == EMLX_OK ? atoms.ok : make_error(to->env, status, err));
 }
 
+// The queue in use is for the work of its own device.
 static emlx_status eval(ErlNifEnv *env, const tensor_list *list, ERL_NIF_TERM queue,
                         ERL_NIF_TERM reference, emlx_error *err) {
     answer *to;
     emlx_work work = {0};
     TRY(queue_get(env, queue, &work.queue, err));
+    bool others =
+        list->count > 0 && emlx_queue_device(work.queue) != emlx_tensor_device(list->items[0]);
+    if (others) work.queue = NULL;
     TRY(answer_new(env, reference, &to, err));
     work.cancel = &to->cancel;
     emlx_status status = emlx_eval_async(list->items, list->count, &work, eval_done, to, err);

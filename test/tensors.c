@@ -2,6 +2,7 @@
 // tensors.c - tensors in tests.
 #include "tensors.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 emlx_device *test_device;
@@ -17,6 +18,14 @@ int close_test_device(void **state) {
     (void)state;
     emlx_device_release(test_device);
     return 0;
+}
+
+void use_test_engine(const char *self, const char *engine) {
+    char path[1024];
+    const char *end = strrchr(self, '/');
+    snprintf(path, sizeof path, "%.*s/../engines/%s.so", (int)(end - self), self, engine);
+    setenv("EMLX_ENGINES", path, 1);
+    setenv("EMLX_TEST_DEVICE", engine, 1);
 }
 
 void draw_seed(uint64_t seed) { draw_state = seed * 2654435761u + 1; }

@@ -9,6 +9,9 @@
 // Open while a group made by RUN_ON_CPU runs: the CPU, or what EMLX_TEST_DEVICE names.
 extern emlx_device *test_device;
 int open_test_device(void **state);
+// Makes that an engine of test/engines, beside the test program whose argv[0] is given. To be
+// called before the library is.
+void use_test_engine(const char *self, const char *engine);
 int close_test_device(void **state);
 #define RUN_ON_CPU(name, tests)                                                                    \
     cmocka_run_group_tests_name(name, tests, open_test_device, close_test_device)

@@ -16,8 +16,13 @@ defmodule EMLX.Backend do
 
   ## Options
 
-    * `:device` - `:cpu`, or `:gpu` for the GPU that this build can use. Defaults
-      to `EMLX.default_device/0`.
+    * `:device` - `:cpu`, or `:gpu` for the GPU that this build can use; `{:gpu, 1}` is the
+      second one. Defaults to `EMLX.default_device/0`. The names that `mix emlx.doctor` lists
+      are devices as well, as `:"cuda:1"` is, and what a tensor on `{:gpu, 1}` says it is on.
+
+    * `:engine` - whose GPU is meant: `:native`, which is EMLX's own engine for CUDA, or `:mlx`.
+      Defaults to `config :emlx, engine:`, then to the environment variable `EMLX_ENGINE`, then
+      to MLX on a Mac, and elsewhere to the first of the two that has a device.
 
   ## Errors
 
@@ -37,7 +42,7 @@ defmodule EMLX.Backend do
 
   import EMLX.Remote, only: [is_remote: 1]
 
-  alias EMLX.{Call, Debug, Expr, Native, Ops, Pointer, Remote, Telemetry, Types}
+  alias EMLX.{Call, Debug, Device, Expr, Native, Ops, Pointer, Remote, Telemetry, Types}
   alias __MODULE__, as: B
   alias Nx.Tensor, as: T
 
@@ -68,8 +73,8 @@ defmodule EMLX.Backend do
   end
 
   defp device([]), do: EMLX.default_device()
-  defp device(device: device), do: device || EMLX.default_device()
-  defp device(options), do: Keyword.validate!(options, [:device])[:device] || device([])
+  defp device(device: device) when is_atom(device) and device != nil, do: device
+  defp device(options), do: options |> Keyword.validate!([:device, :engine]) |> Device.chosen()
 
   ## Reading and moving
 

@@ -22,7 +22,7 @@ defmodule EMLX.CommandQueue do
 
   """
 
-  alias EMLX.Native
+  alias EMLX.{Device, Native}
 
   @key :emlx_command_queue
 
@@ -35,7 +35,7 @@ defmodule EMLX.CommandQueue do
   A new queue for a device: `{:ok, queue}`, or `{:error, exception}` when there is
   no such device.
   """
-  @spec new(atom) :: {:ok, t} | {:error, Exception.t()}
+  @spec new(atom | {:gpu, non_neg_integer}) :: {:ok, t} | {:error, Exception.t()}
   def new(device) do
     {:ok, new!(device)}
   rescue
@@ -45,9 +45,11 @@ defmodule EMLX.CommandQueue do
   @doc """
   As `new/1`, but returns the queue, and raises when there is no such device.
   """
-  @spec new!(atom) :: t
-  def new!(device),
-    do: %__MODULE__{ref: Native.queue_new(Native.device(device)), device: device}
+  @spec new!(atom | {:gpu, non_neg_integer}) :: t
+  def new!(device) do
+    device = Device.chosen(device: device)
+    %__MODULE__{ref: Native.queue_new(Native.device(device)), device: device}
+  end
 
   @doc """
   Waits until all work given to the queue before is done.

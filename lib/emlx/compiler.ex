@@ -3,7 +3,7 @@ defmodule EMLX.Compiler do
   @moduledoc false
   # Programs made from expressions: compile, run, save. EMLX delegates here.
 
-  alias EMLX.{Backend, Cache, CommandQueue, Expr, Key, Native, Telemetry}
+  alias EMLX.{Backend, Cache, CommandQueue, Device, Expr, Key, Native, Telemetry}
   alias Nx.Defn.Composite
 
   # What is needed to run: the native program (nil when there is nothing to run),
@@ -12,7 +12,7 @@ defmodule EMLX.Compiler do
   @enforce_keys [:ref, :device, :inputs, :template, :calls]
   defstruct [:ref, :device, :inputs, :template, :calls]
 
-  @options [:device, :hooks, :command_queue, :max_concurrency]
+  @options [:device, :engine, :hooks, :command_queue, :max_concurrency]
   @option_names Enum.map(@options, &Atom.to_string/1)
 
   def jit(key, vars, fun, args_list, options) do
@@ -206,7 +206,7 @@ defmodule EMLX.Compiler do
     result
   end
 
-  def device(options), do: options[:device] || EMLX.default_device()
+  def device(options), do: Device.chosen(options)
 
   @doc "How many partitions a serving has."
   @spec partitions(keyword) :: pos_integer

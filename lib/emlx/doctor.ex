@@ -4,7 +4,7 @@ defmodule EMLX.Doctor do
   # What `mix emlx.doctor` finds out: a list of lines, each `:ok`, `:note` or
   # `:missing`, with what to do about the last.
 
-  alias EMLX.{Native, NIF}
+  alias EMLX.{Device, Native, NIF}
 
   @type line :: {:ok | :note | :missing, subject :: String.t(), text :: String.t()}
 
@@ -18,7 +18,9 @@ defmodule EMLX.Doctor do
 
   # What `config :emlx` may set, and to what; the device is looked at by itself.
   @settings [
-    default_device: {:is_atom, "a device"},
+    default_device: {:device?, "a device"},
+    engine: {:engine?, ":native or :mlx"},
+    handover: {:handover?, ":allow or :error"},
     add_backend_on_inspect: {:is_boolean, "true or false"},
     detect_non_finites: {:is_boolean, "true or false"},
     profile_eval: {:is_boolean, "true or false"},
@@ -34,6 +36,7 @@ defmodule EMLX.Doctor do
   # The same of the environment. What the last ones are for is no business of a program that runs.
   @variables %{
     "EMLX_NUM_THREADS" => {1..1024, "a number from 1 to 1024"},
+    "EMLX_ENGINE" => {~w(native mlx), "native or mlx"},
     "EMLX_NICE" => {0..19, "a number from 0 to 19"},
     "EMLX_CPU_LEVEL" => {@levels, Enum.join(@levels, ", ")},
     "EMLX_PROFILE_EVAL" => {~w(0 1), "0 or 1"}
@@ -97,12 +100,10 @@ defmodule EMLX.Doctor do
     [
       {:ok, "libemlx", version},
       Enum.map(devices, &device/1),
-      if Native.gpu_name(devices, :os.type(), Application.get_env(:emlx, :engine)) == nil do
-        {:note, "GPU", "none that this build can use; device: :gpu will raise"}
-      else
-        []
-      end,
+      for({name, why} <- NIF.devices_missing(), do: {:note, "device :#{name}", "none: #{why}"}),
+      gpus(devices),
       memory(),
+      handovers(),
       Enum.map(devices, &computes/1)
     ]
   rescue
@@ -112,6 +113,27 @@ defmodule EMLX.Doctor do
   defp device(name) do
     {:ok, {^name, text}} = name |> String.to_atom() |> Native.device() |> NIF.device_describe()
     {:ok, "device :#{name}", text}
+  rescue
+    error in [ArgumentError, EMLX.Error] ->
+      {:missing, "device :#{name}", Exception.message(error)}
+  end
+
+  # What :gpu means, in what order.
+  defp gpus(devices) do
+    case Device.gpus(devices, nil) do
+      [] -> {:note, "GPU", "none that this build can use; device: :gpu will raise"}
+      names -> {:ok, "GPU", "device: :gpu is #{Enum.join(names, ", then ")}"}
+    end
+  rescue
+    error in ArgumentError -> {:note, "GPU", Exception.message(error)}
+  end
+
+  defp handovers do
+    if Device.refuses_handovers?(),
+      do: {:ok, "hand-overs", "what a device cannot compute raises"},
+      else: {:ok, "hand-overs", "what a device cannot compute the CPU does, which is counted"}
+  rescue
+    error in ArgumentError -> {:missing, "hand-overs", Exception.message(error)}
   end
 
   defp memory do
@@ -198,7 +220,9 @@ defmodule EMLX.Doctor do
     end
   end
 
-  defp fits?(:is_atom, value), do: is_atom(value)
+  defp fits?(:device?, value), do: is_atom(value) or match?({:gpu, _}, value)
+  defp fits?(:engine?, value), do: value in [:native, :mlx]
+  defp fits?(:handover?, value), do: value in [:allow, :error]
   defp fits?(:is_boolean, value), do: is_boolean(value)
   defp fits?(:count?, value), do: value == :infinity or (is_integer(value) and value >= 0)
 

@@ -4,7 +4,7 @@ defmodule EMLX.Native do
   # The native functions as the rest of EMLX wants them: they raise instead of
   # returning errors, and they wait for the message when one is to come.
 
-  alias EMLX.{Error, NIF}
+  alias EMLX.{Device, Error, NIF}
 
   # The reference is made where it is received, so that the receive skips all
   # older messages.
@@ -38,46 +38,18 @@ defmodule EMLX.Native do
     end
   end
 
-  def device(other) do
-    raise ArgumentError, "a device must be :cpu, :gpu or another atom, got: #{inspect(other)}"
-  end
+  def device(other), do: [device: other] |> Device.chosen() |> device()
 
+  # The settings that the library keeps are made with the first device.
   defp open_device(name) do
-    native_name = native_device_name(name)
+    native_name = Device.native_name(name)
+    :ok = NIF.refuse_handovers(Device.refuses_handovers?())
     device = unwrap(await(reference, NIF.device_open(native_name, reference)))
     :persistent_term.put({__MODULE__, name}, device)
     device
   end
 
-  # What a GPU is called depends on its maker; Nx programs just say :gpu.
-  defp native_device_name(:gpu) do
-    engine = Application.get_env(:emlx, :engine) || System.get_env("EMLX_ENGINE")
-
-    gpu_name(NIF.devices(), :os.type(), engine) ||
-      raise ArgumentError,
-            "there is no GPU that this build of EMLX can use, only #{Enum.join(NIF.devices(), ", ")}; " <>
-              "pass device: :cpu, or ask mix emlx.doctor what is missing"
-  end
-
-  defp native_device_name(name), do: Atom.to_string(name)
-
-  # The first of these engines that has a device: Metal through MLX on a Mac, CUDA elsewhere, unless
-  # :native or :mlx is asked for.
-  @doc false
-  def gpu_name(devices, os, engine) do
-    engines =
-      case {to_string(engine), os} do
-        {"native", _} -> ["cuda"]
-        {"mlx", _} -> ["mlx"]
-        {"", {:unix, :darwin}} -> ["mlx"]
-        {"", _} -> ["cuda", "mlx"]
-        {other, _} -> raise ArgumentError, "an engine is :native or :mlx, got: #{inspect(other)}"
-      end
-
-    Enum.find_value(engines, fn engine ->
-      Enum.find(devices, &(&1 |> String.split(":") |> hd() == engine))
-    end)
-  end
+  def handovers(device), do: unwrap(NIF.handovers(device))
 
   ## Tensors
 

@@ -36,14 +36,16 @@ defmodule EMLX.Telemetry do
   | event | measurements |
   |---|---|
   | `[:emlx, :memory, :stats]` | those of `EMLX.memory_info/0` |
+  | `[:emlx, :handover, :stats]` | `:count`, how many operations the CPU has computed in place of a device; the metadata has the `:device`, and `:ops`, what `EMLX.handovers/1` gives |
   | `[:emlx, :cache, :stats]` | `:size`, and since the start `:hits`, `:misses` and `:evictions` |
 
-  These are sent by `memory_stats/0` and `cache_stats/0`, which are meant to be called
+  These are sent by `memory_stats/0`, `handover_stats/1` and `cache_stats/0`, which are meant to be called
   by a poller:
 
       {:telemetry_poller,
        measurements: [
          {EMLX.Telemetry, :memory_stats, []},
+         {EMLX.Telemetry, :handover_stats, [:gpu]},
          {EMLX.Telemetry, :cache_stats, []}
        ],
        period: :timer.seconds(10)}
@@ -63,6 +65,22 @@ defmodule EMLX.Telemetry do
   def memory_stats, do: report([:emlx, :memory, :stats], EMLX.memory_info())
 
   @doc """
+  Sends `[:emlx, :handover, :stats]` for a device and returns its measurements.
+
+  ## Examples
+
+      iex> EMLX.Telemetry.handover_stats(:cpu)
+      %{count: 0}
+
+  """
+  @spec handover_stats(atom | {:gpu, non_neg_integer}) :: %{atom => non_neg_integer}
+  def handover_stats(device \\ EMLX.default_device()) do
+    ops = EMLX.handovers(device)
+    count = ops |> Map.values() |> Enum.sum()
+    report([:emlx, :handover, :stats], %{count: count}, %{device: device, ops: ops})
+  end
+
+  @doc """
   Sends `[:emlx, :cache, :stats]`, on compiled functions, and returns its measurements.
 
   ## Examples
@@ -74,8 +92,8 @@ defmodule EMLX.Telemetry do
   @spec cache_stats() :: %{atom => non_neg_integer}
   def cache_stats, do: report([:emlx, :cache, :stats], EMLX.Cache.stats())
 
-  defp report(event, measurements) do
-    :telemetry.execute(event, measurements, %{})
+  defp report(event, measurements, metadata \\ %{}) do
+    :telemetry.execute(event, measurements, metadata)
     measurements
   end
 

@@ -202,7 +202,9 @@ const char *emlx_device_name(const emlx_device *device) {
     return device == NULL ? "?" : device->name;
 }
 
-bool emlx_device_host_memory(const emlx_device *device) { return device->ops->host_memory; }
+bool emlx_device_host_memory(const emlx_device *device) {
+    return device != NULL && device->ops->host_memory;
+}
 
 void emlx_device_describe(const emlx_device *device, char *text, size_t size) {
     if (text == NULL || size == 0) return;

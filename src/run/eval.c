@@ -583,6 +583,7 @@ emlx_status emlx_eval_async(emlx_tensor *const *tensors, size_t count, const eml
                             emlx_done done, void *context, emlx_error *err) {
     TRY(check_given(tensors, count, err));
     if (count == 0) return error_set(err, EMLX_INVALID, "no tensors to evaluate");
+    TRY(work_check(tensors[0]->device, work, err));
     queued_eval *q = mem_alloc(sizeof *q + count * sizeof *q->tensors);
     if (q == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to queue an evaluation");
     q->eval.how.cancel = work == NULL ? NULL : work->cancel;

@@ -289,6 +289,7 @@ emlx_status emlx_program_start(emlx_program *program, emlx_tensor *const *inputs
     REQUIRE(stopped);
     REQUIRE_ITEMS(inputs, input_count);
     TRY(check_inputs(program, inputs, input_count, err));
+    TRY(work_check(program->device, work, err));
     emlx_run *r = mem_alloc(sizeof *r);
     if (r == NULL) return no_memory(err);
     r->job.run = run_job;
@@ -306,5 +307,6 @@ emlx_status emlx_run_resume(emlx_run *run, emlx_tensor *const *results, size_t r
     REQUIRE(stopped);
     REQUIRE_ITEMS(results, result_count);
     TRY(check_results(run->program->device, run->run.call, results, result_count, err));
+    TRY(work_check(run->program->device, work, err));
     return submit(run, results, result_count, work, stopped, context, err);
 }

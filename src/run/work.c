@@ -26,6 +26,13 @@ void emlx_cancel_raise(emlx_cancel *cancel) {
     if (cancel != NULL) __atomic_store_n(&cancel->raised, 1, __ATOMIC_RELAXED);
 }
 
+emlx_status work_check(const emlx_device *device, const emlx_work *work, emlx_error *err) {
+    const emlx_queue *queue = work == NULL ? NULL : work->queue;
+    if (queue == NULL || queue->device == device) return EMLX_OK;
+    return error_set(err, EMLX_INVALID, "the queue is one of device %s, and the work is for %s",
+                     queue->device->name, device->name);
+}
+
 void work_submit(emlx_device *device, const emlx_work *work, pool_job *job) {
     emlx_queue *queue = work == NULL ? NULL : work->queue;
     if (queue == NULL) {
@@ -136,6 +143,10 @@ emlx_status emlx_queue_new(emlx_device *device, emlx_queue **out, emlx_error *er
     queue->references = 1;
     *out = queue;
     return EMLX_OK;
+}
+
+emlx_device *emlx_queue_device(const emlx_queue *queue) {
+    return queue == NULL ? NULL : queue->device;
 }
 
 void emlx_queue_release(emlx_queue *queue) {

@@ -5,6 +5,8 @@
 
 #include "engine.h"
 
+// `work` may be NULL. Fails for a queue of another device.
+emlx_status work_check(const emlx_device *device, const emlx_work *work, emlx_error *err);
 // `work` may be NULL.
 void work_submit(emlx_device *device, const emlx_work *work, pool_job *job);
 // Where work of the queue goes on the device; NULL for no queue.

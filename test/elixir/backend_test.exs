@@ -140,7 +140,7 @@ defmodule EMLX.BackendTest do
             fn -> Nx.backend_copy(Nx.tensor(1), wrong) end
           ] do
         assert_raise ArgumentError,
-                     ~r/unknown keys \[:colour\].*allowed keys are: \[:device\]/,
+                     ~r/unknown keys \[:colour\].*allowed keys are: \[:device, :engine\]/,
                      call
       end
 

@@ -1,23 +1,161 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule EMLX.DevicesTest do
-  # Which device :gpu is, and computing on MLX where that is installed.
-  use EMLX.Case, async: true
+  # Which device is meant by what, what is handed over, and computing on MLX where that is installed.
+  # Settings are global.
+  use EMLX.Case, async: false
 
-  alias EMLX.{NIF, Native}
+  alias EMLX.{Backend, CommandQueue, Device, Native, NIF}
 
   test ":gpu is Metal on a Mac and CUDA elsewhere, unless an engine is asked for" do
     all = ["cpu", "mlx-cpu:0", "cuda:0", "cuda:1", "mlx:0"]
     [mac, linux] = [{:unix, :darwin}, {:unix, :linux}]
-    assert Native.gpu_name(all, mac, nil) == "mlx:0"
-    assert Native.gpu_name(all, linux, nil) == "cuda:0"
-    assert Native.gpu_name(all, linux, :mlx) == "mlx:0"
-    assert Native.gpu_name(all, linux, "native") == "cuda:0"
-    assert Native.gpu_name(["cpu", "mlx:0"], linux, nil) == "mlx:0"
+    assert Device.gpus(all, nil, mac) == ["mlx:0"]
+    assert Device.gpus(all, nil, linux) == ["cuda:0", "cuda:1"]
+    assert Device.gpus(all, :mlx, linux) == ["mlx:0"]
+    assert Device.gpus(all, "native", mac) == ["cuda:0", "cuda:1"]
+    assert Device.gpus(["cpu", "mlx:0"], nil, linux) == ["mlx:0"]
     # MLX's CPU is no GPU.
-    assert Native.gpu_name(["cpu", "mlx-cpu:0"], linux, nil) == nil
-    assert Native.gpu_name(["cpu", "cuda:0"], mac, nil) == nil
-    assert_raise ArgumentError, ~r/:native or :mlx/, fn -> Native.gpu_name(all, linux, :metal) end
+    assert Device.gpus(["cpu", "mlx-cpu:0"], nil, linux) == []
+    assert Device.gpus(["cpu", "cuda:0"], nil, mac) == []
   end
+
+  @words %{
+    device:
+      "a device must be :cpu, :gpu, {:gpu, number} or the name of one as an atom, got: \"cpu\"",
+    engine: "an engine is :native or :mlx, got: :metal",
+    cpu:
+      "an :engine says which GPU is meant by device: :gpu, got: :cpu; " <>
+        "MLX's own CPU is device: :\"mlx-cpu\""
+  }
+
+  test "what is no device or engine is refused by every way in, in one sentence" do
+    for {options, words} <- [
+          {[device: "cpu"], @words.device},
+          {[device: {:gpu, -1}], String.replace(@words.device, "\"cpu\"", "{:gpu, -1}")},
+          {[device: {:cpu, 0}], String.replace(@words.device, "\"cpu\"", "{:cpu, 0}")},
+          {[device: :gpu, engine: :metal], @words.engine},
+          {[device: :cpu, engine: :metal], @words.engine},
+          {[device: :cpu, engine: :mlx], @words.cpu},
+          {[engine: :mlx], @words.cpu}
+        ],
+        call <- [
+          fn -> Nx.tensor(1, backend: {Backend, options}) end,
+          fn -> Nx.default_backend({Backend, options}) end,
+          fn -> Nx.Defn.jit_apply(&Nx.add(&1, 1), [2], [compiler: EMLX] ++ options) end,
+          fn -> EMLX.load("none", options) end
+        ] do
+      assert_raise ArgumentError, words, call
+    end
+
+    assert_raise ArgumentError, @words.device, fn -> CommandQueue.new!("cpu") end
+  end
+
+  test "the CPU is our own engine, also where that is said" do
+    x = Nx.tensor([1, 2], backend: {Backend, device: :cpu, engine: :native})
+    assert {:cpu, _} = Backend.from_nx(x)
+    assert {Backend, device: :cpu} = Nx.Defn.to_backend(compiler: EMLX, engine: :native)
+  end
+
+  # A machine without a GPU has words for it, another one computes there.
+  test "{:gpu, number} is a device of the engine's, by its own name" do
+    case Device.gpus(NIF.devices(), nil) do
+      [] ->
+        for device <- [:gpu, {:gpu, 0}, {:gpu, 1}], function <- [&Native.device/1, &on/1] do
+          assert_raise ArgumentError, ~r/^there is no GPU .*only cpu/, fn -> function.(device) end
+        end
+
+      gpus ->
+        assert {:gpu, _} = Backend.from_nx(on({:gpu, 0}))
+        last = length(gpus) - 1
+        wanted = if last == 0, do: :gpu, else: gpus |> List.last() |> String.to_atom()
+        assert {^wanted, _} = Backend.from_nx(on({:gpu, last}))
+        assert_raise ArgumentError, ~r/^there is no {:gpu, /, fn -> on({:gpu, last + 1}) end
+    end
+  end
+
+  defp on(device), do: Nx.tensor([1, 2], backend: {Backend, device: device})
+
+  test "config :emlx, engine: and EMLX_ENGINE say which GPU is meant" do
+    in_environment("EMLX_ENGINE", "metal", fn ->
+      assert_raise ArgumentError, ~r/:native or :mlx, got: "metal"/, fn -> on({:gpu, 1}) end
+
+      with_setting(:engine, :native, fn ->
+        assert Device.gpus(["mlx:0", "cuda:0"], nil) == ["cuda:0"]
+      end)
+    end)
+  end
+
+  defp in_environment(name, value, fun) do
+    before = System.get_env(name)
+    System.put_env(name, value)
+
+    try do
+      fun.()
+    after
+      if before, do: System.put_env(name, before), else: System.delete_env(name)
+    end
+  end
+
+  defp with_setting(key, value, fun) do
+    before = Application.fetch_env(:emlx, key)
+    Application.put_env(:emlx, key, value)
+
+    try do
+      fun.()
+    after
+      with {:ok, value} <- before, do: Application.put_env(:emlx, key, value)
+      if before == :error, do: Application.delete_env(:emlx, key)
+    end
+  end
+
+  ## What is handed over
+
+  test "a setting of hand-overs that is none is refused in one sentence" do
+    words = "config :emlx, handover: must be :allow or :error, got: :never"
+
+    with_setting(:handover, :never, fn ->
+      assert_raise ArgumentError, words, &Device.refuses_handovers?/0
+      assert {:missing, "hand-overs", ^words} = List.keyfind(EMLX.Doctor.lines(), "hand-overs", 1)
+    end)
+  end
+
+  describe "an engine that is picky" do
+    @describetag skip: unless("picky:0" in NIF.devices(), do: "EMLX_ENGINES names no picky.so")
+
+    # A call is always the host's.
+    defp folded(x), do: Nx.reduce(x, 1, &Nx.multiply(&1, Nx.sum(&2)))
+
+    test "has what it hands over counted" do
+      x = Nx.tensor([1, 2, 3], backend: {Backend, device: :picky})
+      before = EMLX.handovers(:picky)["reduce"] || 0
+
+      assert Nx.Defn.jit_apply(&folded/1, [x], compiler: EMLX, device: :picky)
+             |> Nx.to_number() == 6
+
+      assert EMLX.handovers(:picky)["reduce"] > before
+
+      :telemetry.attach(__MODULE__, [:emlx, :handover, :stats], &__MODULE__.heard/4, self())
+      %{count: count} = EMLX.Telemetry.handover_stats(:picky)
+      :telemetry.detach(__MODULE__)
+      assert_received {:heard, %{count: ^count}, %{device: :picky, ops: %{"reduce" => _}}}
+    end
+
+    test "raises with handover: :error, naming op and device" do
+      x = Nx.tensor([1, 2, 3], backend: {Backend, device: :picky})
+      :persistent_term.erase({Native, :picky})
+
+      with_setting(:handover, :error, fn ->
+        assert_raise EMLX.Error, ~r/^reduce: device picky:0 cannot compute s32/, fn ->
+          Nx.Defn.jit_apply(&Nx.add(folded(&1), 7), [x], compiler: EMLX, device: :picky)
+        end
+      end)
+    after
+      :ok = NIF.refuse_handovers(false)
+    end
+  end
+
+  def heard(_event, measurements, metadata, process),
+    do: send(process, {:heard, measurements, metadata})
 
   if "mlx-cpu:0" in EMLX.NIF.devices() do
     test "MLX computes what is eager and what is compiled, and hands over what it cannot" do

@@ -160,6 +160,24 @@ static void queues_keep_their_order(void **state) {
     emlx_queue_release(queue);
 }
 
+// Work goes through queues of its own device only.
+static void queues_are_of_a_device(void **state) {
+    (void)state;
+    emlx_device *other;
+    emlx_queue *queue;
+    emlx_error err;
+    emlx_tensor *one = scalar(1), *two = twice(one);
+    assert_ok(emlx_device_open("late:1", &other, &err), err);
+    assert_ok(emlx_queue_new(other, &queue, &err), err);
+    assert_ptr_equal(emlx_queue_device(queue), other);
+    const emlx_work work = {.queue = queue};
+    assert_error(emlx_eval_async(&two, 1, &work, NULL, NULL, &err), EMLX_INVALID, err, "late:1");
+    expect(two, 2);
+    emlx_tensor_release(one), emlx_tensor_release(two);
+    emlx_queue_release(queue);
+    emlx_device_release(other);
+}
+
 // What nobody waits for is done all the same, and its memory comes back.
 static void nothing_is_held(void **state) {
     (void)state;
@@ -182,23 +200,16 @@ static void nothing_is_held(void **state) {
     assert_error(emlx_device_open("late:2", &other, &err), EMLX_UNSUPPORTED, err, "late:1");
 }
 
-static void use_engine(const char *self) {
-    char path[1024];
-    const char *end = strrchr(self, '/');
-    snprintf(path, sizeof path, "%.*s/../engines/late.so", (int)(end - self), self);
-    setenv("EMLX_ENGINES", path, 1);
-    setenv("EMLX_TEST_DEVICE", "late", 1);
-}
-
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_belong_to_their_work),
         cmocka_unit_test(what_is_built_on_failures_fails),
         cmocka_unit_test(others_finish_what_is_cancelled),
         cmocka_unit_test(queues_keep_their_order),
+        cmocka_unit_test(queues_are_of_a_device),
         cmocka_unit_test(nothing_is_held),
     };
     (void)argc;
-    use_engine(argv[0]);
+    use_test_engine(argv[0], "late");
     return RUN_ON_CPU("run/late", tests);
 }

@@ -51,6 +51,10 @@ static void of_shapes_types_and_devices(void **state) {
     emlx_device_describe(device, NULL, 10);
     emlx_device_describe(device, text, 0);
     emlx_device_release(NULL);
+    assert_null(emlx_device_retain(NULL));
+    assert_false(emlx_device_host_memory(NULL));
+    assert_false(emlx_device_handover(NULL, 0, NULL, NULL));
+    assert_false(emlx_device_handover(device, 0, NULL, NULL));
     emlx_memory_info(NULL);
     emlx_cancel_raise(NULL);
 }
@@ -114,6 +118,7 @@ static void of_queues(void **state) {
     REFUSES("queue", emlx_queue_sync(NULL, done, NULL, &err));
     REFUSES("done", emlx_queue_sync(queue, NULL, NULL, &err));
     emlx_queue_release(queue);
+    assert_null(emlx_queue_device(NULL));
     emlx_queue_release(NULL);
 }
 

@@ -42,12 +42,13 @@ static void count_handed(emlx_device *device, const plan_part *part) {
 
 bool emlx_device_handover(const emlx_device *device, size_t index, const char **op,
                           uint64_t *count) {
+    if (device == NULL) return false;
     mutex_lock(&counting);
     const handover *h = device->handed;
     while (h != NULL && index > 0) h = h->next, index--;
     if (h != NULL) {
-        *op = h->op;
-        *count = h->count;
+        if (op != NULL) *op = h->op;
+        if (count != NULL) *count = h->count;
     }
     mutex_unlock(&counting);
     return h != NULL;

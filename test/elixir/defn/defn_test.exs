@@ -430,7 +430,7 @@ defmodule EMLX.DefnTest do
       for name <-
             [:devise, :divice, :devices, :dveice, :devic, :hook, :hoooks, :command_queues] ++
               [:commandqueue, :max_concurency, :max_concurrecny] do
-        message = ~r/has no option \{:#{name}, :cpu\}; it takes :device, :hooks/
+        message = ~r/has no option \{:#{name}, :cpu\}; it takes :device, :engine, :hooks/
 
         assert_raise ArgumentError, message, fn ->
           Nx.Defn.jit_apply(&Nx.add/2, [1, 2], [{name, :cpu}])
