@@ -89,7 +89,7 @@ typedef struct share {
     int rows, n;
 } share;
 
-static void *multiply(void *context) {
+static void *multiply_share(void *context) {
     const share *s = context;
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, s->rows, s->n, s->n, 1.0f, s->a, s->n,
                 s->b, s->n, 0.0f, s->c, s->n);
@@ -114,7 +114,7 @@ static double time_product(double operations) {
         for (int t = 0; t < threads; t++) {
             int first = n * t / threads, rows = n * (t + 1) / threads - first;
             shares[t] = (share){a + first * n, data + n * n, c + first * n, rows, n};
-            if (pthread_create(&ids[t], NULL, multiply, &shares[t]) != 0) exit(1);
+            if (pthread_create(&ids[t], NULL, multiply_share, &shares[t]) != 0) exit(1);
         }
         for (int t = 0; t < threads; t++) pthread_join(ids[t], NULL);
         times[i] = bench_now() - start;

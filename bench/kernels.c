@@ -73,7 +73,7 @@ static double time_task(const task *t) {
     return bench_median(times, RUNS);
 }
 
-static void report(const char *name, task t) {
+static void report_task(const char *name, task t) {
     if (strstr(name, wanted) == NULL) return;
     fill(t.type, first);
     fill(t.type, second);
@@ -91,7 +91,7 @@ static void report_scalar(void) {
         for (unsigned op = 0; op < SCALAR_COUNT; op++) {
             if (cpu_kernels_baseline.scalar[op][types[i]] == NULL) continue;
             snprintf(name, sizeof name, "%s %s", scalar_table[op].name, emlx_type_name(types[i]));
-            report(name, (task){.run = run_scalar, .op = op, .type = types[i]});
+            report_task(name, (task){.run = run_scalar, .op = op, .type = types[i]});
         }
     }
 }
@@ -105,7 +105,7 @@ static void report_casts(void) {
             snprintf(name, sizeof name, "cast %s %s", emlx_type_name(types[i]),
                      emlx_type_name(types[j]));
             if (i == j) continue;
-            report(name, (task){.run = run_cast, .type = types[i], .other = types[j]});
+            report_task(name, (task){.run = run_cast, .type = types[i], .other = types[j]});
         }
     }
 }
@@ -123,11 +123,11 @@ static void report_folds(void) {
                     .run = run_rows, .op = kinds[k], .type = types[t], .length = lengths[l]};
                 snprintf(name, sizeof name, "%s %s rows of %zu", names[k], emlx_type_name(types[t]),
                          lengths[l]);
-                report(name, one);
+                report_task(name, one);
                 if (lengths[l] != 64) continue;
                 one.run = run_columns;
                 snprintf(name, sizeof name, "%s %s 64 columns", names[k], emlx_type_name(types[t]));
-                report(name, one);
+                report_task(name, one);
             }
         }
     }
@@ -139,10 +139,10 @@ int main(int count, char **arguments) {
     report_scalar();
     report_casts();
     report_folds();
-    report("gather by 2", (task){.run = run_gather, .type = EMLX_F32, .other = 0});
-    report("gather reversed", (task){.run = run_gather, .type = EMLX_F32, .other = 1});
-    report("gather splat", (task){.run = run_gather, .type = EMLX_F32, .other = 2});
-    report("iota s32", (task){.run = run_iota, .type = EMLX_S32});
-    report("iota f32", (task){.run = run_iota, .type = EMLX_F32});
+    report_task("gather by 2", (task){.run = run_gather, .type = EMLX_F32, .other = 0});
+    report_task("gather reversed", (task){.run = run_gather, .type = EMLX_F32, .other = 1});
+    report_task("gather splat", (task){.run = run_gather, .type = EMLX_F32, .other = 2});
+    report_task("iota s32", (task){.run = run_iota, .type = EMLX_S32});
+    report_task("iota f32", (task){.run = run_iota, .type = EMLX_F32});
     return 0;
 }

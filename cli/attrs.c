@@ -105,7 +105,7 @@ static bool find_attr(const emlx_op *op, const char *key, emlx_attr *attr) {
     return false;
 }
 
-static emlx_status read_all(const emlx_op *op, json_t *from, case_attrs *out, emlx_error *err) {
+static emlx_status read_each(const emlx_op *op, json_t *from, case_attrs *out, emlx_error *err) {
     const char *key;
     json_t *value;
     size_t ints = 0;
@@ -133,7 +133,7 @@ emlx_status attrs_read(const emlx_op *op, const json_t *from, case_attrs *out, e
     };
     emlx_status status = out->items == NULL || out->ints == NULL
                              ? cases_error(err, EMLX_OUT_OF_MEMORY, "no memory for attributes")
-                             : read_all(op, (json_t *)from, out, err);
+                             : read_each(op, (json_t *)from, out, err);
     if (status != EMLX_OK) attrs_clear(out);
     return status;
 }

@@ -10,7 +10,7 @@
 #define KEY "conformance"
 #define VERSION 1
 
-static emlx_status no_memory(emlx_error *err) {
+static emlx_status no_memory_for_cases(emlx_error *err) {
     return cases_error(err, EMLX_OUT_OF_MEMORY, "no memory for the cases");
 }
 
@@ -39,7 +39,7 @@ static uint32_t add_crc(uint32_t crc, const uint8_t *data, size_t size) {
     return ~crc;
 }
 
-static emlx_status check_sum(const char *path, uint32_t sum, uint64_t size, emlx_error *err) {
+static emlx_status check_crc(const char *path, uint32_t sum, uint64_t size, emlx_error *err) {
     FILE *file = fopen(path, "rb");
     if (file == NULL) return cases_error(err, EMLX_IO, "cannot open");
     static uint8_t chunk[65536];
@@ -75,7 +75,7 @@ static emlx_status check_arrays(const json_t *list, const char *what, emlx_error
     return EMLX_OK;
 }
 
-static emlx_status read_op(recorded_case *c, emlx_error *err) {
+static emlx_status read_op_case(recorded_case *c, emlx_error *err) {
     const char *name = json_string_value(json_object_get(c->json, "op"));
     const char *type = json_string_value(json_object_get(c->json, "type"));
     case_attrs attrs;
@@ -141,7 +141,7 @@ static emlx_status read_case(recorded_case *c, const char *tolerances, emlx_erro
         status = check_arrays(json_object_get(c->json, "outputs"), "outputs", err);
     if (status == EMLX_OK) status = read_fails(c, err);
     if (status == EMLX_OK)
-        status = c->file->program != NULL ? check_program(c, err) : read_op(c, err);
+        status = c->file->program != NULL ? check_program(c, err) : read_op_case(c, err);
     if (status == EMLX_OK) status = read_covers(c, err);
     c->coverage = coverage_type(c);
     return status;
@@ -167,7 +167,7 @@ static emlx_status add_cases(case_set *set, case_file *file, emlx_error *err) {
     const json_t *list = json_object_get(file->document, "cases");
     size_t count = json_array_size(list);
     recorded_case *items = realloc(set->items, (set->count + count + 1) * sizeof *items);
-    if (items == NULL) return no_memory(err);
+    if (items == NULL) return no_memory_for_cases(err);
     set->items = items;
     for (size_t i = 0; i < count; i++) {
         recorded_case *c = &items[set->count];
@@ -216,25 +216,25 @@ static emlx_status load_line(const char *folder, const manifest_line *line, case
     snprintf(path, sizeof path, "%s/%s", folder, line->name);
     case_file *file = &set->files[set->file_count++];
     *file = (case_file){.name = strdup(line->name)};
-    if (file->name == NULL) return no_memory(err);
-    if (check_sum(path, line->sum, line->size, err) != EMLX_OK)
+    if (file->name == NULL) return no_memory_for_cases(err);
+    if (check_crc(path, line->sum, line->size, err) != EMLX_OK)
         return about(err, file->name, NULL, 0);
     return open_file(set, path, file, err);
 }
 
 // Files keep their places, which the cases point to.
-static emlx_status make_room(FILE *manifest, case_set *set, emlx_error *err) {
+static emlx_status make_file_room(FILE *manifest, case_set *set, emlx_error *err) {
     size_t lines = 0;
     for (int c; (c = getc(manifest)) != EOF;) lines += c == '\n';
     rewind(manifest);
     set->files = calloc(lines + 1, sizeof *set->files);
-    return set->files == NULL ? no_memory(err) : EMLX_OK;
+    return set->files == NULL ? no_memory_for_cases(err) : EMLX_OK;
 }
 
 static emlx_status load_lines(const char *folder, const char *only, FILE *manifest, case_set *set,
                               emlx_error *err) {
     char text[512];
-    emlx_status status = make_room(manifest, set, err);
+    emlx_status status = make_file_room(manifest, set, err);
     while (status == EMLX_OK && fgets(text, sizeof text, manifest) != NULL) {
         manifest_line line;
         status = parse_line(text, &line, err);

@@ -31,7 +31,7 @@ static const tolerance tolerances[] = {
 #undef ENGINE_TOLERANCE
 };
 
-static const tolerance *find(const char *engine, size_t length, const char *name) {
+static const tolerance *find_tolerance(const char *engine, size_t length, const char *name) {
     for (size_t i = 0; i < sizeof tolerances / sizeof *tolerances; i++) {
         const tolerance *t = &tolerances[i];
         bool theirs = strlen(t->engine) == length && strncmp(t->engine, engine, length) == 0;
@@ -41,8 +41,8 @@ static const tolerance *find(const char *engine, size_t length, const char *name
 }
 
 const tolerance *tolerance_find(const char *device, const char *name) {
-    const tolerance *own = find(device, strcspn(device, ":"), name);
-    return own != NULL ? own : find("", 0, name);
+    const tolerance *own = find_tolerance(device, strcspn(device, ":"), name);
+    return own != NULL ? own : find_tolerance("", 0, name);
 }
 
 bool last_places_fit(const last_places *counted) {

@@ -89,7 +89,7 @@ static void keep_error(session *s, const emlx_error *err) {
     pthread_mutex_unlock(&s->lock);
 }
 
-static void *work(void *context) {
+static void *run_cases(void *context) {
     session *s = context;
     for (size_t i; (i = atomic_fetch_add(&s->next, 1)) < s->set->count && !atomic_load(&s->stop);) {
         emlx_error err = {0};
@@ -103,8 +103,9 @@ static void *work(void *context) {
 static void run_all(session *s, size_t threads) {
     pthread_t ids[THREADS_MAX];
     size_t started = 0;
-    while (started + 1 < threads && pthread_create(&ids[started], NULL, work, s) == 0) started++;
-    work(s);
+    while (started + 1 < threads && pthread_create(&ids[started], NULL, run_cases, s) == 0)
+        started++;
+    run_cases(s);
     for (size_t i = 0; i < started; i++) pthread_join(ids[i], NULL);
 }
 
@@ -225,7 +226,7 @@ static void print_handovers(const session *s, bool each) {
     if (ops > 0) printf("handed over to the host: %" PRIu64 " nodes of %zu ops\n", all, ops);
 }
 
-static int report(const session *s, const request *r) {
+static int print_report(const session *s, const request *r) {
     if (r->coverage) print_coverage(s->set);
     if (r->slowest > 0) print_slowest(s, r->slowest);
     size_t failed = print_failures(s);
@@ -244,7 +245,7 @@ static int replay_set(const case_set *set, const request *r) {
     s.results = calloc(set->count, sizeof *s.results);
     if (s.results == NULL) return cli_failed(&(emlx_error){.message = "no memory for results"});
     run_all(&s, r->threads);
-    int code = atomic_load(&s.stop) ? cli_bad_input(&s.err) : report(&s, r);
+    int code = atomic_load(&s.stop) ? cli_bad_input(&s.err) : print_report(&s, r);
     for (size_t i = 0; i < set->count; i++) free(s.results[i].report);
     free(s.results);
     return code;

@@ -18,7 +18,7 @@ typedef struct replay {
 
 // Tensors ----------------------------------------------------------------------------------------
 
-static void release_all(emlx_tensor **tensors, size_t count) {
+static void free_tensors(emlx_tensor **tensors, size_t count) {
     for (size_t i = 0; tensors != NULL && i < count; i++) emlx_tensor_release(tensors[i]);
     free(tensors);
 }
@@ -75,7 +75,7 @@ static emlx_status run_op(replay *r, emlx_error *err) {
     return status == EMLX_OK ? emlx_eval(r->results, r->result_count, err) : status;
 }
 
-static emlx_status run(replay *r, emlx_error *err) {
+static emlx_status run_case(replay *r, emlx_error *err) {
     if (r->c->op != NULL) return run_op(r, err);
     return emlx_program_run(r->c->file->program, r->inputs, r->input_count, r->results,
                             r->result_count, err);
@@ -222,7 +222,7 @@ static void compare_elements(replay *r, size_t index, const void *actual, const 
     if (at >= 0) report_element(out, r, index, at);
 }
 
-static emlx_status compare(replay *r, size_t index, case_result *out, emlx_error *err) {
+static emlx_status compare_result(replay *r, size_t index, case_result *out, emlx_error *err) {
     void *actual = NULL, *expected = NULL;
     emlx_status status = copy_elements(r->results[index], &actual, err);
     if (status == EMLX_OK) status = copy_elements(r->expected[index], &expected, err);
@@ -240,12 +240,12 @@ static emlx_status replay_case(replay *r, case_result *out, emlx_error *err) {
     emlx_status status = load_all(r, err);
     if (status != EMLX_OK || r->results == NULL || r->expected == NULL) return status;
     double start = now();
-    emlx_status outcome = run(r, &failure);
+    emlx_status outcome = run_case(r, &failure);
     out->seconds = now() - start;
     out->digest = digest(0xcbf29ce484222325, &outcome, sizeof outcome);
     if (outcome != r->c->fails) report_status(out, r, outcome, &failure);
     for (size_t i = 0; outcome == EMLX_OK && r->c->fails == EMLX_OK && i < r->result_count; i++)
-        if ((status = compare(r, i, out, err)) != EMLX_OK) return status;
+        if ((status = compare_result(r, i, out, err)) != EMLX_OK) return status;
     return EMLX_OK;
 }
 
@@ -254,8 +254,8 @@ emlx_status case_run(const recorded_case *c, emlx_device *device, case_result *o
     replay r = {.c = c, .device = device};
     *out = (case_result){0};
     emlx_status status = replay_case(&r, out, err);
-    release_all(r.inputs, r.input_count);
-    release_all(r.results, r.result_count);
-    release_all(r.expected, r.result_count);
+    free_tensors(r.inputs, r.input_count);
+    free_tensors(r.results, r.result_count);
+    free_tensors(r.expected, r.result_count);
     return status;
 }

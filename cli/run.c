@@ -164,7 +164,7 @@ static int check_place(const char *path) {
     return cli_usage("%s: cannot write: %s", path, strerror(errno));
 }
 
-static int check_outputs(const session *s, const request *r) {
+static int check_output_places(const session *s, const request *r) {
     int code = CLI_OK;
     for (size_t i = 0; i < r->outputs.count && code == CLI_OK; i++) {
         const binding *b = &r->outputs.items[i];
@@ -215,7 +215,7 @@ static int with_program(session *s, const request *r) {
     s->outputs = calloc(emlx_program_output_count(s->program) + 1, sizeof *s->outputs);
     if (s->inputs == NULL || s->outputs == NULL)
         return cli_failed(&(emlx_error){EMLX_OUT_OF_MEMORY, "out of memory"});
-    int code = check_outputs(s, r);
+    int code = check_output_places(s, r);
     if (code == CLI_OK) code = load_inputs(s, r);
     if (code == CLI_OK) code = run_program(s, r);
     for (size_t i = 0; i < emlx_program_input_count(s->program); i++)

@@ -19,7 +19,7 @@ static void must(emlx_status status) {
     exit(1);
 }
 
-static emlx_program *load(const char *folder, const char *name, emlx_device *device) {
+static emlx_program *load_program(const char *folder, const char *name, emlx_device *device) {
     char path[4096];
     emlx_program *program;
     snprintf(path, sizeof path, "%s/digits-%s.safetensors", folder, name);
@@ -81,9 +81,9 @@ int main(int argc, char **argv) {
     must(emlx_device_open("cpu", &device, &err));
     snprintf(path, sizeof path, "%s/data/digits.npy", folder);
     must(emlx_npy_load(path, device, &table, &err));
-    emlx_program *setup = load(folder, "setup", device);
-    emlx_program *epoch = load(folder, "epoch", device);
-    emlx_program *predict = load(folder, "predict", device);
+    emlx_program *setup = load_program(folder, "setup", device);
+    emlx_program *epoch = load_program(folder, "epoch", device);
+    emlx_program *predict = load_program(folder, "predict", device);
 
     size_t count = emlx_program_output_count(setup);
     if (count < 3 || count > MOST || emlx_program_output_count(epoch) != count - 1 ||

@@ -23,13 +23,13 @@ emlx_status answer_new(ErlNifEnv *env, ERL_NIF_TERM reference, answer **out, eml
     if (!enif_is_ref(env, reference))
         return nif_fail(err, EMLX_INVALID, "a reference for the answer was expected");
     answer *to = enif_alloc_resource(answer_type, sizeof *to);
-    if (to == NULL) return nif_fail(err, EMLX_OUT_OF_MEMORY, "no memory for an answer");
+    if (to == NULL) return nif_no_memory(err, "for an answer");
     to->cancel = (emlx_cancel){0};
     to->env = enif_alloc_env();
     if (to->env == NULL || enif_self(env, &to->pid) == NULL ||
         enif_monitor_process(env, to, &to->pid, &to->monitor) != 0) {
         answer_free(to);
-        return nif_fail(err, EMLX_OUT_OF_MEMORY, "no memory for an answer, or no process for it");
+        return nif_no_memory(err, "for an answer, or no process for it");
     }
     to->reference = enif_make_copy(to->env, reference);
     *out = to;
@@ -61,7 +61,7 @@ emlx_status task_new(ErlNifEnv *env, ERL_NIF_TERM reference, device_res *device,
                      const char *path, task **out, emlx_error *err) {
     size_t size = strlen(path) + 1;
     task *task = enif_alloc(sizeof *task + size);
-    if (task == NULL) return nif_fail(err, EMLX_OUT_OF_MEMORY, "no memory for a task");
+    if (task == NULL) return nif_no_memory(err, "for a task");
     emlx_status status = answer_new(env, reference, &task->to, err);
     if (status != EMLX_OK) {
         enif_free(task);

@@ -23,12 +23,8 @@ typedef struct reader {
     int nesting;
 } reader;
 
-static emlx_status expected(emlx_error *err, const char *what) {
+static emlx_status expected_program(emlx_error *err, const char *what) {
     return nif_fail(err, EMLX_INVALID, "a program %s", what);
-}
-
-static emlx_status no_memory(emlx_error *err) {
-    return nif_fail(err, EMLX_OUT_OF_MEMORY, "no memory to read a program");
 }
 
 // Calls `read` for each element of a list.
@@ -39,7 +35,7 @@ static emlx_status read_each(reader *to, ERL_NIF_TERM list,
     while (enif_get_list_cell(to->env, list, &head, &list)) TRY(read(to, head, err));
     return enif_is_empty_list(to->env, list)
                ? EMLX_OK
-               : expected(err, "has inputs, instructions and outputs that are lists");
+               : expected_program(err, "has inputs, instructions and outputs that are lists");
 }
 
 // NULL in `*name` for nil.
@@ -61,7 +57,7 @@ static emlx_status read_input(reader *to, ERL_NIF_TERM term, emlx_error *err) {
     emlx_shape shape;
     uint32_t value;
     if (!enif_get_tuple(to->env, term, &arity, &parts) || arity != 3)
-        return expected(err, "input must be {name, type, shape}");
+        return expected_program(err, "input must be {name, type, shape}");
     TRY(read_port_name(to->env, parts[0], text, &name, err));
     TRY(read_type(to->env, parts[1], &type, err));
     TRY(read_shape(to->env, parts[2], &shape, err));
@@ -76,7 +72,7 @@ static emlx_status read_output(reader *to, ERL_NIF_TERM term, emlx_error *err) {
     unsigned value;
     if (!enif_get_tuple(to->env, term, &arity, &parts) || arity != 2 ||
         !enif_get_uint(to->env, parts[1], &value))
-        return expected(err, "output must be {name, value}");
+        return expected_program(err, "output must be {name, value}");
     TRY(read_port_name(to->env, parts[0], text, &name, err));
     return emlx_block_output(to->block, name, value, err);
 }
@@ -99,17 +95,17 @@ static emlx_status read_values(ErlNifEnv *env, ERL_NIF_TERM term, value_list *li
     list->items = list->few;
     list->count = 0;
     if (!enif_get_list_length(env, term, &length))
-        return expected(err, "instruction must have a list of operands");
+        return expected_program(err, "instruction must have a list of operands");
     if (length > sizeof list->few / sizeof *list->few)
         list->items = enif_alloc(length * sizeof *list->items);
     if (list->items == NULL) {
         list->items = list->few;
-        return no_memory(err);
+        return nif_no_memory(err, "to read a program");
     }
     ERL_NIF_TERM head;
     for (unsigned value; enif_get_list_cell(env, term, &head, &term);) {
         if (!enif_get_uint(env, head, &value))
-            return expected(err, "operand must be the number of a value");
+            return expected_program(err, "operand must be the number of a value");
         list->items[list->count++] = value;
     }
     return EMLX_OK;
@@ -117,8 +113,8 @@ static emlx_status read_values(ErlNifEnv *env, ERL_NIF_TERM term, value_list *li
 
 // Instructions --------------------------------------------------------------------------------
 
-static emlx_status apply_op(reader *to, const nif_op *op, const ERL_NIF_TERM *parts,
-                            attr_list *attrs, emlx_error *err) {
+static emlx_status apply_instruction(reader *to, const nif_op *op, const ERL_NIF_TERM *parts,
+                                     attr_list *attrs, emlx_error *err) {
     emlx_type type;
     value_list operands;
     uint32_t value;
@@ -136,9 +132,9 @@ static emlx_status read_op(reader *to, const ERL_NIF_TERM *parts, emlx_error *er
     const nif_op *op;
     TRY(op_get(to->env, parts[0], &op, err));
     attr_list *attrs = enif_alloc(sizeof *attrs);
-    if (attrs == NULL) return no_memory(err);
+    if (attrs == NULL) return nif_no_memory(err, "to read a program");
     attrs->count = 0;
-    emlx_status status = apply_op(to, op, parts, attrs, err);
+    emlx_status status = apply_instruction(to, op, parts, attrs, err);
     attrs_clear(attrs);
     enif_free(attrs);
     return status;
@@ -166,9 +162,9 @@ static void block_list_free(block_list *list, bool taken) {
 static emlx_status read_blocks(reader *to, ERL_NIF_TERM term, block_list *list, emlx_error *err) {
     unsigned length;
     if (!enif_get_list_length(to->env, term, &length))
-        return expected(err, "cond must have lists of blocks");
+        return expected_program(err, "cond must have lists of blocks");
     list->items = enif_alloc((length + 1) * sizeof *list->items);
-    if (list->items == NULL) return no_memory(err);
+    if (list->items == NULL) return nif_no_memory(err, "to read a program");
     ERL_NIF_TERM head;
     while (enif_get_list_cell(to->env, term, &head, &term)) {
         TRY(block_read(to->env, head, to->nesting + 1, &list->items[list->count], err));
@@ -217,7 +213,7 @@ static emlx_status read_results(ErlNifEnv *env, ERL_NIF_TERM list, emlx_port *po
         int arity;
         const ERL_NIF_TERM *parts;
         if (!enif_get_tuple(env, head, &arity, &parts) || arity != 2)
-            return expected(err, "call must have results {type, shape}");
+            return expected_program(err, "call must have results {type, shape}");
         ports[i].name = NULL;
         TRY(read_type(env, parts[0], &ports[i].type, err));
         TRY(read_shape(env, parts[1], &ports[i].shape, err));
@@ -231,9 +227,9 @@ static emlx_status read_call(reader *to, const ERL_NIF_TERM *parts, emlx_error *
     uint32_t first;
     if (!enif_get_uint(to->env, parts[1], &number) ||
         !enif_get_list_length(to->env, parts[3], &count))
-        return expected(err, "call must have a number and a list of results");
+        return expected_program(err, "call must have a number and a list of results");
     emlx_port *ports = enif_alloc((count + 1) * sizeof *ports);
-    if (ports == NULL) return no_memory(err);
+    if (ports == NULL) return nif_no_memory(err, "to read a program");
     emlx_status status = read_results(to->env, parts[3], ports, err);
     if (status == EMLX_OK) {
         status = read_values(to->env, parts[2], &operands, err);
@@ -250,9 +246,9 @@ static emlx_status read_instruction(reader *to, ERL_NIF_TERM term, emlx_error *e
     int arity;
     const ERL_NIF_TERM *parts;
     if (!enif_get_tuple(to->env, term, &arity, &parts))
-        return expected(err, "instruction must be a tuple");
+        return expected_program(err, "instruction must be a tuple");
     if (arity == 2 && parts[0] == atoms.tensor) return read_tensor(to, parts[1], err);
-    if (arity != 4) return expected(err, "instruction must have four parts");
+    if (arity != 4) return expected_program(err, "instruction must have four parts");
     if (parts[0] == atoms.cond) return read_cond(to, parts, err);
     if (parts[0] == atoms.call) return read_call(to, parts, err);
     if (parts[0] == atoms.loop) return read_while(to, parts, err);
@@ -265,7 +261,7 @@ static emlx_status fill_block(reader *to, ERL_NIF_TERM term, emlx_error *err) {
     int arity;
     const ERL_NIF_TERM *parts;
     if (!enif_get_tuple(to->env, term, &arity, &parts) || arity != 3)
-        return expected(err, "block must be {inputs, instructions, outputs}");
+        return expected_program(err, "block must be {inputs, instructions, outputs}");
     if (to->nesting >= MAX_NESTING)
         return nif_fail(err, EMLX_INVALID, "a program nests more than %d blocks", MAX_NESTING);
     TRY(read_each(to, parts[0], read_input, err));

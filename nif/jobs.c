@@ -41,7 +41,7 @@ static job *job_take(job_kind kind) {
     return job;
 }
 
-static void *work(void *argument) {
+static void *do_jobs(void *argument) {
     job_kind kind = (job_kind)((job_pool *)argument - pools);
     pthread_mutex_lock(&lock);
     for (job *job; (job = job_take(kind)) != NULL;) {
@@ -64,7 +64,7 @@ static bool thread_start(job_pool *pool) {
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &previous);
-    bool started = pthread_create(&thread, &attributes, work, pool) == 0;
+    bool started = pthread_create(&thread, &attributes, do_jobs, pool) == 0;
     pthread_sigmask(SIG_SETMASK, &previous, NULL);
     pthread_attr_destroy(&attributes);
     if (started) pool->threads++;

@@ -175,7 +175,7 @@ enum { THREADS_YIELD = 5 };
 // Why loading failed, which EMLX.NIF has words for.
 enum { NO_MEMORY = 1, NO_THREADS = 2 };
 
-static int start(ErlNifEnv *env, ErlNifResourceFlags flags, ERL_NIF_TERM info) {
+static int start_library(ErlNifEnv *env, ErlNifResourceFlags flags, ERL_NIF_TERM info) {
     emlx_threads_yield(THREADS_YIELD);
     atoms_load(env);
     bool opened = resources_open(env, flags) && answers_open(env, flags) && relief_load(env, flags);
@@ -185,14 +185,14 @@ static int start(ErlNifEnv *env, ErlNifResourceFlags flags, ERL_NIF_TERM info) {
     return 0;
 }
 
-static int load(ErlNifEnv *env, void **data, ERL_NIF_TERM info) {
+static int load_anew(ErlNifEnv *env, void **data, ERL_NIF_TERM info) {
     (void)data;
-    return start(env, ERL_NIF_RT_CREATE, info);
+    return start_library(env, ERL_NIF_RT_CREATE, info);
 }
 
 static int upgrade(ErlNifEnv *env, void **data, void **old_data, ERL_NIF_TERM info) {
     (void)data, (void)old_data;
-    return start(env, ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER, info);
+    return start_library(env, ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER, info);
 }
 
 // Nothing to undo: everything that is shared lives as long as the mapped library.
@@ -208,4 +208,4 @@ static ErlNifFunc functions[] = {
 #undef XX
 };
 
-ERL_NIF_INIT(Elixir.EMLX.NIF, functions, load, NULL, upgrade, unload)
+ERL_NIF_INIT(Elixir.EMLX.NIF, functions, load_anew, NULL, upgrade, unload)

@@ -21,6 +21,9 @@
 void nif_report(emlx_error *err, emlx_status code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+// "no memory " and what for, as in "for a task".
+#define nif_no_memory(err, purpose) nif_fail(err, EMLX_OUT_OF_MEMORY, "no memory %s", (purpose))
+
 // Atoms ---------------------------------------------------------------------------------------
 
 // Words the NIF itself uses; types, kinds of errors, ops and attributes are made from the library.

@@ -159,7 +159,7 @@ static bool push_item(ErlNifEnv *env, ERL_NIF_TERM term, attr_list *attrs) {
     return true;
 }
 
-static bool read_ints(ErlNifEnv *env, ERL_NIF_TERM term, attr_list *attrs, emlx_attr *out) {
+static bool read_int_list(ErlNifEnv *env, ERL_NIF_TERM term, attr_list *attrs, emlx_attr *out) {
     size_t first = attrs->int_count;
     ERL_NIF_TERM head;
     if (enif_is_tuple(env, term)) {
@@ -184,7 +184,7 @@ static bool read_name(ErlNifEnv *env, ERL_NIF_TERM term, char *text, emlx_attr *
     return enif_get_atom(env, term, text, MAX_TEXT, ERL_NIF_LATIN1) > 0;
 }
 
-static emlx_status read_function(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_attr *out,
+static emlx_status function_attr(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_attr *out,
                                  emlx_error *err) {
     emlx_block *block;
     TRY(block_read(env, term, nesting + 1, &block, err));
@@ -204,7 +204,7 @@ static emlx_status read_attr(ErlNifEnv *env, const nif_op *op, const nif_attr *a
         out->value = (emlx_number){.kind = EMLX_NUMBER_SIGNED, .as.s = whole};
         break;
     case EMLX_ATTR_INTS:
-        if (!read_ints(env, term, attrs, out))
+        if (!read_int_list(env, term, attrs, out))
             return wrong(op, attr, "a tuple or list of 64-bit integers", err);
         break;
     case EMLX_ATTR_BOOL:
@@ -217,7 +217,7 @@ static emlx_status read_attr(ErlNifEnv *env, const nif_op *op, const nif_attr *a
         if (!read_name(env, term, attrs->texts[attrs->count], out))
             return wrong(op, attr, "an atom", err);
         break;
-    case EMLX_ATTR_FUNCTION: TRY(read_function(env, term, nesting, out, err)); break;
+    case EMLX_ATTR_FUNCTION: TRY(function_attr(env, term, nesting, out, err)); break;
     }
     attrs->count++;
     return EMLX_OK;

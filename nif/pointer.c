@@ -159,7 +159,7 @@ static shared_name *first_name, *first_due, **last_due = &first_due;
 static emlx_status name_keep(tensor_res *res, const char *name, emlx_error *err) {
     size_t size = strlen(name) + 1;
     shared_name *kept = enif_alloc(sizeof *kept + size);
-    if (kept == NULL) return nif_fail(err, EMLX_OUT_OF_MEMORY, "no memory for a name");
+    if (kept == NULL) return nif_no_memory(err, "for a name");
     memcpy(kept->name, name, size);
     kept->before = NULL;
     pthread_mutex_lock(&names_lock);
@@ -331,7 +331,8 @@ static mapping *map_new(size_t size) {
     return NULL;
 }
 
-static emlx_status read_all(int file, char *data, size_t size, const char *name, emlx_error *err) {
+static emlx_status read_shared(int file, char *data, size_t size, const char *name,
+                               emlx_error *err) {
     while (size > 0) {
         ssize_t count = read(file, data, size);
         if (count < 0 && errno == EINTR) continue;
@@ -359,7 +360,7 @@ static emlx_status shm_read(const char *name, size_t size, mapping **out, emlx_e
     else if ((map = map_new(size)) == NULL)
         status = nif_fail(err, EMLX_OUT_OF_MEMORY, "no memory for %zu bytes", size);
     else
-        status = read_all(file, map->data, size, name, err);
+        status = read_shared(file, map->data, size, name, err);
     close(file);
     if (status == EMLX_OK)
         *out = map;

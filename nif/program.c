@@ -4,8 +4,8 @@
 
 enum { MAX_PATH = 4096 };
 
-static ERL_NIF_TERM finish(ErlNifEnv *env, emlx_status status, emlx_program *program,
-                           emlx_error *err) {
+static ERL_NIF_TERM give_program(ErlNifEnv *env, emlx_status status, emlx_program *program,
+                                 emlx_error *err) {
     ERL_NIF_TERM term;
     if (status == EMLX_OK) status = make_program(env, program, &term, err);
     return status == EMLX_OK ? make_ok(env, term) : make_error(env, status, err);
@@ -19,7 +19,7 @@ static ERL_NIF_TERM run_compile(task *task) {
     emlx_status status = block_read(env, task->term, 0, &block, &err);
     if (status == EMLX_OK)
         status = emlx_program_compile(block, task->device->device, &program, &err);
-    return finish(env, status, program, &err);
+    return give_program(env, status, program, &err);
 }
 
 static ERL_NIF_TERM run_save(task *task) {
@@ -38,7 +38,7 @@ static ERL_NIF_TERM run_load(task *task) {
     emlx_error err;
     emlx_program *program = NULL;
     emlx_status status = emlx_program_load(task->path, task->device->device, &program, &err);
-    return finish(task->to->env, status, program, &err);
+    return give_program(task->to->env, status, program, &err);
 }
 
 // The arguments that a task takes besides its reference; NULL for those it does not.
@@ -199,7 +199,7 @@ static bool is_brief(const starting *s) {
                               : emlx_run_brief(s->run, t->items, t->count);
 }
 
-static emlx_status start(starting *s, emlx_error *err) {
+static emlx_status start_run(starting *s, emlx_error *err) {
     emlx_queue *queue;
     TRY(queue_get(s->env, s->queue, &queue, err));
     ErlNifTime started = enif_monotonic_time(ERL_NIF_USEC);
@@ -209,19 +209,19 @@ static emlx_status start(starting *s, emlx_error *err) {
     return status;
 }
 
-static emlx_status run(starting *s, ERL_NIF_TERM program, emlx_error *err) {
+static emlx_status run_program(starting *s, ERL_NIF_TERM program, emlx_error *err) {
     TRY(program_get(s->env, program, &s->program, err));
-    return start(s, err);
+    return start_run(s, err);
 }
 
 // Of two processes that answer the same call, one is refused.
-static emlx_status resume(starting *s, ERL_NIF_TERM run, emlx_error *err) {
+static emlx_status resume_run(starting *s, ERL_NIF_TERM run, emlx_error *err) {
     run_res *res;
     TRY(run_get(s->env, run, &res, err));
     s->run = atomic_exchange(&res->run, NULL);
     if (s->run == NULL)
         return nif_fail(err, EMLX_INVALID, "the run does not wait for an answer any more");
-    emlx_status status = start(s, err);
+    emlx_status status = start_run(s, err);
     if (status != EMLX_OK) atomic_store(&res->run, s->run);
     return status;
 }
@@ -245,13 +245,13 @@ static ERL_NIF_TERM start_call(ErlNifEnv *env, const ERL_NIF_TERM argv[], ERL_NI
 ERL_NIF_TERM nif_program_run(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
     if (argv[3] != atoms.yes && memory_pressure()) return atoms.pressure;
-    return start_call(env, argv, argv[4], run);
+    return start_call(env, argv, argv[4], run_program);
 }
 
 // program_resume(run, results, queue or nil, reference): answers the call, and is answered as above
 ERL_NIF_TERM nif_program_resume(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    return start_call(env, argv, argv[3], resume);
+    return start_call(env, argv, argv[3], resume_run);
 }
 
 static void end_run(void *run) { emlx_run_release(run); }

@@ -156,7 +156,7 @@ emlx_status tensor_list_get(ErlNifEnv *env, ERL_NIF_TERM term, tensor_list *list
     list->items = list->few;
     if (length > sizeof list->few / sizeof *list->few)
         list->items = enif_alloc(length * sizeof *list->items);
-    if (list->items == NULL) return nif_fail(err, EMLX_OUT_OF_MEMORY, "out of memory");
+    if (list->items == NULL) return nif_no_memory(err, "for a list of tensors");
     ERL_NIF_TERM head;
     while (enif_get_list_cell(env, term, &head, &term)) {
         emlx_status status = tensor_get(env, head, &list->items[list->count], err);
@@ -179,10 +179,6 @@ void tensor_list_release(tensor_list *list) {
 
 // Making --------------------------------------------------------------------------------------
 
-static emlx_status no_memory(emlx_error *err) {
-    return nif_fail(err, EMLX_OUT_OF_MEMORY, "no memory for a reference");
-}
-
 static ERL_NIF_TERM hand_over(ErlNifEnv *env, void *object) {
     ERL_NIF_TERM term = enif_make_resource(env, object);
     enif_release_resource(object);
@@ -193,7 +189,7 @@ emlx_status make_device(ErlNifEnv *env, emlx_device *device, ERL_NIF_TERM *term,
     device_res *res = enif_alloc_resource(device_type, sizeof *res);
     if (res == NULL) {
         emlx_device_release(device);
-        return no_memory(err);
+        return nif_no_memory(err, "for a reference");
     }
     res->device = device;
     *term = hand_over(env, res);
@@ -204,7 +200,7 @@ static tensor_res *tensor_res_new(emlx_tensor *tensor, emlx_error *err) {
     tensor_res *res = enif_alloc_resource(tensor_type, sizeof *res);
     if (res == NULL) {
         emlx_tensor_release(tensor);
-        no_memory(err);
+        nif_report(err, EMLX_OUT_OF_MEMORY, "no memory for a reference");
         return NULL;
     }
     atomic_init(&res->users, 0);
@@ -227,7 +223,7 @@ emlx_status make_program(ErlNifEnv *env, emlx_program *program, ERL_NIF_TERM *te
     program_res *res = enif_alloc_resource(program_type, sizeof *res);
     if (res == NULL) {
         emlx_program_release(program);
-        return no_memory(err);
+        return nif_no_memory(err, "for a reference");
     }
     res->program = program;
     *term = hand_over(env, res);
@@ -238,7 +234,7 @@ emlx_status make_run(ErlNifEnv *env, emlx_run *run, ERL_NIF_TERM *term, emlx_err
     run_res *res = enif_alloc_resource(run_type, sizeof *res);
     if (res == NULL) {
         emlx_run_release(run);
-        return no_memory(err);
+        return nif_no_memory(err, "for a reference");
     }
     atomic_init(&res->run, run);
     *term = hand_over(env, res);
@@ -249,7 +245,7 @@ emlx_status make_queue(ErlNifEnv *env, emlx_queue *queue, ERL_NIF_TERM *term, em
     queue_res *res = enif_alloc_resource(queue_type, sizeof *res);
     if (res == NULL) {
         emlx_queue_release(queue);
-        return no_memory(err);
+        return nif_no_memory(err, "for a reference");
     }
     res->queue = queue;
     *term = hand_over(env, res);

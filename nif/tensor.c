@@ -26,10 +26,10 @@ static emlx_status alias_binary(emlx_device *device, emlx_type type, const emlx_
                                 ERL_NIF_TERM term, emlx_tensor **out, emlx_error *err) {
     ErlNifEnv *keeper = enif_alloc_env();
     ErlNifBinary binary;
-    if (keeper == NULL) return nif_fail(err, EMLX_OUT_OF_MEMORY, "no memory for an environment");
+    if (keeper == NULL) return nif_no_memory(err, "for an environment");
     if (!enif_inspect_binary(keeper, enif_make_copy(keeper, term), &binary)) {
         enif_free_env(keeper);
-        return nif_fail(err, EMLX_OUT_OF_MEMORY, "no memory for a binary");
+        return nif_no_memory(err, "for a binary");
     }
     return emlx_tensor_from_memory(device, type, shape, binary.data, binary.size, release_binary,
                                    keeper, out, err);
@@ -226,8 +226,8 @@ static bool bound_chain(emlx_tensor *tensor) {
     return start;
 }
 
-static emlx_status apply(ErlNifEnv *env, const ERL_NIF_TERM argv[], const tensor_list *operands,
-                         emlx_tensor **out, size_t *count, emlx_error *err) {
+static emlx_status apply_op(ErlNifEnv *env, const ERL_NIF_TERM argv[], const tensor_list *operands,
+                            emlx_tensor **out, size_t *count, emlx_error *err) {
     const nif_op *op;
     device_res *device = NULL;
     attr_list attrs;
@@ -260,7 +260,7 @@ static emlx_status make_results(ErlNifEnv *env, emlx_tensor *const *results, siz
     return EMLX_OK;
 }
 
-// apply(op, device or nil, operands, attributes, type or nil): {:ok, tensor}, or {:busy, tensor}
+// apply_op(op, device or nil, operands, attributes, type or nil): {:ok, tensor}, or {:busy, tensor}
 // when the caller should wait for it before going on. An op of several results gives a tuple.
 ERL_NIF_TERM nif_apply(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
@@ -271,7 +271,7 @@ ERL_NIF_TERM nif_apply(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     ERL_NIF_TERM term;
     emlx_status status = tensor_list_get(env, argv[2], &operands, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
-    status = apply(env, argv, &operands, out, &count, &err);
+    status = apply_op(env, argv, &operands, out, &count, &err);
     tensor_list_release(&operands);
     if (status != EMLX_OK) return make_error(env, status, &err);
     bool bounded = bound_chain(out[0]);

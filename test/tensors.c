@@ -180,3 +180,8 @@ int64_t ravel(const emlx_shape *shape, const int64_t *index) {
     for (int32_t d = 0; d < shape->rank; d++) position = position * shape->dims[d] + index[d];
     return position;
 }
+
+emlx_tensor *apply_two(const char *op, emlx_tensor *a, emlx_tensor *b) {
+    emlx_tensor *in[2] = {a, b};
+    return apply_to(op, in, 2, NULL, 0, EMLX_TYPE_DEFAULT);
+}

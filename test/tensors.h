@@ -41,6 +41,8 @@ emlx_attr with_text(const char *name, const char *text);
 // op applied to operands; `type` may be EMLX_TYPE_DEFAULT.
 emlx_tensor *apply_to(const char *op, emlx_tensor *const *operands, size_t count,
                       const emlx_attr *attrs, size_t attr_count, emlx_type type);
+// An op of two operands and no attributes.
+emlx_tensor *apply_two(const char *op, emlx_tensor *a, emlx_tensor *b);
 
 // Row-major position of an index, and the index at a position.
 void unravel(const emlx_shape *shape, int64_t position, int64_t *index);

@@ -10,6 +10,7 @@
 
 // For the analyzer these are macros as well.
 #undef error_set
+#undef error_no_memory
 #undef error_prefix
 
 static const char *const status_texts[] = {
@@ -34,6 +35,10 @@ emlx_status error_set(emlx_error *err, emlx_status code, const char *format, ...
     va_end(args);
     text_make_plain(err->message);
     return code;
+}
+
+emlx_status error_no_memory(emlx_error *err, const char *purpose) {
+    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory %s", purpose);
 }
 
 // The end of a text that has to fit in `room` bytes, from the beginning of a character.

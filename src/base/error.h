@@ -10,6 +10,9 @@
 emlx_status error_set(emlx_error *err, emlx_status code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+// "no memory " and what for, as in "for a queue" or "to plan".
+emlx_status error_no_memory(emlx_error *err, const char *purpose);
+
 // Puts "prefix: " in front of the message that is there already; returns its code.
 emlx_status error_prefix(emlx_error *err, emlx_status code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -17,6 +20,7 @@ emlx_status error_prefix(emlx_error *err, emlx_status code, const char *format, 
 #if defined(__clang_analyzer__)
 // The analyzer looks into one file at a time: here it sees which code comes back.
 #define error_set(err, code, ...) (error_set(err, code, __VA_ARGS__), (code))
+#define error_no_memory(err, what) (error_no_memory(err, what), EMLX_OUT_OF_MEMORY)
 #define error_prefix(err, code, ...) (error_prefix(err, code, __VA_ARGS__), (code))
 #endif
 

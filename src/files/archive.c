@@ -10,7 +10,7 @@ struct emlx_archive {
 
 static emlx_status read_archive(const char *path, emlx_archive **out, emlx_error *err) {
     emlx_archive *archive = mem_alloc(sizeof *archive);
-    if (archive == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for an archive");
+    if (archive == NULL) return error_no_memory(err, "for an archive");
     emlx_status status = safetensors_read(path, &archive->file, err);
     if (status == EMLX_OK)
         *out = archive;

@@ -171,7 +171,7 @@ emlx_status file_create(const char *path, file_writer *out, emlx_error *err) {
     out->temporary = mem_alloc(out->temporary_size);
     if (out->path == NULL || out->temporary == NULL) {
         writer_free(out);
-        return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for writing a file");
+        return error_no_memory(err, "for writing a file");
     }
     memcpy(out->path, path, length + 1);
     out->fd = open_place(out);
@@ -196,7 +196,7 @@ emlx_status file_write_tensor(file_writer *file, emlx_tensor *tensor, emlx_error
     size_t size = emlx_tensor_bytes(tensor);
     size_t room = size < TENSOR_CHUNK ? size + 1 : TENSOR_CHUNK;
     char *chunk = mem_alloc(room);
-    if (chunk == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for writing a file");
+    if (chunk == NULL) return error_no_memory(err, "for writing a file");
     emlx_status status = EMLX_OK;
     for (size_t done = 0; done < size && status == EMLX_OK;) {
         size_t part = size - done < room ? size - done : room;

@@ -21,10 +21,6 @@ typedef struct reader {
     emlx_device *device;
 } reader;
 
-static emlx_status no_memory(emlx_error *err) {
-    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for reading a program");
-}
-
 // Parts of JSON ----------------------------------------------------------------------------------
 
 // Fails on any member that is not among the names, which end with NULL.
@@ -201,7 +197,7 @@ static emlx_status room_new(const json_t *attrs, size_t operands, call_room *out
     out->size = count * sizeof *out->attrs + ints * sizeof *out->ints +
                 operands * sizeof *out->operands + 1;
     out->attrs = mem_alloc(out->size);
-    if (out->attrs == NULL) return no_memory(err);
+    if (out->attrs == NULL) return error_no_memory(err, "for reading a program");
     out->attr_count = count;
     out->ints = (int64_t *)(out->attrs + count);
     out->operands = (uint32_t *)(out->ints + ints);
@@ -323,7 +319,7 @@ static emlx_status control_new(const json_t *from, size_t blocks, control_room *
     out->operand_count = json_array_size(operands);
     out->size = blocks * sizeof(emlx_block *) + out->operand_count * sizeof(uint32_t) + 1;
     out->blocks = mem_alloc(out->size);
-    if (out->blocks == NULL) return no_memory(err);
+    if (out->blocks == NULL) return error_no_memory(err, "for reading a program");
     out->operands = (uint32_t *)(out->blocks + blocks);
     emlx_status status = read_operands(operands, out->operands, err);
     if (status != EMLX_OK) mem_free(out->blocks, out->size);

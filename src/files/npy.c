@@ -190,7 +190,7 @@ static emlx_status read_header(file_reader *file, npy_header *h, emlx_error *err
     size_t length = 0;
     TRY(read_prefix(file, &length, err));
     char *text = mem_alloc(length + 1);
-    if (text == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a .npy header");
+    if (text == NULL) return error_no_memory(err, "for a .npy header");
     emlx_status status = file_read(file, text, length, err);
     if (status == EMLX_OK && strlen(text) != length)
         status = error_set(err, EMLX_FORMAT, "its header has a zero byte");
@@ -290,8 +290,8 @@ static size_t print_dims(const emlx_shape *shape, char *text, size_t size) {
     return used + (size_t)snprintf(text + used, size - used, ")");
 }
 
-static emlx_status write_header(file_writer *file, emlx_type type, const emlx_shape *shape,
-                                emlx_error *err) {
+static emlx_status write_npy_header(file_writer *file, emlx_type type, const emlx_shape *shape,
+                                    emlx_error *err) {
     char text[640] = MAGIC "\x01";
     size_t fixed = MAGIC_SIZE + 4, used = fixed;
     const char *code = code_of(type);
@@ -316,7 +316,7 @@ static emlx_status save(const char *path, emlx_tensor *tensor, emlx_error *err) 
     TRY(emlx_eval(&tensor, 1, err));
     TRY(file_create(path, &file, err));
     emlx_status status =
-        write_header(&file, emlx_tensor_type(tensor), emlx_tensor_shape(tensor), err);
+        write_npy_header(&file, emlx_tensor_type(tensor), emlx_tensor_shape(tensor), err);
     if (status == EMLX_OK) status = file_write_tensor(&file, tensor, err);
     if (status == EMLX_OK) return file_commit(&file, err);
     file_abandon(&file);

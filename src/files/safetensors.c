@@ -11,7 +11,7 @@
 #include "base/shape.h"
 #include "base/types.h"
 #include "files/file.h"
-#include "program/list.h"
+#include "memory/list.h"
 
 // The format's own bound on the header.
 #define HEADER_MAX 100000000
@@ -48,10 +48,6 @@ static const storage storages[EMLX_TYPE_COUNT] = {
     [EMLX_F32] = {"F32", false},    [EMLX_F64] = {"F64", false},
     [EMLX_C64] = {"F32", true},     [EMLX_C128] = {"F64", true},
 };
-
-static emlx_status no_memory(emlx_error *err) {
-    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a program file");
-}
 
 // Reading entries --------------------------------------------------------------------------------
 
@@ -169,7 +165,7 @@ static emlx_status read_ranges(json_t *header, range *ranges, size_t *count, eml
 static emlx_status check_entries(json_t *header, uint64_t size, emlx_error *err) {
     size_t room = (json_object_size(header) + 1) * sizeof(range), count;
     range *ranges = mem_alloc(room);
-    if (ranges == NULL) return no_memory(err);
+    if (ranges == NULL) return error_no_memory(err, "for a program file");
     emlx_status status = read_ranges(header, ranges, &count, err);
     if (status == EMLX_OK) status = check_cover(ranges, count, size, err);
     mem_free(ranges, room);
@@ -227,18 +223,18 @@ static emlx_status read_header(file_reader *file, json_document *out, emlx_error
     if (length > HEADER_MAX || length > file->left)
         return bad_length(bytes, length, file->left, err);
     char *text = mem_alloc((size_t)length + 1);
-    if (text == NULL) return no_memory(err);
+    if (text == NULL) return error_no_memory(err, "for a program file");
     emlx_status status = file_read(file, text, (size_t)length, err);
     if (status == EMLX_OK) status = parse_header(text, (size_t)length, out, err);
     mem_free(text, (size_t)length + 1);
     return status;
 }
 
-static emlx_status read_all(file_reader *file, safetensors *out, emlx_error *err) {
+static emlx_status read_archive(file_reader *file, safetensors *out, emlx_error *err) {
     TRY(read_header(file, &out->header, err));
     TRY(check_metadata(out, err));
     TRY(check_entries(out->header.root, file->left, err));
-    if (file->left > SIZE_MAX) return no_memory(err);
+    if (file->left > SIZE_MAX) return error_no_memory(err, "for a program file");
     size_t size = (size_t)file->left;
     TRY(buffer_new(size, &out->data, err));
     return file_read(file, out->data->data, size, err);
@@ -248,7 +244,7 @@ emlx_status safetensors_read(const char *path, safetensors *out, emlx_error *err
     file_reader file;
     TRY(file_open(path, &file, err));
     *out = (safetensors){0};
-    emlx_status status = read_all(&file, out, err);
+    emlx_status status = read_archive(&file, out, err);
     file_close(&file);
     if (status != EMLX_OK) safetensors_clear(out);
     return status;
@@ -396,9 +392,7 @@ static emlx_status write_all(file_writer *file, const char *header, const placed
 // Called by Jansson with one piece of text after another; leaves room for the final NUL.
 static int add_text(const char *piece, size_t size, void *context) {
     json_text *to = context;
-    void *text = to->text;
-    if (!list_reserve_bytes(&text, &to->room, to->length, size + 1, 1)) return -1;
-    to->text = text;
+    if (!mem_reserve(&to->text, &to->room, to->length, size + 1, 1)) return -1;
     memcpy(to->text + to->length, piece, size);
     to->length += size;
     to->text[to->length] = '\0';
@@ -409,7 +403,7 @@ emlx_status json_text_make(const json_t *json, size_t flags, json_text *out, eml
     *out = (json_text){0};
     if (json != NULL && json_dump_callback(json, add_text, out, flags) == 0) return EMLX_OK;
     json_text_clear(out);
-    return no_memory(err);
+    return error_no_memory(err, "for a program file");
 }
 
 void json_text_clear(json_text *text) { mem_free(text->text, text->room); }
@@ -440,7 +434,7 @@ emlx_status safetensors_write(const char *path, const char *program, emlx_tensor
                               size_t count, emlx_error *err) {
     size_t size = (count + 1) * sizeof(placed);
     placed *order = mem_alloc(size);
-    if (order == NULL) return no_memory(err);
+    if (order == NULL) return error_no_memory(err, "for a program file");
     for (size_t i = 0; i < count; i++)
         order[i] = (placed){tensors[i], i, stored_width(emlx_tensor_type(tensors[i]))};
     qsort(order, count, sizeof *order, compare_widths);

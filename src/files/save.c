@@ -18,8 +18,8 @@ typedef struct writer {
     node_notes seen;
 } writer;
 
-static emlx_status no_memory(emlx_error *err) {
-    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for writing a program");
+static emlx_status no_memory_to_save(emlx_error *err) {
+    return error_no_memory(err, "for writing a program");
 }
 
 // Adds a value to an object or array, which takes it over; false if either is NULL.
@@ -75,7 +75,7 @@ static json_t *attr_json(const emlx_attr *attr) {
 
 static emlx_status attrs_json(writer *w, const instr *in, json_t *to, emlx_error *err) {
     json_t *attrs = json_object();
-    if (!put(to, "attrs", attrs)) return no_memory(err);
+    if (!put(to, "attrs", attrs)) return no_memory_to_save(err);
     for (size_t a = 0; a < in->attr_count; a++) {
         const emlx_attr *attr = &in->attrs[a];
         json_t *value = NULL;
@@ -83,7 +83,7 @@ static emlx_status attrs_json(writer *w, const instr *in, json_t *to, emlx_error
             TRY(block_json(w, attr->function->block, &value, err));
         else
             value = attr_json(attr);
-        if (!put(attrs, attr->name, value)) return no_memory(err);
+        if (!put(attrs, attr->name, value)) return no_memory_to_save(err);
     }
     return EMLX_OK;
 }
@@ -93,7 +93,7 @@ static emlx_status attrs_json(writer *w, const instr *in, json_t *to, emlx_error
 // In a file the inputs are the first values; these are the new numbers of a block's values.
 static emlx_status renumber(const emlx_block *block, uint32_t **out, emlx_error *err) {
     uint32_t *numbers = mem_alloc((block->symbols.count + 1) * sizeof *numbers);
-    if (numbers == NULL) return no_memory(err);
+    if (numbers == NULL) return no_memory_to_save(err);
     uint32_t inputs = 0, others = (uint32_t)block->inputs.count;
     for (size_t i = 0; i < block->code.count; i++) {
         const instr *in = &block->code.items[i];
@@ -126,21 +126,21 @@ static emlx_status op_json(writer *w, const emlx_block *block, const instr *in,
                 put(to, "operands", operands_json(in, numbers));
     if (fits && in->value_count == 1)
         fits = put(to, "type", json_string(type_text(block, in->first)));
-    if (!fits) return no_memory(err);
+    if (!fits) return no_memory_to_save(err);
     return in->attr_count > 0 ? attrs_json(w, in, to, err) : EMLX_OK;
 }
 
 static emlx_status literal_json(writer *w, const emlx_block *block, const instr *in, json_t *to,
                                 emlx_error *err) {
     node_note *note = notes_get(&w->seen, in->literal);
-    if (note == NULL || !list_reserve(&w->literals, 1)) return no_memory(err);
+    if (note == NULL || !list_reserve(&w->literals, 1)) return no_memory_to_save(err);
     if (note->slot == NODE_NONE) {
         note->slot = (uint32_t)w->literals.count;
         w->literals.items[w->literals.count++] = in->literal;
     }
     bool fits = put(to, "tensor", json_sprintf("t%u", note->slot)) &&
                 put(to, "type", json_string(type_text(block, in->first)));
-    return fits ? EMLX_OK : no_memory(err);
+    return fits ? EMLX_OK : no_memory_to_save(err);
 }
 
 static emlx_status blocks_json(writer *w, emlx_block *const *blocks, size_t count, json_t *array,
@@ -148,14 +148,14 @@ static emlx_status blocks_json(writer *w, emlx_block *const *blocks, size_t coun
     for (size_t i = 0; i < count; i++) {
         json_t *block;
         TRY(block_json(w, blocks[i], &block, err));
-        if (!append(array, block)) return no_memory(err);
+        if (!append(array, block)) return no_memory_to_save(err);
     }
     return EMLX_OK;
 }
 
 static emlx_status cond_json(writer *w, const instr *in, json_t *to, emlx_error *err) {
     json_t *cond = json_pack("{s:[], s:[]}", "predicates", "branches");
-    if (!put(to, "cond", cond)) return no_memory(err);
+    if (!put(to, "cond", cond)) return no_memory_to_save(err);
     size_t predicates = cond_predicates(in);
     TRY(blocks_json(w, in->blocks, predicates, json_object_get(cond, "predicates"), err));
     return blocks_json(w, in->blocks + predicates, in->block_count - predicates,
@@ -164,25 +164,25 @@ static emlx_status cond_json(writer *w, const instr *in, json_t *to, emlx_error 
 
 static emlx_status while_json(writer *w, const instr *in, json_t *to, emlx_error *err) {
     json_t *loop = json_object(), *condition, *body;
-    if (!put(to, "while", loop)) return no_memory(err);
+    if (!put(to, "while", loop)) return no_memory_to_save(err);
     TRY(block_json(w, in->blocks[0], &condition, err));
-    if (!put(loop, "condition", condition)) return no_memory(err);
+    if (!put(loop, "condition", condition)) return no_memory_to_save(err);
     TRY(block_json(w, in->blocks[1], &body, err));
-    return put(loop, "body", body) ? EMLX_OK : no_memory(err);
+    return put(loop, "body", body) ? EMLX_OK : no_memory_to_save(err);
 }
 
 static emlx_status instr_json(writer *w, const emlx_block *block, const instr *in,
                               const uint32_t *numbers, json_t *code, emlx_error *err) {
     if (in->kind == INSTR_INPUT) return EMLX_OK;
     json_t *to = json_object();
-    if (!append(code, to)) return no_memory(err);
+    if (!append(code, to)) return no_memory_to_save(err);
     if (in->kind == INSTR_OP) return op_json(w, block, in, numbers, to, err);
     if (in->kind == INSTR_TENSOR) return literal_json(w, block, in, to, err);
     if (in->kind == INSTR_CALL)
         return error_set(err, EMLX_UNSUPPORTED,
                          "a program that calls its host cannot be saved: nobody would answer");
     TRY(in->kind == INSTR_COND ? cond_json(w, in, to, err) : while_json(w, in, to, err));
-    return put(to, "operands", operands_json(in, numbers)) ? EMLX_OK : no_memory(err);
+    return put(to, "operands", operands_json(in, numbers)) ? EMLX_OK : no_memory_to_save(err);
 }
 
 // Blocks -----------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ static emlx_status inputs_json(const emlx_block *block, json_t *to, emlx_error *
         json_t *input =
             json_pack("{s:o, s:s, s:o}", "name", name, "type", type_text(block, port->value),
                       "shape", ints_json(shape->dims, (size_t)shape->rank));
-        if (!append(to, input)) return no_memory(err);
+        if (!append(to, input)) return no_memory_to_save(err);
     }
     return EMLX_OK;
 }
@@ -216,13 +216,13 @@ static emlx_status outputs_json(const emlx_block *block, const uint32_t *numbers
         TRY(name_json(port->name, &name, err));
         json_t *output =
             json_pack("{s:o, s:I}", "name", name, "value", (json_int_t)numbers[port->value]);
-        if (!append(to, output)) return no_memory(err);
+        if (!append(to, output)) return no_memory_to_save(err);
     }
     return EMLX_OK;
 }
 
-static emlx_status fill_block(writer *w, const emlx_block *block, const uint32_t *numbers,
-                              json_t *to, emlx_error *err) {
+static emlx_status block_parts_json(writer *w, const emlx_block *block, const uint32_t *numbers,
+                                    json_t *to, emlx_error *err) {
     TRY(inputs_json(block, json_object_get(to, "inputs"), err));
     json_t *code = json_object_get(to, "code");
     for (size_t i = 0; i < block->code.count; i++)
@@ -234,7 +234,8 @@ static emlx_status block_json(writer *w, const emlx_block *block, json_t **out, 
     uint32_t *numbers = NULL;
     TRY(renumber(block, &numbers, err));
     json_t *to = json_pack("{s:[], s:[], s:[]}", "inputs", "code", "outputs");
-    emlx_status status = to == NULL ? no_memory(err) : fill_block(w, block, numbers, to, err);
+    emlx_status status =
+        to == NULL ? no_memory_to_save(err) : block_parts_json(w, block, numbers, to, err);
     mem_free(numbers, (block->symbols.count + 1) * sizeof *numbers);
     if (status == EMLX_OK)
         *out = to;

@@ -78,7 +78,7 @@ static size_t pinned_below(emlx_tensor *const *inputs, size_t count) {
 emlx_status node_new(const node_spec *spec, emlx_tensor **out, emlx_error *err) {
     size_t params_size = (spec->params_size + 15) & ~(size_t)15;
     emlx_tensor *t = mem_alloc(node_size(spec->input_count, params_size));
-    if (t == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a graph node");
+    if (t == NULL) return error_no_memory(err, "for a graph node");
     atomic_init(&t->references, 1);
     t->type = (uint8_t)spec->type;
     t->primitive = (uint8_t)spec->primitive;

@@ -15,10 +15,6 @@ typedef struct wrapped_buffer {
     void *context;
 } wrapped_buffer;
 
-static emlx_status no_memory(emlx_error *err) {
-    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a buffer's description");
-}
-
 static void destroy_own(emlx_buffer *buffer) {
     pool_free(buffer->data, buffer->size);
     mem_free(buffer, sizeof *buffer);
@@ -37,7 +33,7 @@ void buffer_init(emlx_buffer *buffer, size_t size, void (*destroy)(emlx_buffer *
 
 emlx_status buffer_new(size_t size, emlx_buffer **out, emlx_error *err) {
     emlx_buffer *buffer = mem_alloc(sizeof *buffer);
-    if (buffer == NULL) return no_memory(err);
+    if (buffer == NULL) return error_no_memory(err, "for a buffer's description");
     emlx_status status = pool_alloc(size, &buffer->data, err);
     if (status != EMLX_OK) {
         mem_free(buffer, sizeof *buffer);
@@ -54,7 +50,7 @@ emlx_status buffer_new(size_t size, emlx_buffer **out, emlx_error *err) {
 emlx_status buffer_wrap(const void *data, size_t size, void (*release)(void *), void *context,
                         emlx_buffer **out, emlx_error *err) {
     wrapped_buffer *wrapped = mem_alloc(sizeof *wrapped);
-    if (wrapped == NULL) return no_memory(err);
+    if (wrapped == NULL) return error_no_memory(err, "for a buffer's description");
     atomic_init(&wrapped->base.references, 1);
     wrapped->base.size = size;
     // Nobody writes through it, as `writable` stays false.

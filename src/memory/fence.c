@@ -25,7 +25,7 @@ static void destroy_plain(fence *f) { mem_free(f, sizeof *f); }
 
 emlx_status fence_new(fence **out, emlx_error *err) {
     fence *f = mem_alloc(sizeof *f);
-    if (f == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a fence");
+    if (f == NULL) return error_no_memory(err, "for a fence");
     fence_init(f, destroy_plain);
     *out = f;
     return EMLX_OK;

@@ -19,7 +19,8 @@ emlx_status check_all_close(const op_call *call, op_result *result, emlx_error *
     return EMLX_OK;
 }
 
-static emlx_tensor *tolerance(maker *m, const op_call *call, const char *name, double otherwise) {
+static emlx_tensor *tolerance_attr(maker *m, const op_call *call, const char *name,
+                                   double otherwise) {
     const emlx_attr *attr = attr_get(call, name);
     emlx_number number = {.kind = EMLX_NUMBER_REAL, .as.f = {otherwise}};
     emlx_shape scalar = {0};
@@ -45,8 +46,9 @@ static emlx_tensor *bound(maker *m, const op_call *call, bool integers, emlx_ten
     if (size == NULL) return NULL;
     emlx_type type = emlx_tensor_type(size);
     if (type_is_integer(type) || type == EMLX_F8_E4M3FN) type = EMLX_F32;
-    emlx_tensor *relative = make_op(m, "multiply", type, 2, size, tolerance(m, call, "rtol", 1e-5));
-    return make_op(m, "add", type, 2, relative, tolerance(m, call, "atol", 1e-8));
+    emlx_tensor *relative =
+        make_op(m, "multiply", type, 2, size, tolerance_attr(m, call, "rtol", 1e-5));
+    return make_op(m, "add", type, 2, relative, tolerance_attr(m, call, "atol", 1e-8));
 }
 
 // Infinities are close to themselves only, NaNs to each other if that is wished.

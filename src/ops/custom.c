@@ -137,7 +137,7 @@ static emlx_tensor *custom_node(writer *w, emlx_tensor *t, emlx_tensor *start, u
     size_t size = sizeof(custom_params) + w->step_count * sizeof(custom_step);
     custom_params *params = mem_alloc(size);
     if (params == NULL) {
-        m->status = error_set(m->err, EMLX_OUT_OF_MEMORY, "no memory for a function");
+        m->status = error_no_memory(m->err, "for a function");
         return NULL;
     }
     params->axes = axes;
@@ -192,7 +192,7 @@ static emlx_tensor *make_custom(maker *m, emlx_function *f, emlx_tensor *t, emlx
     if (emlx_shape_count(&t->shape) == 0) return view_broadcast(m, start, &m->shape, NULL);
     writer *w = mem_alloc(sizeof *w);
     if (w == NULL) {
-        m->status = error_set(m->err, EMLX_OUT_OF_MEMORY, "no memory for a function");
+        m->status = error_no_memory(m->err, "for a function");
         return NULL;
     }
     w->m = m;

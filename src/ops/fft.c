@@ -12,7 +12,7 @@ typedef struct along {
 
 // Checks ------------------------------------------------------------------------------------
 
-static emlx_status check_along(const op_call *call, along a, emlx_error *err) {
+static emlx_status check_line(const op_call *call, along a, emlx_error *err) {
     const emlx_shape *shape = operand_shape(call, 0);
     char text[SHAPE_TEXT];
     if (a.axis < 0 || a.axis >= shape->rank)
@@ -34,7 +34,7 @@ static emlx_status find_along(const op_call *call, int64_t (*whole)(int64_t ther
     found->axis = attr_int(call, "axis", shape->rank - 1);
     bool inside = found->axis >= 0 && found->axis < shape->rank;
     found->length = attr_int(call, "length", inside ? whole(shape->dims[found->axis]) : 1);
-    return check_along(call, *found, err);
+    return check_line(call, *found, err);
 }
 
 static int64_t all_of(int64_t there) { return there; }
@@ -79,7 +79,7 @@ static emlx_status find_two(const op_call *call, along found[2], emlx_error *err
         bool inside = axis >= 0 && axis < shape->rank;
         int64_t length = inside ? shape->dims[axis] : 1;
         found[i] = (along){axis, lengths != NULL ? lengths->ints[1 - i] : length};
-        TRY(check_along(call, found[i], err));
+        TRY(check_line(call, found[i], err));
     }
     if (found[0].axis == found[1].axis)
         return error_set(err, EMLX_INVALID, "axis %lld is given twice", (long long)found[0].axis);

@@ -374,7 +374,7 @@ static emlx_status join(const op_call *call, const op_result *result, int32_t ax
                         emlx_tensor **out, emlx_error *err) {
     size_t size = call->count * sizeof(write_source);
     write_source *sources = mem_alloc(size);
-    if (sources == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for the operands");
+    if (sources == NULL) return error_no_memory(err, "for the operands");
     emlx_shape one = result->shape;
     one.dims[axis] = 1;
     emlx_tensor **casts = mem_alloc(call->count * sizeof *casts);
@@ -383,8 +383,7 @@ static emlx_status join(const op_call *call, const op_result *result, int32_t ax
     make_start(&m, call, &result->shape, err);
     emlx_number zero = {.kind = EMLX_NUMBER_SIGNED};
     emlx_tensor *base = make_constant(&m, result->type, &result->shape, &zero);
-    if (casts == NULL && m.status == EMLX_OK)
-        m.status = error_set(err, EMLX_OUT_OF_MEMORY, "no memory for the operands");
+    if (casts == NULL && m.status == EMLX_OK) m.status = error_no_memory(err, "for the operands");
     for (size_t i = 0; i < call->count && m.status == EMLX_OK; i++) {
         // Each operand gets a maker of its own, as there may be any number of them.
         maker each;

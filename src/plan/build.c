@@ -50,7 +50,7 @@ static emlx_status make_form(subgraph *g, emlx_plan *plan, emlx_error *err) {
 
 static emlx_status new_plan(emlx_device *device, emlx_plan **out, emlx_error *err) {
     emlx_plan *plan = mem_alloc(sizeof *plan);
-    if (plan == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a plan");
+    if (plan == NULL) return error_no_memory(err, "for a plan");
     atomic_init(&plan->references, 1);
     plan->device = device;
     *out = plan;
@@ -101,8 +101,7 @@ static emlx_status check_handovers(const emlx_plan *plan, emlx_error *err) {
 static emlx_status collect_constants(const subgraph *g, planned *out, emlx_error *err) {
     if (g->constant_count == 0) return EMLX_OK;
     out->constants = mem_alloc(g->constant_count * sizeof *out->constants);
-    if (out->constants == NULL)
-        return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a plan's constants");
+    if (out->constants == NULL) return error_no_memory(err, "for a plan's constants");
     out->constant_count = g->constant_count;
     for (uint32_t n = g->leaf_count; n < g->count; n++)
         if (g->nodes[n]->primitive == PRIM_constant)

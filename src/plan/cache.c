@@ -56,7 +56,7 @@ static void link_newest(entry *e) {
     cache.newest = e;
 }
 
-static entry *find(const plan_key *key, uint64_t hash) {
+static entry *find_entry(const plan_key *key, uint64_t hash) {
     for (entry *e = cache.buckets[hash % BUCKETS]; e != NULL; e = e->next_in_bucket)
         if (e->hash == hash && e->device == key->device && e->size == key->size &&
             memcmp(e->bytes, key->bytes, key->size) == 0)
@@ -84,7 +84,7 @@ emlx_plan *plan_cache_get(const plan_key *key) {
     uint64_t hash = hash_key(key);
     emlx_plan *plan = NULL;
     mutex_lock(&cache.lock);
-    entry *e = find(key, hash);
+    entry *e = find_entry(key, hash);
     if (e != NULL) {
         unlink_age(e);
         link_newest(e);
@@ -103,7 +103,7 @@ void plan_cache_put(const plan_key *key, emlx_plan *plan) {
     e->size = key->size;
     memcpy(e->bytes, key->bytes, key->size);
     mutex_lock(&cache.lock);
-    if (find(key, e->hash) != NULL) {
+    if (find_entry(key, e->hash) != NULL) {
         gone = e;
     } else {
         e->next_in_bucket = cache.buckets[e->hash % BUCKETS];

@@ -87,7 +87,7 @@ static emlx_status run_all(const kernel_run *r, const plan_call *call, emlx_erro
 }
 
 // A run that fails before it has begun takes its inputs over nevertheless.
-static emlx_status let_go(emlx_buffer *const *inputs, uint32_t count, emlx_status status) {
+static emlx_status release_inputs(emlx_buffer *const *inputs, uint32_t count, emlx_status status) {
     for (uint32_t i = 0; i < count; i++) buffer_release(inputs[i]);
     return status;
 }
@@ -99,8 +99,8 @@ emlx_status run_kernels(emlx_device *device, const plan_call *call, const kernel
     size_t size = plan->value_count * sizeof(emlx_buffer *);
     emlx_buffer **buffers = size <= sizeof few ? few : mem_alloc(size);
     if (buffers == NULL)
-        return let_go(call->inputs, plan->input_count,
-                      error_set(err, EMLX_OUT_OF_MEMORY, "no memory to run a plan"));
+        return release_inputs(call->inputs, plan->input_count,
+                              error_no_memory(err, "to run a plan"));
     memset(buffers, 0, size);
     memcpy(buffers, call->inputs, plan->input_count * sizeof(emlx_buffer *));
     for (uint32_t i = 0; i < plan->input_count && loop->end != NULL; i++)
@@ -145,7 +145,7 @@ emlx_status plan_submit(const planned *planned, const plan_work *work, fence **e
     if (planned->plan->part_count > 0) return parts_submit(planned, work, end, err);
     *end = NULL;
     emlx_status status = prepare(device, planned->plan, &call.prepared, err);
-    if (status != EMLX_OK) return let_go(work->inputs, call.plan->input_count, status);
+    if (status != EMLX_OK) return release_inputs(work->inputs, call.plan->input_count, status);
     TRY(device->ops->submit(device, work->stream, &call, end, err));
     for (uint32_t i = 0; *end != NULL && i < call.plan->output_count; i++)
         buffer_written_by(work->outputs[i], *end);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "memory/list.h"
 
 // One step of the walk: a node, and how many of its operands have been visited.
 typedef struct visit {
@@ -21,13 +22,9 @@ typedef struct walk {
     emlx_tensor **addresses; // key of each entry of by_address
     uint32_t table_size, table_used;
     visit *stack;
-    uint32_t stack_size, depth;
-    uint32_t node_room, operand_room;
+    uint32_t depth;
+    size_t stack_room, node_room, first_room, operand_room;
 } walk;
-
-static emlx_status no_memory(emlx_error *err) {
-    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to plan the computation");
-}
 
 static uint32_t hash_pointer(const void *p) {
     uint64_t x = (uintptr_t)p >> 4;
@@ -52,17 +49,6 @@ static uint32_t *find_address(walk *w, emlx_tensor *t) {
     while (w->by_address[at] != 0 && w->addresses[at] != t) at = (at + 1) & mask;
     w->addresses[at] = t;
     return &w->by_address[at];
-}
-
-// Doubles an array in the arena; the old one stays until the arena is cleared.
-static bool grow(subgraph *g, void *array, uint32_t *room, size_t element) {
-    void *old, *new = arena_array(&g->memory, (size_t)*room * 2, element);
-    if (new == NULL) return false;
-    memcpy(&old, array, sizeof old);
-    memcpy(new, old, *room * element);
-    memcpy(array, &new, sizeof new);
-    *room *= 2;
-    return true;
 }
 
 static uint64_t structure_hash(const subgraph *g, uint32_t n) {
@@ -106,15 +92,16 @@ static bool grow_tables(walk *w) {
     return true;
 }
 
+emlx_status plan_no_memory(emlx_error *err) {
+    return error_no_memory(err, "to plan the computation");
+}
+
 static emlx_status add_node(walk *w, emlx_tensor *t, uint32_t **slot) {
     subgraph *g = w->g;
-    if (++w->table_used * 2 > w->table_size && !grow_tables(w)) return no_memory(w->err);
-    if (g->count + 2 > w->node_room) {
-        uint32_t room = w->node_room;
-        if (!grow(g, &g->nodes, &w->node_room, sizeof *g->nodes) ||
-            !grow(g, &g->first, &room, sizeof *g->first))
-            return no_memory(w->err);
-    }
+    if (++w->table_used * 2 > w->table_size && !grow_tables(w)) return plan_no_memory(w->err);
+    if (!arena_reserve(&g->memory, &g->nodes, &w->node_room, g->count, 1, sizeof *g->nodes) ||
+        !arena_reserve(&g->memory, &g->first, &w->first_room, g->count + 1, 1, sizeof *g->first))
+        return plan_no_memory(w->err);
     *slot = find_address(w, t);
     g->nodes[g->count] = t;
     g->first[g->count + 1] = g->operand_count;
@@ -127,8 +114,9 @@ static emlx_status number_node(walk *w, emlx_tensor *t) {
     uint32_t *slot;
     TRY(add_node(w, t, &slot));
     uint32_t n = g->count;
-    while (g->operand_count + t->input_count > w->operand_room)
-        if (!grow(g, &g->operands, &w->operand_room, sizeof *g->operands)) return no_memory(w->err);
+    if (!arena_reserve(&g->memory, &g->operands, &w->operand_room, g->operand_count, t->input_count,
+                       sizeof *g->operands))
+        return plan_no_memory(w->err);
     for (uint32_t i = 0; i < t->input_count; i++)
         g->operands[g->operand_count + i] = *find_address(w, t->inputs[i]) - 1;
     g->first[n + 1] = g->first[n] + t->input_count;
@@ -146,8 +134,8 @@ static emlx_status number_node(walk *w, emlx_tensor *t) {
 }
 
 static emlx_status push(walk *w, emlx_tensor *t) {
-    if (w->depth == w->stack_size && !grow(w->g, &w->stack, &w->stack_size, sizeof *w->stack))
-        return no_memory(w->err);
+    if (!arena_reserve(&w->g->memory, &w->stack, &w->stack_room, w->depth, 1, sizeof *w->stack))
+        return plan_no_memory(w->err);
     w->stack[w->depth++] = (visit){t, 0};
     return EMLX_OK;
 }
@@ -169,22 +157,22 @@ static emlx_status walk_from(walk *w, emlx_tensor *root) {
     return EMLX_OK;
 }
 
-static emlx_status start(walk *w, const plan_request *request) {
+static emlx_status begin_walk(walk *w, const plan_request *request) {
     subgraph *g = w->g;
     w->table_size = 256;
     while (w->table_size < 4 * request->leaf_count) w->table_size *= 2;
-    w->node_room = w->operand_room = w->stack_size = 64;
+    w->stack_room = w->node_room = w->first_room = w->operand_room = 64;
     w->by_address = arena_array(&g->memory, w->table_size, sizeof *w->by_address);
     w->by_structure = arena_array(&g->memory, w->table_size, sizeof *w->by_structure);
     w->addresses = arena_array(&g->memory, w->table_size, sizeof *w->addresses);
-    w->stack = arena_array(&g->memory, w->stack_size, sizeof *w->stack);
+    w->stack = arena_array(&g->memory, w->stack_room, sizeof *w->stack);
     g->nodes = arena_array(&g->memory, w->node_room, sizeof *g->nodes);
-    g->first = arena_array(&g->memory, w->node_room, sizeof *g->first);
+    g->first = arena_array(&g->memory, w->first_room, sizeof *g->first);
     g->operands = arena_array(&g->memory, w->operand_room, sizeof *g->operands);
     g->roots = arena_array(&g->memory, request->root_count + 1, sizeof *g->roots);
     bool complete = w->by_address && w->by_structure && w->addresses && w->stack && g->nodes &&
                     g->first && g->operands && g->roots;
-    return complete ? EMLX_OK : no_memory(w->err);
+    return complete ? EMLX_OK : plan_no_memory(w->err);
 }
 
 static emlx_status add_leaf(walk *w, emlx_tensor *t) {
@@ -198,7 +186,7 @@ static emlx_status add_leaf(walk *w, emlx_tensor *t) {
 emlx_status subgraph_collect(const plan_request *request, subgraph *g, emlx_error *err) {
     walk w = {.g = g, .err = err};
     memset(g, 0, sizeof *g);
-    TRY(start(&w, request));
+    TRY(begin_walk(&w, request));
     for (size_t i = 0; i < request->leaf_count; i++) TRY(add_leaf(&w, request->leaves[i]));
     g->leaf_count = (uint32_t)request->leaf_count;
     for (size_t i = 0; i < request->root_count; i++) {
@@ -207,7 +195,7 @@ emlx_status subgraph_collect(const plan_request *request, subgraph *g, emlx_erro
     }
     g->root_count = (uint32_t)request->root_count;
     g->constant = arena_array(&g->memory, g->count + 1, sizeof *g->constant);
-    if (g->constant == NULL) return no_memory(err);
+    if (g->constant == NULL) return plan_no_memory(err);
     for (uint32_t n = g->leaf_count; n < g->count; n++)
         if (g->nodes[n]->primitive == PRIM_constant) g->constant[n] = g->constant_count++;
     return EMLX_OK;
@@ -236,7 +224,7 @@ static size_t node_key_size(const subgraph *g, uint32_t n) {
            (g->first[n + 1] - g->first[n]) * sizeof(uint32_t);
 }
 
-static char *put(char *to, const void *from, size_t size) {
+static char *put_bytes(char *to, const void *from, size_t size) {
     memcpy(to, from, size);
     return to + size;
 }
@@ -248,22 +236,22 @@ static char *put_node_key(const subgraph *g, uint32_t n, char *at) {
     uint32_t params = leaf || t->primitive == PRIM_constant ? 0 : t->params_size;
     key_head head = {leaf ? (uint32_t)PRIM_input : t->primitive, t->type, (uint32_t)t->shape.rank,
                      operands, params};
-    at = put(at, &head, sizeof head);
-    at = put(at, t->shape.dims, (size_t)t->shape.rank * sizeof(int64_t));
-    at = put(at, t->params, params);
+    at = put_bytes(at, &head, sizeof head);
+    at = put_bytes(at, t->shape.dims, (size_t)t->shape.rank * sizeof(int64_t));
+    at = put_bytes(at, t->params, params);
     // Names of ops are there once each.
-    if (!leaf && names_op(t)) at = put(at, &t->op, sizeof t->op);
-    return put(at, g->operands + g->first[n], operands * sizeof(uint32_t));
+    if (!leaf && names_op(t)) at = put_bytes(at, &t->op, sizeof t->op);
+    return put_bytes(at, g->operands + g->first[n], operands * sizeof(uint32_t));
 }
 
 emlx_status subgraph_key(subgraph *g, const void **key, size_t *size, emlx_error *err) {
     size_t total = 3 * sizeof(uint32_t) + g->root_count * sizeof(uint32_t);
     for (uint32_t n = 0; n < g->count; n++) total += node_key_size(g, n);
     char *bytes = arena_alloc(&g->memory, total), *at = bytes;
-    if (bytes == NULL) return no_memory(err);
+    if (bytes == NULL) return plan_no_memory(err);
     uint32_t counts[3] = {g->count, g->leaf_count, g->root_count};
-    at = put(at, counts, sizeof counts);
-    at = put(at, g->roots, g->root_count * sizeof(uint32_t));
+    at = put_bytes(at, counts, sizeof counts);
+    at = put_bytes(at, g->roots, g->root_count * sizeof(uint32_t));
     for (uint32_t n = 0; n < g->count; n++) at = put_node_key(g, n, at);
     *key = bytes;
     *size = total;

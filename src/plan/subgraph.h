@@ -24,4 +24,7 @@ void subgraph_clear(subgraph *g);
 // The structure as bytes, in g's memory: equal for two subgraphs exactly when one plan fits both.
 emlx_status subgraph_key(subgraph *g, const void **key, size_t *size, emlx_error *err);
 
+// For want of memory, at whatever step of planning.
+emlx_status plan_no_memory(emlx_error *err);
+
 #endif

@@ -22,8 +22,8 @@ const char *signature_print(emlx_type type, const emlx_shape *shape, char text[S
     return text;
 }
 
-static emlx_status no_memory(emlx_error *err) {
-    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a program block");
+static emlx_status no_memory_for_block(emlx_error *err) {
+    return error_no_memory(err, "for a program block");
 }
 
 // Making and releasing -------------------------------------------------------------------------
@@ -31,7 +31,7 @@ static emlx_status no_memory(emlx_error *err) {
 emlx_status emlx_block_new(emlx_block **out, emlx_error *err) {
     REQUIRE(out);
     emlx_block *block = mem_alloc(sizeof *block);
-    if (block == NULL) return no_memory(err);
+    if (block == NULL) return no_memory_for_block(err);
     emlx_status status = emlx_device_open("cpu", &block->device, err);
     if (status != EMLX_OK) {
         mem_free(block, sizeof *block);
@@ -79,7 +79,7 @@ static emlx_status block_reserve(emlx_block *block, size_t values, emlx_error *e
     if (values > VALUES_MAX - block->symbols.count)
         return error_set(err, EMLX_INVALID, "a program block has more than %zu values", VALUES_MAX);
     if (!list_reserve(&block->code, 1) || !list_reserve(&block->symbols, values))
-        return no_memory(err);
+        return no_memory_for_block(err);
     return EMLX_OK;
 }
 
@@ -116,7 +116,7 @@ static emlx_status copy_values(const uint32_t *values, size_t count, uint32_t **
     *out = NULL;
     if (count == 0) return EMLX_OK;
     *out = mem_alloc(count * sizeof **out);
-    if (*out == NULL) return no_memory(err);
+    if (*out == NULL) return no_memory_for_block(err);
     memcpy(*out, values, count * sizeof **out);
     return EMLX_OK;
 }
@@ -238,7 +238,7 @@ static emlx_status apply_symbols(const emlx_op *op, emlx_device *device,
                                  emlx_type type, emlx_tensor **out, emlx_error *err) {
     emlx_tensor *few[FEW] = {NULL}, **in = few;
     if (operand_count > FEW) in = mem_alloc(operand_count * sizeof *in);
-    if (in == NULL) return no_memory(err);
+    if (in == NULL) return no_memory_for_block(err);
     for (size_t i = 0; i < operand_count; i++) in[i] = symbols[operands[i]];
     emlx_status status =
         emlx_apply(op, device, in, operand_count, attrs, attr_count, type, out, err);
@@ -269,7 +269,7 @@ static emlx_status copy_attrs(const emlx_op *op, const emlx_attr *attrs, size_t 
     size_t size = count * sizeof *attrs;
     for (size_t a = 0; a < count; a++) size += attr_payload(&attrs[a]);
     emlx_attr *copies = mem_alloc(size);
-    if (copies == NULL) return no_memory(err);
+    if (copies == NULL) return no_memory_for_block(err);
     char *payload = (char *)(copies + count);
     for (size_t a = 0; a < count; a++) {
         const emlx_attr *from = &attrs[a];
@@ -470,7 +470,7 @@ static emlx_status check_outputs(const control *c, size_t b, emlx_tensor *const 
 
 static emlx_status control_instr(const control *c, instr *i, emlx_error *err) {
     i->blocks = mem_alloc(c->block_count * sizeof *i->blocks);
-    if (i->blocks == NULL) return no_memory(err);
+    if (i->blocks == NULL) return no_memory_for_block(err);
     emlx_status status = copy_values(c->operands, c->operand_count, &i->operands, err);
     if (status != EMLX_OK) {
         mem_free(i->blocks, c->block_count * sizeof *i->blocks);
@@ -498,7 +498,7 @@ static emlx_status control_push(const control *c, instr_kind kind, emlx_tensor *
     TRY(block_reserve(c->block, count, err));
     emlx_tensor *few[FEW], **symbols = few;
     if (count > FEW) symbols = mem_alloc(count * sizeof *symbols);
-    if (symbols == NULL) return no_memory(err);
+    if (symbols == NULL) return no_memory_for_block(err);
     instr i = {.kind = kind};
     size_t done = 0;
     emlx_status status = EMLX_OK;
@@ -517,7 +517,7 @@ static emlx_status gather_symbols(const emlx_block *block, const block_port *por
                                   const uint32_t *values, size_t count, emlx_tensor ***out,
                                   emlx_error *err) {
     *out = mem_alloc((count + 1) * sizeof **out);
-    if (*out == NULL) return no_memory(err);
+    if (*out == NULL) return no_memory_for_block(err);
     for (size_t i = 0; i < count; i++)
         (*out)[i] = block_symbol(block, ports != NULL ? ports[i].value : values[i]);
     return EMLX_OK;
@@ -565,7 +565,7 @@ emlx_status emlx_block_cond(emlx_block *block, emlx_block *const *predicates,
                          predicate_count, branch_count);
     size_t count = predicate_count + branch_count;
     control c = {block, mem_alloc(count * sizeof(emlx_block *)), count, operands, operand_count};
-    if (c.blocks == NULL) return no_memory(err);
+    if (c.blocks == NULL) return no_memory_for_block(err);
     memcpy(c.blocks, predicates, predicate_count * sizeof *c.blocks);
     memcpy(c.blocks + predicate_count, branches, branch_count * sizeof *c.blocks);
     emlx_status status = add_cond(&c, predicate_count, first, err);
@@ -632,7 +632,7 @@ emlx_status emlx_block_call(emlx_block *block, uint32_t number, const uint32_t *
     if (status != EMLX_OK) return error_prefix(err, status, "call");
     size_t size = (result_count + 1) * sizeof(emlx_tensor *);
     emlx_tensor **symbols = mem_alloc(size);
-    if (symbols == NULL) return no_memory(err);
+    if (symbols == NULL) return no_memory_for_block(err);
     instr i = {.kind = INSTR_CALL, .call = number};
     status =
         add_call(block, &i, operands, operand_count, results, result_count, symbols, first, err);

@@ -4,7 +4,7 @@
 #define EMLX_PROGRAM_BLOCK_H
 
 #include "graph/graph.h"
-#include "program/list.h"
+#include "memory/list.h"
 #include "program/ports.h"
 
 // Blocks nest at most this deep, so that walking them by recursion is safe on any stack.

@@ -33,8 +33,8 @@ typedef struct compiler {
     code *code;
 } compiler;
 
-static emlx_status no_memory(emlx_error *err) {
-    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for compiling a program");
+static emlx_status no_memory_to_compile(emlx_error *err) {
+    return error_no_memory(err, "for compiling a program");
 }
 
 static emlx_tensor *port_symbol(const compiler *c, const block_port *port) {
@@ -53,8 +53,9 @@ static bool is_free(const emlx_tensor *t) {
     return t->primitive == PRIM_constant || t->primitive == PRIM_iota || t->primitive == PRIM_view;
 }
 
-static emlx_status push(compiler *c, emlx_tensor *const *nodes, size_t count, emlx_error *err) {
-    if (!list_reserve(&c->stack, count)) return no_memory(err);
+static emlx_status push_nodes(compiler *c, emlx_tensor *const *nodes, size_t count,
+                              emlx_error *err) {
+    if (!list_reserve(&c->stack, count)) return no_memory_to_compile(err);
     for (size_t i = 0; i < count; i++) c->stack.items[c->stack.count++] = nodes[i];
     return EMLX_OK;
 }
@@ -71,7 +72,7 @@ static emlx_status note_sources(compiler *c, emlx_error *err) {
             emlx_tensor *symbol = c->symbols[in->first + v];
             if (symbol->primitive == PRIM_constant && node_buffer(symbol) == NULL) continue;
             node_note *note = notes_get(&c->notes, symbol);
-            if (note == NULL) return no_memory(err);
+            if (note == NULL) return no_memory_to_compile(err);
             note->source = (uint32_t)i;
             if (in->kind == INSTR_INPUT) note->slot = input++;
         }
@@ -84,7 +85,7 @@ static emlx_status reach_control(compiler *c, uint32_t index, emlx_error *err) {
     if (!instr_is_control(in) || c->needed[index]) return EMLX_OK;
     c->needed[index] = true;
     for (size_t i = 0; i < in->operand_count; i++)
-        TRY(push(c, &c->symbols[in->operands[i]], 1, err));
+        TRY(push_nodes(c, &c->symbols[in->operands[i]], 1, err));
     return EMLX_OK;
 }
 
@@ -93,17 +94,17 @@ static emlx_status reach_outputs(compiler *c, emlx_error *err) {
     for (size_t i = 0; i < c->block->code.count; i++)
         if (has_effect(&c->block->code.items[i])) TRY(reach_control(c, (uint32_t)i, err));
     for (size_t i = 0; i < c->block->outputs.count; i++)
-        TRY(push(c, &c->symbols[c->block->outputs.items[i].value], 1, err));
+        TRY(push_nodes(c, &c->symbols[c->block->outputs.items[i].value], 1, err));
     while (c->stack.count > 0) {
         emlx_tensor *t = c->stack.items[--c->stack.count];
         node_note *note = notes_get(&c->notes, t);
-        if (note == NULL) return no_memory(err);
+        if (note == NULL) return no_memory_to_compile(err);
         if (note->reached) continue;
         note->reached = true;
         if (note->source != NODE_NONE)
             TRY(reach_control(c, note->source, err));
         else
-            TRY(push(c, t->inputs, t->input_count, err));
+            TRY(push_nodes(c, t->inputs, t->input_count, err));
     }
     return EMLX_OK;
 }
@@ -113,7 +114,7 @@ static emlx_status reach_outputs(compiler *c, emlx_error *err) {
 static uint32_t new_slot(compiler *c) { return c->code->slot_count++; }
 
 static emlx_status add_bound(compiler *c, emlx_tensor *data, uint32_t slot, emlx_error *err) {
-    if (!list_reserve(&c->code->bounds, 1)) return no_memory(err);
+    if (!list_reserve(&c->code->bounds, 1)) return no_memory_to_compile(err);
     bound b = {slot, buffer_retain(node_buffer(data))};
     c->code->bounds.items[c->code->bounds.count++] = b;
     return EMLX_OK;
@@ -141,16 +142,16 @@ static emlx_status find_slot(compiler *c, uint32_t s, node_note *note, emlx_erro
         return error_set(err, EMLX_INTERNAL, "a program value has no source");
     if (note->owner == NODE_NONE || note->owner == s || is_free(note->node)) return EMLX_OK;
     segment *owner = &c->segments.items[note->owner];
-    if (!list_reserve(&owner->roots, 1)) return no_memory(err);
+    if (!list_reserve(&owner->roots, 1)) return no_memory_to_compile(err);
     note->slot = new_slot(c);
     owner->roots.items[owner->roots.count++] = (kept){note->node, note->slot};
     return EMLX_OK;
 }
 
-static emlx_status add_leaf(compiler *c, uint32_t s, node_note *note, emlx_error *err) {
+static emlx_status add_read(compiler *c, uint32_t s, node_note *note, emlx_error *err) {
     segment *reader = &c->segments.items[s];
     if (note->read_by == s) return EMLX_OK;
-    if (!list_reserve(&reader->leaves, 1)) return no_memory(err);
+    if (!list_reserve(&reader->leaves, 1)) return no_memory_to_compile(err);
     note->read_by = s;
     reader->leaves.items[reader->leaves.count++] = (kept){note->node, note->slot};
     return EMLX_OK;
@@ -161,15 +162,15 @@ static emlx_status claim_nodes(compiler *c, uint32_t s, emlx_error *err) {
     while (c->stack.count > 0) {
         emlx_tensor *t = c->stack.items[--c->stack.count];
         node_note *note = notes_get(&c->notes, t);
-        if (note == NULL) return no_memory(err);
+        if (note == NULL) return no_memory_to_compile(err);
         if (note->owner == s) continue;
         TRY(find_slot(c, s, note, err));
         if (note->slot != NODE_NONE) {
-            TRY(add_leaf(c, s, note, err));
+            TRY(add_read(c, s, note, err));
             continue;
         }
         note->owner = s;
-        TRY(push(c, t->inputs, t->input_count, err));
+        TRY(push_nodes(c, t->inputs, t->input_count, err));
     }
     return EMLX_OK;
 }
@@ -177,14 +178,14 @@ static emlx_status claim_nodes(compiler *c, uint32_t s, emlx_error *err) {
 // Sees to it that the node's value is in a slot once segment `s` has run.
 static emlx_status require(compiler *c, uint32_t s, emlx_tensor *t, emlx_error *err) {
     node_note *note = notes_get(&c->notes, t);
-    if (note == NULL) return no_memory(err);
+    if (note == NULL) return no_memory_to_compile(err);
     TRY(find_slot(c, s, note, err));
     if (note->slot != NODE_NONE) return EMLX_OK;
-    TRY(push(c, &t, 1, err));
+    TRY(push_nodes(c, &t, 1, err));
     TRY(claim_nodes(c, s, err));
     note = notes_get(&c->notes, t);
     segment *owner = &c->segments.items[s];
-    if (note == NULL || !list_reserve(&owner->roots, 1)) return no_memory(err);
+    if (note == NULL || !list_reserve(&owner->roots, 1)) return no_memory_to_compile(err);
     note->slot = new_slot(c);
     owner->roots.items[owner->roots.count++] = (kept){t, note->slot};
     return EMLX_OK;
@@ -193,7 +194,7 @@ static emlx_status require(compiler *c, uint32_t s, emlx_tensor *t, emlx_error *
 // The slot of a node that has one.
 static emlx_status slot_of(compiler *c, emlx_tensor *t, uint32_t *slot, emlx_error *err) {
     const node_note *note = notes_get(&c->notes, t);
-    if (note == NULL) return no_memory(err);
+    if (note == NULL) return no_memory_to_compile(err);
     *slot = note->slot;
     return EMLX_OK;
 }
@@ -204,7 +205,7 @@ static emlx_status uses_new(size_t count, slot_use **out, emlx_error *err) {
     *out = NULL;
     if (count == 0) return EMLX_OK;
     *out = mem_alloc(count * sizeof **out);
-    return *out == NULL ? no_memory(err) : EMLX_OK;
+    return *out == NULL ? no_memory_to_compile(err) : EMLX_OK;
 }
 
 static emlx_status step_slots(step *st, size_t inputs, size_t outputs, emlx_error *err) {
@@ -216,18 +217,18 @@ static emlx_status step_slots(step *st, size_t inputs, size_t outputs, emlx_erro
 }
 
 // Appends a step that is empty yet, so that releasing the code releases it in whatever state.
-static emlx_status add_step(compiler *c, step_kind kind, step **out, emlx_error *err) {
-    if (!list_reserve(&c->code->steps, 1)) return no_memory(err);
+static emlx_status append_step(compiler *c, step_kind kind, step **out, emlx_error *err) {
+    if (!list_reserve(&c->code->steps, 1)) return no_memory_to_compile(err);
     *out = &c->code->steps.items[c->code->steps.count++];
     **out = (step){.kind = kind};
     return EMLX_OK;
 }
 
 static emlx_status add_segment(compiler *c, emlx_error *err) {
-    if (!list_reserve(&c->segments, 1)) return no_memory(err);
+    if (!list_reserve(&c->segments, 1)) return no_memory_to_compile(err);
     c->segments.items[c->segments.count++] = (segment){0};
     step *st;
-    return add_step(c, STEP_SEGMENT, &st, err);
+    return append_step(c, STEP_SEGMENT, &st, err);
 }
 
 // A loop's body together with its condition.
@@ -242,7 +243,7 @@ static emlx_status compile_merged(compiler *c, const instr *in, code **out, emlx
 static emlx_status compile_blocks(compiler *c, step *st, const instr *in, emlx_error *err) {
     if (in->block_count == 0) return EMLX_OK;
     st->blocks = mem_alloc(in->block_count * sizeof *st->blocks);
-    if (st->blocks == NULL) return no_memory(err);
+    if (st->blocks == NULL) return no_memory_to_compile(err);
     st->block_count = (uint32_t)in->block_count;
     const emlx_block *body = in->kind == INSTR_WHILE ? in->blocks[1] : NULL;
     st->merged = body != NULL && block_is_plain(body) && block_is_plain(in->blocks[0]);
@@ -268,7 +269,7 @@ static emlx_port port_of(const emlx_tensor *symbol) {
 static emlx_status call_ports(const compiler *c, const instr *in, step *st, emlx_error *err) {
     size_t count = in->operand_count + in->value_count;
     st->ports = mem_alloc((count + 1) * sizeof *st->ports);
-    if (st->ports == NULL) return no_memory(err);
+    if (st->ports == NULL) return no_memory_to_compile(err);
     for (size_t i = 0; i < in->operand_count; i++)
         st->ports[i] = port_of(c->symbols[in->operands[i]]);
     for (uint32_t v = 0; v < in->value_count; v++)
@@ -280,7 +281,7 @@ static emlx_status call_ports(const compiler *c, const instr *in, step *st, emlx
 // The step of a control-flow instruction, whose operands are in slots by now.
 static emlx_status add_control(compiler *c, const instr *in, emlx_error *err) {
     step *st = NULL;
-    TRY(add_step(c, control_steps[in->kind], &st, err));
+    TRY(append_step(c, control_steps[in->kind], &st, err));
     TRY(step_slots(st, in->operand_count, in->value_count, err));
     st->call = in->call;
     if (in->kind == INSTR_CALL) TRY(call_ports(c, in, st, err));
@@ -288,14 +289,14 @@ static emlx_status add_control(compiler *c, const instr *in, emlx_error *err) {
         TRY(slot_of(c, c->symbols[in->operands[i]], &st->inputs[i].slot, err));
     for (uint32_t v = 0; v < in->value_count; v++) {
         node_note *note = notes_get(&c->notes, c->symbols[in->first + v]);
-        if (note == NULL) return no_memory(err);
+        if (note == NULL) return no_memory_to_compile(err);
         note->slot = st->outputs[v].slot = new_slot(c);
     }
     return compile_blocks(c, st, in, err);
 }
 
 // Walks the needed control flow in order, then the outputs.
-static emlx_status cut(compiler *c, emlx_error *err) {
+static emlx_status cut_segments(compiler *c, emlx_error *err) {
     uint32_t s = 0;
     TRY(add_segment(c, err));
     for (size_t i = 0; i < c->block->code.count; i++) {
@@ -328,7 +329,7 @@ static emlx_status plan_segment(compiler *c, const segment *seg, step *st, emlx_
     size_t roots = seg->roots.count, leaves = seg->leaves.count;
     TRY(step_slots(st, leaves, roots, err));
     emlx_tensor **nodes = mem_alloc((roots + leaves) * sizeof *nodes);
-    if (nodes == NULL) return no_memory(err);
+    if (nodes == NULL) return no_memory_to_compile(err);
     split(seg->roots.items, roots, nodes, st->outputs);
     split(seg->leaves.items, leaves, nodes + roots, st->inputs);
     plan_request request = {c->device, nodes, roots, nodes + roots, leaves};
@@ -419,7 +420,7 @@ static void mark_writes(slot_use *uses, size_t count, const bool *read_later) {
 static emlx_status mark_last_uses(code *out, emlx_error *err) {
     size_t size = out->slot_count + 1;
     bool *read_later = mem_alloc(size);
-    if (read_later == NULL) return no_memory(err);
+    if (read_later == NULL) return no_memory_to_compile(err);
     mark_uses(out->outputs, out->output_count, read_later);
     for (size_t i = out->steps.count; i-- > 0;) {
         step *st = &out->steps.items[i];
@@ -436,7 +437,7 @@ static emlx_status mark_last_uses(code *out, emlx_error *err) {
 
 static emlx_status code_new(const emlx_block *block, code **out, emlx_error *err) {
     code *c = mem_alloc(sizeof *c);
-    if (c == NULL) return no_memory(err);
+    if (c == NULL) return no_memory_to_compile(err);
     emlx_status status = uses_new(block->inputs.count, &c->inputs, err);
     if (status == EMLX_OK) {
         c->input_count = (uint32_t)block->inputs.count;
@@ -458,7 +459,7 @@ static emlx_status code_new(const emlx_block *block, code **out, emlx_error *err
 static emlx_status compile_symbols(compiler *c, emlx_error *err) {
     TRY(note_sources(c, err));
     TRY(reach_outputs(c, err));
-    TRY(cut(c, err));
+    TRY(cut_segments(c, err));
     TRY(plan_segments(c, err));
     c->code->work = code_work(c->code);
     return mark_last_uses(c->code, err);
@@ -481,7 +482,7 @@ static emlx_status compile_with(const emlx_block *block, emlx_device *device, em
     TRY(code_new(block, &c.code, err));
     if (block->code.count > 0) c.needed = mem_alloc(block->code.count);
     emlx_status status = EMLX_OK;
-    if (c.needed == NULL && block->code.count > 0) status = no_memory(err);
+    if (c.needed == NULL && block->code.count > 0) status = no_memory_to_compile(err);
     if (status == EMLX_OK) status = compile_symbols(&c, err);
     compiler_clear(&c);
     if (status == EMLX_OK)
@@ -496,7 +497,7 @@ emlx_status code_compile(const emlx_block *block, emlx_device *device, code **ou
     if (device == block->device) return compile_with(block, device, block->symbols.items, out, err);
     size_t count = block->symbols.count, size = (count + 1) * sizeof(emlx_tensor *);
     emlx_tensor **symbols = mem_alloc(size);
-    if (symbols == NULL) return no_memory(err);
+    if (symbols == NULL) return no_memory_to_compile(err);
     emlx_status status = block_replay(block, device, symbols, err);
     if (status == EMLX_OK) {
         status = compile_with(block, device, symbols, out, err);

@@ -3,16 +3,12 @@
 #include "base/error.h"
 #include "program/block.h"
 
-static emlx_status no_memory(emlx_error *err) {
-    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a program block");
-}
-
 static emlx_status add_op(emlx_block *to, const instr *in, const uint32_t *values, uint32_t *value,
                           emlx_error *err) {
     uint32_t few[8], *operands = few;
     size_t size = in->operand_count * sizeof *operands;
     if (size > sizeof few) operands = mem_alloc(size);
-    if (operands == NULL) return no_memory(err);
+    if (operands == NULL) return error_no_memory(err, "for a program block");
     for (size_t i = 0; i < in->operand_count; i++) operands[i] = values[in->operands[i]];
     emlx_status status = emlx_block_apply(to, in->op, operands, in->operand_count, in->attrs,
                                           in->attr_count, in->type, value, err);
@@ -37,8 +33,8 @@ static emlx_status add_block(emlx_block *to, const emlx_block *from, uint32_t *v
 }
 
 // The condition takes what the body gives.
-static emlx_status fill(emlx_block *to, const emlx_block *condition, const emlx_block *body,
-                        uint32_t *in_body, uint32_t *in_condition, emlx_error *err) {
+static emlx_status fill_turn(emlx_block *to, const emlx_block *condition, const emlx_block *body,
+                             uint32_t *in_body, uint32_t *in_condition, emlx_error *err) {
     for (size_t i = 0; i < body->inputs.count; i++) {
         uint32_t value = body->inputs.items[i].value;
         const emlx_tensor *symbol = block_symbol(body, value);
@@ -65,11 +61,11 @@ emlx_status block_merge_loop(const emlx_block *condition, const emlx_block *body
                              emlx_error *err) {
     size_t count = body->symbols.count + condition->symbols.count + 1;
     uint32_t *values = mem_alloc(count * sizeof *values);
-    if (values == NULL) return no_memory(err);
+    if (values == NULL) return error_no_memory(err, "for a program block");
     emlx_block *to = NULL;
     emlx_status status = emlx_block_new(&to, err);
     if (status == EMLX_OK)
-        status = fill(to, condition, body, values, values + body->symbols.count, err);
+        status = fill_turn(to, condition, body, values, values + body->symbols.count, err);
     mem_free(values, count * sizeof *values);
     if (status == EMLX_OK)
         *out = to;

@@ -2,7 +2,7 @@
 // nodes.c - notes on the nodes of a graph: a hash table by the node's address.
 #include "program/nodes.h"
 
-static size_t place(const node_notes *notes, const emlx_tensor *node) {
+static size_t note_at(const node_notes *notes, const emlx_tensor *node) {
     uint64_t hash = ((uint64_t)(uintptr_t)node >> 4) * UINT64_C(0x9e3779b97f4a7c15);
     size_t mask = notes->table_size - 1;
     size_t at = (size_t)(hash >> 32) & mask;
@@ -12,7 +12,7 @@ static size_t place(const node_notes *notes, const emlx_tensor *node) {
 }
 
 // Keeps at least half of the table free.
-static bool make_room(node_notes *notes) {
+static bool keep_half_free(node_notes *notes) {
     if (!list_reserve(&notes->notes, 1)) return false;
     if ((notes->notes.count + 1) * 2 <= notes->table_size) return true;
     size_t size = notes->table_size == 0 ? 64 : notes->table_size * 2;
@@ -22,13 +22,13 @@ static bool make_room(node_notes *notes) {
     notes->table = table;
     notes->table_size = size;
     for (size_t i = 0; i < notes->notes.count; i++)
-        table[place(notes, notes->notes.items[i].node)] = (uint32_t)i + 1;
+        table[note_at(notes, notes->notes.items[i].node)] = (uint32_t)i + 1;
     return true;
 }
 
 node_note *notes_get(node_notes *notes, emlx_tensor *node) {
-    if (!make_room(notes)) return NULL;
-    size_t at = place(notes, node);
+    if (!keep_half_free(notes)) return NULL;
+    size_t at = note_at(notes, node);
     if (notes->table[at] == 0) {
         notes->notes.items[notes->notes.count++] =
             (node_note){node, NODE_NONE, NODE_NONE, NODE_NONE, NODE_NONE, false};

@@ -3,7 +3,7 @@
 #ifndef EMLX_PROGRAM_NODES_H
 #define EMLX_PROGRAM_NODES_H
 
-#include "program/list.h"
+#include "memory/list.h"
 
 #define NODE_NONE UINT32_MAX
 

@@ -52,10 +52,6 @@ static void add_name(port_list *ports, const char *name) {
 
 // Ports ------------------------------------------------------------------------------------------
 
-static emlx_status no_memory(emlx_error *err) {
-    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for the ports of a program block");
-}
-
 // A name of digits only could be taken for another port's position.
 static bool name_is_number(const char *name) { return name[strspn(name, "0123456789")] == '\0'; }
 
@@ -84,12 +80,13 @@ emlx_status ports_add(port_list *ports, const char *name, uint32_t value, emlx_e
     char number[24];
     bool named = name != NULL;
     if (named) TRY(check_name(name, ports, err));
-    if (!list_reserve(ports, 1) || (named && !reserve_name(ports))) return no_memory(err);
+    if (!list_reserve(ports, 1) || (named && !reserve_name(ports)))
+        return error_no_memory(err, "for the ports of a program block");
     snprintf(number, sizeof number, "%zu", ports->count);
     const char *text = named ? name : number;
     size_t size = strlen(text) + 1;
     char *copy = mem_alloc(size);
-    if (copy == NULL) return no_memory(err);
+    if (copy == NULL) return error_no_memory(err, "for the ports of a program block");
     memcpy(copy, text, size);
     ports->items[ports->count++] = (block_port){copy, value};
     if (named) add_name(ports, copy);

@@ -3,7 +3,7 @@
 #ifndef EMLX_PROGRAM_PORTS_H
 #define EMLX_PROGRAM_PORTS_H
 
-#include "program/list.h"
+#include "memory/list.h"
 
 typedef struct block_port {
     char *name; // never NULL

@@ -8,10 +8,6 @@
 #include "base/error.h"
 #include "engine.h"
 
-static emlx_status no_memory(emlx_error *err) {
-    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a program");
-}
-
 // Compiling --------------------------------------------------------------------------------------
 
 static size_t count_ops(const emlx_block *block) {
@@ -28,7 +24,7 @@ static size_t count_ops(const emlx_block *block) {
 static emlx_status take_ports(emlx_block *block, block_port *from, size_t count, emlx_port **out,
                               emlx_error *err) {
     emlx_port *ports = mem_alloc((count + 1) * sizeof *ports);
-    if (ports == NULL) return no_memory(err);
+    if (ports == NULL) return error_no_memory(err, "for a program");
     for (size_t i = 0; i < count; i++) {
         const emlx_tensor *symbol = block_symbol(block, from[i].value);
         ports[i] = (emlx_port){from[i].name, emlx_tensor_type(symbol), *emlx_tensor_shape(symbol)};
@@ -67,7 +63,7 @@ emlx_status emlx_program_compile(emlx_block *block, emlx_device *device, emlx_pr
                          device == NULL ? "device" : "out");
     }
     emlx_program *p = mem_alloc(sizeof *p);
-    emlx_status status = p == NULL ? no_memory(err) : EMLX_OK;
+    emlx_status status = p == NULL ? error_no_memory(err, "for a program") : EMLX_OK;
     if (p != NULL) {
         atomic_init(&p->references, 1);
         p->device = emlx_device_retain(device);

@@ -16,7 +16,7 @@
 #include "base/error.h"
 #include "base/shape.h"
 #include "graph/lock.h"
-#include "memory/arena.h"
+#include "memory/list.h"
 #include "plan/cost.h"
 #include "plan/run.h"
 #include "run/work.h"
@@ -44,7 +44,8 @@ struct eval_job {
     emlx_tensor **claimed; // kept alive by what was wanted
     emlx_tensor **leaves;  // referenced; in the order of the walk, so that equal graphs look equal
     emlx_tensor **roots;
-    uint32_t claimed_count, claimed_room, leaf_count, leaf_room, root_count;
+    uint32_t claimed_count, leaf_count, root_count;
+    size_t claimed_room, leaf_room;
     uint32_t wanted_claimed; // so many of the claimed nodes, the first ones, were wanted themselves
     emlx_buffer **promised;  // by leaf, referenced: data that is on its way; NULL if there is none
     fence **awaited;         // by such leaf, referenced: when it will be there
@@ -58,16 +59,9 @@ struct eval_job {
 
 typedef enum walk_end { WALK_DONE, WALK_BUSY, WALK_NO_MEMORY, WALK_NO_DATA } walk_end;
 
-static bool append(eval_job *job, emlx_tensor ***list, uint32_t *count, uint32_t *room,
+static bool append(eval_job *job, emlx_tensor ***list, uint32_t *count, size_t *room,
                    emlx_tensor *t) {
-    if (*count == *room) {
-        uint32_t more = *room == 0 ? 64 : *room * 2;
-        emlx_tensor **new = arena_array(&job->memory, more, sizeof *new);
-        if (new == NULL) return false;
-        if (*count > 0) memcpy(new, *list, *count * sizeof *new);
-        *list = new;
-        *room = more;
-    }
+    if (!arena_reserve(&job->memory, list, room, *count, 1, sizeof **list)) return false;
     (*list)[(*count)++] = t;
     return true;
 }
@@ -199,7 +193,7 @@ static void publish(outcome *o) {
             node_publish(o->roots[i], o->results[i], &o->freed[i].inputs, &o->freed[i].count);
 }
 
-static void let_go(outcome *o) {
+static void drop_outcome(outcome *o) {
     for (uint32_t i = 0; i < o->count; i++) {
         buffer_release(o->results[i]);
         for (uint32_t n = 0; n < o->freed[i].count; n++) emlx_tensor_release(o->freed[i].inputs[n]);
@@ -224,7 +218,7 @@ static void settle(fence *f) {
     for (uint32_t i = 0; i < o->count; i++)
         if (o->roots[i]->promised != NULL) fence_release(node_unpromise(o->roots[i]));
     graph_unlock();
-    let_go(o);
+    drop_outcome(o);
     planned_clear(&((submission *)f)->planned);
 }
 
@@ -279,16 +273,12 @@ static emlx_buffer *leaf_buffer(const eval_job *job, uint32_t i) {
     return buffer_retain(promised ? job->promised[i] : node_buffer(job->leaves[i]));
 }
 
-static emlx_status no_memory(emlx_error *err) {
-    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to evaluate");
-}
-
 static emlx_status compute(eval_job *job, emlx_buffer **results, planned *planned, fence **end,
                            emlx_error *err) {
     emlx_device *device = job->roots[0]->device;
     plan_request request = {device, job->roots, job->root_count, job->leaves, job->leaf_count};
     emlx_buffer **inputs = arena_array(&job->memory, job->leaf_count + 1, sizeof *inputs);
-    if (inputs == NULL) return no_memory(err);
+    if (inputs == NULL) return error_no_memory(err, "to evaluate");
     TRY(plan_find(&request, planned, err));
     for (uint32_t i = 0; i < job->leaf_count; i++) inputs[i] = leaf_buffer(job, i);
     plan_work work = {.device = device,
@@ -305,13 +295,14 @@ static emlx_status start_outcome(eval_job *job, submission **s, emlx_error *err)
     size_t count = job->root_count;
     if (job->promised_count > 0 || !job->wanted[0]->device->ops->immediate) {
         *s = submission_new(job);
-        return *s == NULL ? no_memory(err) : EMLX_OK;
+        return *s == NULL ? error_no_memory(err, "to evaluate") : EMLX_OK;
     }
     outcome *own = &job->own;
     own->results = arena_array(&job->memory, count, sizeof(emlx_buffer *));
     own->freed = arena_array(&job->memory, count, sizeof(given_up));
     own->roots = job->roots;
-    return own->results == NULL || own->freed == NULL ? no_memory(err) : EMLX_OK;
+    return own->results == NULL || own->freed == NULL ? error_no_memory(err, "to evaluate")
+                                                      : EMLX_OK;
 }
 
 // Under the lock, and left without it: until then no root can go away before it is retained.
@@ -336,7 +327,7 @@ static void run_later(pool_job *later) {
     eval_job *job = (eval_job *)later;
     graph_lock();
     end_claims(job, &job->own, NULL);
-    let_go(&job->own);
+    drop_outcome(&job->own);
     for (uint32_t i = 0; i < job->claimed_count; i++) emlx_tensor_release(job->claimed[i]);
     job_clear(job);
 }
@@ -351,7 +342,7 @@ static void end_later(eval_job *job) {
 
 // *end: NULL once all is settled, else when it will be. *gone: that goes on without the caller, and
 // the job is not the caller's any more.
-static emlx_status finish(eval_job *job, fence **end, bool *gone, emlx_error *err) {
+static emlx_status finish_job(eval_job *job, fence **end, bool *gone, emlx_error *err) {
     submission *s = NULL;
     planned planned = {0};
     fence *work = NULL;
@@ -375,7 +366,7 @@ static emlx_status finish(eval_job *job, fence **end, bool *gone, emlx_error *er
         *end = follow(job, s, work);
         return EMLX_OK;
     }
-    let_go(o);
+    drop_outcome(o);
     submission_drop(s);
     return status;
 }
@@ -383,7 +374,7 @@ static emlx_status finish(eval_job *job, fence **end, bool *gone, emlx_error *er
 static emlx_status claim_error(walk_end end, emlx_error *err) {
     if (end == WALK_NO_DATA)
         return error_set(err, EMLX_INVALID, "a program's input has no value to compute with");
-    return no_memory(err);
+    return error_no_memory(err, "to evaluate");
 }
 
 static emlx_status check_device(emlx_tensor *const *tensors, size_t count, emlx_error *err) {
@@ -400,7 +391,7 @@ static emlx_status eval_some(eval_job *job, bool *busy, fence **end, emlx_error 
     bool gone = false;
     *end = NULL;
     if (walked == WALK_DONE)
-        status = finish(job, end, &gone, err);
+        status = finish_job(job, end, &gone, err);
     else if (walked != WALK_BUSY)
         status = claim_error(walked, err);
     *busy = gone || walked == WALK_BUSY;
@@ -533,7 +524,7 @@ emlx_status emlx_eval_brief(emlx_tensor *const *tensors, size_t count, bool *don
     eval_job *job = arena_alloc(&memory, sizeof *job);
     bool busy = false;
     fence *end;
-    if (job == NULL) return no_memory(err);
+    if (job == NULL) return error_no_memory(err, "to evaluate");
     *job = (eval_job){.memory = memory, .wanted = tensors, .wanted_count = count};
     TRY(eval_some(job, &busy, &end, err));
     *done = !busy && end == NULL;
@@ -585,7 +576,7 @@ emlx_status emlx_eval_async(emlx_tensor *const *tensors, size_t count, const eml
     if (count == 0) return error_set(err, EMLX_INVALID, "no tensors to evaluate");
     TRY(work_check(tensors[0]->device, work, err));
     queued_eval *q = mem_alloc(sizeof *q + count * sizeof *q->tensors);
-    if (q == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to queue an evaluation");
+    if (q == NULL) return error_no_memory(err, "to queue an evaluation");
     q->eval.how.cancel = work == NULL ? NULL : work->cancel;
     q->pause.device = tensors[0]->device;
     q->pause.queue = work == NULL ? NULL : work->queue;

@@ -18,10 +18,6 @@ typedef struct block_function {
     emlx_program program; // of which only the device and the code are there
 } block_function;
 
-static emlx_status no_memory(emlx_error *err) {
-    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a function");
-}
-
 static void function_destroy(emlx_function *function) {
     block_function *f = (block_function *)function;
     if (f->inputs != NULL) mem_free(f->inputs, (f->face.input_count + 1) * sizeof *f->inputs);
@@ -73,7 +69,7 @@ static emlx_status function_call(emlx_function *function, const void *const *inp
     size_t count = function->input_count, size = (count + 1) * sizeof(emlx_buffer *);
     TRY(compiled(f, err));
     emlx_buffer **buffers = mem_alloc(size);
-    if (buffers == NULL) return no_memory(err);
+    if (buffers == NULL) return error_no_memory(err, "for a function");
     emlx_status status = EMLX_OK;
     for (size_t i = 0; i < count && status == EMLX_OK; i++)
         status = upload(f, i, inputs[i], &buffers[i], err);
@@ -100,7 +96,7 @@ static emlx_status function_fill(block_function *f, emlx_error *err) {
     f->face.destroy = function_destroy;
     f->face.output = block_symbol(block, block->outputs.items[0].value);
     f->inputs = mem_alloc((block->inputs.count + 1) * sizeof *f->inputs);
-    if (f->inputs == NULL) return no_memory(err);
+    if (f->inputs == NULL) return error_no_memory(err, "for a function");
     f->face.inputs = f->inputs;
     f->face.input_count = block->inputs.count;
     for (size_t i = 0; i < block->inputs.count; i++)
@@ -113,7 +109,7 @@ emlx_status emlx_function_new(emlx_block *block, emlx_function **out, emlx_error
     if (status == EMLX_OK && out == NULL)
         status = error_set(err, EMLX_INVALID, "emlx_function_new: out is NULL");
     block_function *f = status == EMLX_OK ? mem_alloc(sizeof *f) : NULL;
-    if (status == EMLX_OK && f == NULL) status = no_memory(err);
+    if (status == EMLX_OK && f == NULL) status = error_no_memory(err, "for a function");
     if (status != EMLX_OK) {
         emlx_block_release(block);
         return status;

@@ -26,9 +26,7 @@ static size_t frame_size(const code *c) {
     return sizeof(frame) + c->slot_count * sizeof(emlx_buffer *);
 }
 
-static emlx_status no_memory(emlx_error *err) {
-    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for running a program");
-}
+emlx_status run_no_memory(emlx_error *err) { return error_no_memory(err, "for running a program"); }
 
 // Frames -----------------------------------------------------------------------------------------
 
@@ -61,7 +59,7 @@ static void frame_keep(program_run *run, frame *f) {
 
 static emlx_status frame_push(program_run *run, const code *c, frame **out, emlx_error *err) {
     frame *f = frame_new(run, c);
-    if (f == NULL) return no_memory(err);
+    if (f == NULL) return run_no_memory(err);
     f->caller = run->top;
     f->next = f->block = 0;
     for (size_t i = 0; i < c->bounds.count; i++) {
@@ -112,7 +110,7 @@ static emlx_status note_work(program_run *run, fence *end, emlx_error *err) {
     if (!noted) fence_wait(end, NULL);
     fence_release(before);
     fence_release(end);
-    return noted ? EMLX_OK : no_memory(err);
+    return noted ? EMLX_OK : run_no_memory(err);
 }
 
 // How the work went that there is nothing to wait for in any more.
@@ -130,7 +128,7 @@ static emlx_status run_segment(program_run *run, frame *f, const step *st, emlx_
     size_t count = (size_t)st->input_count + st->output_count;
     emlx_buffer *few[FEW], **buffers = few;
     if (count > FEW) buffers = mem_alloc(count * sizeof *buffers);
-    if (buffers == NULL) return no_memory(err);
+    if (buffers == NULL) return run_no_memory(err);
     emlx_buffer **outputs = buffers + st->input_count;
     for (uint32_t i = 0; i < st->input_count; i++)
         buffers[i] = slot_take(f, st->inputs[i].slot, st->inputs[i].last);
@@ -300,7 +298,7 @@ emlx_status run_start(program_run *run, const emlx_program *program, emlx_buffer
     const code *c = program->main;
     run->device = program->device;
     run->results = mem_alloc((c->output_count + 1) * sizeof *run->results);
-    if (run->results == NULL) return no_memory(err);
+    if (run->results == NULL) return run_no_memory(err);
     run->result_count = c->output_count;
     frame *f = NULL;
     TRY(frame_push(run, c, &f, err));

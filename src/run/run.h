@@ -28,6 +28,9 @@ typedef struct program_run {
     uint32_t next_frame; // the one that is replaced next
 } program_run;
 
+// For want of memory, at whatever step of a run.
+emlx_status run_no_memory(emlx_error *err);
+
 // Prepares a run in a zeroed structure; `buffers` holds one for each input and is borrowed.
 emlx_status run_start(program_run *run, const emlx_program *program, emlx_buffer *const *buffers,
                       emlx_error *err);

@@ -13,10 +13,6 @@
 // So many tensors need no memory of their own.
 enum { FEW = 16 };
 
-static emlx_status no_memory(emlx_error *err) {
-    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for running a program");
-}
-
 // Checking ---------------------------------------------------------------------------------------
 
 // `what` says which tensor it is.
@@ -76,7 +72,7 @@ static emlx_status feed(program_run *run, const emlx_program *p, emlx_tensor *co
                         size_t count, emlx_error *err) {
     emlx_buffer *few[FEW], **buffers = few;
     if (count > FEW) buffers = mem_alloc(count * sizeof *buffers);
-    if (buffers == NULL) return no_memory(err);
+    if (buffers == NULL) return run_no_memory(err);
     for (size_t i = 0; i < count; i++) buffers[i] = node_buffer(tensors[i]);
     emlx_status status = EMLX_OK;
     if (run->call != NULL)
@@ -109,7 +105,7 @@ static emlx_status wrap_results(const emlx_program *p, program_run *run, emlx_te
     emlx_tensor *few[FEW], **made = few;
     size_t count = run->result_count;
     if (count > FEW) made = mem_alloc(count * sizeof *made);
-    if (made == NULL) return no_memory(err);
+    if (made == NULL) return run_no_memory(err);
     emlx_status status = make_tensors(p, run, made, err);
     for (size_t i = 0; i < count && status == EMLX_OK; i++) outputs[i] = made[i];
     if (made != few) mem_free(made, count * sizeof *made);
@@ -179,7 +175,7 @@ static emlx_status feed_tensors(emlx_run *r, emlx_error *err) {
 }
 
 // Runs to the next stop, or to where it waits for the device.
-static emlx_status advance(emlx_run *r, emlx_error *err) {
+static emlx_status go_to_stop(emlx_run *r, emlx_error *err) {
     if (r->tensors != NULL) TRY(feed_tensors(r, err));
     return r->eval.end != NULL ? EMLX_OK : run_go(&r->run, err);
 }
@@ -191,14 +187,14 @@ static fence *awaited(const emlx_run *r) {
 
 // False where it waits: then it is run once more.
 static bool advance_to_stop(emlx_run *r, emlx_status *status, emlx_error *err) {
-    *status = advance(r, err);
+    *status = go_to_stop(r, err);
     while (*status == EMLX_OK && awaited(r) != NULL) {
         if (!r->here) {
             work_wait(&r->pause, awaited(r));
             return false;
         }
         fence_wait(awaited(r), NULL);
-        *status = advance(r, err);
+        *status = go_to_stop(r, err);
     }
     return true;
 }
@@ -208,7 +204,7 @@ static emlx_status stop_tensors(emlx_run *r, emlx_stop *stop, emlx_error *err) {
     const step *call = r->run.call;
     size_t count = call != NULL ? call->input_count : r->run.result_count;
     emlx_tensor **tensors = mem_alloc((count + 1) * sizeof *tensors);
-    if (tensors == NULL) return no_memory(err);
+    if (tensors == NULL) return run_no_memory(err);
     emlx_status status = call != NULL ? run_operands(&r->run, tensors, err)
                                       : make_tensors(r->program, &r->run, tensors, err);
     if (status != EMLX_OK) {
@@ -243,7 +239,7 @@ static emlx_status submit(emlx_run *r, emlx_tensor *const *tensors, size_t count
                           const emlx_work *work, emlx_stopped stopped, void *context,
                           emlx_error *err) {
     r->tensors = mem_alloc((count + 1) * sizeof(emlx_tensor *));
-    if (r->tensors == NULL) return no_memory(err);
+    if (r->tensors == NULL) return run_no_memory(err);
     for (size_t i = 0; i < count; i++) r->tensors[i] = emlx_tensor_retain(tensors[i]);
     r->count = count;
     r->pause.device = r->program->device;
@@ -291,7 +287,7 @@ emlx_status emlx_program_start(emlx_program *program, emlx_tensor *const *inputs
     TRY(check_inputs(program, inputs, input_count, err));
     TRY(work_check(program->device, work, err));
     emlx_run *r = mem_alloc(sizeof *r);
-    if (r == NULL) return no_memory(err);
+    if (r == NULL) return run_no_memory(err);
     r->job.run = run_job;
     r->job.small = program->main->work <= SMALL_WORK;
     r->program = emlx_program_retain(program);

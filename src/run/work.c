@@ -130,7 +130,7 @@ emlx_status emlx_queue_new(emlx_device *device, emlx_queue **out, emlx_error *er
     REQUIRE(device);
     REQUIRE(out);
     emlx_queue *queue = mem_alloc(sizeof *queue);
-    if (queue == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a queue");
+    if (queue == NULL) return error_no_memory(err, "for a queue");
     queue->device = emlx_device_retain(device);
     emlx_status status = open_stream(queue, err);
     if (status != EMLX_OK) {
@@ -178,7 +178,7 @@ emlx_status emlx_queue_sync(emlx_queue *queue, void (*done)(void *context), void
     REQUIRE(queue);
     REQUIRE(done);
     sync_job *sync = mem_alloc(sizeof *sync);
-    if (sync == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to wait for a queue");
+    if (sync == NULL) return error_no_memory(err, "to wait for a queue");
     *sync = (sync_job){.job.run = run_sync, .done = done, .context = context};
     work_submit(queue->device, &(emlx_work){.queue = queue}, &sync->job);
     return EMLX_OK;

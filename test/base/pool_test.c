@@ -146,7 +146,7 @@ static void loops_inside_loops(void **state) {
 }
 
 // All threads of the pool are in the loop at the same time, or this never ends.
-static void meet(void *context, int64_t index) {
+static void meet_at_gate(void *context, int64_t index) {
     (void)index;
     gate_arrive(context);
     gate_wait(context);
@@ -158,7 +158,7 @@ static void loops_use_all_threads(void **state) {
     for (int i = 0; i < 20; i++) {
         gate g;
         gate_init(&g, 4);
-        pool_for(pool, 4, meet, &g);
+        pool_for(pool, 4, meet_at_gate, &g);
     }
     pool_release(pool);
 }

@@ -237,7 +237,7 @@ static void use_inputs(stream *s, work *w) {
     }
 }
 
-static emlx_status start(work *w, stream *s, const plan_call *call, emlx_error *err) {
+static emlx_status begin_work(work *w, stream *s, const plan_call *call, emlx_error *err) {
     TRY(fence_new(&w->end, err));
     w->end->device = s->device;
     w->end->stream = s;
@@ -256,7 +256,7 @@ static emlx_status late_submit(emlx_device *device, void *where, const plan_call
     work *w = work_new(call);
     emlx_status status = EMLX_OK;
     if (w == NULL) status = error_set(err, EMLX_OUT_OF_MEMORY, "late: no memory to run a plan");
-    if (status == EMLX_OK) status = start(w, s, call, err);
+    if (status == EMLX_OK) status = begin_work(w, s, call, err);
     if (status != EMLX_OK) {
         if (w != NULL) mem_free(w, w->size);
         for (uint32_t i = 0; i < inputs; i++) buffer_release(call->inputs[i]);

@@ -11,7 +11,7 @@
 enum { LIMIT = 200000000 };
 
 // A file whose header is this text, `times` copies of another, and the rest.
-static void write_header(const char *start, const char *part, size_t times, const char *end) {
+static void write_repeated(const char *start, const char *part, size_t times, const char *end) {
     size_t size = strlen(start) + strlen(part) * times + strlen(end);
     char *text = malloc(size + 9);
     assert_non_null(text);
@@ -23,26 +23,17 @@ static void write_header(const char *start, const char *part, size_t times, cons
     free(text);
 }
 
-static emlx_status load(emlx_error *err) {
-    emlx_device *device = cpu();
-    emlx_program *program = NULL;
-    emlx_status status = emlx_program_load(test_path, device, &program, err);
-    emlx_program_release(program);
-    emlx_device_release(device);
-    return status;
-}
-
 // Each of these becomes many times its size.
 static void large_headers_pass_no_limit(void **state) {
     (void)state;
     static const char *const parts[] = {"1,", "[],", "{},", "\"\","};
     emlx_error err;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        write_header("{\"__metadata__\":{},\"a\":[", parts[i], 20490000, "1]}");
+        write_repeated("{\"__metadata__\":{},\"a\":[", parts[i], 20490000, "1]}");
         size_t held = mem_held();
         emlx_memory_set_limit(LIMIT);
         emlx_memory_reset_peak();
-        emlx_status status = load(&err);
+        emlx_status status = load_program(&err);
         emlx_memory_set_limit(0);
         emlx_memory info;
         emlx_memory_info(&info);
@@ -55,10 +46,10 @@ static void large_headers_pass_no_limit(void **state) {
 static void what_a_header_takes_is_counted(void **state) {
     (void)state;
     emlx_error err;
-    write_header("{\"__metadata__\":{},\"a\":[", "1,", 1000000, "1]}");
+    write_repeated("{\"__metadata__\":{},\"a\":[", "1,", 1000000, "1]}");
     size_t held = mem_held();
     emlx_memory_reset_peak();
-    assert_error(load(&err), EMLX_FORMAT, err, "not an object");
+    assert_error(load_program(&err), EMLX_FORMAT, err, "not an object");
     emlx_memory info;
     emlx_memory_info(&info);
     assert_true(info.peak > 30000000);
@@ -68,14 +59,14 @@ static void what_a_header_takes_is_counted(void **state) {
 static void nesting_is_bounded(void **state) {
     (void)state;
     emlx_error err;
-    write_header("{\"a\":", "[", 100000, "");
-    assert_error(load(&err), EMLX_FORMAT, err, "nests more than");
-    write_header("{\"a\":", "[", 2049, "");
-    assert_error(load(&err), EMLX_FORMAT, err, "nests more than");
-    write_header("{\"a\":\"", "[", 2049, "\"}");
-    assert_error(load(&err), EMLX_FORMAT, err, "not an object");
-    write_header("{\"a\":\"\\\"", "[", 2049, "\"}");
-    assert_error(load(&err), EMLX_FORMAT, err, "not an object");
+    write_repeated("{\"a\":", "[", 100000, "");
+    assert_error(load_program(&err), EMLX_FORMAT, err, "nests more than");
+    write_repeated("{\"a\":", "[", 2049, "");
+    assert_error(load_program(&err), EMLX_FORMAT, err, "nests more than");
+    write_repeated("{\"a\":\"", "[", 2049, "\"}");
+    assert_error(load_program(&err), EMLX_FORMAT, err, "not an object");
+    write_repeated("{\"a\":\"\\\"", "[", 2049, "\"}");
+    assert_error(load_program(&err), EMLX_FORMAT, err, "not an object");
 }
 
 // A program may ask for what would take much to prepare, and have no use for it.

@@ -45,15 +45,6 @@ static void write_program(const char *program) {
     write_header(header, 8);
 }
 
-static emlx_status load(emlx_error *err) {
-    emlx_device *device = cpu();
-    emlx_program *program = NULL;
-    emlx_status status = emlx_program_load(test_path, device, &program, err);
-    if (status == EMLX_OK) emlx_program_release(program);
-    emlx_device_release(device);
-    return status;
-}
-
 // Round trips ------------------------------------------------------------------------------------
 
 static void save_sample(emlx_device *device) {
@@ -252,7 +243,7 @@ static void wrong_containers_are_refused(void **state) {
     emlx_error err;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         write_header(cases[i].text, 0);
-        assert_error(load(&err), EMLX_FORMAT, err, cases[i].message);
+        assert_error(load_program(&err), EMLX_FORMAT, err, cases[i].message);
     }
     static const struct {
         uint8_t bytes[16];
@@ -266,7 +257,7 @@ static void wrong_containers_are_refused(void **state) {
     };
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         write_bytes(others[i].bytes, sizeof others[i].bytes);
-        assert_error(load(&err), EMLX_FORMAT, err, others[i].message);
+        assert_error(load_program(&err), EMLX_FORMAT, err, others[i].message);
     }
 }
 
@@ -343,12 +334,12 @@ static void wrong_programs_are_refused(void **state) {
     emlx_error err;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         write_program(cases[i].text);
-        assert_error(load(&err), EMLX_FORMAT, err, cases[i].message);
+        assert_error(load_program(&err), EMLX_FORMAT, err, cases[i].message);
         assert_non_null(strstr(err.message, test_path));
     }
     write_program(
         MAIN(X, "{'tensor':'t0','type':'f32'}," ADD("0,1", ""), "{'name':'y','value':2}"));
-    assert_ok(load(&err), err);
+    assert_ok(load_program(&err), err);
 }
 
 static void deep_nesting_is_refused(void **state) {
@@ -369,7 +360,7 @@ static void deep_nesting_is_refused(void **state) {
     for (int i = 0; i < 8; i++) bytes[i] = (uint8_t)((uint64_t)used >> (8 * i));
     memcpy(bytes + 8, text, used);
     write_bytes(bytes, used + 8);
-    assert_error(load(&err), EMLX_FORMAT, err, "condition: ");
+    assert_error(load_program(&err), EMLX_FORMAT, err, "condition: ");
     free(text);
     free(bytes);
 }
@@ -384,7 +375,7 @@ static void every_truncation_is_refused(void **state) {
     for (size_t length = 0; length < size; length++) {
         assert_int_equal(truncate(test_path, 0), 0);
         write_bytes(data, length);
-        assert_int_equal(load(&err), EMLX_FORMAT);
+        assert_int_equal(load_program(&err), EMLX_FORMAT);
         assert_int_equal(err.code, EMLX_FORMAT);
     }
     free(data);
@@ -402,7 +393,7 @@ static void every_flipped_bit_is_survived(void **state) {
     for (size_t bit = 0; bit < size * 8; bit++) {
         data[bit / 8] ^= (uint8_t)(1 << bit % 8);
         write_bytes(data, size);
-        emlx_status status = load(&err);
+        emlx_status status = load_program(&err);
         if (status != EMLX_OK && status != EMLX_FORMAT && status != EMLX_UNSUPPORTED &&
             status != EMLX_OUT_OF_MEMORY)
             fail_msg("bit %zu: status %d, %s", bit, (int)status, err.message);
@@ -413,7 +404,7 @@ static void every_flipped_bit_is_survived(void **state) {
 }
 
 // A save or load that runs out of memory loses nothing and leaves no file behind.
-static void no_allocation_may_fail_unnoticed(void **state) {
+static void no_allocation_of_a_load_may_fail_unnoticed(void **state) {
     (void)state;
     emlx_error err;
     emlx_status status = EMLX_OUT_OF_MEMORY;
@@ -490,7 +481,7 @@ int main(void) {
         cmocka_unit_test(deep_nesting_is_refused),
         cmocka_unit_test(every_truncation_is_refused),
         cmocka_unit_test(every_flipped_bit_is_survived),
-        cmocka_unit_test(no_allocation_may_fail_unnoticed),
+        cmocka_unit_test(no_allocation_of_a_load_may_fail_unnoticed),
         cmocka_unit_test(what_is_no_file_is_written_to),
     };
     return RUN_WITH_FILE("files/file", tests);

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "program/programs.h"
+
 char test_path[64];
 
 int make_test_path(void **state) {
@@ -32,4 +34,13 @@ size_t read_bytes(void *data, size_t room) {
     size_t size = fread(data, 1, room, file);
     fclose(file);
     return size;
+}
+
+emlx_status load_program(emlx_error *err) {
+    emlx_device *device = cpu();
+    emlx_program *program = NULL;
+    emlx_status status = emlx_program_load(test_path, device, &program, err);
+    emlx_program_release(program);
+    emlx_device_release(device);
+    return status;
 }

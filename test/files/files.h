@@ -16,4 +16,7 @@ void write_bytes(const void *data, size_t size);
 // Returns how many there were, at most `room`.
 size_t read_bytes(void *data, size_t room);
 
+// Loads that file as a program and lets go of it.
+emlx_status load_program(emlx_error *err);
+
 #endif

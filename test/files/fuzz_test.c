@@ -141,7 +141,7 @@ static void start_and_cancel(emlx_program *program, emlx_tensor **inputs, size_t
         fail_msg("a cancelled run goes on for %d s", END_AFTER_S);
 }
 
-static void run(emlx_device *device, emlx_program *program) {
+static void run_damaged(emlx_device *device, emlx_program *program) {
     size_t count = emlx_program_input_count(program), made = 0;
     emlx_tensor **inputs = calloc(count + 1, sizeof *inputs);
     while (made < count &&
@@ -167,7 +167,7 @@ static bool program_round(emlx_device *device, const uint8_t *original, size_t s
     if (pick(8) != 0) repair_header(data, now, tail);
     write_bytes(data, now);
     if (emlx_program_load(test_path, device, &program, NULL) != EMLX_OK) return false;
-    run(device, program);
+    run_damaged(device, program);
     emlx_program_release(program);
     return true;
 }

@@ -20,7 +20,7 @@ static void write_npy(int version, const char *header, const void *data, size_t 
     write_bytes(bytes, prefix + length + size);
 }
 
-static emlx_tensor *load(emlx_device *device) {
+static emlx_tensor *load_array(emlx_device *device) {
     emlx_error err;
     emlx_tensor *tensor;
     assert_ok(emlx_npy_load(test_path, device, &tensor, &err), err);
@@ -39,7 +39,7 @@ static void headers_of_all_versions(void **state) {
     for (int version = 1; version <= 3; version++)
         for (int i = 0; i < 3; i++) {
             write_npy(version, headers[i], data, sizeof data);
-            emlx_tensor *tensor = load(device);
+            emlx_tensor *tensor = load_array(device);
             assert_f32(tensor, data, 6);
             assert_int_equal(emlx_tensor_shape(tensor)->rank, 2);
             assert_int_equal(emlx_tensor_shape(tensor)->dims[1], 3);
@@ -54,11 +54,11 @@ static void big_endian_and_columns(void **state) {
                                     0, 0, 0, 4, 0, 0, 0, 5, 0, 0, 1, 0};
     emlx_device *device = cpu();
     write_npy(1, "{'descr': '>i4', 'fortran_order': False, 'shape': (6,), }", big, sizeof big);
-    emlx_tensor *tensor = load(device);
+    emlx_tensor *tensor = load_array(device);
     assert_s32(tensor, (int32_t[]){1, 2, 3, 4, 5, 256}, 6);
     emlx_tensor_release(tensor);
     write_npy(1, "{'descr': '>i4', 'fortran_order': True, 'shape': (2, 3), }", big, sizeof big);
-    tensor = load(device);
+    tensor = load_array(device);
     assert_s32(tensor, (int32_t[]){1, 3, 5, 2, 4, 256}, 6);
     assert_int_equal(emlx_tensor_shape(tensor)->dims[0], 2);
     emlx_tensor_release(tensor);
@@ -70,12 +70,12 @@ static void scalars_and_truth_values(void **state) {
     emlx_device *device = cpu();
     int32_t seven = 7;
     write_npy(1, "{'descr': '<i4', 'fortran_order': False, 'shape': (), }", &seven, 4);
-    emlx_tensor *tensor = load(device);
+    emlx_tensor *tensor = load_array(device);
     assert_s32(tensor, &seven, 1);
     assert_int_equal(emlx_tensor_shape(tensor)->rank, 0);
     emlx_tensor_release(tensor);
     write_npy(1, "{'descr': '|b1', 'fortran_order': False, 'shape': (3,), }", "\1\0\1", 3);
-    tensor = load(device);
+    tensor = load_array(device);
     assert_int_equal(emlx_tensor_type(tensor), EMLX_U8);
     emlx_tensor_release(tensor);
     emlx_device_release(device);
@@ -104,7 +104,7 @@ static void every_type_comes_back(void **state) {
             continue;
         }
         assert_ok(status, err);
-        loaded = load(device);
+        loaded = load_array(device);
         bool widened = emlx_type_bits((emlx_type)type) < 8;
         assert_int_equal(emlx_tensor_type(loaded), widened ? (int)back[type] : type);
         assert_int_equal(emlx_tensor_shape(loaded)->dims[2], 3);
@@ -209,7 +209,7 @@ static void damaged_files_are_survived(void **state) {
     emlx_device_release(device);
 }
 
-static void no_allocation_may_fail_unnoticed(void **state) {
+static void no_allocation_of_an_array_may_fail_unnoticed(void **state) {
     (void)state;
     static const uint8_t data[24] = {0};
     emlx_error err;
@@ -239,7 +239,7 @@ int main(void) {
         cmocka_unit_test(headers_are_numpys),
         cmocka_unit_test(wrong_headers_are_refused),
         cmocka_unit_test(damaged_files_are_survived),
-        cmocka_unit_test(no_allocation_may_fail_unnoticed),
+        cmocka_unit_test(no_allocation_of_an_array_may_fail_unnoticed),
     };
     return RUN_WITH_FILE("files/npy", tests);
 }

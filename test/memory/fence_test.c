@@ -18,7 +18,7 @@ static void hear(fence_waiter *waiter, const fence *ended) {
     l->heard = ++*l->order;
 }
 
-static fence *make(void) {
+static fence *new_fence(void) {
     fence *f;
     emlx_error err;
     assert_ok(fence_new(&f, &err), err);
@@ -29,7 +29,7 @@ static void hears_in_order(void **state) {
     (void)state;
     int order = 0;
     listener a = {.waiter.run = hear, .order = &order}, b = a, late = a;
-    fence *f = make();
+    fence *f = new_fence();
     assert_true(fence_then(f, &a.waiter));
     assert_true(fence_then(f, &b.waiter));
     assert_false(fence_signalled(f));
@@ -43,7 +43,7 @@ static void hears_in_order(void **state) {
 
 static void carries_the_first_error(void **state) {
     (void)state;
-    fence *work = make(), *other = make(), *all = make();
+    fence *work = new_fence(), *other = new_fence(), *all = new_fence();
     fence_link links[2];
     emlx_error err;
     fence_follow(all, work, false, &links[0]);
@@ -60,7 +60,7 @@ static void carries_the_first_error(void **state) {
 // What others failed to make is started over, whatever came of it here.
 static void starts_over_for_others(void **state) {
     (void)state;
-    fence *own = make(), *others = make(), *all = make();
+    fence *own = new_fence(), *others = new_fence(), *all = new_fence();
     fence_link links[2];
     fence_arrive(own, &failure);
     fence_follow(all, own, false, &links[0]);
@@ -80,7 +80,7 @@ static void wakes_a_thread(void **state) {
     (void)state;
     for (int i = 0; i < 200; i++) {
         pthread_t thread;
-        fence *f = make();
+        fence *f = new_fence();
         pthread_create(&thread, NULL, arrive, f);
         assert_int_equal(fence_wait(f, NULL), EMLX_OK);
         fence_release(f);
@@ -95,7 +95,7 @@ static void keeps_memory_in_use(void **state) {
     emlx_error err;
     assert_ok(buffer_new(1000, &buffer, &err), err);
     size_t held = mem_held();
-    fence *written = make(), *read = make(), *again = make();
+    fence *written = new_fence(), *read = new_fence(), *again = new_fence();
     buffer_written_by(buffer, written);
     buffer_read_by(buffer, read);
     buffer_read_by(buffer, again);
@@ -116,7 +116,7 @@ static void reuses_on_one_stream(void **state) {
     emlx_buffer *buffer;
     emlx_error err;
     assert_ok(buffer_new(8, &buffer, &err), err);
-    fence *end = make();
+    fence *end = new_fence();
     end->stream = &here;
     buffer_written_by(buffer, end);
     assert_true(buffer_reusable(buffer, &here));

@@ -171,7 +171,7 @@ static number sample(emlx_type type, int k) {
                    (bits > 32 && k % 5 == 0) * 9007199254740992);
 }
 
-static void fill(emlx_type type, char *data, bool no_zero, int shift) {
+static void fill_samples(emlx_type type, char *data, bool no_zero, int shift) {
     for (int k = 0; k < SAMPLES; k++) {
         number n = sample(type, (k + shift) % SAMPLES);
         if (no_zero && !n.is_float && n.i == 0) n.i = 3;
@@ -193,8 +193,8 @@ static void check_pair(size_t c, emlx_type ta, emlx_type tb, int shift) {
     emlx_tensor *in[2], *out;
     emlx_error err;
     const void *data = NULL;
-    fill(ta, x, false, 0);
-    fill(tb, y, cases[c].needs & NO_ZERO, shift);
+    fill_samples(ta, x, false, 0);
+    fill_samples(tb, y, cases[c].needs & NO_ZERO, shift);
     size_t xs = SAMPLES * emlx_type_size(ta), ys = SAMPLES * emlx_type_size(tb);
     assert_int_equal(emlx_tensor_from_data(test_device, ta, &shape, x, xs, &in[0], &err), EMLX_OK);
     assert_int_equal(emlx_tensor_from_data(test_device, tb, &shape, y, ys, &in[1], &err), EMLX_OK);
@@ -235,7 +235,7 @@ static void every_pair_of_types(void **unused) {
 
 // Errors that depend on values -----------------------------------------------------------------
 
-static emlx_tensor *constant(emlx_type type, int64_t value) {
+static emlx_tensor *constant_of(emlx_type type, int64_t value) {
     emlx_error err;
     emlx_tensor *out;
     emlx_attr attrs[2] = {{.name = "shape", .kind = EMLX_ATTR_INTS},
@@ -257,7 +257,7 @@ static emlx_tensor *negated(emlx_tensor *t) {
 
 static void check_refusal(const char *name, int64_t value, emlx_status wanted, const char *text) {
     emlx_error err = {EMLX_OK, ""};
-    emlx_tensor *one = constant(EMLX_S32, 1), *bad = constant(EMLX_S32, value), *out = NULL;
+    emlx_tensor *one = constant_of(EMLX_S32, 1), *bad = constant_of(EMLX_S32, value), *out = NULL;
     emlx_tensor *in[2] = {one, bad};
     const emlx_op *op = emlx_op_find(name);
     // A literal is refused at the call.
@@ -266,7 +266,7 @@ static void check_refusal(const char *name, int64_t value, emlx_status wanted, c
     assert_non_null(strstr(err.message, text));
     assert_non_null(strstr(err.message, name));
     // A pending operand is refused when the result is read, and again when it is read again.
-    emlx_tensor *opposite = constant(EMLX_S32, -value), *pending = negated(opposite);
+    emlx_tensor *opposite = constant_of(EMLX_S32, -value), *pending = negated(opposite);
     in[1] = pending;
     assert_int_equal(emlx_apply(op, test_device, in, 2, NULL, 0, EMLX_TYPE_DEFAULT, &out, &err),
                      EMLX_OK);
@@ -289,7 +289,7 @@ static void bad_values(void **unused) {
 }
 
 static emlx_status divide_fused(const char *op, bool folded, emlx_error *err) {
-    emlx_tensor *zero = constant(EMLX_S32, 0), *pending = negated(zero);
+    emlx_tensor *zero = constant_of(EMLX_S32, 0), *pending = negated(zero);
     emlx_tensor *in[2] = {pending, pending}, *quotient, *sum, *out;
     assert_int_equal(emlx_apply(emlx_op_find(op), test_device, in, 2, NULL, 0, EMLX_TYPE_DEFAULT,
                                 &quotient, err),

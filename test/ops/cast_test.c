@@ -103,7 +103,7 @@ static uint64_t encode(const format *f, long double x) {
 
 // Elements --------------------------------------------------------------------------------------
 
-static int add(uint64_t *elements, int count, const format *f, long double x) {
+static int add_exact(uint64_t *elements, int count, const format *f, long double x) {
     uint64_t bits = encode(f, x);
     // What the type does not have as it is would be another number.
     if (decode(f, bits) == x) elements[count++] = bits;
@@ -121,8 +121,8 @@ static int list_elements(const format *f, uint64_t *elements) {
         for (int sign = -1; sign <= 1; sign += 2)
             for (int near = -20; near <= 20; near++) {
                 long double x = sign * ldexpl(1, power);
-                count = add(elements, count, f, x + near);
-                count = add(elements, count, f, x * (1 + ldexpl(near, -11)));
+                count = add_exact(elements, count, f, x + near);
+                count = add_exact(elements, count, f, x * (1 + ldexpl(near, -11)));
             }
     // Beside the middle between two numbers of the shorter floats.
     static const int places[] = {2, 3, 7, 10, 23};
@@ -131,8 +131,8 @@ static int list_elements(const format *f, uint64_t *elements) {
             for (int near = -3; near <= 3; near++) {
                 long double unit = ldexpl(1, power - places[p]);
                 long double x = ldexpl(1, power) + unit / 2 + near;
-                count = add(elements, count, f, x);
-                count = add(elements, count, f, -x - unit);
+                count = add_exact(elements, count, f, x);
+                count = add_exact(elements, count, f, -x - unit);
             }
     for (int i = 0; i < 3000; i++) {
         uint64_t bits = 0;
@@ -166,8 +166,8 @@ static emlx_tensor *tensor_of_bits(const format *f, const uint64_t *elements, in
 
 // Compares the elements with `expected`, or where that is a NaN which had other bits than the usual
 // ones, with any.
-static void compare(const char *op, emlx_tensor *out, const format *from, const format *to,
-                    const uint64_t *elements, const uint64_t *expected, int count) {
+static void compare_bits(const char *op, emlx_tensor *out, const format *from, const format *to,
+                         const uint64_t *elements, const uint64_t *expected, int count) {
     const void *data;
     emlx_error err;
     assert_ok(emlx_tensor_data(out, &data, &err), err);
@@ -186,10 +186,10 @@ static void compare(const char *op, emlx_tensor *out, const format *from, const 
     emlx_tensor_release(out);
 }
 
-static void check(const char *op, const format *from, const format *to, const uint64_t *elements,
-                  const uint64_t *expected, int count) {
+static void check_cast(const char *op, const format *from, const format *to,
+                       const uint64_t *elements, const uint64_t *expected, int count) {
     emlx_tensor *t = tensor_of_bits(from, elements, count);
-    compare(op, apply_to(op, &t, 1, NULL, 0, to->type), from, to, elements, expected, count);
+    compare_bits(op, apply_to(op, &t, 1, NULL, 0, to->type), from, to, elements, expected, count);
     emlx_tensor_release(t);
 }
 
@@ -207,7 +207,7 @@ static void over_all_pairs(const char *op, bool casts) {
                 expected[i] = !casts || a == b
                                   ? elements[i]
                                   : encode(&formats[b], decode(&formats[a], elements[i]));
-            check(op, &formats[a], &formats[b], elements, expected, count);
+            check_cast(op, &formats[a], &formats[b], elements, expected, count);
         }
     }
     free(expected);
@@ -334,8 +334,8 @@ static void integers_round_once(void **state) {
             for (int i = 0; i < count; i++)
                 expected[i] = encode(&formats[b], decode(&formats[a], elements[i]));
             for (size_t w = 0; w < sizeof ways / sizeof *ways; w++)
-                compare(ways[w].name, ways[w].apply(t, formats[b].type), &formats[a], &formats[b],
-                        elements, expected, count);
+                compare_bits(ways[w].name, ways[w].apply(t, formats[b].type), &formats[a],
+                             &formats[b], elements, expected, count);
         }
         emlx_tensor_release(t);
     }

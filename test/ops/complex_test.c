@@ -27,7 +27,7 @@ static pair *pairs_of(emlx_tensor *t) {
     return values;
 }
 
-static void expect(emlx_tensor *t, emlx_type type, const pair *want, const char *what) {
+static void expect_pairs(emlx_tensor *t, emlx_type type, const pair *want, const char *what) {
     assert_int_equal(emlx_tensor_type(t), type);
     pair *got = pairs_of(t);
     for (int64_t i = 0; i < emlx_shape_count(emlx_tensor_shape(t)); i++) {
@@ -122,7 +122,7 @@ static void mixed_operands(void **state) {
                 want[j] = op == 0 ? a + b : op == 1 ? a - b : op == 2 ? multiplied(a, b) : a / b;
             }
             emlx_tensor *out = apply_to(ops[op], in, 2, NULL, 0, EMLX_TYPE_DEFAULT);
-            expect(out, others[i] == EMLX_F64 ? EMLX_C128 : EMLX_C64, want, ops[op]);
+            expect_pairs(out, others[i] == EMLX_F64 ? EMLX_C128 : EMLX_C64, want, ops[op]);
             emlx_tensor_release(out);
         }
         free(x);
@@ -183,7 +183,7 @@ static void check_sum(emlx_type type, const emlx_shape *s, int64_t axis) {
     }
     emlx_attr axes = with_ints("axes", &axis, 1);
     emlx_tensor *out = apply_to("sum", &t, 1, &axes, 1, EMLX_TYPE_DEFAULT);
-    expect(out, type, want, "sum");
+    expect_pairs(out, type, want, "sum");
     emlx_tensor_release(out);
     emlx_tensor_release(t);
     free(want);
@@ -229,7 +229,7 @@ static void products(void **state) {
             }
             emlx_attr axes = with_ints("axes", &axis, 1);
             emlx_tensor *out = apply_to("product", &t, 1, &axes, 1, EMLX_TYPE_DEFAULT);
-            expect(out, types[i], want, "product");
+            expect_pairs(out, types[i], want, "product");
             emlx_tensor_release(out);
             emlx_tensor_release(t);
             free(x);
@@ -245,7 +245,7 @@ static void sums_round_once(void **state) {
     pair want = CMPLX(2, 2);
     emlx_tensor *t = tensor_of(EMLX_C64, &s, values);
     emlx_tensor *out = unary("sum", t, EMLX_TYPE_DEFAULT);
-    expect(out, EMLX_C64, &want, "sum");
+    expect_pairs(out, EMLX_C64, &want, "sum");
     emlx_tensor_release(t);
     emlx_tensor_release(out);
 }
@@ -291,7 +291,7 @@ static void running_folds(void **state) {
         emlx_attr attrs[2] = {with_int("axis", axis), with_bool("reverse", reverse)};
         emlx_tensor *out = apply_to(product ? "cumulative_product" : "cumulative_sum", &t, 1, attrs,
                                     2, EMLX_TYPE_DEFAULT);
-        expect(out, type, x, "running fold");
+        expect_pairs(out, type, x, "running fold");
         emlx_tensor_release(out);
         emlx_tensor_release(t);
         free(x);
@@ -321,7 +321,7 @@ static void windows(void **state) {
         }
         emlx_tensor *out =
             apply_to(product ? "window_product" : "window_sum", &t, 1, attrs, 3, EMLX_TYPE_DEFAULT);
-        expect(out, types[n % TYPES], want, "window");
+        expect_pairs(out, types[n % TYPES], want, "window");
         emlx_tensor_release(out);
         emlx_tensor_release(t);
         free(x);
@@ -350,7 +350,7 @@ static void check_dot(emlx_type left, emlx_type right, const int64_t *size, bool
                           with_ints("batch_right", &zero, 1)};
     emlx_tensor *out = apply_to("dot", in, 2, attrs, 4, EMLX_TYPE_DEFAULT);
     bool narrow = left != EMLX_C128 && right != EMLX_C128;
-    expect(out, narrow ? EMLX_C64 : EMLX_C128, want, "dot");
+    expect_pairs(out, narrow ? EMLX_C64 : EMLX_C128, want, "dot");
     for (int i = 0; i < 2; i++) emlx_tensor_release(in[i]);
     emlx_tensor_release(out);
     free(x);
@@ -408,7 +408,7 @@ static void movement(void **state) {
             int64_t count = emlx_shape_count(emlx_tensor_shape(moved));
             pair *want = room(count);
             for (int64_t j = 0; j < count; j++) want[j] = x[(int64_t)at[j]];
-            expect(moved, types[i], want, rows[r].op);
+            expect_pairs(moved, types[i], want, rows[r].op);
             free(at);
             free(want);
             emlx_tensor_release(moved);
@@ -438,7 +438,7 @@ static void scatter(void **state) {
         }
         emlx_tensor *out =
             apply_to(adds ? "indexed_add" : "indexed_put", in, 3, &axes, 1, EMLX_TYPE_DEFAULT);
-        expect(out, type, want, "scatter");
+        expect_pairs(out, type, want, "scatter");
         free(want);
         free(updates);
         for (int i = 0; i < 3; i++) emlx_tensor_release(in[i]);
@@ -466,9 +466,9 @@ static void joining(void **state) {
             apply_to("concatenate", (emlx_tensor *[]){z, r}, 2, &axis, 1, EMLX_TYPE_DEFAULT),
             apply_to("pad", (emlx_tensor *[]){z, fill}, 2, &pads, 1, EMLX_TYPE_DEFAULT),
             apply_to("pow", (emlx_tensor *[]){z, square}, 2, NULL, 0, EMLX_TYPE_DEFAULT)};
-        expect(out[0], types[i], joined, "concatenate");
-        expect(out[1], types[i], padded, "pad");
-        expect(out[2], types[i], squares, "pow");
+        expect_pairs(out[0], types[i], joined, "concatenate");
+        expect_pairs(out[1], types[i], padded, "pad");
+        expect_pairs(out[2], types[i], squares, "pow");
         for (int j = 0; j < 3; j++) emlx_tensor_release(out[j]);
         emlx_tensor_release(z);
         emlx_tensor_release(r);
@@ -512,7 +512,7 @@ static void real_operands(void **state) {
     emlx_tensor *in[2] = {tensor_of(EMLX_C128, &s, real), tensor_of(EMLX_F64, &s, by)}, *out;
     emlx_error err;
     out = apply_to("atan2", in, 2, NULL, 0, EMLX_TYPE_DEFAULT);
-    expect(out, EMLX_C128, want, "atan2");
+    expect_pairs(out, EMLX_C128, want, "atan2");
     emlx_tensor_release(out);
     emlx_tensor_release(in[0]);
     in[0] = tensor_of(EMLX_C128, &s, other);

@@ -99,8 +99,8 @@ static conv draw_conv(void) {
 
 // Shapes as stored ------------------------------------------------------------------------------
 
-static emlx_shape stored(int32_t spatial, int64_t first, int64_t second, const int64_t *lengths,
-                         const int64_t *axes) {
+static emlx_shape stored_shape(int32_t spatial, int64_t first, int64_t second,
+                               const int64_t *lengths, const int64_t *axes) {
     emlx_shape s = {.rank = spatial + 2};
     s.dims[axes[0]] = first;
     s.dims[axes[1]] = second;
@@ -188,7 +188,7 @@ static double precision(emlx_type type) {
     return type == EMLX_F16 ? 1e-3 : type == EMLX_BF16 ? 8e-3 : 0;
 }
 
-static void compare(const conv *c, const data *t, emlx_tensor *out) {
+static void compare_conv(const conv *c, const data *t, emlx_tensor *out) {
     emlx_type type = emlx_tensor_type(out);
     double *got = values_of(out), size;
     emlx_shape canonical = {.rank = c->spatial + 2, .dims = {c->batch, c->filters}};
@@ -226,11 +226,12 @@ static emlx_tensor *draw_operand(emlx_type type, const emlx_shape *s) {
     return view;
 }
 
-static void check(const conv *c, emlx_type left, emlx_type right, emlx_type result) {
+static void check_conv(const conv *c, emlx_type left, emlx_type right, emlx_type result) {
     int64_t channels = c->channels * c->feature_groups, batch = c->batch * c->batch_groups;
-    data t = {.input = stored(c->spatial, batch, channels, c->input, c->input_axes),
-              .kernel = stored(c->spatial, c->filters, c->channels, c->kernel, c->kernel_axes),
-              .output = stored(c->spatial, c->batch, c->filters, c->results, c->output_axes)};
+    data t = {.input = stored_shape(c->spatial, batch, channels, c->input, c->input_axes),
+              .kernel =
+                  stored_shape(c->spatial, c->filters, c->channels, c->kernel, c->kernel_axes),
+              .output = stored_shape(c->spatial, c->batch, c->filters, c->results, c->output_axes)};
     emlx_tensor *in[2] = {draw_operand(left, &t.input), draw_operand(right, &t.kernel)};
     emlx_tensor *out = apply_conv(c, in, result);
     assert_int_equal(emlx_tensor_shape(out)->rank, t.output.rank);
@@ -238,7 +239,7 @@ static void check(const conv *c, emlx_type left, emlx_type right, emlx_type resu
                         (size_t)t.output.rank * sizeof *t.output.dims);
     t.x = values_of(in[0]);
     t.w = values_of(in[1]);
-    compare(c, &t, out);
+    compare_conv(c, &t, out);
     free(t.x);
     free(t.w);
     for (int i = 0; i < 2; i++) emlx_tensor_release(in[i]);
@@ -272,7 +273,7 @@ static void random_options(void **unused) {
             conv c = draw_conv();
             // The plain float types meet every way of computing most often.
             size_t which = round % 2 == 0 ? i : i % 2;
-            check(&c, types[which].left, types[which].right, types[which].result);
+            check_conv(&c, types[which].left, types[which].right, types[which].result);
         }
 }
 
@@ -290,8 +291,9 @@ static double *part_product(const conv *c, emlx_tensor *const *in, const char *l
 
 static void check_complex(const conv *c, emlx_type left, emlx_type right) {
     int64_t channels = c->channels * c->feature_groups, batch = c->batch * c->batch_groups;
-    emlx_shape input = stored(c->spatial, batch, channels, c->input, c->input_axes);
-    emlx_shape kernel = stored(c->spatial, c->filters, c->channels, c->kernel, c->kernel_axes);
+    emlx_shape input = stored_shape(c->spatial, batch, channels, c->input, c->input_axes);
+    emlx_shape kernel =
+        stored_shape(c->spatial, c->filters, c->channels, c->kernel, c->kernel_axes);
     emlx_tensor *in[2] = {draw_operand(left, &input), draw_operand(right, &kernel)};
     emlx_tensor *out = apply_conv(c, in, EMLX_TYPE_DEFAULT);
     bool narrow = emlx_tensor_type(out) == EMLX_C64;
@@ -522,8 +524,8 @@ static void network_layers(void **unused) {
             // Axon's kernels: [spatial..., channels, filters].
             for (int32_t d = 0; d < rank && layout & 2; d++)
                 c.kernel_axes[d] = d < 2 ? rank - 1 - d : d - 2;
-            check(&c, EMLX_F32, EMLX_F32, EMLX_TYPE_DEFAULT);
-            if (layout == 3) check(&c, EMLX_BF16, EMLX_BF16, EMLX_TYPE_DEFAULT);
+            check_conv(&c, EMLX_F32, EMLX_F32, EMLX_TYPE_DEFAULT);
+            if (layout == 3) check_conv(&c, EMLX_BF16, EMLX_BF16, EMLX_TYPE_DEFAULT);
         }
 }
 

@@ -17,7 +17,7 @@ static const char *const names[KINDS] = {"cumulative_sum", "cumulative_product",
                                          "cumulative_min"};
 
 // Float products stay near 1, so that long ones neither vanish nor overflow.
-static emlx_tensor *operand(int kind, emlx_type type, const emlx_shape *s, bool special) {
+static emlx_tensor *random_operand(int kind, emlx_type type, const emlx_shape *s, bool special) {
     static const double specials[] = {NAN, INFINITY, -INFINITY, 0.0, -0.0};
     int64_t count = emlx_shape_count(s);
     double *values = malloc(((size_t)count + 1) * sizeof *values);
@@ -55,10 +55,10 @@ static void fold_lines(int kind, const emlx_shape *s, int axis, bool reverse, co
     }
 }
 
-static void check(int kind, emlx_type type, const emlx_shape *s, int axis, bool reverse,
-                  bool special) {
+static void check_running(int kind, emlx_type type, const emlx_shape *s, int axis, bool reverse,
+                          bool special) {
     int64_t count = emlx_shape_count(s);
-    emlx_tensor *t = operand(kind, type, s, special);
+    emlx_tensor *t = random_operand(kind, type, s, special);
     emlx_attr attrs[2] = {with_int("axis", axis), with_bool("reverse", reverse)};
     emlx_tensor *out = apply_to(names[kind], &t, 1, attrs, reverse ? 2 : 1, EMLX_TYPE_DEFAULT);
     assert_int_equal(emlx_tensor_type(out), type);
@@ -96,7 +96,7 @@ static void every_running_fold(void **unused) {
             for (int axis = 0; axis < shapes[s].rank; axis++)
                 for (size_t t = 0; t < FOLD_TYPES; t++) {
                     if (emlx_shape_count(&shapes[s]) > 10000 && draw(3) > 0) continue;
-                    check(kind, fold_types[t], &shapes[s], axis, draw(2), false);
+                    check_running(kind, fold_types[t], &shapes[s], axis, draw(2), false);
                 }
 }
 
@@ -106,8 +106,8 @@ static void special_values(void **unused) {
     for (int kind = 0; kind < KINDS; kind++)
         for (size_t s = 0; s < SHAPES; s++)
             for (int axis = 0; axis < shapes[s].rank; axis++) {
-                check(kind, EMLX_F32, &shapes[s], axis, draw(2), true);
-                check(kind, EMLX_F64, &shapes[s], axis, draw(2), true);
+                check_running(kind, EMLX_F32, &shapes[s], axis, draw(2), true);
+                check_running(kind, EMLX_F64, &shapes[s], axis, draw(2), true);
             }
 }
 

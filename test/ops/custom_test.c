@@ -40,7 +40,7 @@ static double apply_kind(int kind, emlx_type type, double e, double acc) {
     }
 }
 
-static uint32_t number(emlx_block *b, emlx_type type, int64_t value) {
+static uint32_t typed_number(emlx_block *b, emlx_type type, int64_t value) {
     emlx_error err;
     uint32_t out, in = int_constant(b, value);
     assert_ok(emlx_block_apply(b, emlx_op_find("as_type"), &in, 1, NULL, 0, type, &out, &err), err);
@@ -57,7 +57,7 @@ static uint32_t chosen(emlx_block *b, emlx_type type, const uint32_t values[2]) 
     emlx_error err;
     uint32_t v[2], first;
     emlx_block *above = scalar_block(type, v), *branches[2];
-    output(above, NULL, op(above, "greater", 2, v[0], number(above, type, 2)));
+    output(above, NULL, op(above, "greater", 2, v[0], typed_number(above, type, 2)));
     branches[0] = scalar_block(type, v);
     output(branches[0], NULL, op(branches[0], "add", 2, v[1], v[0]));
     branches[1] = scalar_block(type, v);
@@ -73,8 +73,8 @@ static emlx_function *function(int kind, emlx_type type) {
     emlx_block *b = scalar_block(type, v);
     uint32_t result = kind == ELEMENT ? v[0] : v[1];
     if (kind == WRITTEN)
-        result = op(b, "subtract", 2, op(b, "multiply", 2, v[1], number(b, type, 3)), v[0]);
-    if (kind == FIXED) result = number(b, type, 5);
+        result = op(b, "subtract", 2, op(b, "multiply", 2, v[1], typed_number(b, type, 3)), v[0]);
+    if (kind == FIXED) result = typed_number(b, type, 5);
     if (kind == CALLED) result = chosen(b, type, v);
     output(b, NULL, result);
     assert_ok(emlx_function_new(b, &f, &err), err);
@@ -91,8 +91,8 @@ static double fold(int kind, emlx_type type, const double *elements, int64_t cou
     return stored(type, acc);
 }
 
-static void compare(const char *what, int kind, emlx_tensor *out, int64_t i, double got,
-                    double wanted) {
+static void must_equal(const char *what, int kind, emlx_tensor *out, int64_t i, double got,
+                       double wanted) {
     if (got != wanted)
         fail_msg("%s, function %d of %s: element %lld is %.17g, not %.17g", what, kind,
                  emlx_type_name(emlx_tensor_type(out)), (long long)i, got, wanted);
@@ -143,7 +143,7 @@ static void check_axes(int kind, emlx_type type, const emlx_shape *s, uint32_t m
                 index[d] = mask >> d & 1 ? inside[a++] : outside[b++];
             elements[i] = in[ravel(s, index)];
         }
-        compare("reduce", kind, out, o, got[o], fold(kind, type, elements, folded, start_value));
+        must_equal("reduce", kind, out, o, got[o], fold(kind, type, elements, folded, start_value));
     }
     free(elements);
     free(got);
@@ -213,7 +213,8 @@ static void check_windows(int kind, emlx_type type) {
                 bool inside = x[0] >= 0 && x[0] < s.dims[0] && x[1] >= 0 && x[1] < s.dims[1];
                 elements[n++] = inside ? in[ravel(&s, x)] : start_value;
             }
-        compare("window_reduce", kind, out, o, got[o], fold(kind, type, elements, n, start_value));
+        must_equal("window_reduce", kind, out, o, got[o],
+                   fold(kind, type, elements, n, start_value));
     }
     free(in);
     free(got);

@@ -71,7 +71,7 @@ typedef struct dot_case {
     int64_t batch, m, k, n;
 } dot_case;
 
-static void check(emlx_type type, const dot_case *c, bool left_turned, bool right_turned) {
+static void check_product(emlx_type type, const dot_case *c, bool left_turned, bool right_turned) {
     emlx_tensor *a = matrix(type, c->batch, c->m, c->k, left_turned);
     emlx_tensor *b = matrix(type, c->batch, c->k, c->n, right_turned);
     emlx_tensor *t = product(a, b, EMLX_TYPE_DEFAULT);
@@ -97,7 +97,7 @@ static void check_all(const dot_case *cases, size_t count) {
     for (size_t i = 0; i < count; i++)
         for (size_t t = 0; t < TYPES; t++)
             for (unsigned layout = 0; layout < 4; layout++)
-                check(types[t], &cases[i], layout & 1, layout >> 1);
+                check_product(types[t], &cases[i], layout & 1, layout >> 1);
 }
 
 static void test_vectors(void **state) {
@@ -123,7 +123,7 @@ static void test_long(void **state) {
     static const emlx_type some[] = {EMLX_F32, EMLX_F64, EMLX_S8, EMLX_S64, EMLX_BF16, EMLX_F8};
     for (size_t i = 0; i < sizeof long_ones / sizeof *long_ones; i++)
         for (size_t t = 0; t < sizeof some / sizeof *some; t++)
-            check(some[t], &long_ones[i], i % 2 == 1, t % 2 == 1);
+            check_product(some[t], &long_ones[i], i % 2 == 1, t % 2 == 1);
 }
 
 // A broadcast axis has no stride, and a reversed one a negative one.

@@ -72,8 +72,8 @@ static void find_line(const emlx_shape *shape, int axis, int64_t i, int64_t *fir
 }
 
 // What the line gives: for rfft half of it, for irfft the mirrored line's, which is real.
-static void expect(const fft_case *c, long double _Complex *x, int64_t there, int64_t result,
-                   long double _Complex *to) {
+static void expect_line(const fft_case *c, long double _Complex *x, int64_t there, int64_t result,
+                        long double _Complex *to) {
     int64_t n = c->length, half = n / 2 + 1;
     bool back = strcmp(c->op, "irfft") == 0;
     for (int64_t k = there; k < n; k++) x[k] = 0;
@@ -101,7 +101,7 @@ static void transform(const fft_case *c) {
         int64_t first, step;
         find_line(&c->shape, c->axis, i, &first, &step);
         take_line(c->type, in, first, step, there, x);
-        expect(c, x, there, result, expected);
+        expect_line(c, x, there, result, expected);
         find_line(shape, c->axis, i, &first, &step);
         take_line(type, values, first, step, result, found);
         assert_line(found, expected, result, wide ? 4e-15 : 1e-7, c->op);

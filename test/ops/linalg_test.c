@@ -34,7 +34,7 @@ static const batch rectangles[] = {{{2, {1, 4}}, 1, 1, 4},       {{2, {4, 1}}, 1
                                    {{2, {1, 1}}, 1, 1, 1},       {{3, {2, 70, 70}}, 2, 70, 70}};
 enum { RECTANGLES = sizeof rectangles / sizeof *rectangles };
 
-static void *make_room(int64_t count, size_t size) {
+static void *zeroed(int64_t count, size_t size) {
     void *room = calloc((size_t)count, size);
     if (room == NULL) abort();
     return room;
@@ -57,7 +57,7 @@ static void apply_all(const char *name, emlx_tensor *t, const emlx_attr *attr,
               err);
 }
 
-static void release_all(emlx_tensor **tensors, double **values, int count) {
+static void release_case(emlx_tensor **tensors, double **values, int count) {
     for (int i = 0; i < count; i++) {
         emlx_tensor_release(tensors[i]);
         free(values[i]);
@@ -88,7 +88,7 @@ static void multiply(const double *a, const double *b, double *c, int m, int k, 
 
 static void assert_product(const double *a, const double *b, const double *expected, int m, int k,
                            int n, double within) {
-    double *c = make_room(m * n, sizeof(double));
+    double *c = zeroed(m * n, sizeof(double));
     multiply(a, b, c, m, k, n);
     for (int i = 0; i < m * n; i++) assert_near(c[i], expected[i], within);
     free(c);
@@ -122,8 +122,8 @@ static void assert_turned(const double *x, int n, int step) {
 // M M' + I, in which only the wanted triangle is right.
 static double *definite(const batch *b, bool lower) {
     int n = b->rows, area = n * n;
-    double *a = make_room(b->count * area, sizeof(double));
-    double *m = make_room(area, sizeof(double));
+    double *a = zeroed(b->count * area, sizeof(double));
+    double *m = zeroed(area, sizeof(double));
     for (int64_t e = 0; e < b->count; e++) {
         for (int i = 0; i < area; i++) m[i] = (int)draw(5) - 2;
         for (int i = 0; i < n; i++)
@@ -148,7 +148,7 @@ static void mirror(double *a, int n, bool from_lower) {
 
 static void cholesky_of(const batch *b, emlx_type type) {
     int n = b->rows;
-    double *a = definite(b, true), *lt = make_room(n * n, sizeof(double));
+    double *a = definite(b, true), *lt = zeroed(n * n, sizeof(double));
     emlx_tensor *t = tensor_of(type, &b->shape, a);
     emlx_tensor *l = apply_to("cholesky", &t, 1, NULL, 0, EMLX_TYPE_DEFAULT);
     double *values = values_of(l);
@@ -199,7 +199,7 @@ static void qr_of(const batch *b, emlx_type type, bool complete) {
             if (i > 0 || below > 0) assert_true(re[i * n + i] >= 0);
         }
     }
-    release_all((emlx_tensor *[]){t, out[0], out[1]}, (double *[]){a, q, r}, 3);
+    release_case((emlx_tensor *[]){t, out[0], out[1]}, (double *[]){a, q, r}, 3);
 }
 
 static void qr_factors(void **unused) {
@@ -217,7 +217,7 @@ static void lu_of(const batch *b, emlx_type type) {
     apply_all("lu", t, NULL, out);
     assert_int_equal(emlx_tensor_type(out[0]), type);
     double *a = values_of(t), *p = values_of(out[0]), *l = values_of(out[1]);
-    double *u = values_of(out[2]), *lu = make_room(area, sizeof(double));
+    double *u = values_of(out[2]), *lu = zeroed(area, sizeof(double));
     for (int i = 0; i < 3; i++) assert_shape(out[i], b, 2, n, n);
     for (int64_t e = 0; e < b->count; e++) {
         multiply(l + e * area, u + e * area, lu, n, n, n);
@@ -231,7 +231,7 @@ static void lu_of(const batch *b, emlx_type type) {
                 assert_true(j >= i || u[at] == 0);
             }
     }
-    release_all((emlx_tensor *[]){t, out[0], out[1], out[2]}, (double *[]){a, p, l, u}, 4);
+    release_case((emlx_tensor *[]){t, out[0], out[1], out[2]}, (double *[]){a, p, l, u}, 4);
     free(lu);
 }
 
@@ -243,7 +243,7 @@ static void lu_factors(void **unused) {
 
 static void eigh_of(const batch *b, emlx_type type) {
     int n = b->rows, area = n * n;
-    double *a = definite(b, false), *scaled = make_room(area, sizeof(double));
+    double *a = definite(b, false), *scaled = zeroed(area, sizeof(double));
     for (int64_t i = 0; i < b->count * area; i += n + 1) a[i] -= draw(20); // some negative values
     emlx_tensor *t = tensor_of(type, &b->shape, a), *out[EMLX_MAX_RESULTS];
     apply_all("eigh", t, NULL, out);
@@ -262,7 +262,7 @@ static void eigh_of(const batch *b, emlx_type type) {
             assert_turned(ve + i, n, n);
         }
     }
-    release_all((emlx_tensor *[]){t, out[0], out[1]}, (double *[]){a, w, v}, 3);
+    release_case((emlx_tensor *[]){t, out[0], out[1]}, (double *[]){a, w, v}, 3);
     free(scaled);
 }
 
@@ -278,7 +278,7 @@ static void svd_of(const batch *b, emlx_type type, bool full) {
     emlx_tensor *t = random_batch(type, b), *out[EMLX_MAX_RESULTS];
     apply_all("svd", t, &attr, out);
     double *a = values_of(t), *u = values_of(out[0]), *s = values_of(out[1]);
-    double *vt = values_of(out[2]), *us = make_room(m * k, sizeof(double));
+    double *vt = values_of(out[2]), *us = zeroed(m * k, sizeof(double));
     assert_shape(out[0], b, 2, m, uc);
     assert_shape(out[1], b, 1, 0, k);
     assert_shape(out[2], b, 2, vr, n);
@@ -294,7 +294,7 @@ static void svd_of(const batch *b, emlx_type type, bool full) {
             assert_turned(m >= n ? ve + i * n : ue + i, m >= n ? n : m, m >= n ? 1 : uc);
         }
     }
-    release_all((emlx_tensor *[]){t, out[0], out[1], out[2]}, (double *[]){a, u, s, vt}, 4);
+    release_case((emlx_tensor *[]){t, out[0], out[1], out[2]}, (double *[]){a, u, s, vt}, 4);
     free(us);
 }
 
@@ -320,8 +320,8 @@ typedef struct triangular_case {
 // op(a), and garbage where nobody is to look.
 static double *triangles(const triangular_case *c, double **op) {
     int n = c->batch->rows, area = n * n;
-    double *a = make_room(c->batch->count * area, sizeof(double));
-    *op = make_room(c->batch->count * area, sizeof(double));
+    double *a = zeroed(c->batch->count * area, sizeof(double));
+    *op = zeroed(c->batch->count * area, sizeof(double));
     for (int64_t e = 0; e < c->batch->count; e++)
         for (int i = 0; i < n; i++)
             for (int j = 0; j < n; j++) {
@@ -359,7 +359,7 @@ static void solve_triangles(const triangular_case *c) {
         else
             assert_product(xe, oe, be, other, n, n, within);
     }
-    release_all((emlx_tensor *[]){in[0], in[1], x}, (double *[]){a, b, values}, 3);
+    release_case((emlx_tensor *[]){in[0], in[1], x}, (double *[]){a, b, values}, 3);
     free(op);
 }
 
@@ -406,7 +406,7 @@ static void solve_of(const batch *b, emlx_type type, bool vector) {
         assert_product(a + e * n * n, values + e * n * other, right + e * n * other, n, n, other,
                        tolerance(x, n) * 20 * most);
     }
-    release_all((emlx_tensor *[]){in[0], in[1], x}, (double *[]){a, right, values}, 3);
+    release_case((emlx_tensor *[]){in[0], in[1], x}, (double *[]){a, right, values}, 3);
 }
 
 static void equations(void **unused) {
@@ -447,7 +447,7 @@ static void determinants(void **unused) {
                 double expected = expand(square, n, columns);
                 assert_near(values[e], expected, (type == 0 ? 1e-12 : 1e-6) * (1 + fabs(expected)));
             }
-            release_all((emlx_tensor *[]){t, d}, (double *[]){a, values}, 2);
+            release_case((emlx_tensor *[]){t, d}, (double *[]){a, values}, 2);
         }
 }
 
@@ -476,9 +476,9 @@ static void complex_factors_of(emlx_type type, int n) {
     emlx_shape shape = {2, {n, n}};
     int area = n * n;
     double within = (type == EMLX_C128 ? 1e-12 : 1e-4) * n;
-    complex_number *m = make_room(area, sizeof(complex_number)),
-                   *h = make_room(area, sizeof(complex_number));
-    complex_number *w = make_room(area, sizeof(complex_number));
+    complex_number *m = zeroed(area, sizeof(complex_number)),
+                   *h = zeroed(area, sizeof(complex_number));
+    complex_number *w = zeroed(area, sizeof(complex_number));
     emlx_tensor *t = random_tensor(type, &shape, -2, 2), *out[EMLX_MAX_RESULTS];
     complex_number *a = numbers_of(t);
     apply_all("qr", t, NULL, out);
@@ -488,7 +488,7 @@ static void complex_factors_of(emlx_type type, int n) {
     for (int i = 0; i < area; i++) w[i] = i % (n + 1) == 0;
     assert_complex_product(m, q, w, n, within);
     for (int i = 0; i < area; i++) assert_true(i % n >= i / n || r[i] == 0);
-    release_all(out, (double *[]){(double *)q, (double *)r}, 2);
+    release_case(out, (double *[]){(double *)q, (double *)r}, 2);
 
     // a a' + 1 has a root and real values.
     adjoin(a, m, n);
@@ -501,14 +501,14 @@ static void complex_factors_of(emlx_type type, int n) {
     complex_number *l = numbers_of(out[0]);
     adjoin(l, m, n);
     assert_complex_product(l, m, h, n, within * 10);
-    release_all(out, (double *[]){(double *)l}, 1);
+    release_case(out, (double *[]){(double *)l}, 1);
     apply_all("eigh", whole, NULL, out);
     complex_number *values = numbers_of(out[0]), *v = numbers_of(out[1]);
     for (int i = 0; i < area; i++) w[i] = v[i] * values[i % n];
     assert_complex_product(h, v, w, n, within * 10);
     for (int i = 0; i < n; i++) assert_true(cimag(values[i]) == 0 && creal(values[i]) > 0);
-    release_all(out, (double *[]){(double *)values, (double *)v}, 2);
-    release_all((emlx_tensor *[]){t, whole}, (double *[]){(double *)a, (double *)h}, 2);
+    release_case(out, (double *[]){(double *)values, (double *)v}, 2);
+    release_case((emlx_tensor *[]){t, whole}, (double *[]){(double *)a, (double *)h}, 2);
     free(m);
     free(w);
 }
@@ -544,8 +544,8 @@ static void complex_equations(void **unused) {
                     sum += (flip ? conj(a[i * n + k]) : a[i * n + k]) * found[k];
                 assert_near(cabs(sum - b[i]), 0, 1e-12);
             }
-            release_all((emlx_tensor *[]){in[0], in[1], x},
-                        (double *[]){(double *)a, (double *)b, (double *)found}, 3);
+            release_case((emlx_tensor *[]){in[0], in[1], x},
+                         (double *[]){(double *)a, (double *)b, (double *)found}, 3);
         }
 }
 
@@ -767,7 +767,7 @@ static void in_programs(void **unused) {
     double *found = values_of(out);
     for (int i = 0; i < 9; i++) assert_near(found[i], expected[i], 1e-12);
     emlx_program_release(program);
-    release_all((emlx_tensor *[]){in, out}, (double *[]){found, NULL}, 2);
+    release_case((emlx_tensor *[]){in, out}, (double *[]){found, NULL}, 2);
 }
 
 int main(void) {

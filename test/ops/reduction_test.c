@@ -66,7 +66,7 @@ static void kept_shape(const emlx_shape *s, uint32_t axes, emlx_shape *kept) {
         if (axes >> d & 1) kept->dims[d] = 1;
 }
 
-static void check_fold(const fold *f, emlx_type type, const emlx_shape *s, uint32_t axes) {
+static void check_reduction(const fold *f, emlx_type type, const emlx_shape *s, uint32_t axes) {
     int64_t list[EMLX_MAX_RANK], index[EMLX_MAX_RANK];
     size_t count = 0;
     for (int32_t d = 0; d < s->rank; d++)
@@ -109,7 +109,7 @@ static void every_fold(void **unused) {
             for (uint32_t axes = 0; axes < 1u << shapes[s].rank; axes++) {
                 bool large = emlx_shape_count(&shapes[s]) > 10000;
                 for (size_t t = 0; t < TYPES; t += large ? 3 : 1)
-                    check_fold(&folds[f], types[t], &shapes[s], axes);
+                    check_reduction(&folds[f], types[t], &shapes[s], axes);
             }
 }
 

@@ -69,7 +69,7 @@ static int64_t element_of(const options *o, int64_t cell, int64_t w) {
 // Tensors ---------------------------------------------------------------------------------------
 
 // Few different numbers, so that some are equal; whole ones for integers.
-static emlx_tensor *operand(int kind, emlx_type type, const emlx_shape *s, bool special) {
+static emlx_tensor *random_operand(int kind, emlx_type type, const emlx_shape *s, bool special) {
     static const double specials[] = {NAN, INFINITY, -INFINITY, 0.0, -0.0};
     int64_t count = emlx_shape_count(s);
     double *values = malloc(((size_t)count + 1) * sizeof *values);
@@ -134,7 +134,7 @@ static bool same_real(double a, double b) {
 }
 
 static void check_fold(int kind, emlx_type type, const options *o, bool special, bool is_pending) {
-    emlx_tensor *data = operand(kind, type, &o->shape, special);
+    emlx_tensor *data = random_operand(kind, type, &o->shape, special);
     emlx_tensor *t = is_pending ? pending(data) : emlx_tensor_retain(data);
     emlx_attr attrs[4];
     size_t attr_count = attrs_of(o, attrs, true);
@@ -256,9 +256,9 @@ static void scatter_by_hand(const options *o, bool max, const double *t, const d
 
 static void check_scatter(const options *o, bool max, const emlx_type in_types[3], bool special) {
     emlx_shape scalar = {0};
-    emlx_tensor *in[3] = {operand(MAX, in_types[0], &o->shape, special),
-                          operand(MAX, in_types[1], &o->count, false),
-                          operand(MAX, in_types[2], &scalar, false)};
+    emlx_tensor *in[3] = {random_operand(MAX, in_types[0], &o->shape, special),
+                          random_operand(MAX, in_types[1], &o->count, false),
+                          random_operand(MAX, in_types[2], &scalar, false)};
     emlx_attr attrs[4];
     size_t attr_count = attrs_of(o, attrs, false);
     const char *name = max ? "window_scatter_max" : "window_scatter_min";

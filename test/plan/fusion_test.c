@@ -99,12 +99,12 @@ static pair leaf(emlx_type type, const emlx_shape *shape) {
     return p;
 }
 
-static const emlx_shape *shape_of(const forest *f, int i) {
+static const emlx_shape *shape_at(const forest *f, int i) {
     return emlx_tensor_shape(f->pairs[i].lazy);
 }
 
 static void grow_view(forest *f, int x) {
-    const emlx_shape *s = shape_of(f, x);
+    const emlx_shape *s = shape_at(f, x);
     int64_t list[3 * EMLX_MAX_RANK], lengths[EMLX_MAX_RANK], strides[EMLX_MAX_RANK];
     for (int d = 0; d < s->rank; d++) {
         lengths[d] = s->dims[d] > 1 ? 1 + draw((uint32_t)s->dims[d]) : s->dims[d];
@@ -129,7 +129,7 @@ static void grow_view(forest *f, int x) {
 }
 
 static void grow_shape(forest *f, int x) {
-    const emlx_shape *s = shape_of(f, x);
+    const emlx_shape *s = shape_at(f, x);
     int64_t dims[EMLX_MAX_RANK + 2] = {0}, axes[EMLX_MAX_RANK];
     if (draw(2) == 0) {
         int64_t count = emlx_shape_count(s);
@@ -169,7 +169,7 @@ static void grow_custom(forest *f, int x, int64_t axis, bool called) {
     output(b, NULL, op(b, "subtract", 2, half, e));
     must(emlx_function_new(b, &attrs[0].function, &err), &err);
     for (int i = 0; i < f->count; i++)
-        if (shape_of(f, i)->rank == 0 && emlx_tensor_type(f->pairs[i].lazy) == EMLX_F32)
+        if (shape_at(f, i)->rank == 0 && emlx_tensor_type(f->pairs[i].lazy) == EMLX_F32)
             both[1] = i;
     grow(f, "reduce", both, 2, attrs, 2);
     emlx_function_release(attrs[0].function);
@@ -177,7 +177,7 @@ static void grow_custom(forest *f, int x, int64_t axis, bool called) {
 
 static void grow_reduce(forest *f, int x) {
     static const char *const names[] = {"sum", "reduce_max", "reduce_min", "any", "argmax"};
-    const emlx_shape *s = shape_of(f, x);
+    const emlx_shape *s = shape_at(f, x);
     if (s->rank == 0) return;
     int64_t axis = draw((uint32_t)s->rank);
     uint32_t which = draw(6);
@@ -194,7 +194,7 @@ static void grow_reduce(forest *f, int x) {
 }
 
 static void grow_write(forest *f, int x, int y) {
-    const emlx_shape *s = shape_of(f, x);
+    const emlx_shape *s = shape_at(f, x);
     int64_t list[3 * EMLX_MAX_RANK] = {0};
     if (s->rank == 0) return;
     emlx_attr axis = with_int("axis", draw((uint32_t)s->rank));
@@ -206,7 +206,7 @@ static void grow_write(forest *f, int x, int y) {
             list[i] = i % 3 == 2 ? (int)draw(2) : (int)draw(4) - 1;
         emlx_attr padding = with_ints("padding", list, 3 * (size_t)s->rank);
         for (int i = 0; i < f->count; i++)
-            if (shape_of(f, i)->rank == 0) both[1] = i;
+            if (shape_at(f, i)->rank == 0) both[1] = i;
         grow(f, "pad", both, 2, &padding, 1);
         break;
     }
@@ -221,7 +221,7 @@ static void grow_write(forest *f, int x, int y) {
 
 // Batches of matrices of 2 x 2.
 static void grow_routine(forest *f, int x) {
-    int64_t count = emlx_shape_count(shape_of(f, x));
+    int64_t count = emlx_shape_count(shape_at(f, x));
     int64_t dims[3] = {count / 4, 2, 2};
     emlx_attr shape = with_ints("shape", dims, 3);
     int before = f->count;
@@ -232,7 +232,7 @@ static void grow_routine(forest *f, int x) {
 
 // Images of one channel, convolved with their own first rows.
 static void grow_conv(forest *f, int x) {
-    const emlx_shape *s = shape_of(f, x);
+    const emlx_shape *s = shape_at(f, x);
     int both[2] = {f->count, f->count + 1}, before = f->count;
     if (s->rank != 2 || s->dims[0] < 2 || s->dims[1] < 2 || f->count + 3 > MOST) return;
     int64_t dims[4] = {1, 1, s->dims[0], s->dims[1]}, starts[4] = {0}, lengths[4] = {1, 1, 2, 2};
@@ -244,7 +244,7 @@ static void grow_conv(forest *f, int x) {
 }
 
 static void grow_scatter(forest *f, int x) {
-    const emlx_shape *s = shape_of(f, x);
+    const emlx_shape *s = shape_at(f, x);
     int64_t first = 0, none[2] = {0}, lengths[2] = {4, s->dims[1]};
     int three[3] = {x, START - 1, f->count};
     if (s->rank != 2 || s->dims[0] < 4) return;
@@ -257,7 +257,7 @@ static void grow_scatter(forest *f, int x) {
 
 // Each window's winner is given the first element of its window.
 static void grow_pick(forest *f, int x) {
-    const emlx_shape *s = shape_of(f, x);
+    const emlx_shape *s = shape_at(f, x);
     if (s->rank != 2 || s->dims[0] < 2 || s->dims[1] < 2) return;
     int64_t two[2] = {2, 2}, none[2] = {0}, lengths[2] = {s->dims[0] / 2, s->dims[1] / 2};
     int three[3] = {x, f->count, 2};
@@ -269,7 +269,7 @@ static void grow_pick(forest *f, int x) {
 
 static void grow_scan(forest *f, int x) {
     static const char *const names[] = {"cumulative_sum", "cumulative_max"};
-    const emlx_shape *s = shape_of(f, x);
+    const emlx_shape *s = shape_at(f, x);
     if (s->rank == 0) return;
     emlx_attr attrs[2] = {with_int("axis", draw((uint32_t)s->rank)), with_bool("reverse", draw(2))};
     grow(f, names[draw(2)], &x, 1, attrs, 2);
@@ -286,7 +286,7 @@ static void grow_apart(forest *f, int x) {
 }
 
 static void grow_whole(forest *f, int x, int y) {
-    const emlx_shape *s = shape_of(f, x);
+    const emlx_shape *s = shape_at(f, x);
     if (s->rank == 0) return;
     int64_t axis = draw((uint32_t)s->rank), other = draw(2), none = 0;
     emlx_attr sort = with_int("axis", axis);
@@ -311,7 +311,7 @@ static void grow_any(forest *f) {
     static const char *const binary[] = {"add", "multiply", "subtract", "max", "less", "equal"};
     int x = (int)draw((uint32_t)f->count), y = (int)draw((uint32_t)f->count);
     int operands[3] = {x, y, (int)draw((uint32_t)f->count)};
-    if (emlx_shape_count(shape_of(f, x)) > 20000) return;
+    if (emlx_shape_count(shape_at(f, x)) > 20000) return;
     switch (draw(10)) {
     case 0:
     case 1: grow(f, unary[draw(5)], &x, 1, NULL, 0); break;
@@ -331,7 +331,7 @@ static void grow_any(forest *f) {
 }
 
 // Sums are accumulated tile by tile and tiles differ in size, hence the tolerance for floats.
-static void compare(const forest *f, int which) {
+static void compare_pair(const forest *f, int which) {
     const void *a, *b;
     emlx_error err;
     const pair *p = &f->pairs[which];
@@ -367,9 +367,9 @@ static void run_graph(uint32_t seed) {
     for (int i = 0; i < 3; i++) roots[i] = f.pairs[wanted[i]].lazy;
     emlx_error err;
     must(emlx_eval(roots, 3, &err), &err);
-    for (int i = 0; i < 3; i++) compare(&f, wanted[i]);
+    for (int i = 0; i < 3; i++) compare_pair(&f, wanted[i]);
     if (seed % 4 == 0)
-        for (int i = 0; i < f.count; i++) compare(&f, i);
+        for (int i = 0; i < f.count; i++) compare_pair(&f, i);
     for (int i = 0; i < f.count; i++) {
         emlx_tensor_release(f.pairs[i].lazy);
         emlx_tensor_release(f.pairs[i].eager);

@@ -60,7 +60,7 @@ static int of_rank(const program *p, int32_t rank) {
     }
 }
 
-static int constant(program *p, int64_t number) {
+static int add_constant(program *p, int64_t number) {
     const double value = (double)number;
     const emlx_shape scalar = {0};
     member *m = &p->members[p->count];
@@ -73,7 +73,7 @@ static int constant(program *p, int64_t number) {
 
 // Elements of one's own kind: kept below BOUND, so that programs of any length stay exact.
 static int bounded(program *p, int x, int64_t bound) {
-    int operands[2] = {x, constant(p, bound)};
+    int operands[2] = {x, add_constant(p, bound)};
     member *m = add(p, "remainder", operands, 2, NULL, 0, &p->members[x].shape);
     for (int64_t i = 0; i < size_of(m); i++) m->data[i] = p->members[x].data[i] % bound;
     return p->count - 1;
@@ -210,7 +210,7 @@ static void add_scan(program *p) {
 
 // Running and comparing --------------------------------------------------------------------------
 
-static void compare(const program *p, int which, emlx_tensor *tensor) {
+static void compare_member(const program *p, int which, emlx_tensor *tensor) {
     const member *m = &p->members[which];
     double *values = values_of(tensor);
     for (int64_t i = 0; i < size_of(m); i++) {
@@ -235,9 +235,9 @@ static void evaluate(program *p, bool drop) {
         p->members[i].tensor = NULL;
     }
     assert_ok(emlx_eval(roots, 3, &err), err);
-    for (int i = 0; i < 3; i++) compare(p, wanted[i], roots[i]);
+    for (int i = 0; i < 3; i++) compare_member(p, wanted[i], roots[i]);
     for (int i = 0; i < p->count; i++)
-        if (p->members[i].tensor != NULL) compare(p, i, p->members[i].tensor);
+        if (p->members[i].tensor != NULL) compare_member(p, i, p->members[i].tensor);
     for (int i = 0; i < 3; i++) emlx_tensor_release(roots[i]);
 }
 
@@ -246,7 +246,7 @@ static void (*const steps[])(program *) = {
     add_fold,   add_transposed, add_joined, add_indexed,   add_scan,
 };
 
-static void run(uint32_t seed) {
+static void run_seed(uint32_t seed) {
     static program p;
     draw_seed(seed);
     p.count = 0;
@@ -261,12 +261,7 @@ static void run(uint32_t seed) {
 
 static void pending_indices(void **unused) {
     (void)unused;
-    for (uint32_t seed = 1; seed <= PROGRAMS; seed++) run(seed);
-}
-
-static emlx_tensor *binary(const char *op, emlx_tensor *a, emlx_tensor *b) {
-    emlx_tensor *in[2] = {a, b};
-    return apply_to(op, in, 2, NULL, 0, EMLX_TYPE_DEFAULT);
+    for (uint32_t seed = 1; seed <= PROGRAMS; seed++) run_seed(seed);
 }
 
 // t[k] of a list.
@@ -293,9 +288,9 @@ static void a_start_is_complete_before_it_is_used(void **unused) {
     const double list[] = {10, 20, 30, 40}, one[] = {1};
     const emlx_shape four = {1, {4}}, scalar = {0};
     emlx_tensor *t = tensor_of(EMLX_S64, &four, list), *i = tensor_of(EMLX_S64, &scalar, one);
-    emlx_tensor *k = binary("add", i, i), *a = binary("multiply", t, k);
-    emlx_tensor *at = element(t, k), *sum = binary("add", at, k);
-    emlx_tensor *ak = element(a, i), *sums = binary("add", a, ak);
+    emlx_tensor *k = apply_two("add", i, i), *a = apply_two("multiply", t, k);
+    emlx_tensor *at = element(t, k), *sum = apply_two("add", at, k);
+    emlx_tensor *ak = element(a, i), *sums = apply_two("add", a, ak);
     emlx_tensor_release(a);
     emlx_tensor_release(k);
     assert_values(sums, (double[]){60, 80, 100, 120}, 4);

@@ -148,7 +148,7 @@ static void drop_operands(twice *t) {
 }
 
 // With matrices of floats, or else of integers, where no sample says otherwise.
-static void apply_op(const emlx_op *op, emlx_function *function, twice *t) {
+static void apply_both(const emlx_op *op, emlx_function *function, twice *t) {
     emlx_error err;
     size_t fewest, most;
     const sample *s = sample_of(emlx_op_name(op));
@@ -204,7 +204,7 @@ static void the_same_is_one_node(void **unused) {
     emlx_function *function = half_of_sum();
     for (size_t i = 0; emlx_op_at(i) != NULL; i++) {
         twice t;
-        apply_op(emlx_op_at(i), function, &t);
+        apply_both(emlx_op_at(i), function, &t);
         one_node(emlx_op_at(i), &t, met);
         for (size_t n = 0; n < t.out_count; n++) {
             emlx_tensor_release(t.out[0][n]);

@@ -13,11 +13,6 @@ static emlx_tensor *unary(const char *op, emlx_tensor *a) {
     return apply_to(op, &a, 1, NULL, 0, EMLX_TYPE_DEFAULT);
 }
 
-static emlx_tensor *binary(const char *op, emlx_tensor *a, emlx_tensor *b) {
-    emlx_tensor *in[2] = {a, b};
-    return apply_to(op, in, 2, NULL, 0, EMLX_TYPE_DEFAULT);
-}
-
 static emlx_tensor *rows(const char *op, emlx_tensor *a) {
     int64_t axis = 1;
     emlx_attr attrs[2] = {with_ints("axes", &axis, 1), with_bool("keep_axes", true)};
@@ -51,10 +46,10 @@ static void release_all(emlx_tensor *const *tensors, size_t count) {
 static void a_chain_is_one_kernel(void **unused) {
     (void)unused;
     emlx_tensor *t[6] = {input_tensor(), input_tensor()};
-    t[2] = binary("multiply", t[0], t[1]);
-    t[3] = binary("add", t[2], t[0]);
+    t[2] = apply_two("multiply", t[0], t[1]);
+    t[3] = apply_two("add", t[2], t[0]);
     t[4] = unary("tanh", t[3]);
-    t[5] = binary("multiply", t[4], t[1]);
+    t[5] = apply_two("multiply", t[4], t[1]);
     emlx_plan *plan = plan_of(&t[5], 1, t, 2);
     assert_int_equal(plan->kernel_count, 1);
     assert_int_equal(plan->value_count, 3);
@@ -68,10 +63,10 @@ static void a_chain_is_one_kernel(void **unused) {
 static emlx_plan *plan_softmax(emlx_tensor *t[6]) {
     t[0] = input_tensor();
     t[1] = rows("reduce_max", t[0]);
-    t[2] = binary("subtract", t[0], t[1]);
+    t[2] = apply_two("subtract", t[0], t[1]);
     t[3] = unary("exp", t[2]);
     t[4] = rows("sum", t[3]);
-    t[5] = binary("divide", t[3], t[4]);
+    t[5] = apply_two("divide", t[3], t[4]);
     return plan_of(&t[5], 1, t, 1);
 }
 
@@ -97,7 +92,7 @@ static void views_cost_nothing(void **unused) {
     emlx_attr attr = with_ints("axes", axes, 2);
     emlx_tensor *t[5] = {input_tensor(), random_tensor(EMLX_F32, &(emlx_shape){2, {50, 40}}, 0, 9)};
     t[2] = apply_to("transpose", &t[1], 1, &attr, 1, EMLX_TYPE_DEFAULT);
-    t[3] = binary("add", t[0], t[2]);
+    t[3] = apply_two("add", t[0], t[2]);
     attr = with_ints("axes", axes, 1);
     t[4] = apply_to("reverse", &t[3], 1, &attr, 1, EMLX_TYPE_DEFAULT);
     emlx_plan *plan = plan_of(&t[4], 1, t, 2);
@@ -116,7 +111,7 @@ static void equal_parts_are_computed_once(void **unused) {
     emlx_tensor *t[4] = {input_tensor()};
     t[1] = unary("exp", t[0]);
     t[2] = unary("exp", t[0]);
-    t[3] = binary("add", t[1], t[2]);
+    t[3] = apply_two("add", t[1], t[2]);
     emlx_plan *plan = plan_of(&t[3], 1, t, 1);
     assert_int_equal(plan->kernel_count, 1);
     int exps = 0;
@@ -135,7 +130,7 @@ static void plans_are_shared_by_structure(void **unused) {
         emlx_shape other = {1, {2000}};
         emlx_tensor *t[3] = {i < 3 ? input_tensor() : random_tensor(EMLX_F32, &other, 0, 9),
                              number(i < 2 ? 0.5 + i : 7)};
-        t[2] = binary(i == 2 ? "subtract" : "multiply", t[0], t[1]);
+        t[2] = apply_two(i == 2 ? "subtract" : "multiply", t[0], t[1]);
         plans[i] = plan_of(&t[2], 1, t, 1);
         release_all(t, 3);
     }

@@ -46,7 +46,7 @@ static void release_tensors(stop_box *box) {
     box->stop.count = 0;
 }
 
-static int32_t number(emlx_tensor *t) {
+static int32_t number_in(emlx_tensor *t) {
     int32_t value = -1;
     emlx_error err;
     assert_ok(emlx_tensor_read(t, 0, &value, sizeof value, &err), err);
@@ -151,7 +151,7 @@ static int32_t plain(int32_t n, int32_t t, int32_t (*log)[2], int *calls) {
 static void answer(emlx_device *device, stop_box *box, const emlx_work *work) {
     emlx_error err;
     bool result = box->stop.call == 0 || box->stop.call == 2;
-    emlx_tensor *given = scalar_s32(device, host(box->stop.call, number(box->tensors[0])));
+    emlx_tensor *given = scalar_s32(device, host(box->stop.call, number_in(box->tensors[0])));
     release_tensors(box);
     assert_ok(emlx_run_resume(box->stop.run, &given, result, work, fill_box, box, &err), err);
     emlx_tensor_release(given);
@@ -178,12 +178,12 @@ static void run_and_compare(emlx_program *program, emlx_device *device, int32_t 
     for (wait_box(&box); box.stop.run != NULL; wait_box(&box), seen++) {
         assert_true(seen < calls);
         assert_int_equal(box.stop.call, log[seen][0]);
-        assert_int_equal(number(box.tensors[0]), log[seen][1]);
+        assert_int_equal(number_in(box.tensors[0]), log[seen][1]);
         answer(device, &box, work);
     }
     assert_ok(box.stop.status, box.err);
     assert_int_equal(seen, calls);
-    assert_int_equal(number(box.tensors[0]), expected);
+    assert_int_equal(number_in(box.tensors[0]), expected);
     release_tensors(&box);
 }
 
@@ -428,7 +428,7 @@ static emlx_status attempt(emlx_device *device, emlx_tensor *n, emlx_error *err)
         wait_box(&box);
     }
     *err = box.err;
-    if (box.stop.status == EMLX_OK) assert_int_equal(number(box.tensors[0]), 7);
+    if (box.stop.status == EMLX_OK) assert_int_equal(number_in(box.tensors[0]), 7);
     release_tensors(&box);
     return box.stop.status;
 }

@@ -38,7 +38,8 @@ static emlx_tensor *made(int rank, int64_t rows, int64_t columns) {
     return random_tensor(EMLX_F32, &s, 0, 1);
 }
 
-static emlx_tensor *take(emlx_tensor *x, const char *op, const emlx_attr *attrs, size_t count) {
+static emlx_tensor *then_apply(emlx_tensor *x, const char *op, const emlx_attr *attrs,
+                               size_t count) {
     emlx_tensor *out = apply_to(op, &x, 1, attrs, count, EMLX_TYPE_DEFAULT);
     emlx_tensor_release(x);
     return out;
@@ -58,15 +59,15 @@ static emlx_tensor *product(void) {
 
 static emlx_tensor *sorted(void) {
     emlx_attr axis = with_int("axis", 0);
-    return take(made(1, 8000000, 1), "sort", &axis, 1);
+    return then_apply(made(1, 8000000, 1), "sort", &axis, 1);
 }
 
 static emlx_tensor *scanned(void) {
     emlx_attr axis = with_int("axis", 0);
-    return take(made(1, 60000000, 1), "cumulative_sum", &axis, 1);
+    return then_apply(made(1, 60000000, 1), "cumulative_sum", &axis, 1);
 }
 
-static emlx_tensor *transformed(void) { return take(made(1, 1 << 22, 1), "fft", NULL, 0); }
+static emlx_tensor *transformed(void) { return then_apply(made(1, 1 << 22, 1), "fft", NULL, 0); }
 
 static emlx_tensor *convolved(void) {
     emlx_shape image = {4, {4, 64, 128, 128}}, filters = {4, {128, 64, 5, 5}};
@@ -116,7 +117,7 @@ static void others_have_their_turn(void **state) {
     emlx_tensor *products[LONG];
     ending ends[LONG], e = NO_END;
     for (int i = 0; i < LONG; i++) products[i] = product();
-    emlx_tensor *sum = take(take(made(1, 3000000, 1), "exp", NULL, 0), "sum", NULL, 0);
+    emlx_tensor *sum = then_apply(then_apply(made(1, 3000000, 1), "exp", NULL, 0), "sum", NULL, 0);
     for (int i = 0; i < LONG; i++) {
         ends[i] = (ending)NO_END;
         assert_ok(emlx_eval_async(&products[i], 1, &(emlx_work){.cancel = &cancel}, take_end,

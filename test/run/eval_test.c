@@ -13,11 +13,6 @@
 #include "plan/cache.h"
 #include "tensors.h"
 
-static emlx_tensor *binary(const char *op, emlx_tensor *a, emlx_tensor *b) {
-    emlx_tensor *in[2] = {a, b};
-    return apply_to(op, in, 2, NULL, 0, EMLX_TYPE_DEFAULT);
-}
-
 // softmax(x . x) plus a constant: views, products, reductions, shared and fused parts.
 static emlx_status try_softmax(emlx_tensor *x, emlx_tensor **out, emlx_error *err) {
     enum { MOST = 16 };
@@ -88,7 +83,7 @@ static void a_long_chain(void **unused) {
     double one = 1;
     emlx_tensor *x = tensor_of(EMLX_S64, &s, &one), *t = emlx_tensor_retain(x);
     for (int i = 0; i < LENGTH; i++) {
-        emlx_tensor *next = binary("add", t, x);
+        emlx_tensor *next = apply_two("add", t, x);
         emlx_tensor_release(t);
         t = next;
     }
@@ -100,7 +95,7 @@ static void a_long_chain(void **unused) {
     emlx_tensor_release(t);
     t = emlx_tensor_retain(x);
     for (int i = 0; i < LENGTH; i++) {
-        emlx_tensor *next = binary("add", t, x);
+        emlx_tensor *next = apply_two("add", t, x);
         emlx_tensor_release(t);
         t = next;
     }
@@ -130,8 +125,9 @@ static void threads_share_a_graph(void **unused) {
     for (int round = 0; round < 20; round++) {
         emlx_tensor *x = random_tensor(EMLX_S32, &s, 0, 9);
         double *in = values_of(x);
-        shared[0] = binary("add", x, x);
-        for (int i = 1; i < TENSORS; i++) shared[i] = binary("add", shared[i - 1], shared[i / 2]);
+        shared[0] = apply_two("add", x, x);
+        for (int i = 1; i < TENSORS; i++)
+            shared[i] = apply_two("add", shared[i - 1], shared[i / 2]);
         pthread_t threads[THREADS];
         for (size_t t = 0; t < THREADS; t++)
             assert_int_equal(pthread_create(&threads[t], NULL, evaluate_shared, (void *)t), 0);
@@ -161,12 +157,12 @@ static void many_results_of_one_node(void **unused) {
     enum { COUNT = 5000 };
     emlx_shape s = {1, {3}};
     emlx_error err;
-    emlx_tensor *x = random_tensor(EMLX_F32, &s, 0, 9), *shared = binary("multiply", x, x);
+    emlx_tensor *x = random_tensor(EMLX_F32, &s, 0, 9), *shared = apply_two("multiply", x, x);
     emlx_tensor **wanted = malloc((2 * COUNT + 1) * sizeof(emlx_tensor *));
     assert_non_null(wanted);
     for (size_t i = 0; i < COUNT; i++) {
         emlx_tensor *number = tensor_of(EMLX_F32, &(emlx_shape){0}, &(double){(double)i});
-        emlx_tensor *sum = binary("add", shared, number);
+        emlx_tensor *sum = apply_two("add", shared, number);
         wanted[i] = wanted[2 * COUNT - i] = apply_to("sum", &sum, 1, NULL, 0, EMLX_TYPE_DEFAULT);
         emlx_tensor_release(number);
         emlx_tensor_release(sum);
@@ -212,7 +208,7 @@ static void queued_evaluations_answer(void **unused) {
     emlx_error err;
     enum { JOBS = 1000 };
     for (int i = 0; i < JOBS; i++) {
-        emlx_tensor *x = random_tensor(EMLX_F32, &s, 0, 9), *t = binary("multiply", x, x);
+        emlx_tensor *x = random_tensor(EMLX_F32, &s, 0, 9), *t = apply_two("multiply", x, x);
         assert_ok(emlx_eval_async(&t, 1, NULL, take_answer, &a, &err), err);
         emlx_tensor_release(x);
         emlx_tensor_release(t);
@@ -247,7 +243,7 @@ static void short_ones_overtake_when_the_graph_is_locked(void **unused) {
     emlx_error err;
     struct timespec until;
     int waited = 0;
-    emlx_tensor *x = random_tensor(EMLX_F32, &s, 0, 9), *t = binary("multiply", x, x);
+    emlx_tensor *x = random_tensor(EMLX_F32, &s, 0, 9), *t = apply_two("multiply", x, x);
     pthread_mutex_lock(&busy);
     for (int i = 0; i < LONG; i++) {
         blockers[i] = (blocker){.job.run = block, .lock = &busy};
@@ -321,11 +317,11 @@ static emlx_tensor *upside_down(emlx_tensor *x) {
 static void appending_waits_for_nobody(void **unused) {
     (void)unused;
     emlx_shape s = {1, {9}};
-    emlx_tensor *x = random_tensor(EMLX_F32, &s, 0, 9), *sum = binary("add", x, x);
+    emlx_tensor *x = random_tensor(EMLX_F32, &s, 0, 9), *sum = apply_two("add", x, x);
     emlx_tensor *turned = upside_down(sum);
     holder h;
     hold(&h);
-    emlx_tensor *back = upside_down(turned), *added = binary("add", back, turned);
+    emlx_tensor *back = upside_down(turned), *added = apply_two("add", back, turned);
     assert_true(let_go(&h));
     double *in = values_of(x), *out = values_of(added);
     for (int i = 0; i < 9; i++) assert_true(out[i] == 2 * in[i] + 2 * in[8 - i]);
@@ -363,7 +359,7 @@ static void brief_ones_wait_for_nobody(void **unused) {
     emlx_error err;
     bool done = true;
     assert_ok(emlx_tensor_from_data(&device, EMLX_F32, &s, data, sizeof data, &x, &err), err);
-    sum = binary("add", x, x);
+    sum = apply_two("add", x, x);
     assert_ok(emlx_eval_brief(&sum, 1, &done, &err), err);
     assert_false(done);
     assert_true(let_go(&during_kernel));
@@ -385,7 +381,7 @@ static void finished_parts_are_let_go(void **unused) {
     emlx_memory_info(&before);
     for (int i = 0; i < 50; i++) {
         emlx_error err;
-        emlx_tensor *next = binary("add", t, t);
+        emlx_tensor *next = apply_two("add", t, t);
         emlx_tensor_release(t);
         t = next;
         assert_ok(emlx_eval(&t, 1, &err), err);

@@ -121,11 +121,10 @@ static void cpu_discard(emlx_device *device, void *form) {
 static emlx_status cpu_prepare(emlx_device *device, const emlx_plan *plan, void **form,
                                emlx_error *err) {
     cpu_form *p = mem_alloc(sizeof *p);
-    if (p == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to prepare a plan");
+    if (p == NULL) return error_no_memory(err, "to prepare a plan");
     p->kernels = arena_array(&p->memory, plan->kernel_count + 1, sizeof *p->kernels);
     emlx_status status = EMLX_OK;
-    if (p->kernels == NULL)
-        status = error_set(err, EMLX_OUT_OF_MEMORY, "no memory to prepare a plan");
+    if (p->kernels == NULL) status = error_no_memory(err, "to prepare a plan");
     for (uint32_t i = 0; i < plan->kernel_count && status == EMLX_OK; i++) {
         const plan_kernel *k = &plan->kernels[i];
         const kernel_runner *r = &runners[k->kind];

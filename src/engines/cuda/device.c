@@ -55,7 +55,7 @@ static emlx_status open_reports(gpu *g, emlx_error *err) {
     return EMLX_OK;
 }
 
-static emlx_status open_device(gpu *g, emlx_error *err) {
+static emlx_status open_gpu(gpu *g, emlx_error *err) {
     int count = 0;
     TRY(driver_open(err));
     CUDA_TRY("cuDeviceGetCount", cuda.device_count(&count));
@@ -76,14 +76,14 @@ static emlx_status open_all(gpu *g, emlx_error *err) {
     g->rehearsal = rehearse != NULL;
     g->major = architecture / 10;
     g->minor = architecture % 10;
-    if (!g->rehearsal) TRY(open_device(g, err));
+    if (!g->rehearsal) TRY(open_gpu(g, err));
     g->f32_in_double = choose_f32(g);
     return store_open(g->major * 10 + g->minor, g->f32_in_double, !g->rehearsal, &g->store, err);
 }
 
 emlx_status gpu_open(int number, gpu **out, emlx_error *err) {
     gpu *g = mem_alloc(sizeof *g);
-    if (g == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a device");
+    if (g == NULL) return error_no_memory(err, "for a device");
     g->number = number;
     pthread_mutex_init(&g->report_lock, NULL);
     emlx_status status = open_all(g, err);
@@ -139,7 +139,7 @@ emlx_status gpu_wait(const gpu *g, emlx_error *err) {
 
 // Buffers -----------------------------------------------------------------------------------------
 
-static void destroy(emlx_buffer *buffer) {
+static void destroy_gpu_buffer(emlx_buffer *buffer) {
     gpu_buffer *b = (gpu_buffer *)buffer;
     device_pool_free(b->gpu->pool, buffer_address(buffer), b->size_class);
     mem_free(b, sizeof *b);
@@ -150,15 +150,14 @@ emlx_status gpu_buffer_new(gpu *g, size_t size, emlx_buffer **out, emlx_error *e
     if (g->rehearsal) return buffer_new(size, out, err);
     TRY(gpu_enter(g, err));
     gpu_buffer *b = mem_alloc(sizeof *b);
-    if (b == NULL)
-        return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a buffer's description");
+    if (b == NULL) return error_no_memory(err, "for a buffer's description");
     emlx_status status = device_pool_take(g->pool, size, &address, &b->size_class, err);
     if (status != EMLX_OK) {
         mem_free(b, sizeof *b);
         return status;
     }
     b->gpu = g;
-    buffer_init(&b->base, size, destroy);
+    buffer_init(&b->base, size, destroy_gpu_buffer);
     b->base.handle = (void *)(uintptr_t)address;
     b->base.writable = true;
     b->base.ordered = true;

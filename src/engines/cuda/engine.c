@@ -110,8 +110,7 @@ static emlx_status prepare_all(gpu *g, gpu_plan *p, const emlx_plan *plan, emlx_
     kernel_code *codes = mem_alloc(codes_size);
     stored_kernel **stored = mem_alloc(stored_size);
     emlx_status status = EMLX_OK;
-    if (codes == NULL || stored == NULL)
-        status = error_set(err, EMLX_OUT_OF_MEMORY, "no memory to prepare a plan");
+    if (codes == NULL || stored == NULL) status = error_no_memory(err, "to prepare a plan");
     for (uint32_t i = 0; i < p->count && status == EMLX_OK; i++) {
         status = prepare_kernel(g, &p->kernels[i], plan, &plan->kernels[i], err);
         if (status != EMLX_OK) error_prefix(err, status, "%s", plan->kernels[i].op);
@@ -128,13 +127,13 @@ static emlx_status prepare_all(gpu *g, gpu_plan *p, const emlx_plan *plan, emlx_
 static emlx_status cuda_prepare(emlx_device *device, const emlx_plan *plan, void **form,
                                 emlx_error *err) {
     gpu_plan *p = mem_alloc(sizeof *p);
-    if (p == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to prepare a plan");
+    if (p == NULL) return error_no_memory(err, "to prepare a plan");
     p->count = plan->kernel_count;
     p->kernels = mem_alloc(p->count * sizeof *p->kernels);
     emlx_status status = EMLX_OK;
     if (p->kernels == NULL) {
         p->count = 0;
-        status = error_set(err, EMLX_OUT_OF_MEMORY, "no memory to prepare a plan");
+        status = error_no_memory(err, "to prepare a plan");
     }
     if (status == EMLX_OK) status = prepare_all(device->state, p, plan, err);
     if (status == EMLX_OK)

@@ -101,7 +101,7 @@ static emlx_status number_values(handed_plan *h, const emlx_plan *from, const pl
     p->values = arena_array(&p->memory, from->value_count + 1, sizeof *p->values);
     p->outputs = arena_array(&p->memory, from->value_count + 1, sizeof *p->outputs);
     if (h->values == NULL || p->values == NULL || p->outputs == NULL)
-        return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to prepare a plan");
+        return error_no_memory(err, "to prepare a plan");
     for (int made = 0; made < 2; made++) {
         for (uint32_t v = 0; v < from->value_count; v++) {
             if (!uses(k, v) || makes(k, v) != (made == 1)) continue;
@@ -118,15 +118,14 @@ static emlx_status number_values(handed_plan *h, const emlx_plan *from, const pl
 static emlx_status copy_accesses(handed_plan *h, plan_kernel *k, const uint32_t *numbers,
                                  emlx_error *err) {
     plan_access *accesses = arena_array(&h->plan.memory, k->access_count + 1, sizeof *accesses);
-    if (accesses == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to prepare a plan");
+    if (accesses == NULL) return error_no_memory(err, "to prepare a plan");
     for (uint32_t i = 0; i < k->access_count; i++) {
         plan_access *a = &accesses[i];
         *a = k->accesses[i];
         if (a->value != UINT32_MAX) a->value = numbers[a->value];
         if (a->start_count == 0) continue;
         plan_start *starts = arena_array(&h->plan.memory, a->start_count, sizeof *starts);
-        if (starts == NULL)
-            return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to prepare a plan");
+        if (starts == NULL) return error_no_memory(err, "to prepare a plan");
         for (uint32_t s = 0; s < a->start_count; s++) {
             starts[s] = a->starts[s];
             starts[s].value = numbers[starts[s].value];
@@ -143,8 +142,7 @@ static emlx_status copy_kernel(handed_plan *h, const plan_kernel *from, const ui
     uint32_t made = p->value_count - p->input_count;
     plan_kernel *k = arena_array(&p->memory, 1, sizeof *k);
     uint32_t *lists = arena_array(&p->memory, 2 * made + 1, sizeof *lists);
-    if (k == NULL || lists == NULL)
-        return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to prepare a plan");
+    if (k == NULL || lists == NULL) return error_no_memory(err, "to prepare a plan");
     *k = *from;
     k->made = lists;
     k->reuse = lists + made;
@@ -168,14 +166,13 @@ void hand_discard(void *form) {
     mem_free(h, sizeof *h);
 }
 
-static emlx_status make_form(const emlx_plan *from, const plan_kernel *k, handed_plan **out,
-                             emlx_error *err) {
+static emlx_status make_handed(const emlx_plan *from, const plan_kernel *k, handed_plan **out,
+                               emlx_error *err) {
     handed_plan *h = mem_alloc(sizeof *h);
     size_t size = (from->value_count + 1) * sizeof(uint32_t);
     uint32_t *numbers = mem_alloc(size);
     emlx_status status = EMLX_OK;
-    if (h == NULL || numbers == NULL)
-        status = error_set(err, EMLX_OUT_OF_MEMORY, "no memory to prepare a plan");
+    if (h == NULL || numbers == NULL) status = error_no_memory(err, "to prepare a plan");
     if (status == EMLX_OK) {
         h->plan.constant_count = from->constant_count;
         h->plan.constant_types = from->constant_types;
@@ -196,7 +193,7 @@ static emlx_status find_form(_Atomic(void *) *form, const kernel_call *call, han
     void *expected = NULL;
     *out = atomic_load(form);
     if (*out != NULL) return EMLX_OK;
-    TRY(make_form(call->plan, call->kernel, out, err));
+    TRY(make_handed(call->plan, call->kernel, out, err));
     if (atomic_compare_exchange_strong(form, &expected, (void *)*out)) return EMLX_OK;
     hand_discard(*out);
     *out = expected;
@@ -259,7 +256,7 @@ emlx_status hand_over(gpu *g, thread_pool *pool, _Atomic(void *) *form, const ke
     count_op(call->kernel->op);
     size_t size = (h->plan.input_count + h->plan.output_count + 1) * sizeof(emlx_buffer *);
     emlx_buffer **buffers = mem_alloc(size);
-    if (buffers == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to run a kernel");
+    if (buffers == NULL) return error_no_memory(err, "to run a kernel");
     emlx_status status = run_plan(g, h, call, buffers, err);
     mem_free(buffers, size);
     return status;

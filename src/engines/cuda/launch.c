@@ -87,7 +87,7 @@ static emlx_status launch_with(gpu *g, const gpu_kernel *k, const kernel_call *c
     int64_t few[FEW_WORDS], *words = few;
     size_t size = k->code.word_count * sizeof *words;
     if (k->code.word_count > FEW_WORDS) words = mem_alloc(size);
-    if (words == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to run a kernel");
+    if (words == NULL) return error_no_memory(err, "to run a kernel");
     fill_words(g, &k->code, call, scratch, words);
     emlx_status status = launch_all(g, k, words, err);
     if (words != few) mem_free(words, size);

@@ -22,7 +22,7 @@ static struct {
     char why[400];
 } found = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static bool find(char *path, size_t size) {
+static bool find_adapter(char *path, size_t size) {
     const char *named = getenv("EMLX_MLX_ADAPTER");
     Dl_info here;
     if (named != NULL && *named != '\0') return snprintf(path, size, "%s", named) < (int)size;
@@ -55,7 +55,7 @@ const mlx_edge *adapter_open(char *why, size_t size) {
     pthread_mutex_lock(&found.lock);
     if (!found.asked) {
         found.asked = true;
-        if (find(path, sizeof path))
+        if (find_adapter(path, sizeof path))
             found.edge = open_file(path);
         else
             snprintf(found.why, sizeof found.why, "the adapter of MLX has too long a path");

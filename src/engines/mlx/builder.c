@@ -4,27 +4,21 @@
 
 #include <string.h>
 
+#include "memory/list.h"
+
 // Arrays that grow -------------------------------------------------------------------------------
 
 // Room for `more` elements behind the `count` that are there.
-static bool make_room(builder *b, void *array, uint32_t count, size_t more, uint32_t *room,
-                      size_t size) {
-    if (b->failed) return false;
-    if (count + more <= *room) return true;
-    size_t most = ((size_t)count + more) * 2 + 16;
-    void *old, *new = arena_array(b->memory, most, size);
-    b->failed = new == NULL || most > UINT32_MAX;
-    if (b->failed) return false;
-    memcpy(&old, array, sizeof old);
-    if (count > 0) memcpy(new, old, count * size);
-    memcpy(array, &new, sizeof new);
-    *room = (uint32_t)most;
-    return true;
+static bool room_for(builder *b, void *array, size_t *room, uint32_t count, size_t more,
+                     size_t size) {
+    b->failed = b->failed || count + more > UINT32_MAX ||
+                !arena_reserve(b->memory, array, room, count, more, size);
+    return !b->failed;
 }
 
 static uint32_t add_operands(builder *b, const value *operands, uint32_t count) {
     uint32_t first = b->operand_count;
-    if (!make_room(b, &b->out->list.operands, first, count, &b->operand_room, sizeof *operands))
+    if (!room_for(b, &b->out->list.operands, &b->operand_room, first, count, sizeof *operands))
         return 0;
     if (count > 0)
         memcpy((value *)b->out->list.operands + first, operands, count * sizeof *operands);
@@ -34,7 +28,7 @@ static uint32_t add_operands(builder *b, const value *operands, uint32_t count) 
 
 static uint32_t add_ints(builder *b, const int64_t *ints, size_t count) {
     uint32_t first = b->int_count;
-    if (!make_room(b, &b->out->list.ints, first, count, &b->int_room, sizeof *ints)) return 0;
+    if (!room_for(b, &b->out->list.ints, &b->int_room, first, count, sizeof *ints)) return 0;
     if (count > 0) memcpy((int64_t *)b->out->list.ints + first, ints, count * sizeof *ints);
     b->int_count += (uint32_t)count;
     return first;
@@ -51,8 +45,8 @@ value mlx_emit(builder *b, mlx_code code, mlx_dtype dtype, const value *operands
                             .operand_count = count,
                             .ints = add_ints(b, ints, int_count),
                             .int_count = (uint32_t)int_count};
-    if (!make_room(b, &list->code, list->count, 1, &b->code_room, sizeof made) ||
-        !make_room(b, &b->dtypes, b->value_count, 1, &b->dtype_room, 1))
+    if (!room_for(b, &list->code, &b->code_room, list->count, 1, sizeof made) ||
+        !room_for(b, &b->dtypes, &b->dtype_room, b->value_count, 1, 1))
         return 0;
     ((mlx_instruction *)list->code)[list->count++] = made;
     b->dtypes[b->value_count] = (uint8_t)dtype;
@@ -101,14 +95,14 @@ value mlx_zeros(builder *b, const emlx_shape *shape, mlx_dtype dtype) {
 
 static uint32_t add_output(builder *b, value x) {
     mlx_list *list = &b->out->list;
-    if (!make_room(b, &list->outputs, list->output_count, 1, &b->output_room, sizeof x)) return 0;
+    if (!room_for(b, &list->outputs, &b->output_room, list->output_count, 1, sizeof x)) return 0;
     ((value *)list->outputs)[list->output_count] = x;
     return list->output_count++;
 }
 
 void mlx_add_check(builder *b, mlx_check check, value flag, value detail) {
     mlx_lowered *out = b->out;
-    if (!make_room(b, &out->checks, out->check_count, 1, &b->check_room, sizeof check)) return;
+    if (!room_for(b, &out->checks, &b->check_room, out->check_count, 1, sizeof check)) return;
     check.node = b->node;
     check.flag = add_output(b, flag);
     check.detail = check.guard == GUARD_NONE ? add_output(b, detail) : 0;

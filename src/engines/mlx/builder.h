@@ -16,8 +16,9 @@ typedef struct builder {
     value *value_of; // of each node
     uint8_t *dtypes; // of each value
     uint32_t node;   // the one being lowered
-    uint32_t value_count, dtype_room, code_room, operand_room, int_room, output_room, check_room;
+    uint32_t value_count;
     uint32_t operand_count, int_count; // so far, in the list
+    size_t dtype_room, code_room, operand_room, int_room, output_room, check_room;
     bool failed;
 } builder;
 

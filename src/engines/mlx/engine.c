@@ -76,7 +76,7 @@ static void mlx_close(emlx_device *device) {
 static emlx_status open_place(emlx_device *device, mlx_place place, emlx_error *err) {
     char why[400];
     mlx_state *s = mem_alloc(sizeof *s);
-    if (s == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to open MLX");
+    if (s == NULL) return error_no_memory(err, "to open MLX");
     s->edge = adapter_open(why, sizeof why);
     s->place = place;
     bool cpu = place == MLX_PLACE_CPU;
@@ -125,8 +125,7 @@ static void destroy_buffer(emlx_buffer *buffer) {
 static emlx_status empty_buffer(const mlx_state *s, size_t size, emlx_buffer **out,
                                 emlx_error *err) {
     emlx_buffer *buffer = mem_alloc(sizeof *buffer);
-    if (buffer == NULL)
-        return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a buffer's description");
+    if (buffer == NULL) return error_no_memory(err, "for a buffer's description");
     buffer_init(buffer, size, destroy_buffer);
     buffer->owner = (void *)s->edge;
     *out = buffer;
@@ -186,7 +185,7 @@ static emlx_status mlx_prepare(emlx_device *device, const emlx_plan *plan, void 
     char message[MLX_MESSAGE_SIZE];
     const mlx_state *s = device->state;
     mlx_form *f = mem_alloc(sizeof *f);
-    if (f == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to prepare a plan");
+    if (f == NULL) return error_no_memory(err, "to prepare a plan");
     emlx_status status = mlx_lower(plan, &s->traits, &f->memory, &f->lowered, err);
     if (status == EMLX_OK && !s->edge->compile(s->session, &f->lowered.list, &f->function, message))
         status = mlx_failed(message, err);
@@ -308,17 +307,17 @@ static emlx_status run_now(run_job *j, emlx_error *err) {
     return status;
 }
 
-static void release_all(emlx_buffer **buffers, uint32_t count) {
+static void release_buffers(emlx_buffer **buffers, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) buffer_release(buffers[i]);
 }
 
-static void run(mlx_job *job) {
+static void run_plan(mlx_job *job) {
     run_job *j = (run_job *)job;
     emlx_error error;
     fence *end = j->end;
     emlx_status status = run_now(j, &error);
-    release_all(j->inputs, j->plan->input_count);
-    release_all(j->outputs, j->plan->output_count);
+    release_buffers(j->inputs, j->plan->input_count);
+    release_buffers(j->outputs, j->plan->output_count);
     mem_free(j, j->size);
     fence_arrive(end, status == EMLX_OK ? NULL : &error);
 }
@@ -331,7 +330,7 @@ static run_job *new_run(emlx_device *device, const plan_call *call) {
     size_t size = sizeof(run_job) + pointers * sizeof(void *);
     run_job *j = mem_alloc(size);
     if (j == NULL) return NULL;
-    *j = (run_job){.job = {.run = run}, .device = device, .form = form, .plan = p};
+    *j = (run_job){.job = {.run = run_plan}, .device = device, .form = form, .plan = p};
     j->size = size;
     j->cancel = call->cancel;
     j->constants = call->constants;
@@ -351,13 +350,12 @@ static emlx_status mlx_submit(emlx_device *device, void *stream, const plan_call
     run_job *j = new_run(device, call);
     uint32_t made = 0;
     (void)stream;
-    emlx_status status = j != NULL ? fence_new(&j->end, err)
-                                   : error_set(err, EMLX_OUT_OF_MEMORY, "no memory to run");
+    emlx_status status = j != NULL ? fence_new(&j->end, err) : error_no_memory(err, "to run");
     for (; made < p->output_count && status == EMLX_OK; made++)
         status = empty_buffer(s, p->values[p->outputs[made]].bytes, &call->outputs[made], err);
     if (status != EMLX_OK) {
-        release_all(call->inputs, p->input_count);
-        if (made > 0) release_all(call->outputs, made - 1);
+        release_buffers(call->inputs, p->input_count);
+        if (made > 0) release_buffers(call->outputs, made - 1);
         if (j != NULL && j->end != NULL) {
             fence_arrive(j->end, NULL);
             fence_release(j->end);

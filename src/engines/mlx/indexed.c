@@ -17,7 +17,7 @@ static value inside(builder *b, value index, value bad) {
 
 // Adds the check of vectors of indices, laid out as rows of `width`: `bad` says of each number
 // whether it is outside. The detail is the first row that has one.
-static void check_rows(builder *b, value indices, value bad, int64_t rows, int64_t width) {
+static void check_index_rows(builder *b, value indices, value bad, int64_t rows, int64_t width) {
     const emlx_shape matrix = {2, {rows, width}}, list = {1, {width}};
     const int64_t last[] = {0, 1}, first[] = {0, 0}, axis = 0;
     bad = mlx_emit(b, MLX_any, MLX_DTYPE_bool, (value[]){mlx_reshape(b, bad, &matrix)}, 1, last, 2);
@@ -45,14 +45,14 @@ static void split(builder *b, value indices, const emlx_shape *shape, int32_t co
         bad[i] = mlx_reshape(b, out, &column);
     }
     value all = mlx_emit(b, MLX_concatenate, MLX_DTYPE_bool, bad, (uint32_t)count, &wide, 1);
-    check_rows(b, indices, all, rows, count);
+    check_index_rows(b, indices, all, rows, count);
 }
 
 static value along_axis(builder *b, const plan_node *n, int32_t axis) {
     value indices = mlx_operand_value(b, n, 1);
     value bad = outside(b, indices, mlx_operand_node(b, n, 0)->shape.dims[axis]);
     int64_t at = axis, count = emlx_shape_count(&mlx_operand_node(b, n, 1)->shape);
-    check_rows(b, indices, bad, count, 1);
+    check_index_rows(b, indices, bad, count, 1);
     value operands[] = {mlx_operand_value(b, n, 0), inside(b, indices, bad)};
     return mlx_emit(b, MLX_take_along_axis, mlx_dtype_for(n->type), operands, 2, &at, 1);
 }

@@ -61,7 +61,7 @@ emlx_status mlx_lower(const emlx_plan *plan, const mlx_traits *traits, arena *me
                                  ? lower_constant(&b, n, plan->input_count + n->constant)
                                  : lowerings[n->primitive](&b, n);
     }
-    if (b.failed) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to plan for MLX");
+    if (b.failed) return error_no_memory(err, "to plan for MLX");
     for (uint32_t i = 0; i < plan->output_count; i++)
         ((value *)out->list.outputs)[i] = b.value_of[plan->outputs[i]];
     return EMLX_OK;

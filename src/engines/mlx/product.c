@@ -78,7 +78,7 @@ void mlx_conv_padding(const plan_node *n, const plan_node *nodes, int32_t axis, 
 }
 
 // Padding by less than nothing: the elements go beforehand.
-static value cut(builder *b, const plan_node *n, value x, int64_t *low, int64_t *high) {
+static value cut_outside(builder *b, const plan_node *n, value x, int64_t *low, int64_t *high) {
     const emlx_shape *shape = &mlx_operand_node(b, n, 0)->shape;
     int32_t rank = shape->rank;
     int64_t ints[3 * EMLX_MAX_RANK];
@@ -105,7 +105,7 @@ value mlx_lower_conv(builder *b, const plan_node *n) {
     int64_t low[EMLX_MAX_RANK] = {0}, high[EMLX_MAX_RANK] = {0}, ints[2 + 5 * EMLX_MAX_RANK];
     for (int32_t d = 0; d < spatial; d++) mlx_conv_padding(n, b->nodes, d, &low[d], &high[d]);
     value x = channels_last(b, mlx_operand_value(b, n, 0), rank);
-    value operands[] = {cut(b, n, x, low, high),
+    value operands[] = {cut_outside(b, n, x, low, high),
                         channels_last(b, mlx_operand_value(b, n, 1), rank)};
     ints[0] = spatial;
     ints[1] = p->feature_groups;

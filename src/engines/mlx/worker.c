@@ -15,7 +15,7 @@ struct mlx_worker {
     bool ending;
 };
 
-static mlx_job *take(mlx_worker *w) {
+static mlx_job *take_job(mlx_worker *w) {
     pthread_mutex_lock(&w->lock);
     while (w->first == NULL && !w->ending) pthread_cond_wait(&w->changed, &w->lock);
     mlx_job *job = w->first;
@@ -25,19 +25,19 @@ static mlx_job *take(mlx_worker *w) {
     return job;
 }
 
-static void *work(void *context) {
+static void *do_lists(void *context) {
     mlx_job *job;
-    while ((job = take(context)) != NULL) job->run(job);
+    while ((job = take_job(context)) != NULL) job->run(job);
     return NULL;
 }
 
 emlx_status worker_start(mlx_worker **out, emlx_error *err) {
     mlx_worker *w = mem_alloc(sizeof *w);
-    if (w == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for MLX's thread");
+    if (w == NULL) return error_no_memory(err, "for MLX's thread");
     w->last = &w->first;
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->changed, NULL);
-    if (pthread_create(&w->thread, NULL, work, w) == 0) {
+    if (pthread_create(&w->thread, NULL, do_lists, w) == 0) {
         *out = w;
         return EMLX_OK;
     }

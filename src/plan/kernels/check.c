@@ -168,7 +168,7 @@ emlx_status plan_check(const emlx_plan *plan, emlx_error *err) {
     c.ended = arena_array(&c.memory, count, sizeof *c.ended);
     emlx_status status = EMLX_OK;
     if (c.first == NULL || c.last == NULL || c.made == NULL || c.ended == NULL) {
-        status = error_set(err, EMLX_OUT_OF_MEMORY, "no memory to check a plan");
+        status = error_no_memory(err, "to check a plan");
     } else {
         find_writers(&c);
         status = check_kernels(&c);

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/shape.h"
 #include "base/types.h"
+#include "memory/list.h"
 
 // Where a node's result stands in the kernel that is being written.
 typedef struct placement {
@@ -26,23 +27,15 @@ typedef struct emitter {
     // The kernel being written.
     plan_kernel *kernel;
     const emlx_shape *space;
-    uint32_t number, step_room, access_room, store_room, guard_room;
+    uint32_t number;
+    size_t step_room, access_room, store_room, guard_room;
     bool failed;
 } emitter;
 
-static bool make_room(emitter *e, void *array, uint32_t count, uint32_t *room, size_t size) {
-    if (count < *room) return true;
-    uint32_t more = *room == 0 ? 16 : *room * 2;
-    void *old, *new = arena_array(e->memory, more, size);
-    if (new == NULL) {
-        e->failed = true;
-        return false;
-    }
-    memcpy(&old, array, sizeof old);
-    if (count > 0) memcpy(new, old, count * size);
-    memcpy(array, &new, sizeof new);
-    *room = more;
-    return true;
+static bool reserve(emitter *e, void *array, size_t *room, uint32_t count, size_t size) {
+    bool made = arena_reserve(e->memory, array, room, count, 1, size);
+    e->failed = e->failed || !made;
+    return made;
 }
 
 // Values ---------------------------------------------------------------------------------------
@@ -54,7 +47,7 @@ static emlx_status make_values(emitter *e, emlx_error *err) {
     uint32_t count = g->leaf_count;
     for (uint32_t n = g->leaf_count; n < g->count; n++) count += e->f->kept[n];
     e->plan->values = arena_array(e->memory, count + 1, sizeof *e->plan->values);
-    if (e->plan->values == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to plan");
+    if (e->plan->values == NULL) return plan_no_memory(err);
     for (uint32_t n = 0; n < g->count; n++) {
         if (!is_leaf(g, n) && !e->f->kept[n]) continue;
         const emlx_tensor *t = g->nodes[n];
@@ -69,15 +62,14 @@ static emlx_status make_values(emitter *e, emlx_error *err) {
 
 static uint32_t add_step(emitter *e, expr_step step) {
     plan_kernel *k = e->kernel;
-    if (!make_room(e, &k->steps, k->step_count, &e->step_room, sizeof *k->steps)) return 0;
+    if (!reserve(e, &k->steps, &e->step_room, k->step_count, sizeof *k->steps)) return 0;
     k->steps[k->step_count] = step;
     return k->step_count++;
 }
 
 static uint32_t add_access(emitter *e, uint32_t value, emlx_type type, const index_map *map) {
     plan_kernel *k = e->kernel;
-    if (!make_room(e, &k->accesses, k->access_count, &e->access_room, sizeof *k->accesses))
-        return 0;
+    if (!reserve(e, &k->accesses, &e->access_room, k->access_count, sizeof *k->accesses)) return 0;
     plan_access *a = &k->accesses[k->access_count];
     *a = (plan_access){.value = value, .type = type, .offset = map->offset};
     memcpy(a->strides, map->strides, sizeof a->strides);
@@ -86,14 +78,14 @@ static uint32_t add_access(emitter *e, uint32_t value, emlx_type type, const ind
 
 static void add_store(emitter *e, uint32_t step, uint32_t access) {
     plan_kernel *k = e->kernel;
-    if (!make_room(e, &k->stores, k->store_count, &e->store_room, sizeof *k->stores)) return;
+    if (!reserve(e, &k->stores, &e->store_room, k->store_count, sizeof *k->stores)) return;
     k->stores[k->store_count++] = (expr_store){step, access};
 }
 
 // Where the op's name stands among those of guards.
 static uint32_t add_guard(emitter *e, const char *op) {
     plan_kernel *k = e->kernel;
-    if (!make_room(e, &k->guards, k->guard_count, &e->guard_room, sizeof *k->guards)) return 0;
+    if (!reserve(e, &k->guards, &e->guard_room, k->guard_count, sizeof *k->guards)) return 0;
     k->guards[k->guard_count] = op;
     return k->guard_count++;
 }
@@ -430,7 +422,7 @@ emlx_status emit_kernels(const fusion *f, emlx_plan *plan, arena *memory, emlx_e
         emit_kernel(&e, &f->roots[i]);
         merge_kernel_axes(e.kernel);
     }
-    if (e.failed) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to plan the computation");
+    if (e.failed) return plan_no_memory(err);
     for (uint32_t i = 0; i < g->root_count; i++) plan->outputs[i] = value_of(&e, g->roots[i]);
     plan->input_count = g->leaf_count;
     plan->constant_count = g->constant_count;

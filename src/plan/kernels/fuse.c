@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/shape.h"
+#include "memory/list.h"
 
 enum {
     CHEAP = 3,         // weight up to which a node is rather computed again than kept
@@ -24,7 +25,7 @@ typedef struct request {
 typedef struct fuser {
     subgraph *g;
     fusion *f;
-    uint32_t root_room;
+    size_t root_room;
     request **requests;
     request **asked; // all of them, a hash table with at least half of it free
     uint32_t asked_size, asked_count;
@@ -89,16 +90,10 @@ static uint64_t order_of(const fuser *u, uint32_t root) {
 
 static uint32_t add_root(fuser *u, uint32_t node, uint32_t part, const emlx_shape *space) {
     fusion *f = u->f;
-    if (f->root_count == u->root_room) {
-        uint32_t room = u->root_room * 2;
-        fuse_root *roots = arena_array(&u->g->memory, room, sizeof *roots);
-        if (roots == NULL) {
-            u->failed = true;
-            return 0;
-        }
-        memcpy(roots, f->roots, f->root_count * sizeof *roots);
-        f->roots = roots;
-        u->root_room = room;
+    if (!arena_reserve(&u->g->memory, &f->roots, &u->root_room, f->root_count, 1,
+                       sizeof *f->roots)) {
+        u->failed = true;
+        return 0;
     }
     f->roots[f->root_count] = (fuse_root){.node = node, .part = part, .space = *space};
     return f->root_count++;
@@ -379,7 +374,7 @@ static void (*visitor_of(primitive p))(fuser *, uint32_t) {
     return primitive_table[p].form == FORM_WHOLE ? visit_whole : NULL;
 }
 
-static bool start(fuser *u) {
+static bool begin_fusing(fuser *u) {
     subgraph *g = u->g;
     u->root_room = 16;
     u->f->g = g;
@@ -396,7 +391,7 @@ static bool start(fuser *u) {
 emlx_status fuse(subgraph *g, fusion *f, emlx_error *err) {
     fuser u = {.g = g, .f = f};
     memset(f, 0, sizeof *f);
-    u.failed = !start(&u);
+    u.failed = !begin_fusing(&u);
     if (!u.failed) {
         memset(u.first_use, 0xff, g->count * sizeof *u.first_use);
         weigh(&u);
@@ -408,6 +403,6 @@ emlx_status fuse(subgraph *g, fusion *f, emlx_error *err) {
             return error_set(err, EMLX_INTERNAL, "a placeholder is not among the leaves");
         visit(&u, n);
     }
-    if (u.failed) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to plan the computation");
+    if (u.failed) return plan_no_memory(err);
     return EMLX_OK;
 }

@@ -54,7 +54,7 @@ static void use(lifetimes *life, uint32_t value, uint32_t kernel) {
     if (value != NO_INDEX && life->last[value] != NO_INDEX) life->last[value] = kernel;
 }
 
-static void make(lifetimes *life, uint32_t value, uint32_t kernel) {
+static void make_value(lifetimes *life, uint32_t value, uint32_t kernel) {
     if (value == NO_INDEX) return;
     if (life->first[value] == NO_INDEX) life->first[value] = kernel;
     use(life, value, kernel);
@@ -66,8 +66,8 @@ static void live_through(const emlx_plan *plan, lifetimes *life) {
     for (uint32_t n = 0; n < plan->kernel_count; n++) {
         const plan_kernel *k = &plan->kernels[n];
         for (uint32_t i = 0; i < k->store_count; i++)
-            make(life, k->accesses[k->stores[i].access].value, n);
-        make(life, k->output, n);
+            make_value(life, k->accesses[k->stores[i].access].value, n);
+        make_value(life, k->output, n);
         for (uint32_t i = 0; i < k->access_count; i++) {
             use(life, k->accesses[i].value, n);
             for (uint32_t s = 0; s < k->accesses[i].start_count; s++)
@@ -179,5 +179,5 @@ emlx_status place_values(emlx_plan *plan, arena *memory, emlx_error *err) {
     for (uint32_t n = 0; n < plan->kernel_count && complete; n++)
         complete = place_kernel(plan, &plan->kernels[n], &life, n, memory);
     arena_clear(&scratch);
-    return complete ? EMLX_OK : error_set(err, EMLX_OUT_OF_MEMORY, "no memory to plan");
+    return complete ? EMLX_OK : plan_no_memory(err);
 }

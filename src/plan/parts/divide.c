@@ -26,10 +26,6 @@ typedef struct divider {
     uint32_t *begin;        // of each part: where its nodes begin in `order`; one more
 } divider;
 
-static emlx_status no_memory(emlx_error *err) {
-    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to plan the computation");
-}
-
 static bool is_free(const subgraph *g, uint32_t n) {
     return is_primitive(g, n, PRIM_constant) || is_primitive(g, n, PRIM_iota);
 }
@@ -228,7 +224,7 @@ static emlx_status make_part(divider *d, uint32_t p, emlx_error *err) {
         complete = list_values(d, made.inputs, made.g.leaf_count, &part->inputs) &&
                    list_values(d, made.outputs, made.g.root_count, &part->outputs);
     }
-    emlx_status status = no_memory(err);
+    emlx_status status = plan_no_memory(err);
     if (complete)
         status = d->build(&made.g, part->handed_over ? device->host : device, &part->plan, err);
     for (uint32_t i = 0; i < made.g.leaf_count && status == EMLX_OK; i++)
@@ -244,13 +240,13 @@ static emlx_status make_parts(divider *d, emlx_error *err) {
     emlx_plan *plan = d->plan;
     bool *is_root = arena_array(&d->scratch, g->count + 1, 1);
     plan->outputs = arena_array(&plan->memory, g->root_count + 1, sizeof *plan->outputs);
-    if (is_root == NULL || plan->outputs == NULL) return no_memory(err);
+    if (is_root == NULL || plan->outputs == NULL) return plan_no_memory(err);
     mark_roots(g, is_root);
     if (!sort_parts(d, find_levels(d) + 1, is_root) || !number_values(d, is_root))
-        return no_memory(err);
+        return plan_no_memory(err);
     uint32_t parts = plan->part_count;
     plan->parts = arena_array(&plan->memory, parts + 1, sizeof *plan->parts);
-    if (plan->parts == NULL) return no_memory(err);
+    if (plan->parts == NULL) return plan_no_memory(err);
     for (uint32_t p = 0; p < parts; p++) TRY(make_part(d, p, err));
     for (uint32_t i = 0; i < g->root_count; i++) {
         plan->outputs[i] = d->value[g->roots[i]];
@@ -262,7 +258,7 @@ static emlx_status make_parts(divider *d, emlx_error *err) {
     return EMLX_OK;
 }
 
-static bool start(divider *d) {
+static bool begin_dividing(divider *d) {
     uint32_t count = d->g->count + 1;
     d->on_host = arena_array(&d->scratch, count, sizeof *d->on_host);
     d->level = arena_array(&d->scratch, count, sizeof *d->level);
@@ -282,7 +278,7 @@ emlx_status divide(const subgraph *g, emlx_plan *plan, build_fn build, bool *div
     plan_node *nodes;
     bool *device_reads = arena_array(&d.scratch, g->count + 1, 1);
     emlx_status status = EMLX_OK;
-    if (!start(&d) || device_reads == NULL) status = no_memory(err);
+    if (!begin_dividing(&d) || device_reads == NULL) status = plan_no_memory(err);
     if (status == EMLX_OK) status = list_nodes(g, &nodes, &d.scratch, err);
     if (status == EMLX_OK && choose_sides(&d, nodes, device_reads)) {
         *divided = true;

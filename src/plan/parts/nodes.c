@@ -6,10 +6,6 @@
 #include "plan/kernels/fuse.h"
 #include "plan/parts/divide.h"
 
-static emlx_status no_memory(emlx_error *err) {
-    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to plan the computation");
-}
-
 static bool fill_node(const subgraph *g, uint32_t n, const uint32_t *operands, plan_node *node,
                       arena *memory) {
     const emlx_tensor *t = g->nodes[n];
@@ -33,10 +29,10 @@ static bool fill_node(const subgraph *g, uint32_t n, const uint32_t *operands, p
 emlx_status list_nodes(const subgraph *g, plan_node **out, arena *memory, emlx_error *err) {
     plan_node *nodes = arena_array(memory, g->count + 1, sizeof *nodes);
     uint32_t *operands = arena_array(memory, g->operand_count + 1, sizeof *operands);
-    if (nodes == NULL || operands == NULL) return no_memory(err);
+    if (nodes == NULL || operands == NULL) return plan_no_memory(err);
     if (g->operand_count > 0) memcpy(operands, g->operands, g->operand_count * sizeof *operands);
     for (uint32_t n = 0; n < g->count; n++)
-        if (!fill_node(g, n, operands, &nodes[n], memory)) return no_memory(err);
+        if (!fill_node(g, n, operands, &nodes[n], memory)) return plan_no_memory(err);
     *out = nodes;
     return EMLX_OK;
 }
@@ -47,7 +43,7 @@ emlx_status keep_nodes(const subgraph *g, emlx_plan *plan, emlx_error *err) {
     plan->values = arena_array(memory, g->count + 1, sizeof *plan->values);
     plan->outputs = arena_array(memory, g->root_count + 1, sizeof *plan->outputs);
     plan->constant_types = arena_array(memory, g->constant_count + 1, 1);
-    if (!plan->values || !plan->outputs || !plan->constant_types) return no_memory(err);
+    if (!plan->values || !plan->outputs || !plan->constant_types) return plan_no_memory(err);
     for (uint32_t n = 0; n < g->count; n++) {
         const emlx_tensor *t = g->nodes[n];
         plan->values[n] = (plan_value){(emlx_type)t->type, t->shape, emlx_tensor_bytes(t)};

@@ -97,7 +97,7 @@ static emlx_status device_buffer(parts_run *r, uint32_t value, emlx_buffer **out
     return EMLX_OK;
 }
 
-static void drop(emlx_buffer **buffer) {
+static void let_buffer_go(emlx_buffer **buffer) {
     buffer_release(*buffer);
     *buffer = NULL;
 }
@@ -113,8 +113,8 @@ static emlx_status gather(parts_run *r, uint32_t p, emlx_buffer **inputs) {
     for (uint32_t i = 0; i < done && status != EMLX_OK; i++) buffer_release(inputs[i]);
     for (uint32_t i = 0; i < count && status == EMLX_OK; i++) {
         if (whole->last_part[part->inputs[i]] != p) continue;
-        drop(&r->values[part->inputs[i]]);
-        drop(&r->copies[part->inputs[i]]);
+        let_buffer_go(&r->values[part->inputs[i]]);
+        let_buffer_go(&r->copies[part->inputs[i]]);
     }
     return status;
 }
@@ -158,7 +158,7 @@ static emlx_status run_part(parts_run *r, uint32_t p) {
     const emlx_plan *part = r->planned->plan->parts[p].plan;
     size_t size = ((size_t)part->input_count + part->output_count + 1) * sizeof(emlx_buffer *);
     emlx_buffer **room = mem_alloc(size);
-    if (room == NULL) return error_set(r->err, EMLX_OUT_OF_MEMORY, "no memory to run a plan");
+    if (room == NULL) return error_no_memory(r->err, "to run a plan");
     emlx_status status = gather(r, p, room);
     if (status == EMLX_OK) status = submit_part(r, p, room, room + part->input_count);
     mem_free(room, size);
@@ -191,7 +191,7 @@ emlx_status parts_submit(const planned *planned, const plan_work *work, fence **
     r.values = mem_alloc(size);
     if (r.values == NULL) {
         for (uint32_t i = 0; i < whole->input_count; i++) buffer_release(work->inputs[i]);
-        return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to run a plan");
+        return error_no_memory(err, "to run a plan");
     }
     r.copies = r.values + whole->value_count + 1;
     emlx_status status = run_parts(&r);

@@ -40,7 +40,7 @@ static int close_rehearsal(void **state) {
 }
 
 // Computes a tensor, and with it makes its kernels.
-static void make(emlx_tensor *t) {
+static void compute_one(emlx_tensor *t) {
     emlx_error err;
     assert_ok(emlx_eval(&t, 1, &err), err);
     emlx_tensor_release(t);
@@ -52,7 +52,7 @@ static emlx_tensor *matrix(emlx_type type, int64_t rows, int64_t columns) {
 }
 
 static void make_unary(const char *op, emlx_tensor *x) {
-    make(apply_to(op, &x, 1, NULL, 0, EMLX_TYPE_DEFAULT));
+    compute_one(apply_to(op, &x, 1, NULL, 0, EMLX_TYPE_DEFAULT));
 }
 
 // The expression of one element: plain, in vectors and in tiles.
@@ -62,10 +62,10 @@ static void make_maps(emlx_type type) {
     for (int i = 0; i < 2; i++) {
         emlx_tensor *x = matrix(type, sides[i], sides[i] * 2);
         emlx_attr axes = with_ints("axes", swapped, 2);
-        make(apply_to("add", (emlx_tensor *[]){x, x}, 2, NULL, 0, EMLX_TYPE_DEFAULT));
-        make(apply_to("transpose", &x, 1, &axes, 1, EMLX_TYPE_DEFAULT));
+        compute_one(apply_to("add", (emlx_tensor *[]){x, x}, 2, NULL, 0, EMLX_TYPE_DEFAULT));
+        compute_one(apply_to("transpose", &x, 1, &axes, 1, EMLX_TYPE_DEFAULT));
         for (int to = 0; to < EMLX_TYPE_COUNT && i == 0; to++)
-            if (is_wanted((emlx_type)to)) make(as_type(x, (emlx_type)to));
+            if (is_wanted((emlx_type)to)) compute_one(as_type(x, (emlx_type)to));
         emlx_tensor_release(x);
     }
 }
@@ -77,10 +77,10 @@ static void make_folds(emlx_type type) {
         emlx_tensor *x = matrix(type, rows[i], columns[i]);
         for (int64_t axis = 0; axis < 2; axis++) {
             emlx_attr axes = with_ints("axes", &axis, 1), one = with_int("axis", axis);
-            make(apply_to("sum", &x, 1, &axes, 1, EMLX_TYPE_DEFAULT));
+            compute_one(apply_to("sum", &x, 1, &axes, 1, EMLX_TYPE_DEFAULT));
             if (type >= EMLX_C64) continue;
-            make(apply_to("reduce_max", &x, 1, &axes, 1, EMLX_TYPE_DEFAULT));
-            make(apply_to("argmax", &x, 1, &one, 1, EMLX_TYPE_DEFAULT));
+            compute_one(apply_to("reduce_max", &x, 1, &axes, 1, EMLX_TYPE_DEFAULT));
+            compute_one(apply_to("argmax", &x, 1, &one, 1, EMLX_TYPE_DEFAULT));
         }
         emlx_tensor_release(x);
     }
@@ -92,9 +92,9 @@ static void make_ordered(emlx_type type) {
         emlx_tensor *x = matrix(type, 2, lengths[i]);
         for (int64_t axis = 0; axis < 2; axis++) {
             emlx_attr one = with_int("axis", axis);
-            make(apply_to("sort", &x, 1, &one, 1, EMLX_TYPE_DEFAULT));
-            make(apply_to("argsort", &x, 1, &one, 1, EMLX_TYPE_DEFAULT));
-            make(apply_to("cumulative_sum", &x, 1, &one, 1, EMLX_TYPE_DEFAULT));
+            compute_one(apply_to("sort", &x, 1, &one, 1, EMLX_TYPE_DEFAULT));
+            compute_one(apply_to("argsort", &x, 1, &one, 1, EMLX_TYPE_DEFAULT));
+            compute_one(apply_to("cumulative_sum", &x, 1, &one, 1, EMLX_TYPE_DEFAULT));
         }
         emlx_tensor_release(x);
     }
@@ -105,9 +105,9 @@ static void make_indexed(emlx_type type) {
     emlx_tensor *x = matrix(type, 6, 8), *indices = matrix(EMLX_S64, 4, 1);
     emlx_tensor *updates = matrix(type, 4, 8), *operands[] = {x, indices, updates};
     emlx_attr axes = with_ints("axes", first, 1);
-    make(apply_to("gather", operands, 2, &axes, 1, EMLX_TYPE_DEFAULT));
-    make(apply_to("indexed_add", operands, 3, &axes, 1, EMLX_TYPE_DEFAULT));
-    make(apply_to("indexed_put", operands, 3, &axes, 1, EMLX_TYPE_DEFAULT));
+    compute_one(apply_to("gather", operands, 2, &axes, 1, EMLX_TYPE_DEFAULT));
+    compute_one(apply_to("indexed_add", operands, 3, &axes, 1, EMLX_TYPE_DEFAULT));
+    compute_one(apply_to("indexed_put", operands, 3, &axes, 1, EMLX_TYPE_DEFAULT));
     emlx_tensor_release(x);
     emlx_tensor_release(indices);
     emlx_tensor_release(updates);
@@ -120,8 +120,8 @@ static void make_products(emlx_type type) {
     emlx_shape image = {4, {1, 2, 5, 5}}, kernel = {4, {2, 2, 3, 3}};
     emlx_tensor *a = matrix(type, 3, 5), *b = matrix(type, 5, 4);
     emlx_tensor *c = random_tensor(type, &image, 0, 3), *d = random_tensor(type, &kernel, 0, 3);
-    make(apply_to("dot", (emlx_tensor *[]){a, b}, 2, attrs, 4, EMLX_TYPE_DEFAULT));
-    make(apply_to("conv", (emlx_tensor *[]){c, d}, 2, NULL, 0, EMLX_TYPE_DEFAULT));
+    compute_one(apply_to("dot", (emlx_tensor *[]){a, b}, 2, attrs, 4, EMLX_TYPE_DEFAULT));
+    compute_one(apply_to("conv", (emlx_tensor *[]){c, d}, 2, NULL, 0, EMLX_TYPE_DEFAULT));
     emlx_tensor_release(a);
     emlx_tensor_release(b);
     emlx_tensor_release(c);
@@ -137,8 +137,8 @@ static void make_functions(emlx_type type) {
     emlx_tensor *x = matrix(type, 3, 5);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) make_unary(names[i], x);
     for (size_t i = 0; i < 4 && type < EMLX_C64; i++) make_unary(real[i], x);
-    make(apply_to("pow", (emlx_tensor *[]){x, x}, 2, NULL, 0, EMLX_TYPE_DEFAULT));
-    make(apply_to("divide", (emlx_tensor *[]){x, x}, 2, NULL, 0, EMLX_TYPE_DEFAULT));
+    compute_one(apply_to("pow", (emlx_tensor *[]){x, x}, 2, NULL, 0, EMLX_TYPE_DEFAULT));
+    compute_one(apply_to("divide", (emlx_tensor *[]){x, x}, 2, NULL, 0, EMLX_TYPE_DEFAULT));
     emlx_tensor_release(x);
 }
 

@@ -212,7 +212,7 @@ static void take_groups(conv_work *w) {
     w->channels = k->shapes[1].dims[1];
 }
 
-static emlx_status compute(conv_work *w, char *room, emlx_error *err) {
+static emlx_status compute_conv(conv_work *w, char *room, emlx_error *err) {
     const plan_kernel *k = w->run->call->kernel;
     TRY(find_reaches(w, room, err));
     find_axes(w);
@@ -247,7 +247,7 @@ emlx_status run_conv(const cpu_run *run, emlx_error *err) {
         return EMLX_OK;
     }
     _Alignas(64) char room[ROOM_SIZE];
-    emlx_status status = compute(&w, room, err);
+    emlx_status status = compute_conv(&w, room, err);
     if (w.reach != NULL) room_end(room, w.reach, w.reach_size);
     if (w.x.packed != NULL) pool_free(w.x.packed, w.x.packed_size);
     if (w.w.packed != NULL) pool_free(w.w.packed, w.w.packed_size);

@@ -182,8 +182,8 @@ typedef struct matrix {
     int64_t step;
 } matrix;
 
-static void multiply(emlx_type type, const matrix *a, const matrix *b, void *c, int64_t c_step,
-                     int64_t m, int64_t n, int64_t k, bool add) {
+static void multiply_panels(emlx_type type, const matrix *a, const matrix *b, void *c,
+                            int64_t c_step, int64_t m, int64_t n, int64_t k, bool add) {
     CBLAS_TRANSPOSE ta = a->transposed ? CblasTrans : CblasNoTrans;
     CBLAS_TRANSPOSE tb = b->transposed ? CblasTrans : CblasNoTrans;
     if (type == EMLX_F32)
@@ -230,11 +230,11 @@ static void multiply_terms(const part *part, const terms *t) {
         step = last ? part->filters : part->positions;
     }
     if (last)
-        multiply(w->type, &columns, &weights, to, step, part->positions, part->filters, t->count,
-                 t->first > 0);
+        multiply_panels(w->type, &columns, &weights, to, step, part->positions, part->filters,
+                        t->count, t->first > 0);
     else
-        multiply(w->type, &weights, &columns, to, step, part->filters, part->positions, t->count,
-                 t->first > 0);
+        multiply_panels(w->type, &weights, &columns, to, step, part->filters, part->positions,
+                        t->count, t->first > 0);
 }
 
 // Puts staged results into their places, in the result's type.

@@ -12,7 +12,7 @@
 #define LEAST_WORK 1e7
 enum { ROWS = 64, COLUMNS = 512, TERMS = 384, OPERAND = COLUMNS * TERMS };
 
-static void multiply(void *context, int64_t index) {
+static void touch_kernels(void *context, int64_t index) {
     double *a = context;
     (void)index;
     void *memory;
@@ -33,6 +33,7 @@ void blas_ready(const cpu_run *run, double work) {
     if (work < LEAST_WORK || atomic_load(&done) || atomic_exchange(&done, true)) return;
     if (pool_alloc(size, &operand, NULL) != EMLX_OK) return;
     memset(operand, 0, size);
-    pool_for(run->device->pool, 2 * (int64_t)pool_threads(run->device->pool), multiply, operand);
+    pool_for(run->device->pool, 2 * (int64_t)pool_threads(run->device->pool), touch_kernels,
+             operand);
     pool_free(operand, size);
 }

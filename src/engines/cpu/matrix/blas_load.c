@@ -91,7 +91,7 @@ static void *open_with_one_thread(void) {
     return library;
 }
 
-static emlx_status load(emlx_error *err) {
+static emlx_status load_library(emlx_error *err) {
     if (!has_room())
         return error_set(
             err, EMLX_OUT_OF_MEMORY,
@@ -117,7 +117,7 @@ emlx_status blas_load(emlx_error *err) {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     static bool loaded;
     pthread_mutex_lock(&lock);
-    emlx_status status = loaded ? EMLX_OK : load(err);
+    emlx_status status = loaded ? EMLX_OK : load_library(err);
     loaded = status == EMLX_OK;
     pthread_mutex_unlock(&lock);
     return status;

@@ -200,7 +200,7 @@ static bool is_small(const dot_work *w) {
     return (double)w->m * (double)w->n * (double)w->k <= SMALL_WORK;
 }
 
-static pool_body choose(const dot_work *w) {
+static pool_body choose_block(const dot_work *w) {
     if (blas_products[w->type].product != NULL && !is_small(w) && fits_blas(w))
         return w->m == 1 || w->n == 1 ? blas_vector_block : blas_block;
     return products[w->type] != NULL ? loop_block : NULL;
@@ -216,8 +216,8 @@ static bool in_place(side *s) {
     return (by_rows || by_columns) && longest <= INT32_MAX;
 }
 
-static emlx_status multiply(dot_work *w, emlx_error *err) {
-    pool_body body = choose(w);
+static emlx_status multiply_blocks(dot_work *w, emlx_error *err) {
+    pool_body body = choose_block(w);
     side *sides[2] = {&w->left, &w->right};
     if (body == NULL)
         return error_set(err, EMLX_UNSUPPORTED, "cpu has no product of %s",
@@ -234,11 +234,11 @@ static emlx_status multiply(dot_work *w, emlx_error *err) {
 static emlx_status multiply_and_round(dot_work *w, emlx_error *err) {
     char *out = w->out;
     size_t count = (size_t)(w->batches * w->m * w->n), size = count * type_size(w->type);
-    if (w->type == w->out_type) return multiply(w, err);
+    if (w->type == w->out_type) return multiply_blocks(w, err);
     void *wide;
     TRY(pool_alloc(size, &wide, err));
     w->out = wide;
-    emlx_status status = multiply(w, err);
+    emlx_status status = multiply_blocks(w, err);
     if (status == EMLX_OK)
         w->run->kernels->cast[w->type][w->out_type](out, wide, NULL, NULL, count);
     pool_free(wide, size);

@@ -183,7 +183,7 @@ static void block_task(void *context, int64_t index) {
 
 // Products --------------------------------------------------------------------------------------
 
-static void start(product *p, const dot_work *w, const product_fns *fns) {
+static void begin_product(product *p, const dot_work *w, const product_fns *fns) {
     const panel_form *forms[2] = {&fns->left, &fns->right};
     const side *sides[2] = {&w->left, &w->right};
     panels *both[2] = {&p->left, &p->right};
@@ -265,7 +265,7 @@ static emlx_status multiply_small(product *p, emlx_error *err) {
 static void small_task(void *context, int64_t index) {
     product *all = context, one;
     emlx_error err;
-    start(&one, all->w, all->fns);
+    begin_product(&one, all->w, all->fns);
     one.batch = index;
     set_lines(&one.left, 0, one.w->m);
     set_lines(&one.right, 0, one.w->n);
@@ -287,7 +287,7 @@ static bool is_small(product *p) {
 static emlx_status multiply_with(const dot_work *w, const product_fns *fns, bool *flushes,
                                  emlx_error *err) {
     product p;
-    start(&p, w, fns);
+    begin_product(&p, w, fns);
     emlx_status status;
     if (is_small(&p)) {
         status = run_tasks(w->run, w->batches, small_task, &p, err);

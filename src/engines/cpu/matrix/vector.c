@@ -64,7 +64,7 @@ static void vector_task(void *context, int64_t index) {
 }
 
 // Depends on the product alone, so that results do.
-static void cut(vector_work *v) {
+static void cut_parts(vector_work *v) {
     int64_t k = v->w->k;
     int64_t wide = v->lines < SIDE_BY_SIDE ? v->lines : SIDE_BY_SIDE;
     int64_t most = v->across ? MOST_TERMS : TASK_READS / wide;
@@ -77,7 +77,7 @@ static void cut(vector_work *v) {
 }
 
 // Sums of parts are added in order.
-static void finish(const vector_work *v) {
+static void add_parts(const vector_work *v) {
     const dot_work *w = v->w;
     size_t count = (size_t)(w->batches * v->few * v->lines), bytes = count * v->size;
     tile_fn add = w->run->kernels->scalar[SCALAR_add][v->fns->sum];
@@ -88,14 +88,14 @@ static void finish(const vector_work *v) {
 
 static emlx_status run_parts(vector_work *v, emlx_error *err) {
     const dot_work *w = v->w;
-    cut(v);
+    cut_parts(v);
     size_t bytes = (size_t)(v->parts * w->batches * v->few * v->lines) * v->size;
     void *sums;
     TRY(pool_alloc(bytes, &sums, err));
     v->sums = sums;
     emlx_status status =
         run_tasks(w->run, w->batches * v->parts * v->line_blocks, vector_task, v, err);
-    if (status == EMLX_OK) finish(v);
+    if (status == EMLX_OK) add_parts(v);
     pool_free(sums, bytes);
     return status;
 }

@@ -134,7 +134,7 @@ static bool make_passes(fft_form *f, const int64_t *factors, int count, const ff
     return true;
 }
 
-static const fft_form *make_form(int64_t n, bool halves, const fft_maker *m);
+static const fft_form *make_line_form(int64_t n, bool halves, const fft_maker *m);
 
 typedef struct parts {
     double *re, *im;
@@ -160,7 +160,7 @@ static bool make_chirp(fft_form *f, const fft_maker *maker) {
     arena *memory = maker->memory;
     int64_t n = f->length, m = smooth_length(2 * n - 1);
     roots r;
-    f->longer = make_form(m, false, maker);
+    f->longer = make_line_form(m, false, maker);
     double *chirp = arena_array(memory, (size_t)n * 2, sizeof *chirp);
     double *filter = arena_array(memory, (size_t)m * 4, sizeof *filter);
     if (f->longer == NULL || chirp == NULL || filter == NULL || !roots_start(&r, 2 * n, maker))
@@ -184,7 +184,7 @@ static bool make_chirp(fft_form *f, const fft_maker *maker) {
 static bool make_half(fft_form *f, const fft_maker *m) {
     roots r;
     double *turns = arena_array(m->memory, (size_t)f->length + 2, sizeof *turns);
-    f->half = make_form(f->length / 2, false, m);
+    f->half = make_line_form(f->length / 2, false, m);
     f->turns = turns;
     if (turns == NULL || f->half == NULL || !roots_start(&r, f->length, m)) return false;
     for (int64_t k = 0; k <= f->length / 2; k++) {
@@ -194,7 +194,7 @@ static bool make_half(fft_form *f, const fft_maker *m) {
     return true;
 }
 
-static const fft_form *make_form(int64_t n, bool halves, const fft_maker *m) {
+static const fft_form *make_line_form(int64_t n, bool halves, const fft_maker *m) {
     int64_t factors[MOST_PASSES];
     int count;
     fft_form *f = arena_alloc(m->memory, sizeof *f);
@@ -207,7 +207,7 @@ static const fft_form *make_form(int64_t n, bool halves, const fft_maker *m) {
 }
 
 const fft_form *fft_prepare(int64_t length, const cpu_run *run, arena *memory) {
-    return make_form(length, true, &(fft_maker){memory, run});
+    return make_line_form(length, true, &(fft_maker){memory, run});
 }
 
 // Transforms ------------------------------------------------------------------------------------
@@ -222,8 +222,8 @@ static void exchange(parts *a, parts *b) {
 static parts turned(parts x) { return (parts){x.im, x.re}; }
 
 // x[e] *= turns[e], where there is one turn for the element e of each line.
-static void multiply(parts x, const double *re, const double *im, int64_t step, int64_t count,
-                     int64_t lines) {
+static void multiply_pairs(parts x, const double *re, const double *im, int64_t step, int64_t count,
+                           int64_t lines) {
     for (int64_t e = 0; e < count; e++) {
         double c = re[e * step], s = im[e * step];
         for (int64_t i = e * lines; i < (e + 1) * lines; i++) {
@@ -238,16 +238,16 @@ static void convolve(const cpu_run *run, const fft_form *f, fft_fn pass, int64_t
                      parts *spare) {
     int64_t n = f->length, m = f->longer->length;
     size_t zeros = (size_t)((m - n) * lines) * sizeof(double);
-    multiply(*x, f->chirp, f->chirp + 1, 2, n, lines);
+    multiply_pairs(*x, f->chirp, f->chirp + 1, 2, n, lines);
     memset(x->re + n * lines, 0, zeros);
     memset(x->im + n * lines, 0, zeros);
     forward(run, f->longer, pass, lines, x, spare);
-    multiply(*x, f->filter_re, f->filter_im, 1, m, lines);
+    multiply_pairs(*x, f->filter_re, f->filter_im, 1, m, lines);
     parts back = turned(*x), other = turned(*spare);
     forward(run, f->longer, pass, lines, &back, &other);
     *x = turned(back);
     *spare = turned(other);
-    multiply(*x, f->chirp, f->chirp + 1, 2, n, lines);
+    multiply_pairs(*x, f->chirp, f->chirp + 1, 2, n, lines);
     for (int64_t i = 0; i < n * lines; i++) {
         x->re[i] /= (double)m;
         x->im[i] /= (double)m;

@@ -77,7 +77,7 @@ typedef struct fold_work {
 static uint32_t folded_step(const tile_form *f) { return f->kernel->reduced; }
 
 // Writes the results of n cells.
-static void finish(const fold_work *w, int64_t cell, const char *acc, size_t n) {
+static void finish_folds(const fold_work *w, int64_t cell, const char *acc, size_t n) {
     const fold_form *fold = w->fold;
     size_t size = type_size(output_value(w->run)->type), found = type_size(fold->found);
     char *out = output_data(w->run) + cell * (int64_t)size;
@@ -193,7 +193,7 @@ static void fold_cells(fold_work *w, tile_run *run, int64_t index, char *own) {
                 fold_row(w, run, o, from, to, to_acc);
         }
     }
-    if (w->accumulators == NULL) finish(w, cell, acc, (size_t)cells);
+    if (w->accumulators == NULL) finish_folds(w, cell, acc, (size_t)cells);
 }
 
 static void fold_task(void *context, int64_t index) {
@@ -216,7 +216,7 @@ static void fold_task(void *context, int64_t index) {
 
 // How the space is cut. A block of columns is at most a tile; with several blocks a task has one
 // outer cell. Tasks have about PIECE elements.
-static void cut(fold_work *w) {
+static void cut_pieces(fold_work *w) {
     const fold_form *fold = w->fold;
     w->block = fold->inner <= w->tile->tile ? fold->inner : w->tile->tile;
     if (w->block < 1) w->block = 1;
@@ -235,12 +235,12 @@ static void merge_pieces(const fold_work *w) {
     for (int64_t piece = 1; piece < w->pieces; piece++)
         w->fold->fns.merge(w->accumulators, w->accumulators + piece * w->cells * (int64_t)size,
                            (size_t)w->cells);
-    finish(w, 0, w->accumulators, (size_t)w->cells);
+    finish_folds(w, 0, w->accumulators, (size_t)w->cells);
 }
 
 emlx_status run_fold(const cpu_run *run, emlx_error *err) {
     fold_work w = {.run = run, .fold = &run->form->fold, .tile = &run->form->tile};
-    cut(&w);
+    cut_pieces(&w);
     if (w.cells == 0) return EMLX_OK;
     size_t size = (size_t)(w.pieces * w.cells) * w.fold->fns.accumulator;
     void *memory = NULL;

@@ -122,7 +122,7 @@ static emlx_status join_steps(preparer *p, arena *memory, emlx_error *err) {
     tile_form *f = p->form;
     const plan_kernel *k = f->kernel;
     uint32_t *uses = arena_array(memory, k->step_count + 1, sizeof *uses);
-    if (uses == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to prepare a kernel");
+    if (uses == NULL) return error_no_memory(err, "to prepare a kernel");
     for (uint32_t n = 0; n < k->step_count; n++) {
         step_form *form = &f->steps[n];
         form->arg_count = (uint8_t)step_operands(&k->steps[n]);
@@ -262,7 +262,7 @@ emlx_status tile_prepare(tile_form *form, const emlx_plan *plan, const plan_kern
     p.last = arena_array(memory, steps + 1, sizeof *p.last);
     p.free = arena_array(memory, steps + 1, sizeof *p.free);
     if (!form->strides || !form->dense || !form->steps || !form->streams || !p.last || !p.free)
-        return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to prepare a kernel");
+        return error_no_memory(err, "to prepare a kernel");
     order_axes(form, walk);
     TRY(join_steps(&p, memory, err));
     find_last_uses(&p);

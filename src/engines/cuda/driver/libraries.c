@@ -86,7 +86,7 @@ static void *try_given(const cuda_library *library, char place[PATH_ROOM]) {
     return handle;
 }
 
-static void *find(const cuda_library *library, char place[PATH_ROOM]) {
+static void *find_library(const cuda_library *library, char place[PATH_ROOM]) {
     void *handle = try_given(library, place);
     if (handle == NULL) handle = try_names("", library, place);
     for (size_t i = 0; i < sizeof folders / sizeof *folders && handle == NULL; i++)
@@ -114,7 +114,7 @@ const char *library_place(const cuda_library *library) {
 
 static emlx_status open_once(const cuda_library *library, emlx_error *err) {
     char place[PATH_ROOM];
-    void *handle = find(library, place);
+    void *handle = find_library(library, place);
     if (handle == NULL)
         return error_set(err, EMLX_UNSUPPORTED,
                          "%s was not found: no %s in EMLX_CUDA_LIBS, the system's folders, "

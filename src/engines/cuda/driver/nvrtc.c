@@ -71,7 +71,7 @@ static emlx_status take_image(nvrtc_program program, void **image, size_t *size,
     if (nvrtc.image_size(program, size) != 0 || *size == 0)
         return error_set(err, EMLX_INTERNAL, "NVRTC made no machine code");
     *image = mem_alloc(*size);
-    if (*image == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a kernel");
+    if (*image == NULL) return error_no_memory(err, "for a kernel");
     nvrtc.image(program, *image);
     return EMLX_OK;
 }

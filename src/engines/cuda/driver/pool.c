@@ -8,14 +8,14 @@
 
 #include "base/error.h"
 #include "memory/classes.h"
-#include "memory/memory.h"
+#include "memory/list.h"
 
 #define SLAB ((size_t)8 << 20)
 #define SMALL_MOST ((size_t)256 << 10)
 
 typedef struct free_list {
     cuda_address *blocks;
-    uint32_t count, room;
+    size_t count, room;
 } free_list;
 
 typedef struct slab {
@@ -34,20 +34,20 @@ struct device_pool {
 
 emlx_status device_pool_open(device_pool **out, emlx_error *err) {
     device_pool *pool = mem_alloc(sizeof *pool);
-    if (pool == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a device's pool");
+    if (pool == NULL) return error_no_memory(err, "for a device's pool");
     pthread_mutex_init(&pool->lock, NULL);
     *out = pool;
     return EMLX_OK;
 }
 
-static bool is_small(size_t block) { return block <= SMALL_MOST; }
+static bool is_small_block(size_t block) { return block <= SMALL_MOST; }
 
 // Large blocks go back to the driver. Under the lock.
 static void trim(device_pool *pool) {
     for (unsigned i = 0; i < CLASS_COUNT; i++) {
         free_list *list = &pool->classes[i];
         size_t block = size_class_block(i, DEVICE_ALIGNMENT);
-        if (is_small(block)) continue;
+        if (is_small_block(block)) continue;
         for (uint32_t n = 0; n < list->count; n++) cuda.free(list->blocks[n]);
         pool->memory.cached -= block * list->count;
         list->count = 0;
@@ -93,7 +93,7 @@ static emlx_status cut_slab(device_pool *pool, size_t block, cuda_address *addre
                             emlx_error *err) {
     if (pool->rest_size < block) {
         slab *s = mem_alloc(sizeof *s);
-        if (s == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a device's pool");
+        if (s == NULL) return error_no_memory(err, "for a device's pool");
         emlx_status status = driver_take(pool, SLAB, &s->address, err);
         if (status != EMLX_OK) {
             mem_free(s, sizeof *s);
@@ -110,8 +110,8 @@ static emlx_status cut_slab(device_pool *pool, size_t block, cuda_address *addre
     return EMLX_OK;
 }
 
-static emlx_status take(device_pool *pool, unsigned class_, size_t block, cuda_address *address,
-                        emlx_error *err) {
+static emlx_status take_block(device_pool *pool, unsigned class_, size_t block,
+                              cuda_address *address, emlx_error *err) {
     free_list *list = &pool->classes[class_];
     device_memory *m = &pool->memory;
     if (m->limit > 0 && m->active + block > m->limit)
@@ -121,7 +121,7 @@ static emlx_status take(device_pool *pool, unsigned class_, size_t block, cuda_a
     if (list->count > 0) {
         *address = list->blocks[--list->count];
         m->cached -= block;
-    } else if (is_small(block)) {
+    } else if (is_small_block(block)) {
         TRY(cut_slab(pool, block, address, err));
     } else {
         TRY(driver_take(pool, block, address, err));
@@ -137,19 +137,9 @@ emlx_status device_pool_take(device_pool *pool, size_t size, cuda_address *addre
     if (size > MAX_SIZE) return error_set(err, EMLX_OUT_OF_MEMORY, "no device has %zu bytes", size);
     *size_class_ = size_class(size, DEVICE_ALIGNMENT, &block);
     pthread_mutex_lock(&pool->lock);
-    emlx_status status = take(pool, *size_class_, block, address, err);
+    emlx_status status = take_block(pool, *size_class_, block, address, err);
     pthread_mutex_unlock(&pool->lock);
     return status;
-}
-
-static bool grow(free_list *list) {
-    uint32_t room = list->room * 2 + 16;
-    void *grown =
-        mem_grow(list->blocks, list->room * sizeof(cuda_address), room * sizeof(cuda_address));
-    if (grown == NULL) return false;
-    list->blocks = grown;
-    list->room = room;
-    return true;
 }
 
 void device_pool_free(device_pool *pool, cuda_address address, uint32_t class_) {
@@ -157,10 +147,10 @@ void device_pool_free(device_pool *pool, cuda_address address, uint32_t class_) 
     pthread_mutex_lock(&pool->lock);
     free_list *list = &pool->classes[class_];
     pool->memory.active -= block;
-    if (list->count < list->room || grow(list)) {
+    if (mem_reserve(&list->blocks, &list->room, list->count, 1, sizeof *list->blocks)) {
         list->blocks[list->count++] = address;
         pool->memory.cached += block;
-    } else if (!is_small(block)) {
+    } else if (!is_small_block(block)) {
         cuda.free(address);
     }
     pthread_mutex_unlock(&pool->lock);

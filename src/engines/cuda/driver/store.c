@@ -66,7 +66,7 @@ emlx_status store_open(int architecture, bool f32_in_double, bool load, kernel_s
                        emlx_error *err) {
     TRY(nvrtc_open(err));
     kernel_store *s = mem_alloc(sizeof *s);
-    if (s == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for compiled kernels");
+    if (s == NULL) return error_no_memory(err, "for compiled kernels");
     pthread_mutex_init(&s->lock, NULL);
     s->architecture = architecture;
     s->f32_in_double = f32_in_double;
@@ -101,7 +101,7 @@ static emlx_status finish_text(kernel_store *s, const kernel_code *code, wanted 
     for (int i = 0; i < CODE_PART_COUNT; i++)
         if (code->parts >> i & 1) w->key = disk_digest(w->key, &s->parts[i], sizeof s->parts[i]);
     w->text = mem_alloc(w->room);
-    if (w->text == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a kernel's text");
+    if (w->text == NULL) return error_no_memory(err, "for a kernel's text");
     for (const char *c = code->text; *c != '\0'; c++) {
         if (*c == '@')
             length += (size_t)snprintf(w->text + length, NAME, "k%016" PRIx64 "_", w->key.words[0]);
@@ -123,7 +123,7 @@ static stored_kernel **bucket_of(kernel_store *s, const disk_key *key) {
     return &s->buckets[key->words[0] % BUCKETS];
 }
 
-static stored_kernel *find(kernel_store *s, const disk_key *key) {
+static stored_kernel *find_kernel(kernel_store *s, const disk_key *key) {
     stored_kernel *k = *bucket_of(s, key);
     while (k != NULL && memcmp(k->key, key->words, sizeof k->key) != 0) k = k->next;
     return k;
@@ -136,7 +136,7 @@ static emlx_status load_module(kernel_store *s, const void *image, uint64_t grou
     while (m != NULL && m->group != group) m = m->next;
     if (m == NULL) {
         m = mem_alloc(sizeof *m);
-        if (m == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a module");
+        if (m == NULL) return error_no_memory(err, "for a module");
         emlx_status status =
             driver_check(cuda.module_load(&m->module, image), "loading a kernel", err);
         if (status != EMLX_OK) {
@@ -161,15 +161,15 @@ static emlx_status find_functions(const wanted *w, cuda_module module, stored_ke
 }
 
 // Puts a kernel of an image into the table.
-static emlx_status add(kernel_store *s, wanted *w, const void *image, uint64_t group,
-                       emlx_error *err) {
+static emlx_status add_kernel(kernel_store *s, wanted *w, const void *image, uint64_t group,
+                              emlx_error *err) {
     emlx_status status = EMLX_OK;
     pthread_mutex_lock(&s->lock);
-    w->kernel = find(s, &w->key);
+    w->kernel = find_kernel(s, &w->key);
     if (w->kernel == NULL) {
         cuda_module module = NULL;
         stored_kernel *k = mem_alloc(sizeof *k);
-        if (k == NULL) status = error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a kernel");
+        if (k == NULL) status = error_no_memory(err, "for a kernel");
         if (k != NULL && s->load) status = load_module(s, image, group, &module, err);
         if (status == EMLX_OK && s->load) status = find_functions(w, module, k, err);
         if (status == EMLX_OK) {
@@ -212,13 +212,13 @@ static char *join_sources(const wanted *w, uint32_t count, size_t *room) {
     return source;
 }
 
-static emlx_status compile(kernel_store *s, wanted *w, uint32_t count, emlx_error *err) {
+static emlx_status compile_group(kernel_store *s, wanted *w, uint32_t count, emlx_error *err) {
     size_t room, size = 0;
     void *image = NULL;
     disk_key keys[GROUP];
     double start = now();
     char *source = join_sources(w, count, &room);
-    if (source == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a program's text");
+    if (source == NULL) return error_no_memory(err, "for a program's text");
     emlx_status status =
         nvrtc_compile(source, s->architecture, s->f32_in_double, &image, &size, err);
     mem_free(source, room);
@@ -232,7 +232,7 @@ static emlx_status compile(kernel_store *s, wanted *w, uint32_t count, emlx_erro
     s->counts.seconds += now() - start;
     pthread_mutex_unlock(&s->lock);
     for (uint32_t i = 0; i < count && status == EMLX_OK; i++)
-        status = add(s, &w[i], image, group, err);
+        status = add_kernel(s, &w[i], image, group, err);
     mem_free(image, size);
     return status;
 }
@@ -244,7 +244,7 @@ static bool read_from_disk(kernel_store *s, wanted *w) {
     emlx_error err;
     void *image = disk_read(&w->key, &size, &group);
     if (image == NULL) return false;
-    bool good = add(s, w, image, group, &err) == EMLX_OK;
+    bool good = add_kernel(s, w, image, group, &err) == EMLX_OK;
     mem_free(image, size);
     pthread_mutex_lock(&s->lock);
     s->counts.read += good;
@@ -254,13 +254,13 @@ static bool read_from_disk(kernel_store *s, wanted *w) {
 
 static emlx_status compile_all(kernel_store *s, wanted *w, uint32_t count, emlx_error *err) {
     for (uint32_t at = 0; at < count; at += GROUP)
-        TRY(compile(s, w + at, count - at < GROUP ? count - at : GROUP, err));
+        TRY(compile_group(s, w + at, count - at < GROUP ? count - at : GROUP, err));
     return EMLX_OK;
 }
 
 // Without a device nobody waits for the kernels: they are compiled when there are many.
 static emlx_status compile_waiting(kernel_store *s, emlx_error *err) {
-    emlx_status status = compile(s, s->waiting, s->waiting_count, err);
+    emlx_status status = compile_group(s, s->waiting, s->waiting_count, err);
     for (uint32_t i = 0; i < s->waiting_count; i++) clear_wanted(&s->waiting[i]);
     s->waiting_count = 0;
     return status;
@@ -327,7 +327,7 @@ static emlx_status collect(kernel_store *s, const kernel_code *codes, uint32_t c
         TRY(finish_text(s, &codes[i], w, err));
         keys[i] = w->key;
         pthread_mutex_lock(&s->lock);
-        bool there = find(s, &w->key) != NULL;
+        bool there = find_kernel(s, &w->key) != NULL;
         pthread_mutex_unlock(&s->lock);
         if (there || is_repeated(new, *new_count, &w->key) || read_from_disk(s, w))
             clear_wanted(w);
@@ -343,8 +343,7 @@ emlx_status store_get(kernel_store *store, const kernel_code *codes, uint32_t co
     wanted *new = mem_alloc((count + 1) * sizeof *new);
     disk_key *keys = mem_alloc((count + 1) * sizeof *keys);
     emlx_status status = EMLX_OK;
-    if (new == NULL || keys == NULL)
-        status = error_set(err, EMLX_OUT_OF_MEMORY, "no memory for kernels");
+    if (new == NULL || keys == NULL) status = error_no_memory(err, "for kernels");
     if (status == EMLX_OK) status = collect(store, codes, count, new, &new_count, keys, err);
     if (status == EMLX_OK && new_count > 0)
         status = store->load ? compile_all(store, new, new_count, err)
@@ -352,7 +351,7 @@ emlx_status store_get(kernel_store *store, const kernel_code *codes, uint32_t co
     for (uint32_t i = 0; i < new_count; i++) clear_wanted(&new[i]);
     pthread_mutex_lock(&store->lock);
     for (uint32_t i = 0; i < count && status == EMLX_OK; i++)
-        if (codes[i].launch_count > 0) kernels[i] = find(store, &keys[i]);
+        if (codes[i].launch_count > 0) kernels[i] = find_kernel(store, &keys[i]);
     pthread_mutex_unlock(&store->lock);
     mem_free(new, (count + 1) * sizeof *new);
     mem_free(keys, (count + 1) * sizeof *keys);

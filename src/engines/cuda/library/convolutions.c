@@ -245,7 +245,7 @@ static emlx_status describe(convolution *c, const conv_shape *s, const conv_para
 
 // The fastest of the plain ways, by the library's estimate: others transform f32 to what has fewer
 // digits. False when it has none for this.
-static bool choose(gpu *g, convolution *c) {
+static bool choose_algorithm(gpu *g, convolution *c) {
     dnn_algorithm found[ALGORITHMS];
     int count = 0;
     if (dnn.choose(g->convolutions, c->x, c->w, c->conv, c->y, ALGORITHMS, &count, found) != 0)
@@ -313,12 +313,12 @@ emlx_status convolution_prepare(gpu *g, gpu_kernel *k, const emlx_plan *plan,
         return EMLX_OK;
     TRY(gpu_enter(g, err));
     convolution *c = mem_alloc(sizeof *c);
-    if (c == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a convolution");
+    if (c == NULL) return error_no_memory(err, "for a convolution");
     pthread_mutex_lock(&calls);
     emlx_status status = open_handle(g, err);
     if (status == EMLX_OK)
         status = describe(c, &shape, kernel->params, kernel->accesses[0].type, err);
-    bool found = status == EMLX_OK && choose(g, c);
+    bool found = status == EMLX_OK && choose_algorithm(g, c);
     pthread_mutex_unlock(&calls);
     if (!found) {
         free_convolution(c);

@@ -255,8 +255,8 @@ static uint32_t alignment(const plan_access *a) {
 }
 
 // *found: the library has an algorithm for it.
-static emlx_status choose(const gpu *g, product *p, const plan_kernel *k, bool *found,
-                          emlx_error *err) {
+static emlx_status choose_algorithm(const gpu *g, product *p, const plan_kernel *k, bool *found,
+                                    emlx_error *err) {
     lt_preference preference;
     size_t workspace = WORKSPACE;
     int count = 0;
@@ -289,7 +289,7 @@ static emlx_status make_product(const gpu *g, product *p, const product_shape *s
     TRY(make_layout(&p->a, t.type, &a, s->batch.count, s->batch.stride[1], err));
     TRY(make_layout(&p->b, t.type, &b, s->batch.count, s->batch.stride[0], err));
     TRY(make_layout(&p->d, t.type, &d, s->batch.count, s->rows.count * s->columns.count, err));
-    return choose(g, p, k, found, err);
+    return choose_algorithm(g, p, k, found, err);
 }
 
 static emlx_status run_product(gpu *g, const gpu_kernel *k, const kernel_call *call,
@@ -335,7 +335,7 @@ emlx_status product_prepare(gpu *g, gpu_kernel *k, const emlx_plan *plan, const 
     TRY(gpu_enter(g, err));
     TRY(open_handle(g, err));
     product *p = mem_alloc(sizeof *p);
-    if (p == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a product");
+    if (p == NULL) return error_no_memory(err, "for a product");
     emlx_status status = make_product(g, p, &shape, kernel, &found, err);
     if (status != EMLX_OK || !found) {
         free_product(p);

@@ -7,20 +7,9 @@
 
 #include "base/error.h"
 #include "engines/cuda/text/emit.h"
-#include "memory/memory.h"
+#include "memory/list.h"
 
-enum { BLOCK = 256, FIRST_ROOM = 32 };
-
-// Room for `more` further items; false when there is no memory.
-static bool reserve(void **items, size_t size, uint32_t count, uint32_t *room, uint32_t more) {
-    if (count + more <= *room) return true;
-    uint32_t larger = *room * 2 + more + FIRST_ROOM;
-    void *grown = mem_grow(*items, *room * size, larger * size);
-    if (grown == NULL) return false;
-    *items = grown;
-    *room = larger;
-    return true;
-}
+enum { BLOCK = 256 };
 
 void code_clear(kernel_code *code) {
     mem_free(code->text, code->room);
@@ -51,8 +40,7 @@ void code_text(kernel_code *code, const char *format, ...) {
 }
 
 uint32_t code_word(kernel_code *code, int64_t value) {
-    if (!reserve((void **)&code->words, sizeof *code->words, code->word_count, &code->word_room,
-                 1)) {
+    if (!mem_reserve(&code->words, &code->word_room, code->word_count, 1, sizeof *code->words)) {
         code->failed = true;
         return 0;
     }
@@ -65,8 +53,8 @@ uint32_t code_patch_word(kernel_code *code, patch_kind kind, uint32_t index, int
     if (pair && code->word_count % 2 == 1) code_word(code, 0);
     uint32_t word = code_word(code, 0);
     if (pair) code_word(code, 0);
-    if (!reserve((void **)&code->patches, sizeof *code->patches, code->patch_count,
-                 &code->patch_room, 1)) {
+    if (!mem_reserve(&code->patches, &code->patch_room, code->patch_count, 1,
+                     sizeof *code->patches)) {
         code->failed = true;
         return word;
     }
@@ -76,8 +64,8 @@ uint32_t code_patch_word(kernel_code *code, patch_kind kind, uint32_t index, int
 
 code_launch *code_launch_add(kernel_code *code, char suffix, int64_t threads, int64_t most) {
     static code_launch none;
-    if (!reserve((void **)&code->launches, sizeof *code->launches, code->launch_count,
-                 &code->launch_room, 1)) {
+    if (!mem_reserve(&code->launches, &code->launch_room, code->launch_count, 1,
+                     sizeof *code->launches)) {
         code->failed = true;
         return &none;
     }
@@ -110,7 +98,7 @@ emlx_status code_make(kernel_code *code, const emlx_plan *plan, const plan_kerne
         return error_set(err, EMLX_UNSUPPORTED, "cuda generates no such kernel");
     emit_begin(&e);
     emitters[kernel->kind](&e);
-    if (code->failed) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to generate a kernel");
+    if (code->failed) return error_no_memory(err, "to generate a kernel");
     if (code->word_count > WORDS_MOST) e.refused = "as many operands";
     if (e.refused != NULL)
         return error_set(err, EMLX_UNSUPPORTED, "cuda generates no kernel with %s", e.refused);

@@ -48,11 +48,14 @@ typedef struct kernel_code {
     char *text; // '@': the kernel's name; '#': the number of words
     size_t length, room;
     int64_t *words;
-    uint32_t word_count, word_room;
+    uint32_t word_count;
+    size_t word_room;
     code_patch *patches;
-    uint32_t patch_count, patch_room;
+    uint32_t patch_count;
+    size_t patch_room;
     code_launch *launches;
-    uint32_t launch_count, launch_room;
+    uint32_t launch_count;
+    size_t launch_room;
     size_t scratch; // bytes of working memory
     uint32_t parts;
     bool reports; // it may report an error

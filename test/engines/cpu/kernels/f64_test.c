@@ -82,8 +82,8 @@ static double some_real(int kind, double low, double high) {
     }
 }
 
-static void check(const cpu_kernels *k, scalar_op op, double x, double y, double got,
-                  long double exact) {
+static void check_units(const cpu_kernels *k, scalar_op op, double x, double y, double got,
+                        long double exact) {
     // At baseline erf is libm's, which is off by up to 1.02, and so is our erfc without fused
     // operations.
     double allowed = strcmp(k->level, "baseline") == 0 ? 1.05 : 1;
@@ -106,7 +106,8 @@ static void test_unary(void **state) {
             }
             FOR_EACH_LEVEL(k) {
                 k->scalar[unary[f].op][EMLX_F64](out, x, NULL, NULL, MANY);
-                for (int i = 0; i < MANY; i++) check(k, unary[f].op, x[i], 0, out[i], exact[i]);
+                for (int i = 0; i < MANY; i++)
+                    check_units(k, unary[f].op, x[i], 0, out[i], exact[i]);
             }
         }
     }
@@ -135,7 +136,7 @@ static void test_binary(void **state) {
             FOR_EACH_LEVEL(k) {
                 k->scalar[binary[f].op][EMLX_F64](out, x, y, NULL, MANY);
                 for (int i = 0; i < MANY; i++) {
-                    check(k, binary[f].op, x[i], y[i], out[i], exact[i]);
+                    check_units(k, binary[f].op, x[i], y[i], out[i], exact[i]);
                 }
             }
         }
@@ -218,7 +219,7 @@ static void test_special(void **state) {
             double out[SPECIALS];
             k->scalar[unary[f].op][EMLX_F64](out, special, NULL, NULL, SPECIALS);
             for (int i = 0; i < SPECIALS; i++) {
-                check(k, unary[f].op, special[i], 0, out[i], unary[f].exact(special[i]));
+                check_units(k, unary[f].op, special[i], 0, out[i], unary[f].exact(special[i]));
             }
         }
         for (size_t f = 0; f < sizeof binary / sizeof binary[0]; f++) {
@@ -227,8 +228,8 @@ static void test_special(void **state) {
                 for (int j = 0; j < SPECIALS; j++) x[j] = special[i];
                 k->scalar[binary[f].op][EMLX_F64](out, x, special, NULL, SPECIALS);
                 for (int j = 0; j < SPECIALS; j++) {
-                    check(k, binary[f].op, x[j], special[j], out[j],
-                          binary[f].exact(x[j], special[j]));
+                    check_units(k, binary[f].op, x[j], special[j], out[j],
+                                binary[f].exact(x[j], special[j]));
                 }
             }
         }

@@ -233,7 +233,7 @@ static void check_apart(const fold_case *c, size_t rows, size_t columns) {
     area_free(&every);
 }
 
-static void check_fold(const fold_case *c) {
+static void check_fold_case(const fold_case *c) {
     static const size_t lengths[] = {1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 64, 65, 100, 300, 1000};
     for (size_t l = 0; l < sizeof lengths / sizeof lengths[0]; l++) {
         for (int round = 0; round < 12; round++) {
@@ -262,7 +262,7 @@ static void test_folds(void **state) {
                     return;
                 }
                 fold_case c = {k, fns, (reduce_kind)kind, (emlx_type)type, 1000};
-                check_fold(&c);
+                check_fold_case(&c);
             }
         }
     }

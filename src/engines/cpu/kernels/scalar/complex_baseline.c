@@ -16,12 +16,12 @@
 
 static const double half_pi = 1.57079632679489661923;
 
-static pair make(double re, double im) { return __builtin_complex(re, im); }
-static pair unknown(void) { return make((double)NAN, (double)NAN); }
+static pair complex_of(double re, double im) { return __builtin_complex(re, im); }
+static pair unknown(void) { return complex_of((double)NAN, (double)NAN); }
 static bool finite_parts(pair z) { return isfinite(creal(z)) && isfinite(cimag(z)); }
-static bool is_zero(pair z) { return creal(z) == 0 && cimag(z) == 0; }
-static pair minus(pair z) { return make(-creal(z), -cimag(z)); }
-static pair plus(pair x, pair y) { return make(creal(x) + creal(y), cimag(x) + cimag(y)); }
+static bool both_zero(pair z) { return creal(z) == 0 && cimag(z) == 0; }
+static pair minus(pair z) { return complex_of(-creal(z), -cimag(z)); }
+static pair plus(pair x, pair y) { return complex_of(creal(x) + creal(y), cimag(x) + cimag(y)); }
 
 // Division ----------------------------------------------------------------------------------------
 
@@ -34,14 +34,14 @@ static double sum_of_products(double a, double b, double c, double d) {
 
 static pair divide_plain(pair x, pair y) {
     double a = creal(x), b = cimag(x), c = creal(y), d = cimag(y);
-    if (isinf(c) && d == 0 && finite_parts(x)) return make(0, 0);
+    if (isinf(c) && d == 0 && finite_parts(x)) return complex_of(0, 0);
     double size = c * c + d * d;
-    return make((a * c + b * d) / size, (b * c - a * d) / size);
+    return complex_of((a * c + b * d) / size, (b * c - a * d) / size);
 }
 
 static pair quotient(double a, double b, double c, double d) {
     double size = c * c + d * d;
-    return make(sum_of_products(a, c, b, d) / size, sum_of_products(b, c, -a, d) / size);
+    return complex_of(sum_of_products(a, c, b, d) / size, sum_of_products(b, c, -a, d) / size);
 }
 
 // Whether squares and products of the parts stay far from the ends of the range.
@@ -52,14 +52,14 @@ static int larger_exponent(pair z) { return ilogb(fmax(fabs(creal(z)), fabs(cima
 
 // Large and small numbers are scaled by a power of two, so that squares do not overflow.
 static pair one_divide(pair x, pair y) {
-    if (is_zero(y) || is_zero(x)) return divide_plain(x, y);
+    if (both_zero(y) || both_zero(x)) return divide_plain(x, y);
     if (moderate_parts(x) && moderate_parts(y))
         return quotient(creal(x), cimag(x), creal(y), cimag(y));
     if (!finite_parts(y) || !finite_parts(x)) return divide_plain(x, y);
     int up = larger_exponent(x), down = larger_exponent(y);
     pair scaled = quotient(scalbn(creal(x), -up), scalbn(cimag(x), -up), scalbn(creal(y), -down),
                            scalbn(cimag(y), -down));
-    return make(scalbn(creal(scaled), up - down), scalbn(cimag(scaled), up - down));
+    return complex_of(scalbn(creal(scaled), up - down), scalbn(cimag(scaled), up - down));
 }
 
 // Size and direction ------------------------------------------------------------------------------
@@ -71,17 +71,17 @@ static double unit_if_infinite(double x) { return copysign(isinf(x) ? 1.0 : 0.0,
 
 static pair one_sign(pair z) {
     double re = creal(z), im = cimag(z);
-    if (is_zero(z)) return z;
+    if (both_zero(z)) return z;
     if (isnan(re) || isnan(im)) return unknown();
     if (isinf(re) || isinf(im)) {
         re = unit_if_infinite(re);
         im = unit_if_infinite(im);
     }
-    int exponent = larger_exponent(make(re, im));
+    int exponent = larger_exponent(complex_of(re, im));
     re = scalbn(re, -exponent);
     im = scalbn(im, -exponent);
     double size = hypot(re, im);
-    return make(re / size, im / size);
+    return complex_of(re / size, im / size);
 }
 
 // Exponentials ------------------------------------------------------------------------------------
@@ -93,22 +93,22 @@ static double infinity_like(double x) {
 static pair one_exp(pair z) {
     double x = creal(z), y = cimag(z);
     if (finite_parts(z)) return cexp(z);
-    if (x < 0 && isinf(x)) return make(0, 0);
-    if (isinf(x) && isfinite(y)) return make(infinity_like(cos(y)), infinity_like(sin(y)));
-    return isinf(x) && isnan(y) ? make(x, y) : unknown();
+    if (x < 0 && isinf(x)) return complex_of(0, 0);
+    if (isinf(x) && isfinite(y)) return complex_of(infinity_like(cos(y)), infinity_like(sin(y)));
+    return isinf(x) && isnan(y) ? complex_of(x, y) : unknown();
 }
 
 // exp(z) - 1 is exp(x) cos(y) - 1 and exp(x) sin(y); of the first the 1 is taken from both factors.
 static pair one_expm1(pair z) {
     double x = creal(z), y = cimag(z);
-    if (!finite_parts(z) || x > 1) return plus(one_exp(z), make(-1, 0));
+    if (!finite_parts(z) || x > 1) return plus(one_exp(z), complex_of(-1, 0));
     double s = sin(y / 2);
-    return make(expm1(x) * cos(y) - 2 * s * s, exp(x) * sin(y));
+    return complex_of(expm1(x) * cos(y) - 2 * s * s, exp(x) * sin(y));
 }
 
 // exp of a number with a negative real part does not overflow.
 static pair one_sigmoid(pair z) {
-    const pair one = make(1, 0);
+    const pair one = complex_of(1, 0);
     if (!finite_parts(z)) return one_divide(one, plus(one_exp(minus(z)), one));
     pair e = cexp(creal(z) < 0 ? z : minus(z));
     return one_divide(creal(z) < 0 ? e : one, plus(e, one));
@@ -117,13 +117,13 @@ static pair one_sigmoid(pair z) {
 static pair one_sinh(pair z) {
     if (finite_parts(z)) return csinh(z);
     pair twice = plus(one_exp(z), minus(one_exp(minus(z))));
-    return make(creal(twice) / 2, cimag(twice) / 2);
+    return complex_of(creal(twice) / 2, cimag(twice) / 2);
 }
 
 static pair one_cosh(pair z) {
     if (finite_parts(z)) return ccosh(z);
     pair twice = plus(one_exp(z), one_exp(minus(z)));
-    return make(creal(twice) / 2, cimag(twice) / 2);
+    return complex_of(creal(twice) / 2, cimag(twice) / 2);
 }
 
 static pair one_tanh(pair z) {
@@ -133,13 +133,13 @@ static pair one_tanh(pair z) {
 static pair one_sin(pair z) {
     double x = creal(z), y = cimag(z);
     if (finite_parts(z)) return csin(z);
-    return isfinite(x) && isinf(y) ? make(x * y, y) : unknown();
+    return isfinite(x) && isinf(y) ? complex_of(x * y, y) : unknown();
 }
 
 static pair one_cos(pair z) {
     double x = creal(z), y = cimag(z);
     if (finite_parts(z)) return ccos(z);
-    return isfinite(x) && isinf(y) ? make((double)INFINITY, -y * x) : unknown();
+    return isfinite(x) && isinf(y) ? complex_of((double)INFINITY, -y * x) : unknown();
 }
 
 static pair one_tan(pair z) {
@@ -160,26 +160,26 @@ static double lost_in_sum(double a, double b) {
 // exact instead.
 static pair one_log1p(pair z) {
     double x = creal(z), y = cimag(z);
-    pair above = plus(make(1, 0), z);
+    pair above = plus(complex_of(1, 0), z);
     if (!(fabs(x) < 4 && fabs(y) < 4)) return clog(above);
     double xx = x * x, yy = y * y, sum = 2 * x + xx, excess = sum + yy;
     double lost = fma(x, x, -xx) + fma(y, y, -yy) + lost_in_sum(2 * x, xx) + lost_in_sum(sum, yy);
     if (excess < -0.5) return clog(above);
-    return make(log1p(excess + lost) / 2, one_phase(above));
+    return complex_of(log1p(excess + lost) / 2, one_phase(above));
 }
 
 // On the cut the root is above the real axis, whatever the sign of the 0.
 static pair one_sqrt(pair z) {
     double x = creal(z), y = cimag(z);
-    if (is_zero(z)) return z;
+    if (both_zero(z)) return z;
     if (isnan(x) || isnan(y)) return unknown();
-    if (isinf(y)) return make((double)INFINITY, y);
-    if (isinf(x)) return x > 0 ? make(x, 0) : make(0, -x);
-    if (y == 0 && x < 0) return make(y, sqrt(-x));
+    if (isinf(y)) return complex_of((double)INFINITY, y);
+    if (isinf(x)) return x > 0 ? complex_of(x, 0) : complex_of(0, -x);
+    if (y == 0 && x < 0) return complex_of(y, sqrt(-x));
     return csqrt(z);
 }
 
-static pair one_rsqrt(pair z) { return one_divide(make(1, 0), one_sqrt(z)); }
+static pair one_rsqrt(pair z) { return one_divide(complex_of(1, 0), one_sqrt(z)); }
 
 static double real_cbrt(double x) {
     double root;
@@ -190,34 +190,34 @@ static double real_cbrt(double x) {
 static pair one_cbrt(pair z) {
     double size = one_abs(z), angle = one_phase(z) / 3, root = real_cbrt(size);
     if (isinf(size) && finite_parts(z)) root = 2 * real_cbrt(hypot(creal(z) / 8, cimag(z) / 8));
-    return angle == 0 ? make(root, 0) : make(root * cos(angle), root * sin(angle));
+    return angle == 0 ? complex_of(root, 0) : complex_of(root * cos(angle), root * sin(angle));
 }
 
 static pair one_pow(pair x, pair y) {
     double c = creal(y), d = cimag(y);
-    bool from_zero = is_zero(x);
-    if (from_zero && isinf(c) && c > 0 && d == 0) return make(0, 0);
+    bool from_zero = both_zero(x);
+    if (from_zero && isinf(c) && c > 0 && d == 0) return complex_of(0, 0);
     if (!finite_parts(x) || !finite_parts(y)) return unknown();
-    if (from_zero) return make(is_zero(y) ? 1 : 0, 0);
+    if (from_zero) return complex_of(both_zero(y) ? 1 : 0, 0);
     if (c == 1 && d == 0) return x;
-    if (c == -1 && d == 0) return one_divide(make(1, 0), x);
+    if (c == -1 && d == 0) return one_divide(complex_of(1, 0), x);
     pair polar = clog(x);
     double angle = cimag(polar), size = pow(one_abs(x), c) * exp(-d * angle);
     double turned = c * angle + d * creal(polar);
-    return make(size * cos(turned), size * sin(turned));
+    return complex_of(size * cos(turned), size * sin(turned));
 }
 
 // Inverse functions -------------------------------------------------------------------------------
 
 // Nx's: log(z + sqrt(z^2 + one)).
 static pair log_of_sum(pair z, double one) {
-    return one_log(plus(z, one_sqrt(plus(pair_times(z, z), make(one, 0)))));
+    return one_log(plus(z, one_sqrt(plus(pair_times(z, z), complex_of(one, 0)))));
 }
 
 static pair one_asin(pair z) {
     double x = creal(z);
     if (!finite_parts(z)) return unknown();
-    return casin(cimag(z) == 0 && fabs(x) > 1 ? make(x, -copysign(0.0, x)) : z);
+    return casin(cimag(z) == 0 && fabs(x) > 1 ? complex_of(x, -copysign(0.0, x)) : z);
 }
 
 // Nx's -i log(z + sqrt(z^2 - 1)) is the principal value where both parts have one sign, and its
@@ -225,8 +225,8 @@ static pair one_asin(pair z) {
 static pair one_acos(pair z) {
     double x = creal(z), y = cimag(z);
     if (!finite_parts(z)) return unknown();
-    if (y == 0 && x < -1) return cacos(make(x, -0.0));
-    if (x == 0 || (y == 0 && x <= 1)) return cacos(make(x, y == 0 ? 0.0 : y));
+    if (y == 0 && x < -1) return cacos(complex_of(x, -0.0));
+    if (x == 0 || (y == 0 && x <= 1)) return cacos(complex_of(x, y == 0 ? 0.0 : y));
     bool one_sign_only = (signbit(x) != 0) == (signbit(y) != 0);
     return one_sign_only ? cacos(z) : minus(cacos(z));
 }
@@ -234,19 +234,19 @@ static pair one_acos(pair z) {
 static pair one_atan(pair z) {
     double x = creal(z), y = cimag(z);
     if (!finite_parts(z)) return unknown();
-    return catan(x == 0 && fabs(y) > 1 ? make(copysign(0.0, y), y) : z);
+    return catan(x == 0 && fabs(y) > 1 ? complex_of(copysign(0.0, y), y) : z);
 }
 
 static pair one_asinh(pair z) {
     double x = creal(z), y = cimag(z);
     if (!finite_parts(z)) return log_of_sum(z, 1);
-    return casinh(x == 0 && fabs(y) > 1 ? make(copysign(0.0, y), y) : z);
+    return casinh(x == 0 && fabs(y) > 1 ? complex_of(copysign(0.0, y), y) : z);
 }
 
 static pair one_acosh(pair z) {
     if (!finite_parts(z)) return log_of_sum(z, -1);
     pair turned = one_acos(z);
-    return make(-cimag(turned), creal(turned));
+    return complex_of(-cimag(turned), creal(turned));
 }
 
 static pair one_atanh(pair z) {
@@ -254,7 +254,7 @@ static pair one_atanh(pair z) {
     if (!finite_parts(z)) return unknown();
     pair value = catanh(z);
     bool on_cut = cimag(z) == 0 && fabs(x) > 1;
-    return on_cut ? make(creal(value), copysign(half_pi, -x)) : value;
+    return on_cut ? complex_of(creal(value), copysign(half_pi, -x)) : value;
 }
 
 // Tile functions ----------------------------------------------------------------------------------

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// list.c - arrays that grow while something is being built.
+#include "memory/list.h"
+
+#include <string.h>
+
+// How many items the next array has room for; 0 for more than memory can have.
+static size_t next_room(size_t room, size_t count, size_t extra, size_t size) {
+    size_t wanted = room < 4 ? 8 : room * 2;
+    if (wanted - count < extra || wanted < count) wanted = count + extra;
+    return wanted < extra || wanted > PTRDIFF_MAX / size ? 0 : wanted;
+}
+
+// What `array` points to is a pointer to any type, so that it is copied as bytes.
+bool mem_grow_array(void *array, size_t *room, size_t count, size_t extra, size_t size) {
+    size_t wanted = next_room(*room, count, extra, size);
+    void *items;
+    memcpy(&items, array, sizeof items);
+    if (wanted > 0) items = mem_grow(items, *room * size, wanted * size);
+    if (wanted == 0 || items == NULL) return false;
+    memcpy(array, &items, sizeof items);
+    *room = wanted;
+    return true;
+}
+
+bool arena_grow_array(arena *a, void *array, size_t *room, size_t count, size_t extra,
+                      size_t size) {
+    size_t wanted = next_room(*room, count, extra, size);
+    void *old, *items = wanted > 0 ? arena_array(a, wanted, size) : NULL;
+    if (items == NULL) return false;
+    memcpy(&old, array, sizeof old);
+    if (count > 0) memcpy(items, old, count * size);
+    memcpy(array, &items, sizeof items);
+    *room = wanted;
+    return true;
+}
