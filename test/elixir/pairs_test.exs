@@ -52,7 +52,7 @@ defmodule EMLX.PairsTest do
     assert EMLX.strides(t) == [12, 4, 1]
     assert EMLX.scalar_type(t) == :int64
     assert EMLX.eval(t) == :ok
-    assert EMLX.to_device(t, :cpu) == t
+    assert EMLX.to_device(t, device) == t
     assert EMLX.to_blob(t, 2) == <<0::64-native, 1::64-native>>
     assert byte_size(EMLX.to_blob(t)) == 24 * 8
     assert EMLX.deallocate(t) == :ok

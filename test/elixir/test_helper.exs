@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Doctests compare what is printed, and those of Nx know no backend line.
 Application.put_env(:emlx, :add_backend_on_inspect, false)
+
+EMLX.Case.choose_device()
 ExUnit.start()

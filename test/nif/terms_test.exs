@@ -259,6 +259,8 @@ defmodule EMLX.NIF.TermsTest do
     case name do
       :device_open -> ["cpu", make_ref()]
       :device_describe -> [cpu()]
+      :handovers -> [cpu()]
+      :refuse_handovers -> [false]
       :memory_relieve -> [true, make_ref()]
       :from_binary -> [cpu(), :s32, {2}, <<1::64>>, make_ref()]
       :binary_address -> [<<1>>]

@@ -19,6 +19,8 @@ defmodule NxTests do
   @elsewhere ["test/nx/doctest_test.exs", "test/nx/constants_test.exs"]
 
   def main(arguments) do
+    EMLX.Case.choose_device()
+
     case source() do
       {:ok, source} -> run(source, arguments)
       {:skip, reason} -> IO.puts("skipped: Nx's own tests; #{reason}")

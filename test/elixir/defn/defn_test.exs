@@ -404,7 +404,8 @@ defmodule EMLX.DefnTest do
 
   describe "options" do
     test "say where results live" do
-      assert Nx.Defn.to_backend(compiler: EMLX) == {EMLX.Backend, device: :cpu}
+      assert Nx.Defn.to_backend(compiler: EMLX) == {EMLX.Backend, device: EMLX.default_device()}
+      assert Nx.Defn.to_backend(compiler: EMLX, device: :cpu) == {EMLX.Backend, device: :cpu}
       assert EMLX.__partitions_options__(max_concurrency: 3) |> length() == 3
     end
 

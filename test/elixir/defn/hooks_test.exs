@@ -219,7 +219,7 @@ defmodule EMLX.HooksTest do
         tell(:nested, Nx.sum(Nx.multiply(nested, 10)))
       end
 
-      queue = EMLX.CommandQueue.new!(:cpu)
+      queue = EMLX.CommandQueue.new!(EMLX.default_device())
 
       for options <- [[], [command_queue: queue]] do
         args = [Nx.tensor([1, 2]), Nx.tensor([3, 4])]

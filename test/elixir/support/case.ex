@@ -23,6 +23,14 @@ defmodule EMLX.Case do
     :ok
   end
 
+  @doc """
+  What names no device runs on that of EMLX_TEST_DEVICE, such as an engine of test/engines.
+  """
+  def choose_device do
+    with name when name != nil <- System.get_env("EMLX_TEST_DEVICE"),
+         do: Application.put_env(:emlx, :default_device, String.to_atom(name))
+  end
+
   @doc "Runs a function with Nx's reference backend and evaluator as defaults."
   def with_reference(fun) do
     Task.await(
