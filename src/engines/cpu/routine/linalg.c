@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // linalg.c - linear algebra by LAPACK, brought to Nx's conventions of order and sign. The code is
-// in linalg.inc, once for each type.
+// in linalg.inc, once for each type. What takes long is cut into tasks: LAPACK gets panels of a
+// matrix, the products with the rest are ours.
 #include <complex.h>
 #include <math.h>
 #include <string.h>
@@ -20,14 +21,33 @@ typedef size_t text_length;
 
 static int larger(int a, int b) { return a > b ? a : b; }
 static int smaller(int a, int b) { return a < b ? a : b; }
+static size_t lesser(size_t a, size_t b) { return a < b ? a : b; }
 static size_t area(int rows, int columns) { return (size_t)rows * (size_t)columns; }
 
-// Columns that LAPACK's blocked loops work on together, at most.
-enum { BLOCK = 64 };
+// Columns of a panel, whose products with the rest of the matrix are tasks: of squares, or of some
+// columns. Rows that a task copies, and elements of those that it goes through in order.
+enum { PANEL = 64, TILE = 256, COLUMNS = 64, ROWS = 64, BAND = 1 << 18 };
+// Systems of up to this many multiplications are solved by one call of BLAS.
+#define ONE_CALL (1 << 24)
+
+static int64_t parts(int count) { return (count + TILE - 1) / TILE; }
+
+// Elements of a matrix that tasks go through.
+typedef struct band {
+    const void *from;
+    void *to;
+    int rows, columns, step;
+    size_t count;
+    bool conjugate;
+    double scale;
+} band;
 
 static emlx_status no_convergence(const char *what, emlx_error *err) {
     return error_set(err, EMLX_INTERNAL, "the %s did not converge", what);
 }
+
+#define LAPACK_OF(letter, name) LAPACK_NAME(letter, name)
+#define LAPACK_NAME(letter, name) letter##name##_
 
 // A row of a type's symbols.
 #define TEXT_OF(name) #name
@@ -44,7 +64,9 @@ static emlx_status no_convergence(const char *what, emlx_error *err) {
 #define T float
 #define R float
 #define NAME(name) f32_##name
-#define LAPACK(name) s##name##_
+#define LAPACK(name) LAPACK_OF(s, name)
+#define REAL_LAPACK(name) LAPACK_OF(s, name)
+#define TRIDIAGONAL sytd2
 #define BLAS(name) cblas_s##name
 #define TABLE linalg_f32
 #define SYMBOLS linalg_symbols_f32
@@ -53,7 +75,9 @@ static emlx_status no_convergence(const char *what, emlx_error *err) {
 #define T double
 #define R double
 #define NAME(name) f64_##name
-#define LAPACK(name) d##name##_
+#define LAPACK(name) LAPACK_OF(d, name)
+#define REAL_LAPACK(name) LAPACK_OF(d, name)
+#define TRIDIAGONAL sytd2
 #define BLAS(name) cblas_d##name
 #define TABLE linalg_f64
 #define SYMBOLS linalg_symbols_f64
@@ -73,7 +97,9 @@ static emlx_status no_convergence(const char *what, emlx_error *err) {
 #define R float
 #define CONJ(x) conjf(x)
 #define NAME(name) c64_##name
-#define LAPACK(name) c##name##_
+#define LAPACK(name) LAPACK_OF(c, name)
+#define REAL_LAPACK(name) LAPACK_OF(s, name)
+#define TRIDIAGONAL hetd2
 #define BLAS(name) cblas_c##name
 #define TABLE linalg_c64
 #define SYMBOLS linalg_symbols_c64
@@ -84,7 +110,9 @@ static emlx_status no_convergence(const char *what, emlx_error *err) {
 #define R double
 #define CONJ(x) conj(x)
 #define NAME(name) c128_##name
-#define LAPACK(name) z##name##_
+#define LAPACK(name) LAPACK_OF(z, name)
+#define REAL_LAPACK(name) LAPACK_OF(d, name)
+#define TRIDIAGONAL hetd2
 #define BLAS(name) cblas_z##name
 #define TABLE linalg_c128
 #define SYMBOLS linalg_symbols_c128

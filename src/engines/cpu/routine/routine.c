@@ -7,6 +7,8 @@
 
 // Multiplications of one parallel task, about.
 #define TASK_WORK (1 << 18)
+// An element of more multiplications is shared by all threads.
+#define SHARED_WORK (1 << 24)
 
 typedef struct routine_work {
     const routine_fn routine;
@@ -29,6 +31,15 @@ emlx_status scratch_take(const routine_call *call, size_t size, void **out, emlx
     return EMLX_OK;
 }
 
+emlx_status call_tasks(const routine_call *call, int64_t count, pool_body body, void *work,
+                       emlx_error *err) {
+    if (call->run != NULL) return run_tasks(call->run, count, body, work, err);
+    for (int64_t i = 0; i < count; i++) body(work, i);
+    return EMLX_OK;
+}
+
+bool call_goes_on(const routine_call *call) { return call->run == NULL || task_goes_on(call->run); }
+
 static routine_fn find_routine(int32_t kind, emlx_type type) {
     static const routine_fn *const by_type[EMLX_TYPE_COUNT] = {[EMLX_F32] = linalg_f32,
                                                                [EMLX_F64] = linalg_f64,
@@ -37,24 +48,40 @@ static routine_fn find_routine(int32_t kind, emlx_type type) {
     return by_type[type] == NULL ? NULL : by_type[type][kind];
 }
 
+static emlx_status run_element(const routine_work *w, int64_t index, scratch *memory,
+                               const cpu_run *shared, emlx_error *err) {
+    routine_call call = w->call;
+    call.run = shared;
+    call.scratch = memory;
+    for (int operand = 0; operand < 2; operand++)
+        if (call.in[operand] != NULL)
+            call.in[operand] = (const char *)call.in[operand] + index * w->in_step[operand];
+    call.out = (char *)call.out + index * w->out_step;
+    return w->routine(&call, err);
+}
+
 static void routine_task(void *context, int64_t index) {
     routine_work *w = context;
     _Alignas(64) char room[ROOM_SIZE];
     scratch memory = {room, sizeof room, room};
     emlx_error err;
+    emlx_status status = EMLX_OK;
     int64_t end = (index + 1) * w->group < w->count ? (index + 1) * w->group : w->count;
-    for (int64_t i = index * w->group; i < end; i++) {
-        routine_call call = w->call;
-        call.scratch = &memory;
-        for (int operand = 0; operand < 2; operand++)
-            if (call.in[operand] != NULL)
-                call.in[operand] = (const char *)call.in[operand] + i * w->in_step[operand];
-        call.out = (char *)call.out + i * w->out_step;
-        if (w->routine(&call, &err) == EMLX_OK) continue;
-        task_failed(&w->errors, &err);
-        break;
-    }
+    for (int64_t i = index * w->group; i < end && status == EMLX_OK; i++)
+        status = run_element(w, i, &memory, NULL, &err);
+    if (status != EMLX_OK) task_failed(&w->errors, &err);
     room_end(room, memory.data, memory.size);
+}
+
+// One large element after another.
+static emlx_status run_shared(const cpu_run *run, const routine_work *w, emlx_error *err) {
+    _Alignas(64) char room[ROOM_SIZE];
+    scratch memory = {room, sizeof room, room};
+    emlx_status status = EMLX_OK;
+    for (int64_t i = 0; i < w->count && status == EMLX_OK; i++)
+        status = run_element(w, i, &memory, run, err);
+    room_end(room, memory.data, memory.size);
+    return status;
 }
 
 // Elements that follow the batch axes.
@@ -98,6 +125,7 @@ static emlx_status run_elements(const cpu_run *run, emlx_error *err) {
     double longest = w.call.rows > w.call.columns ? w.call.rows : w.call.columns;
     double work = longest * w.call.rows * w.call.columns;
     blas_ready(run, work);
+    if (work > SHARED_WORK) return run_shared(run, &w, err);
     w.group = work >= TASK_WORK ? 1 : (int64_t)(TASK_WORK / work);
     TRY(run_tasks(run, (w.count - 1) / w.group + 1, routine_task, &w, err));
     return task_result(&w.errors, err);

@@ -15,6 +15,7 @@ typedef struct scratch {
 
 // One element of a batch: operands and packed results, dense.
 typedef struct routine_call {
+    const cpu_run *run; // whose tasks share the element; NULL: it is part of a task
     const routine_params *params;
     int rows, columns; // of the first operand
     int other;         // triangular_solve, solve: rows or columns of the second besides those
@@ -27,6 +28,12 @@ typedef emlx_status (*routine_fn)(const routine_call *call, emlx_error *err);
 
 // At least that many bytes, aligned for any type, with arbitrary contents; lost by the next call.
 emlx_status scratch_take(const routine_call *call, size_t size, void **out, emlx_error *err);
+
+// Calls body(work, index) for each index below `count`, side by side where the element is shared.
+emlx_status call_tasks(const routine_call *call, int64_t count, pool_body body, void *work,
+                       emlx_error *err);
+// Between two steps: false when the result is not wanted any more.
+bool call_goes_on(const routine_call *call);
 
 // The transforms of lines, many at a time.
 typedef struct fft_form fft_form;
