@@ -24,9 +24,11 @@ static int smaller(int a, int b) { return a < b ? a : b; }
 static size_t lesser(size_t a, size_t b) { return a < b ? a : b; }
 static size_t area(int rows, int columns) { return (size_t)rows * (size_t)columns; }
 
-// Columns of a panel, whose products with the rest of the matrix are tasks: of squares, or of some
-// columns. Rows that a task copies, and elements of those that it goes through in order.
-enum { PANEL = 64, TILE = 256, COLUMNS = 64, ROWS = 64, BAND = 1 << 18 };
+// Columns of a panel, whose products with the rest of the matrix are tasks: of triangular factors,
+// of reflections, and of those that meet a matrix from both sides. Then the sides of a task: a
+// square, some columns, rows to copy, and elements that are gone through in order.
+enum { WIDE_PANEL = 128, PANEL = 64, NARROW_PANEL = 32 };
+enum { TILE = 256, COLUMNS = 64, ROWS = 64, BAND = 1 << 18 };
 // Systems of up to this many multiplications are solved by one call of BLAS.
 #define ONE_CALL (1 << 24)
 
