@@ -2,6 +2,7 @@
 // graph.c - making and releasing the nodes of the lazy graph.
 #include "graph/graph.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -33,6 +34,21 @@ const primitive_info primitive_table[PRIM_COUNT] = {
 #include "graph/primitive.def"
 #undef PRIMITIVE
 };
+
+const reduce_info reduce_table[REDUCE_COUNT] = {
+#define REDUCE(NAME, name, gives, neutral, late)                                                   \
+    [REDUCE_##NAME] = {#name, GIVES_##gives, neutral, REDUCE_##late},
+#include "graph/reduce.def"
+#undef REDUCE
+};
+
+bool reduce_is_least(reduce_kind kind) {
+    return reduce_table[kind].gives != GIVES_COMBINED && reduce_table[kind].neutral > 0;
+}
+
+emlx_type reduce_result_type(reduce_kind kind, emlx_type type) {
+    return reduce_table[kind].gives == GIVES_PLACED ? EMLX_S64 : type;
+}
 
 const routine_element routine_elements[ROUTINE_COUNT] = {
 #define XX(name, element) [ROUTINE_##name] = ROUTINE_OF_##element,

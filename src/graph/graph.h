@@ -66,16 +66,26 @@ extern const scalar_info scalar_table[SCALAR_COUNT];
 emlx_type scalar_result_type(scalar_op op, emlx_type compute);
 
 typedef enum reduce_kind {
-    REDUCE_SUM,
-    REDUCE_PRODUCT,
-    REDUCE_MAX, // NaN wins, as in min
-    REDUCE_MIN,
-    REDUCE_ARGMAX_LOW, // the last NaN wins; among equals the lowest index, or the highest
-    REDUCE_ARGMAX_HIGH,
-    REDUCE_ARGMIN_LOW,
-    REDUCE_ARGMIN_HIGH,
+#define REDUCE(NAME, name, gives, neutral, late) REDUCE_##NAME,
+#include "graph/reduce.def"
+#undef REDUCE
     REDUCE_COUNT
 } reduce_kind;
+
+typedef enum reduce_result { GIVES_COMBINED, GIVES_CHOSEN, GIVES_PLACED } reduce_result;
+
+typedef struct reduce_info {
+    const char *name;
+    reduce_result gives;
+    double neutral;
+    reduce_kind late;
+} reduce_info;
+
+extern const reduce_info reduce_table[REDUCE_COUNT];
+// Whether it looks for the least element, not the greatest.
+bool reduce_is_least(reduce_kind kind);
+// The type of what it finds among elements of `type`.
+emlx_type reduce_result_type(reduce_kind kind, emlx_type type);
 
 typedef enum scatter_kind { SCATTER_ADD, SCATTER_PUT } scatter_kind;
 

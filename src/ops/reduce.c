@@ -89,7 +89,7 @@ emlx_tensor *make_reduce(maker *m, reduce_kind kind, emlx_type fold, emlx_type t
 // Sums fold in the result's type, which wraps as it should; floats in the wider of both types.
 // Choosing an element needs no other type than its own.
 emlx_type fold_type(reduce_kind kind, emlx_type from, emlx_type to) {
-    if (kind == REDUCE_MAX || kind == REDUCE_MIN) return from;
+    if (reduce_table[kind].gives != GIVES_COMBINED) return from;
     if (type_is_complex(from) || type_is_complex(to)) {
         emlx_type part = fold_type(kind, type_part(from), type_part(to));
         return type_complex(type_is_integer(part) ? EMLX_F64 : part);
@@ -114,18 +114,18 @@ emlx_status lower_reduce(const op_call *call, const op_result *result, emlx_tens
 // truth value can be, which the fold over its type does not know.
 emlx_status lower_all_any(const op_call *call, const op_result *result, emlx_tensor **out,
                           emlx_error *err) {
+    reduce_kind kind = (reduce_kind)call->op->code;
     uint32_t mask;
     TRY(folded_axes(call, &mask, err));
     maker m;
     make_start(&m, call, operand_shape(call, 0), err);
     if (emlx_shape_count(operand_shape(call, 0)) == 0) {
-        emlx_number none = {.kind = EMLX_NUMBER_SIGNED, .as.s = call->op->code == REDUCE_MIN};
+        emlx_number none = {.kind = EMLX_NUMBER_SIGNED, .as.s = reduce_is_least(kind)};
         return make_done(&m, make_constant(&m, EMLX_U8, &result->shape, &none), out);
     }
     emlx_type compute = type_compute(operand_type(call, 0));
     emlx_tensor *truth = make_map(&m, SCALAR_truth, compute, EMLX_U8, call->in[0], NULL, NULL);
     m.shape = result->shape;
-    reduce_kind kind = (reduce_kind)call->op->code;
     return make_done(&m, make_reduce(&m, kind, EMLX_U8, EMLX_U8, mask, truth), out);
 }
 
@@ -135,7 +135,8 @@ emlx_status lower_arg_reduce(const op_call *call, const op_result *result, emlx_
     uint32_t all = (1u << operand_shape(call, 0)->rank) - 1;
     uint32_t mask = axis == NULL ? all : 1u << axis->value.as.s;
     bool high = strcmp(attr_text(call, "tie_break", "low"), "high") == 0;
-    reduce_kind kind = (reduce_kind)(call->op->code + high);
+    reduce_kind kind = (reduce_kind)call->op->code;
+    if (high) kind = reduce_table[kind].late;
     maker m;
     make_start(&m, call, &result->shape, err);
     emlx_type fold = operand_type(call, 0);
@@ -231,8 +232,7 @@ emlx_status check_cumulative(const op_call *call, op_result *result, emlx_error 
     if (axis < 0 || axis >= shape->rank)
         return error_set(err, EMLX_INVALID, "axis %lld is outside of rank %d", (long long)axis,
                          shape->rank);
-    if (call->op->code == REDUCE_MAX || call->op->code == REDUCE_MIN)
-        TRY(refuse_complex(call, err));
+    if (reduce_table[call->op->code].gives == GIVES_CHOSEN) TRY(refuse_complex(call, err));
     result->type = operand_type(call, 0);
     result->shape = *shape;
     return EMLX_OK;
@@ -243,7 +243,7 @@ emlx_status check_cumulative(const op_call *call, op_result *result, emlx_error 
 // at the end.
 static emlx_type scan_type(reduce_kind kind, emlx_type fold) {
     bool narrow = type_is_float(fold) && type_size(fold) < sizeof(float);
-    if (narrow) return kind == REDUCE_SUM || kind == REDUCE_PRODUCT ? EMLX_F64 : EMLX_F32;
+    if (narrow) return reduce_table[kind].gives == GIVES_COMBINED ? EMLX_F64 : EMLX_F32;
     return type_whole(fold);
 }
 

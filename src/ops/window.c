@@ -88,8 +88,7 @@ static emlx_status find_windows(const op_call *call, windows *w, emlx_error *err
 emlx_status check_window(const op_call *call, op_result *result, emlx_error *err) {
     windows w;
     TRY(find_windows(call, &w, err));
-    if (call->op->code == REDUCE_MAX || call->op->code == REDUCE_MIN)
-        TRY(refuse_complex(call, err));
+    if (reduce_table[call->op->code].gives == GIVES_CHOSEN) TRY(refuse_complex(call, err));
     result->type = operand_type(call, 0);
     result->shape = w.count;
     return EMLX_OK;
@@ -99,9 +98,9 @@ emlx_status check_window(const op_call *call, op_result *result, emlx_error *err
 static emlx_tensor *neutral(maker *m, reduce_kind kind, emlx_type type) {
     emlx_shape scalar = {0};
     emlx_number number = {.kind = EMLX_NUMBER_REAL};
-    if (kind == REDUCE_SUM || kind == REDUCE_PRODUCT)
-        return make_integer(m, type, kind == REDUCE_PRODUCT);
-    number.as.f[0] = kind == REDUCE_MAX ? -INFINITY : INFINITY;
+    const reduce_info *info = &reduce_table[kind];
+    if (info->gives == GIVES_COMBINED) return make_integer(m, type, (int64_t)info->neutral);
+    number.as.f[0] = info->neutral;
     return make_constant(m, type, &scalar, &number);
 }
 
@@ -168,7 +167,7 @@ emlx_status lower_window(const op_call *call, const op_result *result, emlx_tens
     if (w.pads) t = make_pad(&m, t, neutral(&m, kind, from), w.padding, &w.padded);
     // Only where every order gives the same bits. From the last axis on, so that of equal zeros
     // the first in the window stays.
-    bool exact = kind == REDUCE_MAX || kind == REDUCE_MIN ||
+    bool exact = reduce_table[kind].gives == GIVES_CHOSEN ||
                  (type_is_integer(from) && type_is_integer(fold));
     uint32_t rest = (1u << w.rank) - 1;
     for (int32_t d = EMLX_MAX_RANK - 1; exact && axis_by_axis(&w) && d > 0; d--) {
@@ -292,7 +291,7 @@ emlx_status lower_window_scatter(const op_call *call, const op_result *result, e
     emlx_tensor *t = make_cast(&m, make_cast(&m, call->in[0], compared), compute);
     emlx_tensor *value = make_cast(&m, make_cast(&m, call->in[2], compared), compute);
     if (w.pads) t = make_pad(&m, t, value, w.padding, &w.padded);
-    emlx_tensor *winners = make_pick(&m, &w, call->op->code == REDUCE_MIN, t);
+    emlx_tensor *winners = make_pick(&m, &w, reduce_is_least((reduce_kind)call->op->code), t);
     emlx_tensor *source = make_cast(&m, call->in[1], added);
     emlx_tensor *init = make_cast(&m, call->in[2], added);
     t = add_sources(&m, &w, winners, source, init);

@@ -70,6 +70,8 @@ value mlx_lower_map(builder *b, const plan_node *n);
 value mlx_lower_iota(builder *b, const plan_node *n);
 value mlx_lower_view(builder *b, const plan_node *n);
 value mlx_lower_write(builder *b, const plan_node *n);
+// Whether it has this kind of fold.
+bool mlx_folds(reduce_kind kind);
 value mlx_lower_reduce(builder *b, const plan_node *n);
 value mlx_lower_scan(builder *b, const plan_node *n);
 value mlx_lower_sort(builder *b, const plan_node *n);

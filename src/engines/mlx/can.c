@@ -104,9 +104,10 @@ static bool can_write(const mlx_traits *t, const plan_node *n, const plan_node *
 }
 
 static bool can_reduce(const mlx_traits *t, const plan_node *n, const plan_node *nodes) {
-    emlx_type type = (emlx_type)((const reduce_params *)n->params)->accumulate;
-    return has_type(t, type) && !type_is_complex(type) && !is_f8(type) && !is_f8(n->type) &&
-           reads(t, type_of(n, nodes, 0));
+    const reduce_params *p = n->params;
+    emlx_type type = (emlx_type)p->accumulate;
+    return mlx_folds((reduce_kind)p->kind) && has_type(t, type) && !type_is_complex(type) &&
+           !is_f8(type) && !is_f8(n->type) && reads(t, type_of(n, nodes, 0));
 }
 
 static bool can_dot(const mlx_traits *t, const plan_node *n, const plan_node *nodes) {
@@ -151,6 +152,11 @@ static bool has_order(const mlx_traits *t, const plan_node *n, const plan_node *
     return !type_is_complex(type) && !is_f8(type);
 }
 
+static bool can_scan(const mlx_traits *t, const plan_node *n, const plan_node *nodes) {
+    const scan_params *p = n->params;
+    return mlx_folds((reduce_kind)p->kind) && has_order(t, n, nodes);
+}
+
 static bool can_count(const mlx_traits *t, const plan_node *n, const plan_node *nodes) {
     (void)t;
     (void)nodes;
@@ -170,7 +176,7 @@ static bool (*const answers[PRIM_COUNT])(const mlx_traits *, const plan_node *,
     [PRIM_constant] = always,     [PRIM_iota] = can_count,  [PRIM_map] = can_map,
     [PRIM_view] = always,         [PRIM_write] = can_write, [PRIM_reduce] = can_reduce,
     [PRIM_dot] = can_dot,         [PRIM_conv] = can_conv,   [PRIM_gather] = can_gather,
-    [PRIM_scatter] = can_scatter, [PRIM_sort] = has_order,  [PRIM_scan] = has_order,
+    [PRIM_scatter] = can_scatter, [PRIM_sort] = has_order,  [PRIM_scan] = can_scan,
 };
 
 bool mlx_can(const mlx_traits *traits, const plan_node *node, const plan_node *nodes) {

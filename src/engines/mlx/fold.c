@@ -12,6 +12,21 @@ static value wide(builder *b, value x) {
     return mlx_to_dtype(b, x, b->traits->f64 ? MLX_DTYPE_f64 : MLX_DTYPE_f32);
 }
 
+// What MLX has a function for: over axes, and running along one.
+static const struct {
+    bool there;
+    mlx_code whole, running;
+} folds[REDUCE_COUNT] = {
+    [REDUCE_SUM] = {true, MLX_sum, MLX_cumsum},
+    [REDUCE_PRODUCT] = {true, MLX_prod, MLX_cumprod},
+    [REDUCE_MAX] = {true, MLX_max, MLX_cummax},
+    [REDUCE_MIN] = {true, MLX_min, MLX_cummin},
+};
+
+bool mlx_folds(reduce_kind kind) {
+    return folds[kind].there || reduce_table[kind].gives == GIVES_PLACED;
+}
+
 // Folded axes come last, as one.
 static value fold_last(builder *b, value x, const emlx_shape *shape, uint32_t folded,
                        int64_t *length) {
@@ -43,8 +58,7 @@ static value last_axis(builder *b, mlx_code code, value x, int32_t rank, bool ke
 static value lower_position(builder *b, const plan_node *n, value x, emlx_type type) {
     const reduce_params *p = n->params;
     const emlx_shape *shape = &mlx_operand_node(b, n, 0)->shape;
-    bool least = p->kind == REDUCE_ARGMIN_LOW || p->kind == REDUCE_ARGMIN_HIGH;
-    bool high = p->kind == REDUCE_ARGMAX_HIGH || p->kind == REDUCE_ARGMIN_HIGH;
+    bool least = reduce_is_least(p->kind), high = reduce_table[p->kind].late == p->kind;
     int64_t length;
     x = fold_last(b, mlx_widen(b, x, type), shape, p->axes, &length);
     int32_t rank = shape->rank - __builtin_popcount(p->axes) + 1;
@@ -63,21 +77,17 @@ static value lower_position(builder *b, const plan_node *n, value x, emlx_type t
 }
 
 value mlx_lower_reduce(builder *b, const plan_node *n) {
-    static const mlx_code codes[] = {[REDUCE_SUM] = MLX_sum,
-                                     [REDUCE_PRODUCT] = MLX_prod,
-                                     [REDUCE_MAX] = MLX_max,
-                                     [REDUCE_MIN] = MLX_min};
     const reduce_params *p = n->params;
     const plan_node *operand = mlx_operand_node(b, n, 0);
     emlx_type type = (emlx_type)p->accumulate;
     value x = mlx_cast(b, mlx_operand_value(b, n, 0), operand->type, type);
     int64_t ints[EMLX_MAX_RANK + 1] = {0};
     size_t count = 1;
-    if (p->kind >= REDUCE_ARGMAX_LOW) return lower_position(b, n, x, type);
-    if (p->kind <= REDUCE_PRODUCT) x = wide(b, x);
+    if (reduce_table[p->kind].gives == GIVES_PLACED) return lower_position(b, n, x, type);
+    if (reduce_table[p->kind].gives == GIVES_COMBINED) x = wide(b, x);
     for (int32_t d = 0; d < operand->shape.rank; d++)
         if (p->axes >> d & 1) ints[count++] = d;
-    if (count > 1) x = mlx_emit(b, codes[p->kind], mlx_dtype_of(b, x), &x, 1, ints, count);
+    if (count > 1) x = mlx_emit(b, folds[p->kind].whole, mlx_dtype_of(b, x), &x, 1, ints, count);
     // MLX adds up small integers in wider ones.
     if (type_is_integer(type))
         x = mlx_wrap(b, mlx_emit(b, MLX_astype, mlx_dtype_for(type), &x, 1, NULL, 0), type);
@@ -88,15 +98,11 @@ value mlx_lower_reduce(builder *b, const plan_node *n) {
 }
 
 value mlx_lower_scan(builder *b, const plan_node *n) {
-    static const mlx_code codes[] = {[REDUCE_SUM] = MLX_cumsum,
-                                     [REDUCE_PRODUCT] = MLX_cumprod,
-                                     [REDUCE_MAX] = MLX_cummax,
-                                     [REDUCE_MIN] = MLX_cummin};
     const scan_params *p = n->params;
     const int64_t ints[] = {p->axis, p->reverse};
     value x = mlx_operand_value(b, n, 0);
-    if (p->kind <= REDUCE_PRODUCT) x = wide(b, x);
-    x = mlx_emit(b, codes[p->kind], mlx_dtype_of(b, x), &x, 1, ints, 2);
+    if (reduce_table[p->kind].gives == GIVES_COMBINED) x = wide(b, x);
+    x = mlx_emit(b, folds[p->kind].running, mlx_dtype_of(b, x), &x, 1, ints, 2);
     return mlx_to_dtype(b, x, mlx_dtype_for(n->type));
 }
 

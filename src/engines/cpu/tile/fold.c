@@ -49,7 +49,7 @@ emlx_status prepare_fold(kernel_form *form, const emlx_plan *plan, const plan_ke
     order_axes(fold, kernel, walk.axes);
     fold->element = (emlx_type)kernel->steps[kernel->reduced].type;
     fold->fns = kernels->reduce[kernel->reduce][fold->element];
-    fold->found = kernel->reduce >= REDUCE_ARGMAX_LOW ? EMLX_S64 : fold->element;
+    fold->found = reduce_result_type(kernel->reduce, fold->element);
     emlx_type type = plan->values[kernel->output].type;
     if (fold->found != type) fold->convert = kernels->cast[fold->found][type];
     if (fold->fns.init == NULL || (fold->found != type && fold->convert == NULL))

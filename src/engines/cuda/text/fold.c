@@ -45,13 +45,13 @@ static void divide_axes(emitter *e, folding *f) {
 static bool choose_fold(emitter *e, folding *f) {
     const plan_kernel *k = e->kernel;
     int type = k->steps[k->reduced].type, out = e->plan->values[k->output].type;
-    bool adds = k->reduce <= REDUCE_PRODUCT, narrow = type_is_narrow(type);
+    bool adds = reduce_table[k->reduce].gives == GIVES_COMBINED, narrow = type_is_narrow(type);
     snprintf(f->step, sizeof f->step, "v%u", k->reduced);
     if (narrow) {
         snprintf(f->step, sizeof f->step, "from_%s(v%u)", type_text(type), k->reduced);
         type = adds ? EMLX_F64 : EMLX_F32;
     }
-    int found = k->reduce >= REDUCE_ARGMAX_LOW ? EMLX_S64 : type;
+    int found = reduce_result_type(k->reduce, (emlx_type)type);
     if (fold_text(f->fold, k->reduce, type) == NULL) return false;
     if (narrow && k->reduce == REDUCE_SUM) snprintf(f->fold, sizeof f->fold, "Sum<double,double>");
     cast_text(f->finish, found, out, "a.finish()");

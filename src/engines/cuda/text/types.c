@@ -85,14 +85,21 @@ const char *cast_text(char out[CAST_TEXT], int from, int to, const char *x) {
     return out;
 }
 
+// The folds of core.cu; other kinds have none.
+static const char *const fold_names[REDUCE_COUNT] = {
+    [REDUCE_SUM] = "Sum",          [REDUCE_PRODUCT] = "Product",   [REDUCE_MAX] = "Max",
+    [REDUCE_MIN] = "Min",          [REDUCE_ARGMAX_LOW] = "Place",  [REDUCE_ARGMAX_HIGH] = "Place",
+    [REDUCE_ARGMIN_LOW] = "Place", [REDUCE_ARGMIN_HIGH] = "Place",
+};
+
 // Sums and products of small integers wrap; floats are folded in double, f64 with what is lost.
-static const char *sum_text(char out[64], bool product, int type) {
-    const char *name = product ? "Product" : "Sum", *t = type_text(type);
+static const char *sum_text(char out[64], reduce_kind kind, int type) {
+    const char *name = fold_names[kind], *t = type_text(type);
     if (type_is_complex((emlx_type)type))
         snprintf(out, 64, "Complex%s<%s>", name, type == EMLX_C64 ? "float" : "double");
     else if (type_is_integer((emlx_type)type))
         snprintf(out, 64, "%s<T_%s,Whole<T_%s>::W>", name, t, t);
-    else if (type == EMLX_F64 && !product)
+    else if (type == EMLX_F64 && kind == REDUCE_SUM)
         snprintf(out, 64, "ExactSum");
     else
         snprintf(out, 64, "%s<T_%s,double>", name, t);
@@ -100,13 +107,14 @@ static const char *sum_text(char out[64], bool product, int type) {
 }
 
 const char *fold_text(char out[64], reduce_kind kind, int type) {
-    if (type_is_narrow(type)) return NULL;
-    if (kind <= REDUCE_PRODUCT) return sum_text(out, kind == REDUCE_PRODUCT, type);
+    const reduce_info *info = &reduce_table[kind];
+    if (fold_names[kind] == NULL || type_is_narrow(type)) return NULL;
+    if (info->gives == GIVES_COMBINED) return sum_text(out, kind, type);
     if (type_is_complex((emlx_type)type)) return NULL;
-    bool high = kind == REDUCE_ARGMAX_HIGH || kind == REDUCE_ARGMIN_HIGH;
-    if (kind == REDUCE_MAX || kind == REDUCE_MIN)
-        snprintf(out, 64, "%s<T_%s>", kind == REDUCE_MAX ? "Max" : "Min", type_text(type));
+    if (info->gives == GIVES_CHOSEN)
+        snprintf(out, 64, "%s<T_%s>", fold_names[kind], type_text(type));
     else
-        snprintf(out, 64, "Place<T_%s,%d,%d>", type_text(type), high, kind >= REDUCE_ARGMIN_LOW);
+        snprintf(out, 64, "%s<T_%s,%d,%d>", fold_names[kind], type_text(type), info->late == kind,
+                 reduce_is_least(kind));
     return out;
 }

@@ -3,17 +3,6 @@
 // columns, in one go, in two goes, and merged from two.
 #include "support.h"
 
-static const char *const kind_names[REDUCE_COUNT] = {
-    [REDUCE_SUM] = "sum",
-    [REDUCE_PRODUCT] = "product",
-    [REDUCE_MAX] = "max",
-    [REDUCE_MIN] = "min",
-    [REDUCE_ARGMAX_LOW] = "argmax_low",
-    [REDUCE_ARGMAX_HIGH] = "argmax_high",
-    [REDUCE_ARGMIN_LOW] = "argmin_low",
-    [REDUCE_ARGMIN_HIGH] = "argmin_high",
-};
-
 typedef struct fold_case {
     const cpu_kernels *kernels;
     const reduce_fns *fns;
@@ -22,7 +11,7 @@ typedef struct fold_case {
     int64_t index; // of the first element
 } fold_case;
 
-static bool is_arg(reduce_kind kind) { return kind >= REDUCE_ARGMAX_LOW; }
+static bool is_arg(reduce_kind kind) { return reduce_table[kind].gives == GIVES_PLACED; }
 
 // Reference ---------------------------------------------------------------------------------------
 
@@ -92,8 +81,9 @@ static void check_result(const fold_case *c, const elements *e, const char *have
         int64_t got, want = c->index + (int64_t)position(c, e);
         memcpy(&got, have, sizeof got);
         if (got == want) return;
-        fail_msg("%s %s of %zu %s: at %lld, not %lld", c->kernels->level, kind_names[c->kind], e->n,
-                 emlx_type_name(c->type), (long long)got, (long long)want);
+        fail_msg("%s %s of %zu %s: at %lld, not %lld", c->kernels->level,
+                 reduce_table[c->kind].name, e->n, emlx_type_name(c->type), (long long)got,
+                 (long long)want);
     }
     char want[16];
     bool folds = c->kind == REDUCE_SUM || c->kind == REDUCE_PRODUCT;
@@ -101,9 +91,9 @@ static void check_result(const fold_case *c, const elements *e, const char *have
     type_store(c->type, &value, want);
     if (fits(c, have, want)) return;
     fail_msg("%s %s of %zu %s: %.17g (%lld), not %.17g (%lld)", c->kernels->level,
-             kind_names[c->kind], e->n, emlx_type_name(c->type), type_load(c->type, have).as.f[0],
-             (long long)type_load(c->type, have).as.s, type_load(c->type, want).as.f[0],
-             (long long)type_load(c->type, want).as.s);
+             reduce_table[c->kind].name, e->n, emlx_type_name(c->type),
+             type_load(c->type, have).as.f[0], (long long)type_load(c->type, have).as.s,
+             type_load(c->type, want).as.f[0], (long long)type_load(c->type, want).as.s);
 }
 
 // Data --------------------------------------------------------------------------------------------
@@ -257,7 +247,7 @@ static void test_folds(void **state) {
             for (unsigned type = 0; type < EMLX_C64; type++) {
                 const reduce_fns *fns = &k->reduce[kind][type];
                 if (!is_complete(fns)) {
-                    fail_msg("%s of %s is incomplete", kind_names[kind],
+                    fail_msg("%s of %s is incomplete", reduce_table[kind].name,
                              emlx_type_name((emlx_type)type));
                     return;
                 }
