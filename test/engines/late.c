@@ -6,8 +6,10 @@
 // that stands behind a buffer from when its writer has ended. Buffers that queued work reads are
 // not held by it, but marked with its fence, so that who frees them too early is found out.
 //
-// EMLX_LATE_DELAY is the longest delay of a piece of work in microseconds (300).
+// EMLX_LATE_DELAY is the longest delay of a piece of work in microseconds (300), EMLX_LATE_LEAST
+// the shortest (0). Its description says how many plans it has run.
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +25,8 @@ typedef struct stream stream;
 typedef struct late_device {
     emlx_device cpu; // whose kernels are used
     stream *own;
-    unsigned delay;
+    unsigned least, delay;
+    atomic_ulong done; // plans
 } late_device;
 
 // Memory -----------------------------------------------------------------------------------------
@@ -148,9 +151,10 @@ static emlx_status compute(late_device *d, work *w, emlx_error *err) {
 static void do_work(stream *s, work *w) {
     emlx_error err = {.code = EMLX_OK};
     s->random = s->random * 1103515245 + 12345;
-    if (s->device->delay > 0) usleep((s->random >> 8) % s->device->delay);
+    usleep(s->device->least + (s->random >> 8) % s->device->delay);
     await_inputs(w);
     emlx_status status = compute(s->device, w, &err);
+    atomic_fetch_add(&s->device->done, 1);
     for (uint32_t i = 0; i < w->call.plan->input_count; i++)
         if (w->owned[i]) buffer_release(w->inputs[i]);
     fence_arrive(w->end, status == EMLX_OK ? NULL : &err);
@@ -314,12 +318,18 @@ static int late_count(char *why, size_t size) {
     return DEVICES;
 }
 
+static unsigned setting(const char *name, unsigned otherwise) {
+    const char *text = getenv(name);
+    return text != NULL ? (unsigned)atoi(text) : otherwise;
+}
+
 static emlx_status late_open(emlx_device *device, emlx_error *err) {
-    const char *delay = getenv("EMLX_LATE_DELAY");
     late_device *d = mem_alloc(sizeof *d);
     if (d == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "late: no memory for a device");
     d->cpu = (emlx_device){.ops = &cpu_engine, .name = "cpu behind late"};
-    d->delay = delay != NULL ? (unsigned)atoi(delay) : 300;
+    unsigned longest = setting("EMLX_LATE_DELAY", 300);
+    d->least = setting("EMLX_LATE_LEAST", 0);
+    d->delay = longest > d->least ? longest - d->least : 1;
     device->state = d;
     emlx_status status = pool_new(1, &d->cpu.pool, err);
     if (status == EMLX_OK) status = cpu_engine.open(&d->cpu, err);
@@ -336,7 +346,8 @@ static void late_close(emlx_device *device) {
 
 static void late_describe(const emlx_device *device, char *text, size_t size) {
     const late_device *d = device->state;
-    snprintf(text, size, "for tests: the CPU engine, up to %u us late", d->delay);
+    snprintf(text, size, "for tests: the CPU engine, up to %u us late, %lu plans done",
+             d->least + d->delay, atomic_load(&d->done));
 }
 
 static emlx_status late_prepare(emlx_device *device, const emlx_plan *plan, void **form,
