@@ -73,6 +73,9 @@ typedef struct engine_ops {
     // Whether it can run a node of a graph, with its operands before it; what it cannot the host's
     // engine does, between parts of the plan. May be NULL: everything.
     bool (*can)(const emlx_device *device, const plan_node *nodes, uint32_t node);
+    // Whether it would run a kernel of the kind ROWS as one, rather than its stages as kernels of
+    // their own. It is asked for every stage that could join those before it. May be NULL: never.
+    bool (*rows)(const emlx_device *device, const plan_kernel *kernel);
     // Makes the engine's form of a plan (not NULL), refusing what it cannot run with
     // EMLX_UNSUPPORTED and a message that names primitive and type. May be NULL: there is none.
     emlx_status (*prepare)(emlx_device *device, const emlx_plan *plan, void **form,

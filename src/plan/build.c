@@ -9,7 +9,7 @@
 #include "engine.h"
 #include "plan/cache.h"
 #include "plan/kernels/check.h"
-#include "plan/kernels/emit.h"
+#include "plan/kernels/rows.h"
 #include "plan/parts/divide.h"
 
 emlx_plan *plan_retain(emlx_plan *plan) {
@@ -38,6 +38,7 @@ static emlx_status make_kernels(subgraph *g, emlx_plan *plan, emlx_error *err) {
     fusion f;
     TRY(fuse(g, &f, err));
     TRY(emit_kernels(&f, plan, &plan->memory, err));
+    TRY(join_rows(plan, err));
     TRY(place_values(plan, &plan->memory, err));
     return plan_checking() ? plan_check(plan, err) : EMLX_OK;
 }

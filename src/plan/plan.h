@@ -88,8 +88,12 @@ typedef enum kernel_kind {
     KERNEL_PICK = PRIM_pick,
     KERNEL_ROUTINE = PRIM_routine,
     KERNEL_CALL = PRIM_call,
-    KERNEL_COUNT = PRIM_COUNT
+    // Several of the first two, one after another on each row.
+    KERNEL_ROWS = PRIM_COUNT,
+    KERNEL_COUNT
 } kernel_kind;
+
+enum { MOST_STAGES = 16 }; // of a kernel of the kind ROWS
 
 typedef struct plan_kernel {
     kernel_kind kind;
@@ -122,6 +126,15 @@ typedef struct plan_kernel {
     emlx_shape *shapes; // of those operands
     uint32_t output;    // REDUCE, CUSTOM and the other kinds: the value produced
 
+    // ROWS: stages, MAP and REDUCE kernels over the same axes, of which those in `axes` run along a
+    // row. A stage is computed for a row when the one before it has been. What a stage makes, later
+    // ones read of their own row only: through the strides that it was written with, which are 0
+    // along the row where it is one element a row. A MAP of one element a row has length 1 along
+    // it. A stage's accesses are a part of `accesses`; behind those of all stages come the places
+    // of what folds make. `stores` are those of all stages, with the number of the stage as `step`.
+    uint32_t stage_count;
+    struct plan_kernel *stages;
+
     // A MAP that copies one value unchanged: nothing to do when the copy took its source's buffer.
     bool copies;
 
@@ -129,11 +142,20 @@ typedef struct plan_kernel {
     // buffer (or UINT32_MAX); values whose last reader this is.
     uint32_t made_count, ended_count;
     uint32_t *made, *reuse, *ended;
+    // ROWS: values that are made here and read by nobody else. They are in no buffer.
+    uint32_t local_count;
+    uint32_t *locals;
 } plan_kernel;
 
 // Whether the kernel works on operands in memory; else it evaluates an expression.
 static inline bool kernel_is_whole(const plan_kernel *k) {
-    return primitive_table[k->kind].form == FORM_WHOLE;
+    return k->kind != KERNEL_ROWS && primitive_table[k->kind].form == FORM_WHOLE;
+}
+
+static inline bool kernel_is_local(const plan_kernel *k, uint32_t value) {
+    for (uint32_t i = 0; i < k->local_count; i++)
+        if (k->locals[i] == value) return true;
+    return false;
 }
 
 // A value may be written by several kernels: `write` is one MAP kernel for the base and one for

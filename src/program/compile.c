@@ -364,6 +364,9 @@ static emlx_status plan_segments(compiler *c, emlx_error *err) {
 
 static int64_t kernel_work(const emlx_plan *plan, const plan_kernel *k) {
     int64_t count = 0;
+    for (uint32_t i = 0; i < k->stage_count && count < SMALL_WORK; i++)
+        count += kernel_work(plan, &k->stages[i]);
+    if (k->kind == KERNEL_ROWS) return count;
     // A routine or a function may take any time.
     primitive_cost cost = primitive_table[k->kind].cost;
     if (cost == COST_UNKNOWN) return WORK_UNKNOWN;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // plan_test.c - what plans look like: how many kernels, what is kept, which buffers are reused, and
 // when two computations share a plan.
+#include "engine.h"
 #include "plan/build.h"
+#include "plan/cache.h"
 #include "plan/kernels/check.h"
 #include "tensors.h"
 
@@ -28,15 +30,20 @@ static emlx_tensor *number(double value) {
     return apply_to("constant", NULL, 0, attrs, 2, EMLX_F32);
 }
 
-static emlx_plan *plan_of(emlx_tensor *const *roots, size_t root_count, emlx_tensor *const *leaves,
-                          size_t leaf_count) {
-    plan_request request = {test_device, roots, root_count, leaves, leaf_count};
+static emlx_plan *plan_for(emlx_device *device, emlx_tensor *const *roots, size_t root_count,
+                           emlx_tensor *const *leaves, size_t leaf_count) {
+    plan_request request = {device, roots, root_count, leaves, leaf_count};
     planned found;
     emlx_error err;
     assert_ok(plan_find(&request, &found, &err), err);
     emlx_plan *plan = plan_retain(found.plan);
     planned_clear(&found);
     return plan;
+}
+
+static emlx_plan *plan_of(emlx_tensor *const *roots, size_t root_count, emlx_tensor *const *leaves,
+                          size_t leaf_count) {
+    return plan_for(test_device, roots, root_count, leaves, leaf_count);
 }
 
 static void release_all(emlx_tensor *const *tensors, size_t count) {
@@ -59,22 +66,51 @@ static void a_chain_is_one_kernel(void **unused) {
     release_all(t, 6);
 }
 
-// The plan of a softmax over rows: the input, then each step, in t.
-static emlx_plan *plan_softmax(emlx_tensor *t[6]) {
+// A softmax over rows: the input, then each step.
+static void softmax(emlx_tensor *t[6]) {
     t[0] = input_tensor();
     t[1] = rows("reduce_max", t[0]);
     t[2] = apply_two("subtract", t[0], t[1]);
     t[3] = unary("exp", t[2]);
     t[4] = rows("sum", t[3]);
     t[5] = apply_two("divide", t[3], t[4]);
-    return plan_of(&t[5], 1, t, 1);
 }
 
-// max; exp of the difference, stored while it is summed; the quotient.
-static void softmax_is_three_kernels(void **unused) {
+// max; exp of the difference, stored while it is summed; the quotient. What is between them is in
+// no buffer, and the quotient takes over the input's.
+static void softmax_is_one_kernel(void **unused) {
     (void)unused;
     emlx_tensor *t[6];
-    emlx_plan *plan = plan_softmax(t);
+    softmax(t);
+    emlx_plan *plan = plan_of(&t[5], 1, t, 1);
+    const plan_kernel *k = plan->kernels;
+    assert_int_equal(plan->kernel_count, 1);
+    assert_int_equal(k->kind, KERNEL_ROWS);
+    assert_int_equal(k->stage_count, 3);
+    assert_int_equal(k->axes, 2);
+    assert_int_equal(k->local_count, 3);
+    assert_int_equal(k->made_count, 1);
+    assert_int_equal(k->reuse[0], 0);
+    plan_release(plan);
+    // What else is wanted has a buffer.
+    plan = plan_of(&t[3], 3, t, 1);
+    assert_int_equal(plan->kernel_count, 1);
+    assert_int_equal(plan->kernels[0].local_count, 1);
+    assert_int_equal(plan->kernels[0].made_count, 3);
+    plan_release(plan);
+    release_all(t, 6);
+}
+
+// For a device that does not run rows.
+static void softmax_may_be_three_kernels(void **unused) {
+    (void)unused;
+    emlx_tensor *t[6];
+    engine_ops ops = *test_device->ops;
+    emlx_device device = *test_device;
+    ops.rows = NULL;
+    device.ops = &ops;
+    softmax(t);
+    emlx_plan *plan = plan_for(&device, &t[5], 1, t, 1);
     assert_int_equal(plan->kernel_count, 3);
     assert_int_equal(plan->kernels[1].kind, KERNEL_REDUCE);
     assert_int_equal(plan->kernels[1].store_count, 1);
@@ -82,7 +118,59 @@ static void softmax_is_three_kernels(void **unused) {
     assert_int_equal(plan->kernels[2].made_count, 1);
     assert_int_not_equal(plan->kernels[2].reuse[0], UINT32_MAX);
     plan_release(plan);
+    plan_cache_clear(&device);
     release_all(t, 6);
+}
+
+// Of two softmaxes that go on side by side each is a kernel, and what reads both is a stage of the
+// later one.
+static void rows_are_found_among_others(void **unused) {
+    (void)unused;
+    emlx_tensor *a[6], *b[6];
+    softmax(a);
+    softmax(b);
+    emlx_tensor *leaves[2] = {a[0], b[0]}, *roots[3] = {a[5], b[5]};
+    roots[2] = apply_two("multiply", a[4], b[4]);
+    emlx_plan *plan = plan_of(roots, 3, leaves, 2);
+    assert_int_equal(plan->kernel_count, 2);
+    assert_int_equal(plan->kernels[0].stage_count, 3);
+    assert_int_equal(plan->kernels[1].stage_count, 4);
+    plan_release(plan);
+    release_all(&roots[2], 1);
+    release_all(a, 6);
+    release_all(b, 6);
+}
+
+// A reshape and an operand that is the same for several rows do not stand between stages; a fold
+// over other axes and a transposed result do.
+static void rows_end_at_other_rows(void **unused) {
+    (void)unused;
+    const int64_t dims[3] = {8, 5, 50}, axes[2] = {1, 0}, first = 0;
+    emlx_attr shape = with_ints("shape", dims, 3), turned = with_ints("axes", axes, 2);
+    emlx_tensor *t[8];
+    softmax(t);
+    t[6] = apply_to("reshape", &t[5], 1, &shape, 1, EMLX_TYPE_DEFAULT);
+    emlx_tensor *bias = random_tensor(EMLX_F32, &(emlx_shape){3, {1, 5, 1}}, 0, 9);
+    t[7] = apply_two("add", t[6], bias);
+    emlx_tensor *leaves[2] = {t[0], bias};
+    emlx_plan *plan = plan_of(&t[7], 1, leaves, 2);
+    assert_int_equal(plan->kernel_count, 1);
+    assert_int_equal(plan->kernels[0].rank, 3);
+    assert_int_equal(plan->kernels[0].axes, 4);
+    plan_release(plan);
+    emlx_attr over = with_ints("axes", &first, 1);
+    emlx_tensor *sums = apply_to("sum", &t[5], 1, &over, 1, EMLX_TYPE_DEFAULT);
+    plan = plan_of(&sums, 1, t, 1);
+    assert_int_equal(plan->kernel_count, 2);
+    assert_int_equal(plan->kernels[1].kind, KERNEL_REDUCE);
+    plan_release(plan);
+    emlx_tensor *other = apply_to("transpose", &t[5], 1, &turned, 1, EMLX_TYPE_DEFAULT);
+    plan = plan_of(&other, 1, t, 1);
+    assert_int_equal(plan->kernel_count, 2);
+    plan_release(plan);
+    emlx_tensor *rest[3] = {bias, sums, other};
+    release_all(rest, 3);
+    release_all(t, 8);
 }
 
 // Views are read through; a transposed operand costs no kernel.
@@ -161,13 +249,22 @@ static void a_dying_base_is_written_in_place(void **unused) {
     release_all(t, 4);
 }
 
+static emlx_tensor *sorted(emlx_tensor *t) {
+    emlx_attr axis = with_int("axis", 1);
+    return apply_to("sort", &t, 1, &axis, 1, EMLX_TYPE_DEFAULT);
+}
+
 // What tests rely on to find plans that are wrong: kernels out of order, an operand that ends
 // early, an output that nobody makes.
 static void wrong_plans_are_found(void **unused) {
     (void)unused;
-    emlx_tensor *t[6];
-    emlx_plan *plan = plan_softmax(t);
+    emlx_tensor *t[4] = {input_tensor()};
+    t[1] = sorted(t[0]);
+    t[2] = apply_two("multiply", t[0], t[1]);
+    t[3] = sorted(t[2]);
+    emlx_plan *plan = plan_of(&t[3], 1, t, 1);
     emlx_error err;
+    assert_int_equal(plan->kernel_count, 3);
     assert_ok(plan_check(plan, &err), err);
 
     plan_kernel first = plan->kernels[0], second = plan->kernels[1];
@@ -192,6 +289,56 @@ static void wrong_plans_are_found(void **unused) {
     plan->kernels[2].made_count = last;
     assert_ok(plan_check(plan, &err), err);
     plan_release(plan);
+    release_all(t, 4);
+}
+
+static void assert_wrong(const emlx_plan *plan, const char *what) {
+    emlx_error err;
+    assert_int_equal(plan_check(plan, &err), EMLX_INTERNAL);
+    if (strstr(err.message, what) == NULL) fail_msg("%s, not %s", err.message, what);
+}
+
+// Rows with stages out of order, a stage that reads another row, one of another length, a local
+// that is wanted, and a buffer that is taken over before the last stage has read it.
+static void wrong_rows_are_found(void **unused) {
+    (void)unused;
+    emlx_tensor *t[6];
+    emlx_error err;
+    softmax(t);
+    emlx_plan *plan = plan_of(&t[5], 1, t, 1);
+    plan_kernel *k = plan->kernels, *stages = k->stages, first = stages[0];
+    assert_ok(plan_check(plan, &err), err);
+
+    stages[0] = stages[1];
+    assert_wrong(plan, "reads an incomplete");
+    stages[0] = first;
+
+    plan_access *read = NULL;
+    for (uint32_t i = 0; i < stages[2].access_count; i++)
+        if (kernel_is_local(k, stages[2].accesses[i].value)) read = &stages[2].accesses[i];
+    assert_non_null(read);
+    read->offset = 1;
+    assert_wrong(plan, "reads other rows");
+    read->offset = 0;
+
+    stages[0].dims[1]++;
+    assert_wrong(plan, "has an unfit stage");
+    stages[0].dims[1]--;
+
+    uint32_t output = plan->outputs[0];
+    plan->outputs[0] = k->locals[0];
+    assert_wrong(plan, "lacks value");
+    plan->outputs[0] = output;
+
+    k->local_count--;
+    assert_ok(plan_check(plan, &err), err);
+    k->local_count++;
+
+    for (uint32_t i = 0; i < k->store_count; i++)
+        if (k->accesses[k->stores[i].access].value == output) k->stores[i].step = 0;
+    assert_wrong(plan, "overwrites what later stages read");
+    plan_release(plan);
+    plan_cache_clear(NULL);
     release_all(t, 6);
 }
 
@@ -199,7 +346,11 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_chain_is_one_kernel),
         cmocka_unit_test(wrong_plans_are_found),
-        cmocka_unit_test(softmax_is_three_kernels),
+        cmocka_unit_test(wrong_rows_are_found),
+        cmocka_unit_test(softmax_is_one_kernel),
+        cmocka_unit_test(softmax_may_be_three_kernels),
+        cmocka_unit_test(rows_are_found_among_others),
+        cmocka_unit_test(rows_end_at_other_rows),
         cmocka_unit_test(views_cost_nothing),
         cmocka_unit_test(equal_parts_are_computed_once),
         cmocka_unit_test(plans_are_shared_by_structure),

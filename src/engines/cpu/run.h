@@ -5,6 +5,9 @@
 
 #include "engines/cpu/tile/tile.h"
 
+// Whether the stages of a kernel of rows are worth doing together.
+bool cpu_rows(const emlx_device *device, const plan_kernel *kernel);
+
 // What a fold over axes needs besides the expression. See fold.c.
 typedef struct fold_form {
     reduce_fns fns;
@@ -17,10 +20,24 @@ typedef struct fold_form {
 } fold_form;
 
 typedef struct kernel_form {
-    tile_form tile;             // of MAP, REDUCE and CUSTOM
-    fold_form fold;             // of REDUCE
-    const struct fft_form *fft; // of ROUTINE, or NULL: made when it runs
+    tile_form tile;               // of MAP, REDUCE and CUSTOM
+    fold_form fold;               // of REDUCE
+    const struct rows_form *rows; // of ROWS
+    const struct fft_form *fft;   // of ROUTINE, or NULL: made when it runs
 } kernel_form;
+
+// Whether memory is dense along another axis than the last, over whose elements the last one steps;
+// *axis: the innermost such.
+bool kernel_crosses(const plan_kernel *k, int32_t *axis);
+
+// Fills in what depends on the fold alone.
+emlx_status fold_functions(fold_form *fold, const emlx_plan *plan, const plan_kernel *kernel,
+                           const cpu_kernels *kernels, emlx_error *err);
+// Folds rows of a kernel whose folded axes come last, each of fold->length elements: row r into
+// accumulator r - row, which is begun.
+void fold_rows(const fold_form *fold, tile_run *run, int64_t row, int64_t end, char *acc);
+// Writes the results of n accumulators, of the given type.
+void fold_finish(const fold_form *fold, emlx_type type, void *out, const char *acc, size_t n);
 
 typedef struct cpu_run {
     emlx_device *device;
@@ -35,10 +52,13 @@ emlx_status prepare_fold(kernel_form *form, const emlx_plan *plan, const plan_ke
                          const cpu_kernels *kernels, arena *memory, emlx_error *err);
 emlx_status prepare_custom(kernel_form *form, const emlx_plan *plan, const plan_kernel *kernel,
                            const cpu_kernels *kernels, arena *memory, emlx_error *err);
+emlx_status prepare_rows(kernel_form *form, const emlx_plan *plan, const plan_kernel *kernel,
+                         const cpu_kernels *kernels, arena *memory, emlx_error *err);
 emlx_status prepare_routine(kernel_form *form, const emlx_plan *plan, const plan_kernel *kernel,
                             const cpu_kernels *kernels, arena *memory, emlx_error *err);
 emlx_status run_map(const cpu_run *run, emlx_error *err);
 emlx_status run_fold(const cpu_run *run, emlx_error *err);
+emlx_status run_rows(const cpu_run *run, emlx_error *err);
 emlx_status run_dot(const cpu_run *run, emlx_error *err);
 emlx_status run_conv(const cpu_run *run, emlx_error *err);
 emlx_status run_gather(const cpu_run *run, emlx_error *err);

@@ -78,7 +78,62 @@ static bool is_loaded(const plan_kernel *k, uint32_t access) {
     return false;
 }
 
+// Rows ------------------------------------------------------------------------------------------
+
+// The place where a stage of the kernel writes the value, and which.
+static const expr_store *row_store(const plan_kernel *k, uint32_t value) {
+    for (uint32_t i = 0; i < k->store_count; i++)
+        if (k->accesses[k->stores[i].access].value == value) return &k->stores[i];
+    return NULL;
+}
+
+// What the kernel writes is read by later stages, at the same place.
+static emlx_status check_row_read(const checker *c, const plan_kernel *k, uint32_t stage,
+                                  const plan_access *a) {
+    const expr_store *store = row_store(k, a->value);
+    if (store == NULL) return check_read(c, a->value);
+    if (store->step >= stage) return fault(c, "has a stage that reads an incomplete", a->value);
+    if (!access_same_place(a, &k->accesses[store->access]))
+        return fault(c, "has a stage that reads other rows of", a->value);
+    return EMLX_OK;
+}
+
+static bool is_single(const plan_kernel *k, const plan_kernel *stage) {
+    bool single = stage->kind == KERNEL_MAP;
+    for (int32_t d = 0; d < k->rank; d++)
+        single = single && (!(k->axes >> d & 1) || stage->dims[d] == 1);
+    return single;
+}
+
+static emlx_status check_stage(const checker *c, const plan_kernel *k, uint32_t number) {
+    const plan_kernel *stage = &k->stages[number];
+    bool folds = stage->kind == KERNEL_REDUCE, single = is_single(k, stage);
+    bool fits = stage->rank == k->rank && (folds ? stage->axes == k->axes : stage->axes == 0);
+    for (int32_t d = 0; d < k->rank; d++)
+        fits = fits && stage->dims[d] == (single && (k->axes >> d & 1) ? 1 : k->dims[d]);
+    if (!fits || (!folds && stage->kind != KERNEL_MAP))
+        return fault(c, "has an unfit stage, of", number);
+    for (uint32_t i = 0; i < stage->access_count; i++) {
+        const plan_access *a = &stage->accesses[i];
+        for (uint32_t s = 0; s < a->start_count; s++) TRY(check_read(c, a->starts[s].value));
+        if (is_loaded(stage, i)) TRY(check_row_read(c, k, number, a));
+    }
+    return EMLX_OK;
+}
+
+static emlx_status check_row_kernel(const checker *c, const plan_kernel *k) {
+    for (uint32_t i = 0; i < k->stage_count; i++) TRY(check_stage(c, k, i));
+    for (uint32_t i = 0; i < k->local_count; i++) {
+        uint32_t v = k->locals[i];
+        bool inside = c->first[v] == c->now && c->last[v] == c->now && !c->made[v];
+        if (!inside || c->ended[v]) return fault(c, "has no buffer for", v);
+        c->ended[v] = true;
+    }
+    return EMLX_OK;
+}
+
 static emlx_status check_reads(const checker *c, const plan_kernel *k) {
+    if (k->kind == KERNEL_ROWS) return check_row_kernel(c, k);
     for (uint32_t i = 0; i < k->access_count; i++) {
         const plan_access *a = &k->accesses[i];
         for (uint32_t s = 0; s < a->start_count; s++) TRY(check_read(c, a->starts[s].value));
@@ -114,6 +169,8 @@ static emlx_status check_reuse(const checker *c, const plan_kernel *k, uint32_t 
         const plan_access *a = &k->accesses[i];
         if (a->value == old && (store == NULL || !access_same_place(a, store)))
             return fault(c, "overwrites elements it reads of", old);
+        bool later = k->kind == KERNEL_ROWS && access_stage(k, i) > row_store(k, made)->step;
+        if (a->value == old && later) return fault(c, "overwrites what later stages read,", old);
         for (uint32_t s = 0; s < a->start_count; s++)
             if (a->starts[s].value == old) return fault(c, "overwrites a start,", old);
     }

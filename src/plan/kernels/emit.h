@@ -17,4 +17,7 @@ void merge_kernel_axes(plan_kernel *k);
 // Whether both reach the same element for every index, with no run-time start.
 bool access_same_place(const plan_access *a, const plan_access *b);
 
+// The stage of a kernel of rows that an access belongs to; behind them all, those of outputs.
+uint32_t access_stage(const plan_kernel *k, uint32_t access);
+
 #endif

@@ -87,6 +87,15 @@ static bool is_stored(const plan_kernel *k, uint32_t access) {
     return false;
 }
 
+uint32_t access_stage(const plan_kernel *k, uint32_t access) {
+    uint32_t stage = 0, end = 0;
+    for (; stage < k->stage_count; stage++) {
+        end += k->stages[stage].access_count;
+        if (access < end) break;
+    }
+    return stage;
+}
+
 // Whether one of several stores takes its elements straight from memory, which another of them
 // would have overwritten.
 static bool stores_loaded(const plan_kernel *k) {
@@ -99,21 +108,24 @@ static bool stores_loaded(const plan_kernel *k) {
     return false;
 }
 
-// A value that ends here and is only read where `store` writes, element by element: its buffer can
-// take the result.
+// A value that ends here and is only read where `store` writes, element by element, and by no later
+// stage: its buffer can take the result.
 static uint32_t find_reuse(const emlx_plan *plan, const plan_kernel *k, const lifetimes *life,
-                           uint32_t n, const plan_access *store) {
+                           uint32_t n, const expr_store *place) {
+    const plan_access *store = &k->accesses[place->access];
     const plan_value *made = &plan->values[store->value];
-    if (stores_loaded(k)) return NO_INDEX;
+    bool rows = k->kind == KERNEL_ROWS;
+    if (stores_loaded(rows ? &k->stages[place->step] : k)) return NO_INDEX;
     for (uint32_t i = 0; i < k->access_count; i++) {
         uint32_t v = k->accesses[i].value;
-        if (v == NO_INDEX || life->last[v] != n || is_stored(k, i)) continue;
+        if (v == NO_INDEX || life->last[v] != n || life->first[v] == n || is_stored(k, i)) continue;
         const plan_value *old = &plan->values[v];
         bool fits = old->bytes == made->bytes && old->bytes > 0 &&
                     emlx_type_size(old->type) == emlx_type_size(made->type);
         for (uint32_t j = 0; fits && j < k->access_count; j++) {
             const plan_access *a = &k->accesses[j];
             if (a->value == v) fits = access_same_place(a, store);
+            if (a->value == v && rows) fits = fits && access_stage(k, j) <= place->step;
             for (uint32_t s = 0; s < a->start_count; s++) fits = fits && a->starts[s].value != v;
         }
         bool taken = false;
@@ -131,16 +143,20 @@ static bool fills_value(const plan_kernel *k, const plan_access *store, const pl
 }
 
 static void add_made(const emlx_plan *plan, plan_kernel *k, const lifetimes *life, uint32_t n,
-                     uint32_t value, const plan_access *store) {
+                     uint32_t value, const expr_store *store) {
     for (uint32_t i = 0; i < k->made_count; i++)
         if (k->made[i] == value) return;
-    bool whole = store != NULL && fills_value(k, store, &plan->values[value]);
+    if (k->kind == KERNEL_ROWS && life->last[value] == n) {
+        k->locals[k->local_count++] = value;
+        return;
+    }
+    bool whole = store != NULL && fills_value(k, &k->accesses[store->access], &plan->values[value]);
     k->reuse[k->made_count] = whole ? find_reuse(plan, k, life, n, store) : NO_INDEX;
     k->made[k->made_count++] = value;
 }
 
 static void add_ended(plan_kernel *k, const lifetimes *life, uint32_t n, uint32_t value) {
-    if (value == NO_INDEX || life->last[value] != n) return;
+    if (value == NO_INDEX || life->last[value] != n || kernel_is_local(k, value)) return;
     for (uint32_t i = 0; i < k->ended_count; i++)
         if (k->ended[i] == value) return;
     k->ended[k->ended_count++] = value;
@@ -153,10 +169,11 @@ static bool place_kernel(const emlx_plan *plan, plan_kernel *k, const lifetimes 
     k->made = arena_array(memory, k->store_count + 1, sizeof *k->made);
     k->reuse = arena_array(memory, k->store_count + 1, sizeof *k->reuse);
     k->ended = arena_array(memory, uses, sizeof *k->ended);
-    if (k->made == NULL || k->reuse == NULL || k->ended == NULL) return false;
+    k->locals = arena_array(memory, k->kind == KERNEL_ROWS ? k->store_count : 1, sizeof *k->locals);
+    if (!k->made || !k->reuse || !k->ended || !k->locals) return false;
     for (uint32_t i = 0; i < k->store_count; i++) {
-        const plan_access *store = &k->accesses[k->stores[i].access];
-        if (life->first[store->value] == n) add_made(plan, k, life, n, store->value, store);
+        uint32_t value = k->accesses[k->stores[i].access].value;
+        if (life->first[value] == n) add_made(plan, k, life, n, value, &k->stores[i]);
     }
     if (k->output != NO_INDEX && life->first[k->output] == n)
         add_made(plan, k, life, n, k->output, NULL);
@@ -166,6 +183,11 @@ static bool place_kernel(const emlx_plan *plan, plan_kernel *k, const lifetimes 
             add_ended(k, life, n, k->accesses[i].starts[s].value);
     }
     add_ended(k, life, n, k->output);
+    for (uint32_t i = 0; i < k->stage_count; i++) {
+        k->stages[i].made_count = k->made_count;
+        k->stages[i].made = k->made;
+        k->stages[i].reuse = k->reuse;
+    }
     return true;
 }
 

@@ -42,19 +42,24 @@ static bool is_plain(const fold_form *fold, const tile_form *f) {
     return k->steps[0].kind == EXPR_LOAD && f->strides[k->steps[0].index][f->rank - 1] == 1;
 }
 
-emlx_status prepare_fold(kernel_form *form, const emlx_plan *plan, const plan_kernel *kernel,
-                         const cpu_kernels *kernels, arena *memory, emlx_error *err) {
-    fold_form *fold = &form->fold;
-    tile_walk walk = {.blocked = false};
-    order_axes(fold, kernel, walk.axes);
+emlx_status fold_functions(fold_form *fold, const emlx_plan *plan, const plan_kernel *kernel,
+                           const cpu_kernels *kernels, emlx_error *err) {
     fold->element = (emlx_type)kernel->steps[kernel->reduced].type;
     fold->fns = kernels->reduce[kernel->reduce][fold->element];
     fold->found = reduce_result_type(kernel->reduce, fold->element);
     emlx_type type = plan->values[kernel->output].type;
     if (fold->found != type) fold->convert = kernels->cast[fold->found][type];
-    if (fold->fns.init == NULL || (fold->found != type && fold->convert == NULL))
-        return error_set(err, EMLX_UNSUPPORTED, "cpu has no such reduction of %s",
-                         emlx_type_name(fold->element));
+    if (fold->fns.init != NULL && (fold->found == type || fold->convert != NULL)) return EMLX_OK;
+    return error_set(err, EMLX_UNSUPPORTED, "cpu has no such reduction of %s",
+                     emlx_type_name(fold->element));
+}
+
+emlx_status prepare_fold(kernel_form *form, const emlx_plan *plan, const plan_kernel *kernel,
+                         const cpu_kernels *kernels, arena *memory, emlx_error *err) {
+    fold_form *fold = &form->fold;
+    tile_walk walk = {.blocked = false};
+    order_axes(fold, kernel, walk.axes);
+    TRY(fold_functions(fold, plan, kernel, kernels, err));
     TRY(tile_prepare(&form->tile, plan, kernel, kernels, &walk, memory, err));
     fold->plain = is_plain(fold, &form->tile);
     return EMLX_OK;
@@ -74,46 +79,57 @@ typedef struct fold_work {
     char *accumulators; // pieces x cells, or NULL: every task has its own and finishes it
 } fold_work;
 
-static uint32_t folded_step(const tile_form *f) { return f->kernel->reduced; }
-
-// Writes the results of n cells.
-static void finish_folds(const fold_work *w, int64_t cell, const char *acc, size_t n) {
-    const fold_form *fold = w->fold;
-    size_t size = type_size(output_value(w->run)->type), found = type_size(fold->found);
-    char *out = output_data(w->run) + cell * (int64_t)size;
+void fold_finish(const fold_form *fold, emlx_type type, void *out, const char *acc, size_t n) {
     if (fold->convert == NULL) {
         fold->fns.finish(out, acc, n);
         return;
     }
-    char few[1024];
-    size_t room = sizeof few / found;
+    char few[1024], *to = out;
+    size_t size = type_size(type), room = sizeof few / type_size(fold->found);
     for (size_t at = 0; at < n; at += room) {
         size_t part = n - at < room ? n - at : room;
         fold->fns.finish(few, acc + at * fold->fns.accumulator, part);
-        fold->convert(out + at * size, few, NULL, NULL, part);
+        fold->convert(to + at * size, few, NULL, NULL, part);
     }
 }
 
-// Folds elements `from` to `to` of one outer cell.
-static void fold_row(const fold_work *w, tile_run *run, int64_t outer, int64_t from, int64_t to,
+// Writes the results of n cells.
+static void finish_folds(const fold_work *w, int64_t cell, const char *acc, size_t n) {
+    emlx_type type = output_value(w->run)->type;
+    char *out = output_data(w->run) + cell * (int64_t)type_size(type);
+    fold_finish(w->fold, type, out, acc, n);
+}
+
+static uint32_t folded_step(const tile_form *f) { return f->kernel->reduced; }
+
+// Folds elements `from` to `to` of one row.
+static void fold_row(const fold_form *fold, tile_run *run, int64_t row, int64_t from, int64_t to,
                      char *acc) {
-    int64_t start = outer * w->fold->length;
-    for (int64_t at = from; at < to; at += w->tile->tile) {
-        size_t n = (size_t)(to - at < w->tile->tile ? to - at : w->tile->tile);
+    int64_t start = row * fold->length, tile = run->form->tile;
+    for (int64_t at = from; at < to; at += tile) {
+        size_t n = (size_t)least(to - at, tile);
         tile_step(run, start + at, n);
-        w->fold->fns.rows(acc, run->at[folded_step(w->tile)], 1, n, at);
+        fold->fns.rows(acc, run->at[folded_step(run->form)], 1, n, at);
     }
 }
 
-// Several short rows fit into a tile.
-static void fold_rows(const fold_work *w, tile_run *run, int64_t outer, int64_t end, char *acc) {
-    int64_t length = w->fold->length, most = w->tile->tile / length;
-    while (outer < end) {
-        int64_t rows = end - outer < most ? end - outer : most;
-        tile_step(run, outer * length, (size_t)(rows * length));
-        w->fold->fns.rows(acc, run->at[folded_step(w->tile)], (size_t)rows, (size_t)length, 0);
-        acc += rows * (int64_t)w->fold->fns.accumulator;
-        outer += rows;
+// Whether several outer cells fit into a tile.
+static bool are_few(const fold_form *fold, const tile_form *f) {
+    return fold->length > 0 && fold->length * fold->inner * 2 <= f->tile;
+}
+
+void fold_rows(const fold_form *fold, tile_run *run, int64_t row, int64_t end, char *acc) {
+    int64_t size = (int64_t)fold->fns.accumulator, length = fold->length;
+    if (!are_few(fold, run->form)) {
+        for (; row < end; row++, acc += size) fold_row(fold, run, row, 0, length, acc);
+        return;
+    }
+    for (int64_t most = run->form->tile / length, rows; row < end; row += rows) {
+        rows = least(end - row, most);
+        tile_step(run, row * length, (size_t)(rows * length));
+        const char *from = run->at[folded_step(run->form)];
+        fold->fns.rows(acc, from, (size_t)rows, (size_t)length, 0);
+        acc += rows * size;
     }
 }
 
@@ -177,20 +193,19 @@ static void fold_cells(fold_work *w, tile_run *run, int64_t index, char *own) {
     char *acc = own;
     if (w->accumulators != NULL) acc = w->accumulators + (piece * w->cells + cell) * (int64_t)size;
     fold->fns.init(acc, (size_t)cells);
-    bool few = fold->length > 0 && fold->length * fold->inner * 2 <= w->tile->tile;
-    if (few && !fold->columns) {
-        fold_rows(w, run, outer, end, acc);
-    } else if (few && !fold->plain) {
+    if (!fold->columns && w->pieces == 1) {
+        fold_rows(fold, run, outer, end, acc);
+    } else if (!fold->columns) {
+        fold_row(fold, run, outer, from, to, acc);
+    } else if (are_few(fold, w->tile) && !fold->plain) {
         fold_few_columns(w, run, outer, end, acc);
     } else {
         for (int64_t o = outer; o < end; o++) {
             char *to_acc = acc + (o - outer) * width * (int64_t)size;
             if (fold->plain)
                 fold_memory(w, run, o, from, to, column, width, to_acc);
-            else if (fold->columns)
-                fold_columns(w, run, o, from, to, column, width, to_acc);
             else
-                fold_row(w, run, o, from, to, to_acc);
+                fold_columns(w, run, o, from, to, column, width, to_acc);
         }
     }
     if (w->accumulators == NULL) finish_folds(w, cell, acc, (size_t)cells);

@@ -12,7 +12,7 @@ enum { LEAST_BLOCK = 256 };
 // Finds the axis along which memory is dense that steps along the last axis stride over: where
 // something is transposed. A tile is then a block of both, so that whole lines are read and
 // written.
-static bool find_crossing(const plan_kernel *k, int32_t *axis) {
+bool kernel_crosses(const plan_kernel *k, int32_t *axis) {
     int32_t last = k->rank - 1;
     for (uint32_t i = 0; i < k->access_count; i++) {
         const plan_access *a = &k->accesses[i];
@@ -27,7 +27,7 @@ emlx_status prepare_map(kernel_form *form, const emlx_plan *plan, const plan_ker
                         const cpu_kernels *kernels, arena *memory, emlx_error *err) {
     tile_walk walk = {.blocked = false};
     int32_t crossing, n = 0;
-    if (kernel->rank < 2 || !find_crossing(kernel, &crossing))
+    if (kernel->rank < 2 || !kernel_crosses(kernel, &crossing))
         return tile_prepare(&form->tile, plan, kernel, kernels, NULL, memory, err);
     walk.blocked = true;
     for (int32_t d = 0; d < kernel->rank - 1; d++)

@@ -15,6 +15,7 @@ enum { LARGEST_TILE = 1024, SMALLEST_TILE = 64, NO_STEP = UINT16_MAX };
 typedef struct preparer {
     tile_form *form;
     const emlx_plan *plan;
+    const plan_kernel *rows; // whose stage this is, or NULL
     uint32_t *last; // of each step: the last step that reads it (step_count: a store or the fold)
     uint32_t *free; // stack of slots that can be used again
     uint32_t free_count, slot_count, fixed_count;
@@ -71,12 +72,20 @@ static bool folds(const plan_kernel *k) {
     return k->kind == KERNEL_REDUCE || k->kind == KERNEL_CUSTOM;
 }
 
+// Whether an earlier stage writes what is loaded.
+static bool is_made_on_the_way(const preparer *p, uint32_t access) {
+    uint32_t value = p->form->kernel->accesses[access].value;
+    for (uint32_t i = 0; p->rows != NULL && i < p->rows->store_count; i++)
+        if (p->rows->accesses[p->rows->stores[i].access].value == value) return true;
+    return false;
+}
+
 // Steps whose elements never change during a run are computed once. A guard's alias of one is too.
 static bool is_fixed(const preparer *p, const expr_step *s) {
     const tile_form *f = p->form;
     switch (s->kind) {
     case EXPR_CONST: return true;
-    case EXPR_LOAD: return is_uniform_access(f, s->index);
+    case EXPR_LOAD: return is_uniform_access(f, s->index) && !is_made_on_the_way(p, s->index);
     case EXPR_IOTA: return is_uniform_access(f, s->index);
     case EXPR_CARRY: return false;
     default: break;
@@ -252,7 +261,7 @@ static void find_streams(tile_form *f) {
 emlx_status tile_prepare(tile_form *form, const emlx_plan *plan, const plan_kernel *kernel,
                          const cpu_kernels *kernels, const tile_walk *walk, arena *memory,
                          emlx_error *err) {
-    preparer p = {.form = form, .plan = plan};
+    preparer p = {.form = form, .plan = plan, .rows = walk != NULL ? walk->rows : NULL};
     uint32_t steps = kernel->step_count, accesses = kernel->access_count;
     *form = (tile_form){.kernel = kernel, .kernels = kernels};
     form->strides = arena_array(memory, accesses + 1, sizeof *form->strides);
@@ -358,27 +367,35 @@ static void make_fixed(tile_run *run) {
     }
 }
 
-emlx_status tile_start(tile_run *run, const tile_form *form, const kernel_call *call, char *stack,
-                       emlx_error *err) {
+size_t tile_room(const tile_form *form) {
     const plan_kernel *k = form->kernel;
-    size_t pointers = (k->access_count + k->step_count) * sizeof(char *);
-    *run = (tile_run){.form = form, .call = call};
-    run->size = form->scratch + pointers;
-    char *memory = stack;
-    if (run->size > TILE_STACK) {
-        TRY(pool_alloc(run->size, &run->memory, err));
-        memory = run->memory;
-    }
-    run->scratch = memory;
+    return form->scratch + (k->access_count + k->step_count) * sizeof(char *);
+}
+
+void tile_begin(tile_run *run, const tile_form *form, const kernel_call *call, char *memory) {
+    const plan_kernel *k = form->kernel;
+    *run = (tile_run){.form = form, .call = call, .scratch = memory};
     run->bases = (char **)(memory + form->scratch);
     run->at = run->bases + k->access_count;
     for (uint32_t a = 0; a < k->access_count; a++) {
         const plan_access *access = &k->accesses[a];
-        if (access->value == UINT32_MAX) continue;
-        char *data = call->buffers[access->value]->data;
-        run->bases[a] = data + access_offset(call, access) * (int64_t)type_size(access->type);
+        const emlx_buffer *buffer =
+            access->value == UINT32_MAX ? NULL : call->buffers[access->value];
+        if (buffer == NULL) continue;
+        run->bases[a] =
+            (char *)buffer->data + access_offset(call, access) * (int64_t)type_size(access->type);
     }
     if (form->count > 0) make_fixed(run);
+}
+
+emlx_status tile_start(tile_run *run, const tile_form *form, const kernel_call *call, char *stack,
+                       emlx_error *err) {
+    void *memory = NULL;
+    size_t size = tile_room(form);
+    if (size > TILE_STACK) TRY(pool_alloc(size, &memory, err));
+    tile_begin(run, form, call, memory != NULL ? memory : stack);
+    run->memory = memory;
+    run->size = size;
     return EMLX_OK;
 }
 

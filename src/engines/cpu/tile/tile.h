@@ -33,6 +33,7 @@ typedef struct step_form {
 typedef struct tile_walk {
     int32_t axes[EMLX_MAX_RANK]; // from the outermost
     bool blocked;                // a tile is a block of the last two axes, not a run of elements
+    const plan_kernel *rows;     // of which the kernel is a stage, or NULL
 } tile_walk;
 
 // A kernel made ready: its axes in the order in which it is walked, and a place for every step.
@@ -73,6 +74,10 @@ typedef struct tile_run {
     size_t size;
 } tile_run;
 
+// Memory that a run takes, in bytes, and starting one that is given it. The bases of values that
+// are in no buffer are left to the caller.
+size_t tile_room(const tile_form *form);
+void tile_begin(tile_run *run, const tile_form *form, const kernel_call *call, char *memory);
 // `stack` has TILE_STACK bytes, 64-byte aligned.
 emlx_status tile_start(tile_run *run, const tile_form *form, const kernel_call *call, char *stack,
                        emlx_error *err);
