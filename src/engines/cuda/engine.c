@@ -11,6 +11,7 @@
 #include "engines/cuda/launch.h"
 #include "engines/cuda/library/convolutions.h"
 #include "engines/cuda/library/products.h"
+#include "engines/cuda/library/transforms.h"
 
 // The form of a plan: one of each kernel, in its order.
 typedef struct gpu_plan {
@@ -51,6 +52,9 @@ static void cuda_describe(const emlx_device *device, char *text, size_t size) {
     convolution_describe(place, sizeof place);
     used = strlen(text);
     snprintf(text + used, size - used, "; convolutions: %s", place);
+    transform_describe(place, sizeof place);
+    used = strlen(text);
+    snprintf(text + used, size - used, "; transforms: %s", place);
     hand_describe(handed, sizeof handed);
     used = strlen(text);
     if (handed[0] != '\0') snprintf(text + used, size - used, "; handed over: %s", handed);
@@ -96,6 +100,7 @@ static emlx_status prepare_kernel(gpu *g, gpu_kernel *out, const emlx_plan *plan
                                   const plan_kernel *k, emlx_error *err) {
     TRY(product_prepare(g, out, plan, k, err));
     TRY(convolution_prepare(g, out, plan, k, err));
+    TRY(transform_prepare(g, out, plan, k, err));
     if (out->run != NULL) return EMLX_OK;
     emlx_status status = code_make(&out->code, plan, k, err);
     if (status == EMLX_OK) out->run = launch_generated;

@@ -33,10 +33,13 @@ static void fill_words(const gpu *g, const kernel_code *code, const kernel_call 
     }
 }
 
-static emlx_status launch_all(const gpu *g, const gpu_kernel *k, int64_t *words, emlx_error *err) {
+// `suffix`: of what is launched; 0 is all.
+static emlx_status launch_all(const gpu *g, const gpu_kernel *k, int64_t *words, char suffix,
+                              emlx_error *err) {
     void *arguments[] = {words};
     for (uint32_t i = 0; i < k->code.launch_count; i++) {
         const code_launch *l = &k->code.launches[i];
+        if (suffix != 0 && l->suffix != suffix) continue;
         if (l->word != UINT32_MAX) words[l->word] = l->turn;
         if (l->grid_x > INT32_MAX || l->grid_y > 65535)
             return error_set(err, EMLX_UNSUPPORTED, "cuda has no grids of %lld blocks",
@@ -71,6 +74,19 @@ static emlx_status bad_index(gpu *g, const kernel_call *call, int64_t place, eml
     return error_set(err, EMLX_OUT_OF_BOUNDS, "an index is out of bounds");
 }
 
+// What linear algebra reports, in the words of the CPU engine.
+static emlx_status routine_error(int64_t code, emlx_error *err) {
+    switch (code) {
+    case REPORT_TRIANGLE:
+        return error_set(err, EMLX_SINGULAR, "the diagonal of a triangular matrix has a zero");
+    case REPORT_SINGULAR:
+        return error_set(err, EMLX_SINGULAR, "the matrix of a system of equations is singular");
+    case REPORT_EIGENVALUES:
+        return error_set(err, EMLX_INTERNAL, "the eigenvalue iteration did not converge");
+    default: return error_set(err, EMLX_INTERNAL, "the singular value iteration did not converge");
+    }
+}
+
 // Waits for the kernel and reads what it reported. Under the lock of reports.
 static emlx_status read_report(gpu *g, const kernel_call *call, emlx_error *err) {
     TRY(gpu_wait(g, err));
@@ -79,17 +95,18 @@ static emlx_status read_report(gpu *g, const kernel_call *call, emlx_error *err)
     g->report[0] = 0;
     CUDA_TRY("a report", cuda.fill(g->claim, 0, sizeof(int), g->stream));
     if (code == REPORT_INDEX) return bad_index(g, call, place, err);
+    if (code > REPORT_INDEX) return routine_error(code, err);
     return error_prefix(err, guard_error((guard_kind)code, err), "%s", call->kernel->guards[place]);
 }
 
-static emlx_status launch_with(gpu *g, const gpu_kernel *k, const kernel_call *call,
-                               cuda_address scratch, emlx_error *err) {
+emlx_status launch_part(gpu *g, const gpu_kernel *k, const kernel_call *call, cuda_address scratch,
+                        char suffix, emlx_error *err) {
     int64_t few[FEW_WORDS], *words = few;
     size_t size = k->code.word_count * sizeof *words;
     if (k->code.word_count > FEW_WORDS) words = mem_alloc(size);
     if (words == NULL) return error_no_memory(err, "to run a kernel");
     fill_words(g, &k->code, call, scratch, words);
-    emlx_status status = launch_all(g, k, words, err);
+    emlx_status status = launch_all(g, k, words, suffix, err);
     if (words != few) mem_free(words, size);
     return status;
 }
@@ -103,7 +120,7 @@ emlx_status launch_generated(gpu *g, const gpu_kernel *k, const kernel_call *cal
     if (k->code.scratch > 0)
         TRY(device_pool_take(g->pool, k->code.scratch, &scratch, &class_, err));
     if (k->code.reports) pthread_mutex_lock(&g->report_lock);
-    emlx_status status = launch_with(g, k, call, scratch, err);
+    emlx_status status = launch_part(g, k, call, scratch, 0, err);
     if (status == EMLX_OK && k->code.reports) status = read_report(g, call, err);
     if (k->code.reports) pthread_mutex_unlock(&g->report_lock);
     if (scratch != 0) device_pool_free(g->pool, scratch, class_);

@@ -19,6 +19,9 @@ struct gpu_kernel {
     _Atomic(void *) handed;         // see hand.h
 };
 
+// Launches what of a kernel's code ends in `suffix`, with working memory.
+emlx_status launch_part(gpu *g, const gpu_kernel *k, const kernel_call *call, cuda_address scratch,
+                        char suffix, emlx_error *err);
 // Runs a generated kernel.
 emlx_status launch_generated(gpu *g, const gpu_kernel *k, const kernel_call *call, emlx_error *err);
 

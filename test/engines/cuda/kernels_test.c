@@ -51,6 +51,15 @@ static emlx_tensor *matrix(emlx_type type, int64_t rows, int64_t columns) {
     return random_tensor(type, &shape, 0, 3);
 }
 
+static emlx_tensor *unit_matrix(emlx_type type, int64_t side) {
+    const int64_t dims[] = {side, side};
+    emlx_attr shape = with_ints("shape", dims, 2);
+    emlx_tensor *t = apply_to("eye", NULL, 0, &shape, 1, type);
+    emlx_error err;
+    assert_ok(emlx_eval(&t, 1, &err), err);
+    return t;
+}
+
 static void make_unary(const char *op, emlx_tensor *x) {
     compute_one(apply_to(op, &x, 1, NULL, 0, EMLX_TYPE_DEFAULT));
 }
@@ -128,6 +137,33 @@ static void make_products(emlx_type type) {
     emlx_tensor_release(d);
 }
 
+static void make_all(const char *op, emlx_tensor *x) {
+    emlx_tensor *out[EMLX_MAX_RESULTS] = {NULL};
+    emlx_error err;
+    assert_ok(
+        emlx_apply(emlx_op_find(op), test_device, &x, 1, NULL, 0, EMLX_TYPE_DEFAULT, out, &err),
+        err);
+    for (size_t i = 0; i < EMLX_MAX_RESULTS && out[i] != NULL; i++) make(out[i]);
+}
+
+// Linear algebra in shared memory and beyond it, and transforms.
+static void make_routines(emlx_type type) {
+    static const char *const factors[] = {"cholesky", "determinant", "lu", "qr", "eigh", "svd"};
+    static const char *const transforms[] = {"fft", "ifft", "rfft", "irfft"};
+    static const int64_t sides[] = {4, 50, 100};
+    for (int i = 0; i < 3; i++) {
+        emlx_tensor *x = matrix(type, sides[i], sides[i]), *id = unit_matrix(type, sides[i]);
+        make(apply_to("solve", (emlx_tensor *[]){id, x}, 2, NULL, 0, EMLX_TYPE_DEFAULT));
+        make(apply_to("triangular_solve", (emlx_tensor *[]){id, x}, 2, NULL, 0, EMLX_TYPE_DEFAULT));
+        for (int f = 0; f < (type == EMLX_C64 || type == EMLX_C128 ? 5 : 6); f++)
+            make_all(factors[f], x);
+        for (int f = 0; f < 4; f++)
+            if (f != 2 || type < EMLX_C64) make_unary(transforms[f], x);
+        emlx_tensor_release(x);
+        emlx_tensor_release(id);
+    }
+}
+
 // All functions of one number for the types in which they are computed.
 static void make_functions(emlx_type type) {
     static const char *const names[] = {"exp",  "log1p", "sigmoid", "tan",  "tanh",
@@ -154,7 +190,9 @@ static void test_all_kinds(void **state) {
         make_ordered(type);
         make_indexed(type);
         make_products(type);
-        if (type >= EMLX_F32) make_functions(type);
+        if (type < EMLX_F32) continue;
+        make_functions(type);
+        make_routines(type);
     }
     assert_ok(store_finish(g->store, &err), err);
     store_counts counts = store_count(g->store);

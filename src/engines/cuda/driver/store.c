@@ -56,10 +56,7 @@ static const char *const sources[] = {
 
 static disk_key base_key(const kernel_store *s) {
     int facts[] = {s->architecture, s->f32_in_double, nvrtc_version()};
-    disk_key key = disk_digest((disk_key){{0}}, facts, sizeof facts);
-    for (int i = 0; i < CODE_PART_COUNT; i++)
-        key = disk_digest(key, sources[i], strlen(sources[i]));
-    return key;
+    return disk_digest((disk_key){{0}}, facts, sizeof facts);
 }
 
 emlx_status store_open(int architecture, bool f32_in_double, bool load, kernel_store **out,

@@ -12,7 +12,9 @@
     XX(sort, PART_SORT)                                                                            \
     XX(scan, PART_SCAN)                                                                            \
     XX(scatter, PART_SCATTER)                                                                      \
-    XX(dot, PART_DOT)
+    XX(dot, PART_DOT)                                                                              \
+    XX(linalg, PART_LINALG)                                                                        \
+    XX(fft, PART_FFT)
 
 #define XX(file, part) extern const char cuda_source_##file[];
 CUDA_SOURCE_MAP(XX)

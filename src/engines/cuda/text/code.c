@@ -4,6 +4,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "engines/cuda/text/emit.h"
@@ -48,6 +49,12 @@ uint32_t code_word(kernel_code *code, int64_t value) {
     return code->word_count++;
 }
 
+uint32_t code_double(kernel_code *code, double value) {
+    int64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return code_word(code, bits);
+}
+
 uint32_t code_patch_word(kernel_code *code, patch_kind kind, uint32_t index, int64_t offset) {
     bool pair = kind == PATCH_CONSTANT;
     if (pair && code->word_count % 2 == 1) code_word(code, 0);
@@ -81,10 +88,10 @@ code_launch *code_launch_add(kernel_code *code, char suffix, int64_t threads, in
 typedef void (*emit_fn)(emitter *e);
 
 static const emit_fn emitters[KERNEL_COUNT] = {
-    [KERNEL_MAP] = emit_map,         [KERNEL_REDUCE] = emit_fold, [KERNEL_CUSTOM] = emit_custom,
-    [KERNEL_GATHER] = emit_gather,   [KERNEL_PICK] = emit_pick,   [KERNEL_DOT] = emit_dot,
-    [KERNEL_SCATTER] = emit_scatter, [KERNEL_SORT] = emit_sort,   [KERNEL_SCAN] = emit_scan,
-    [KERNEL_CONV] = emit_conv,
+    [KERNEL_MAP] = emit_map,         [KERNEL_REDUCE] = emit_fold,     [KERNEL_CUSTOM] = emit_custom,
+    [KERNEL_GATHER] = emit_gather,   [KERNEL_PICK] = emit_pick,       [KERNEL_DOT] = emit_dot,
+    [KERNEL_SCATTER] = emit_scatter, [KERNEL_SORT] = emit_sort,       [KERNEL_SCAN] = emit_scan,
+    [KERNEL_CONV] = emit_conv,       [KERNEL_ROUTINE] = emit_routine,
 };
 
 // Parameters of a launch: CUDA takes 32,764 bytes of them since 12.1, 4,096 before.

@@ -15,10 +15,12 @@ typedef enum code_part {
     PART_SORT = 16,
     PART_SCAN = 32,
     PART_SCATTER = 64,
-    PART_DOT = 128
+    PART_DOT = 128,
+    PART_LINALG = 256,
+    PART_FFT = 512
 } code_part;
 
-enum { CODE_PART_COUNT = 8 };
+enum { CODE_PART_COUNT = 10 };
 
 // Where a word comes from when the kernel runs.
 typedef enum patch_kind {
@@ -62,14 +64,22 @@ typedef struct kernel_code {
     bool failed;  // there was no memory for it
 } kernel_code;
 
-// Codes that kernels report: those of guard_kind, and an index out of bounds.
-enum { REPORT_INDEX = 64 };
+// Codes that kernels report: those of guard_kind, an index out of bounds, and of linear algebra a
+// zero on a triangle's diagonal, a singular matrix and iterations that do not end.
+enum {
+    REPORT_INDEX = 64,
+    REPORT_TRIANGLE,
+    REPORT_SINGULAR,
+    REPORT_EIGENVALUES,
+    REPORT_SINGULAR_VALUES
+};
 
 void code_clear(kernel_code *code);
 // Appends to the text.
 void code_text(kernel_code *code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 // Adds a word; returns its place.
 uint32_t code_word(kernel_code *code, int64_t value);
+uint32_t code_double(kernel_code *code, double value);
 uint32_t code_patch_word(kernel_code *code, patch_kind kind, uint32_t index, int64_t offset);
 // A launch of enough blocks for `threads` threads, and at most `most` blocks (0: any number).
 code_launch *code_launch_add(kernel_code *code, char suffix, int64_t threads, int64_t most);

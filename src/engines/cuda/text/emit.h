@@ -26,6 +26,7 @@ void emit_scan(emitter *e);
 void emit_pick(emitter *e);
 void emit_dot(emitter *e);
 void emit_conv(emitter *e);
+void emit_routine(emitter *e);
 
 #define EMIT(...) code_text(e->code, __VA_ARGS__)
 
