@@ -96,8 +96,8 @@ static void make_folds(emlx_type type) {
 }
 
 static void make_ordered(emlx_type type) {
-    static const int64_t lengths[] = {5, 300, 5000};
-    for (int i = 0; i < 3 && type < EMLX_C64; i++) {
+    static const int64_t lengths[] = {5, 300, 5000, 20000};
+    for (int i = 0; i < 4 && type < EMLX_C64; i++) {
         emlx_tensor *x = matrix(type, 2, lengths[i]);
         for (int64_t axis = 0; axis < 2; axis++) {
             emlx_attr one = with_int("axis", axis);

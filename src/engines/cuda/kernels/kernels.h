@@ -14,7 +14,8 @@
     XX(scatter, PART_SCATTER)                                                                      \
     XX(dot, PART_DOT)                                                                              \
     XX(linalg, PART_LINALG)                                                                        \
-    XX(fft, PART_FFT)
+    XX(fft, PART_FFT)                                                                              \
+    XX(radix, PART_RADIX)
 
 #define XX(file, part) extern const char cuda_source_##file[];
 CUDA_SOURCE_MAP(XX)

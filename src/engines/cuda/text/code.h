@@ -17,10 +17,11 @@ typedef enum code_part {
     PART_SCATTER = 64,
     PART_DOT = 128,
     PART_LINALG = 256,
-    PART_FFT = 512
+    PART_FFT = 512,
+    PART_RADIX = 1024
 } code_part;
 
-enum { CODE_PART_COUNT = 10 };
+enum { CODE_PART_COUNT = 11 };
 
 // Where a word comes from when the kernel runs.
 typedef enum patch_kind {

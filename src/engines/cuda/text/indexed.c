@@ -197,6 +197,7 @@ void emit_scatter(emitter *e) {
     e->code->parts |= PART_SORT | PART_SCATTER;
     sorting order = {.lines = 1, .length = s.count};
     order.key_size = elements < UINT32_MAX ? 4 : 8;
+    while (order.key_bits < 63 && (int64_t)1 << order.key_bits < elements) order.key_bits++;
     emit_update_key(e, &s, raw_type(order.key_size));
     emit_slice_offset(e, &s);
     emit_sorting(e, &order);

@@ -1,46 +1,107 @@
 // SPDX-License-Identifier: Apache-2.0
-// sort.c - stable sorts: tiles are sorted in shared memory, then merged, twice as long each time.
+// sort.c - stable sorts: tiles are sorted in shared memory, then merged, twice as long each time;
+// long lines are sorted by the digits of their keys.
 #include "engines/cuda/text/sorting.h"
 
 #include <stdio.h>
 
 #include "base/types.h"
 
-enum { ITEMS = 8, SMALL = 32, LARGE = 256 }; // keys a thread; threads of a block
+enum {
+    ITEMS = 8, // keys a thread
+    SMALL = 32,
+    LARGE = 256, // threads of a block
+    LONG = 1 << 14,
+    LONG_OF_WIDE = 1 << 19
+};
 
-void emit_sorting(emitter *e, sorting *s) {
-    int threads = s->length <= SMALL * ITEMS ? SMALL : LARGE, tile = threads * ITEMS;
-    int64_t tiles = (s->length + tile - 1) / tile, room = s->lines * s->length;
-    int64_t keys_size = (room * (int64_t)s->key_size + 255) / 256 * 256;
-    int64_t half = keys_size + (room * 4 + 255) / 256 * 256, at = (int64_t)e->code->scratch;
-    int passes = 0;
-    while ((int64_t)1 << passes < tiles) passes++;
-    uint32_t length = code_word(e->code, s->length), turn = code_word(e->code, 0);
-    uint32_t first = code_patch_word(e->code, PATCH_SCRATCH, 0, at);
-    uint32_t second = code_patch_word(e->code, PATCH_SCRATCH, 0, at + half);
-    uint32_t places = code_word(e->code, keys_size);
-    e->code->scratch += (size_t)(passes > 0 ? 2 * half : half);
-    emit_function(e, 'b', threads);
-    EMIT(" sort_tile<Key@, %d, %d>(p, p.w[%u], p.w[%u], p.w[%u]);\n}\n", threads, ITEMS, length,
-         first, places);
-    code_launch *launch = code_launch_add(e->code, 'b', 1, 0);
+// Two buffers of keys and places behind them, at the end of working memory.
+typedef struct sort_buffers {
+    int64_t at, half, keys_size;
+    uint32_t length, turn, first, second, places; // words
+} sort_buffers;
+
+static sort_buffers make_buffers(emitter *e, const sorting *s, bool both) {
+    int64_t room = s->lines * s->length;
+    sort_buffers b = {.at = (int64_t)e->code->scratch};
+    b.keys_size = (room * (int64_t)s->key_size + 255) / 256 * 256;
+    b.half = b.keys_size + (room * 4 + 255) / 256 * 256;
+    b.length = code_word(e->code, s->length);
+    b.turn = code_word(e->code, 0);
+    b.first = code_patch_word(e->code, PATCH_SCRATCH, 0, b.at);
+    b.second = code_patch_word(e->code, PATCH_SCRATCH, 0, b.at + b.half);
+    b.places = code_word(e->code, b.keys_size);
+    e->code->scratch += (size_t)(both ? 2 * b.half : b.half);
+    return b;
+}
+
+static void add_pass(emitter *e, const sort_buffers *b, char suffix, int threads, int64_t blocks,
+                     int pass) {
+    code_launch *launch = code_launch_add(e->code, suffix, 1, 0);
     launch->block = (uint32_t)threads;
-    launch->grid_x = tiles * s->lines;
+    launch->grid_x = blocks;
+    launch->word = b->turn;
+    launch->turn = pass;
+}
+
+static void set_result(emitter *e, sorting *s, const sort_buffers *b, bool second) {
+    s->keys = second ? b->second : b->first;
+    s->places =
+        code_patch_word(e->code, PATCH_SCRATCH, 0, b->at + b->keys_size + (second ? b->half : 0));
+}
+
+static void sort_by_merging(emitter *e, sorting *s) {
+    int threads = s->length <= SMALL * ITEMS ? SMALL : LARGE, tile = threads * ITEMS, passes = 0;
+    int64_t tiles = (s->length + tile - 1) / tile;
+    while ((int64_t)1 << passes < tiles) passes++;
+    sort_buffers b = make_buffers(e, s, passes > 0);
+    emit_function(e, 'b', threads);
+    EMIT(" sort_tile<Key@, %d, %d>(p, p.w[%u], p.w[%u], p.w[%u]);\n}\n", threads, ITEMS, b.length,
+         b.first, b.places);
+    add_pass(e, &b, 'b', threads, tiles * s->lines, 0);
     if (passes > 0) {
         emit_function(e, 't', threads);
         EMIT(" merge_runs<Key@::K, %d, %d>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n",
-             threads, ITEMS, length, turn, first, second, places);
+             threads, ITEMS, b.length, b.turn, b.first, b.second, b.places);
     }
+    for (int pass = 0; pass < passes; pass++) add_pass(e, &b, 't', threads, tiles * s->lines, pass);
+    set_result(e, s, &b, passes % 2 == 1);
+}
+
+static void sort_by_digits(emitter *e, sorting *s) {
+    int items = s->key_size > 4 ? 8 : 16, passes = (s->key_bits + 7) / 8;
+    int64_t tiles = (s->length + LARGE * items - 1) / (LARGE * items), counts = s->lines * 256;
+    sort_buffers b = make_buffers(e, s, passes > 1);
+    uint32_t counts_word = code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)e->code->scratch);
+    uint32_t totals_word =
+        code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)e->code->scratch + counts * tiles * 4);
+    e->code->scratch += (size_t)(counts * (tiles + 1) * 4 + 255) / 256 * 256;
+    e->code->parts |= PART_RADIX;
+    emit_function(e, 'b', LARGE);
+    EMIT(" radix_count<Key@, %d>(p, p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n", items,
+         b.length, b.turn, b.first, b.second, counts_word);
+    emit_function(e, 'd', LARGE);
+    EMIT(" radix_add(p.w[%u], p.w[%u], p.w[%u]);\n}\n", counts_word, totals_word,
+         code_word(e->code, tiles));
+    emit_function(e, 't', LARGE);
+    EMIT(" radix_move<Key@, %d>(p, p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
+         "p.w[%u]);\n}\n",
+         items, b.length, b.turn, b.first, b.second, b.places, counts_word, totals_word);
     for (int pass = 0; pass < passes; pass++) {
-        launch = code_launch_add(e->code, 't', 1, 0);
-        launch->block = (uint32_t)threads;
-        launch->grid_x = tiles * s->lines;
-        launch->word = turn;
-        launch->turn = pass;
+        add_pass(e, &b, 'b', LARGE, tiles * s->lines, pass);
+        add_pass(e, &b, 'd', LARGE, counts, pass);
+        add_pass(e, &b, 't', LARGE, tiles * s->lines, pass);
     }
-    bool swapped = passes % 2 == 1;
-    s->keys = swapped ? second : first;
-    s->places = code_patch_word(e->code, PATCH_SCRATCH, 0, at + keys_size + (swapped ? half : 0));
+    set_result(e, s, &b, passes % 2 == 0);
+}
+
+// Passes over digits are as many however long a line is; merges are more the longer it is.
+void emit_sorting(emitter *e, sorting *s) {
+    int64_t few = s->key_size > 4 ? LONG_OF_WIDE : LONG;
+    if (s->length >= few || (s->key_bits <= 8 && s->length >= LONG / 4))
+        sort_by_digits(e, s);
+    else
+        sort_by_merging(e, s);
 }
 
 // A key orders as unsigned numbers do: NaN above everything, both zeros as one.
@@ -69,7 +130,10 @@ void emit_sort(emitter *e) {
     if (type_is_complex((emlx_type)type)) e->refused = "a sort of complex numbers";
     if (count == 0 || p->keep == 0) return;
     for (int32_t d = p->axis + 1; d < shape->rank; d++) inner *= shape->dims[d];
-    sorting s = {.lines = count / length, .length = length, .key_size = size > 4 ? 8 : 4};
+    sorting s = {.lines = count / length,
+                 .length = length,
+                 .key_size = size > 4 ? 8 : 4,
+                 .key_bits = (int)size * 8};
     uint32_t in = operand_word(e, 0), to = output_word(e), w = code_word(e->code, length);
     uint32_t i = code_word(e->code, inner), keep = code_word(e->code, p->keep);
     e->code->parts |= PART_SORT;

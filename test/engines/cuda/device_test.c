@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// device_test.c - kernels that take several blocks, or a way of their own for long lines, give what
+// the CPU gives. Needs a device; without one the test says that it is skipped.
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tensors.h"
+
+typedef emlx_tensor *(*make_fn)(const emlx_shape *shape, int64_t axis);
+
+static emlx_device *gpu_device, *cpu_device;
+
+static double *values_on(emlx_device *device, make_fn make, const emlx_shape *shape, int64_t axis,
+                         int64_t *count) {
+    test_device = device;
+    draw_seed(7);
+    emlx_tensor *t = make(shape, axis);
+    *count = number_count(emlx_tensor_type(t), emlx_tensor_shape(t));
+    double *values = values_of(t);
+    emlx_tensor_release(t);
+    return values;
+}
+
+// The largest difference is at most `share` of the largest number.
+static void compare(const char *what, make_fn make, emlx_shape shape, int64_t axis, double share) {
+    int64_t count, other;
+    double *a = values_on(gpu_device, make, &shape, axis, &count);
+    double *b = values_on(cpu_device, make, &shape, axis, &other), most = 0;
+    assert_int_equal(count, other);
+    for (int64_t i = 0; i < count; i++)
+        if (fabs(b[i]) > most) most = fabs(b[i]);
+    for (int64_t i = 0; i < count; i++) {
+        bool same = isnan(a[i]) ? isnan(b[i]) : a[i] == b[i] || fabs(a[i] - b[i]) <= share * most;
+        if (!same) fail_msg("%s: element %lld is %g, not %g", what, (long long)i, a[i], b[i]);
+    }
+    free(a);
+    free(b);
+}
+
+static emlx_tensor *with_axis(const char *op, emlx_tensor *x, int64_t axis) {
+    emlx_attr one = with_int("axis", axis);
+    emlx_tensor *t = apply_to(op, &x, 1, &one, 1, EMLX_TYPE_DEFAULT);
+    emlx_tensor_release(x);
+    return t;
+}
+
+#define NUMBERS(name, type, op)                                                                    \
+    static emlx_tensor *name(const emlx_shape *shape, int64_t axis) {                              \
+        return with_axis(op, random_tensor(type, shape, -90, 90), axis);                           \
+    }
+NUMBERS(sort_f32, EMLX_F32, "sort")
+NUMBERS(argsort_f32, EMLX_F32, "argsort")
+NUMBERS(argsort_s64, EMLX_S64, "argsort")
+NUMBERS(sort_bf16, EMLX_BF16, "sort")
+NUMBERS(sort_u8, EMLX_S8, "sort")
+NUMBERS(sum_f32, EMLX_F32, "cumulative_sum")
+NUMBERS(sum_s32, EMLX_S32, "cumulative_sum")
+NUMBERS(max_f32, EMLX_F32, "cumulative_max")
+
+static void test_sorts(void **state) {
+    (void)state;
+    static const int64_t lengths[] = {1, 300, 5000, 16384, 20011};
+    for (int i = 0; i < 5; i++) {
+        emlx_shape line = {1, {lengths[i]}}, rows = {2, {2, lengths[i]}},
+                   columns = {2, {lengths[i], 2}};
+        compare("sort f32", sort_f32, line, 0, 0);
+        compare("argsort f32", argsort_f32, rows, 1, 0);
+        compare("argsort f32 down", argsort_f32, columns, 0, 0);
+        compare("argsort s64", argsort_s64, line, 0, 0);
+        compare("sort bf16", sort_bf16, rows, 1, 0);
+        compare("sort u8", sort_u8, line, 0, 0);
+    }
+}
+
+static void test_scans(void **state) {
+    (void)state;
+    static const int64_t lengths[] = {7, 1024, 5000, 40000, 40004};
+    for (int i = 0; i < 5; i++) {
+        emlx_shape rows = {2, {3, lengths[i]}}, columns = {2, {lengths[i], 3}};
+        compare("cumulative sum f32", sum_f32, rows, 1, 1e-6);
+        compare("cumulative sum f32 down", sum_f32, columns, 0, 1e-6);
+        compare("cumulative sum s32", sum_s32, rows, 1, 0);
+        compare("cumulative max f32", max_f32, rows, 1, 0);
+    }
+}
+
+static emlx_tensor *add_updates(const emlx_shape *shape, int64_t slice) {
+    static const int64_t first[] = {0};
+    emlx_shape target = {2, {100, slice}}, rows = {2, {shape->dims[0], 1}};
+    emlx_shape updates = {2, {shape->dims[0], slice}};
+    emlx_tensor *operands[] = {random_tensor(EMLX_F32, &target, 0, 9),
+                               random_tensor(EMLX_S64, &rows, 0, 99),
+                               random_tensor(EMLX_F32, &updates, 0, 9)};
+    emlx_attr axes = with_ints("axes", first, 1);
+    emlx_tensor *t = apply_to("indexed_add", operands, 3, &axes, 1, EMLX_TYPE_DEFAULT);
+    for (int i = 0; i < 3; i++) emlx_tensor_release(operands[i]);
+    return t;
+}
+
+static void test_updates(void **state) {
+    (void)state;
+    static const int64_t counts[] = {1, 200, 3000, 20000};
+    for (int i = 0; i < 4; i++) {
+        emlx_shape shape = {1, {counts[i]}};
+        compare("indexed_add of numbers", add_updates, shape, 1, 1e-6);
+        compare("indexed_add of rows", add_updates, shape, 12, 1e-6);
+    }
+}
+
+static emlx_tensor *product_of(emlx_type type, const emlx_shape *shape, int64_t terms) {
+    static const int64_t left[] = {1}, right[] = {0};
+    emlx_shape a = {2, {shape->dims[0], terms}}, b = {2, {terms, shape->dims[1]}};
+    emlx_attr attrs[] = {with_ints("contract_left", left, 1), with_ints("batch_left", NULL, 0),
+                         with_ints("contract_right", right, 1), with_ints("batch_right", NULL, 0)};
+    emlx_tensor *in[] = {random_tensor(type, &a, -9, 9), random_tensor(type, &b, -9, 9)};
+    emlx_tensor *t = apply_to("dot", in, 2, attrs, 4, EMLX_TYPE_DEFAULT);
+    emlx_tensor_release(in[0]);
+    emlx_tensor_release(in[1]);
+    return t;
+}
+static emlx_tensor *product_s8(const emlx_shape *shape, int64_t terms) {
+    return product_of(EMLX_S8, shape, terms);
+}
+static emlx_tensor *product_s32(const emlx_shape *shape, int64_t terms) {
+    return product_of(EMLX_S32, shape, terms);
+}
+static emlx_tensor *product_bf16(const emlx_shape *shape, int64_t terms) {
+    return product_of(EMLX_BF16, shape, terms);
+}
+
+static void test_products(void **state) {
+    (void)state;
+    static const int64_t sides[] = {1, 32, 100, 128};
+    for (int i = 0; i < 4; i++)
+        for (int j = 0; j < 4; j++) {
+            emlx_shape shape = {2, {sides[i], sides[j]}};
+            compare("product of s8", product_s8, shape, 64, 0);
+            compare("product of s8", product_s8, shape, 70, 0);
+            compare("product of s32", product_s32, shape, 33, 0);
+            compare("product of bf16", product_bf16, shape, 64, 1e-2);
+        }
+}
+
+static emlx_tensor *transform(const char *op, emlx_type type, const emlx_shape *shape,
+                              int64_t length) {
+    emlx_attr n = with_int("length", length);
+    emlx_tensor *x = random_tensor(type, shape, -9, 9);
+    emlx_tensor *t = apply_to(op, &x, 1, &n, 1, EMLX_TYPE_DEFAULT);
+    emlx_tensor_release(x);
+    return t;
+}
+#define TRANSFORM(name, op, type)                                                                  \
+    static emlx_tensor *name(const emlx_shape *shape, int64_t length) {                            \
+        return transform(op, type, shape, length);                                                 \
+    }
+TRANSFORM(fft_c64, "fft", EMLX_C64)
+TRANSFORM(fft_f32, "fft", EMLX_F32)
+TRANSFORM(ifft_c128, "ifft", EMLX_C128)
+TRANSFORM(rfft_f32, "rfft", EMLX_F32)
+TRANSFORM(rfft_f64, "rfft", EMLX_F64)
+TRANSFORM(irfft_c64, "irfft", EMLX_C64)
+
+static void test_transforms(void **state) {
+    (void)state;
+    static const int64_t lengths[] = {16, 1000, 1023};
+    for (int i = 0; i < 3; i++)
+        for (int many = 1; many <= 40; many += 39) {
+            emlx_shape shape = {2, {many, lengths[i]}};
+            for (int64_t by = -1; by <= 1; by++) {
+                compare("fft c64", fft_c64, shape, lengths[i] + by, 1e-5);
+                compare("fft f32", fft_f32, shape, lengths[i] + by, 1e-5);
+                compare("ifft c128", ifft_c128, shape, lengths[i] + by, 1e-12);
+                compare("rfft f32", rfft_f32, shape, lengths[i] + by, 1e-5);
+                compare("rfft f64", rfft_f64, shape, lengths[i] + by, 1e-12);
+                compare("irfft c64", irfft_c64, shape, lengths[i] + by, 1e-5);
+            }
+        }
+}
+
+int main(void) {
+    emlx_error err;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sorts), cmocka_unit_test(test_scans), cmocka_unit_test(test_updates),
+        cmocka_unit_test(test_products), cmocka_unit_test(test_transforms)};
+    if (getenv("EMLX_CUDA_REHEARSE") != NULL ||
+        emlx_device_open("cuda:0", &gpu_device, &err) != EMLX_OK) {
+        printf("engines/cuda/device: skipped: no device\n");
+        return 0;
+    }
+    if (emlx_device_open("cpu", &cpu_device, &err) != EMLX_OK) return 1;
+    int failed = cmocka_run_group_tests_name("engines/cuda/device", tests, NULL, NULL);
+    emlx_device_release(gpu_device);
+    emlx_device_release(cpu_device);
+    return failed;
+}
