@@ -42,6 +42,9 @@ typedef struct engine_ops {
     // Computes on the calling thread, so that a little work is done in no time and `submit` never
     // leaves a fence.
     bool immediate;
+    // How many operations on elements it does in the time in which the CPU engine does one,
+    // roughly; 0 is 1. What a device computes is as much less for those who choose where and when.
+    int speed;
     // The host can read and write buffers that no work is using: their `data` is set.
     bool host_memory;
 

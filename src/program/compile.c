@@ -360,50 +360,19 @@ static emlx_status plan_segments(compiler *c, emlx_error *err) {
     return EMLX_OK;
 }
 
-// Size -------------------------------------------------------------------------------------------
-
-static int64_t kernel_work(const emlx_plan *plan, const plan_kernel *k) {
-    int64_t count = 0;
-    for (uint32_t i = 0; i < k->stage_count && count < SMALL_WORK; i++)
-        count += kernel_work(plan, &k->stages[i]);
-    if (k->kind == KERNEL_ROWS) return count;
-    // A routine or a function may take any time.
-    primitive_cost cost = primitive_table[k->kind].cost;
-    if (cost == COST_UNKNOWN) return WORK_UNKNOWN;
-    if (cost == COST_PRODUCT)
-        return product_work(work_count(&k->shapes[0]), work_count(&k->shapes[1]),
-                            work_count(&plan->values[k->output].shape));
-    if (cost == COST_OPERANDS) {
-        for (uint32_t a = 0; a < k->access_count; a++) count += work_count(&k->shapes[a]);
-        return whole_work(count);
-    }
-    count = 1 + k->step_count;
-    for (int32_t d = 0; d < k->rank; d++) {
-        if (count > SMALL_WORK || k->dims[d] > SMALL_WORK) return WORK_UNKNOWN;
-        count *= k->dims[d];
-    }
-    return KERNEL_WORK + count;
-}
-
-// What array libraries make of nodes, and hand-overs, may take any time.
-static int64_t plan_work_of(const emlx_plan *plan) {
-    int64_t work = plan->node_count > 0 || plan->part_count > 0 ? WORK_UNKNOWN : 0;
-    for (uint32_t k = 0; k < plan->kernel_count && work < SMALL_WORK; k++)
-        work += kernel_work(plan, &plan->kernels[k]);
-    return work;
-}
+// Cost -------------------------------------------------------------------------------------------
 
 // A loop may take any time. Of branches only one is run, but which is not known.
-static int64_t code_work(const code *c) {
-    int64_t work = 0;
-    for (size_t i = 0; i < c->steps.count && work < SMALL_WORK; i++) {
+static int64_t code_cost(const code *c) {
+    int64_t cost = 0;
+    for (size_t i = 0; i < c->steps.count && cost < COST_SMALL; i++) {
         const step *st = &c->steps.items[i];
-        if (st->kind == STEP_WHILE) return WORK_UNKNOWN;
-        if (st->kind == STEP_SEGMENT) work += plan_work_of(st->planned.plan);
-        for (uint32_t b = 0; b < st->block_count && work < SMALL_WORK; b++)
-            work += st->blocks[b]->work;
+        if (st->kind == STEP_WHILE) return COST_NO_END;
+        if (st->kind == STEP_SEGMENT) cost += cost_of_plan(st->planned.plan);
+        for (uint32_t b = 0; b < st->block_count && cost < COST_SMALL; b++)
+            cost += st->blocks[b]->cost;
     }
-    return work;
+    return cost;
 }
 
 // Liveness ---------------------------------------------------------------------------------------
@@ -464,7 +433,7 @@ static emlx_status compile_symbols(compiler *c, emlx_error *err) {
     TRY(reach_outputs(c, err));
     TRY(cut_segments(c, err));
     TRY(plan_segments(c, err));
-    c->code->work = code_work(c->code);
+    c->code->cost = code_cost(c->code);
     return mark_last_uses(c->code, err);
 }
 

@@ -44,7 +44,7 @@ struct code {
     LIST(bound) bounds;
     size_t kernel_count; // blocks inside included
     bool calls;          // it, or a block inside, calls the host
-    int64_t work;        // what a run takes at most, as plan/cost.h counts it
+    int64_t cost;        // what a run takes at most, as plan/cost.h counts it
 };
 
 struct emlx_program {

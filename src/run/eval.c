@@ -465,48 +465,35 @@ enum { FEW_NODES = 128 };
 typedef struct look {
     emlx_tensor *stack[FEW_NODES];
     int depth, seen;
-    int64_t work;
+    int64_t cost;
 } look;
-
-// What computing one node takes at most, its operands being there. A routine or a function may take
-// any time.
-static int64_t node_work(const emlx_tensor *t) {
-    primitive_cost cost = primitive_table[t->primitive].cost;
-    if (cost == COST_UNKNOWN) return WORK_UNKNOWN;
-    int64_t count = work_count(&t->shape);
-    if (cost == COST_PRODUCT)
-        return product_work(work_count(&t->inputs[0]->shape), work_count(&t->inputs[1]->shape),
-                            count);
-    for (uint32_t i = 0; i < t->input_count; i++) count += work_count(&t->inputs[i]->shape);
-    return cost == COST_OPERANDS ? whole_work(count) : count;
-}
 
 // False when it has become too much. What somebody else is computing may take any time.
 static bool look_at(look *l, emlx_tensor *t) {
     if (node_buffer(t) != NULL) return true;
     if (t->job != NULL || t->promised != NULL || ++l->seen > FEW_NODES) return false;
-    l->work += NODE_WORK + node_work(t);
+    l->cost += COST_PLANNING + cost_of_node(t);
     for (uint32_t i = 0; i < t->input_count; i++) {
         if (l->depth == FEW_NODES) return false;
         l->stack[l->depth++] = t->inputs[i];
     }
-    return l->work <= SMALL_WORK;
+    return l->cost <= COST_SMALL;
 }
 
 // What computing the tensors takes at most, planning left aside. Under the lock.
-static int64_t work_of(emlx_tensor *const *tensors, size_t count) {
-    look l = {.work = KERNEL_WORK};
-    if (count > FEW_NODES) return WORK_UNKNOWN;
+static int64_t cost_of_all(emlx_tensor *const *tensors, size_t count) {
+    look l = {.cost = COST_KERNEL};
+    if (count > FEW_NODES) return COST_NO_END;
     bool few = true;
     for (size_t i = 0; i < count; i++) l.stack[l.depth++] = tensors[i];
     while (l.depth > 0 && few) few = look_at(&l, l.stack[--l.depth]);
-    return few ? l.work : WORK_UNKNOWN;
+    return few ? l.cost : COST_NO_END;
 }
 
 // False when the lock is taken, as callers do not wait for it.
-static bool eval_work(emlx_tensor *const *tensors, size_t count, int64_t *work) {
+static bool eval_cost(emlx_tensor *const *tensors, size_t count, int64_t *cost) {
     if (!graph_try_lock()) return false;
-    *work = work_of(tensors, count);
+    *cost = cost_of_all(tensors, count);
     graph_unlock();
     return true;
 }
@@ -517,8 +504,8 @@ emlx_status emlx_eval_brief(emlx_tensor *const *tensors, size_t count, bool *don
     TRY(check_given(tensors, count, err));
     *done = count == 0;
     if (*done || !tensors[0]->device->ops->immediate) return EMLX_OK;
-    int64_t work;
-    if (!eval_work(tensors, count, &work) || work > BRIEF_WORK) return EMLX_OK;
+    int64_t cost;
+    if (!eval_cost(tensors, count, &cost) || cost > COST_BRIEF) return EMLX_OK;
     TRY(check_device(tensors, count, err));
     arena memory = {0};
     eval_job *job = arena_alloc(&memory, sizeof *job);
@@ -552,7 +539,7 @@ static void run_queued(pool_job *job) {
 static void run_unsized(pool_job *job) {
     queued_eval *q = (queued_eval *)job;
     graph_lock();
-    q->job.small = work_of(q->tensors, q->count) <= SMALL_WORK;
+    q->job.small = cost_of_all(q->tensors, q->count) <= COST_SMALL;
     graph_unlock();
     q->job.run = run_queued;
     if (q->job.small)
@@ -563,11 +550,11 @@ static void run_unsized(pool_job *job) {
 
 // In a queue a job has to be done when its turn comes.
 static void choose_size(queued_eval *q, const emlx_work *work) {
-    int64_t size = WORK_UNKNOWN;
-    bool known = eval_work(q->tensors, q->count, &size);
+    int64_t cost = COST_NO_END;
+    bool known = eval_cost(q->tensors, q->count, &cost);
     bool later = !known && (work == NULL || work->queue == NULL);
     q->job.run = later ? run_unsized : run_queued;
-    q->job.small = later || size <= SMALL_WORK;
+    q->job.small = later || cost <= COST_SMALL;
 }
 
 emlx_status emlx_eval_async(emlx_tensor *const *tensors, size_t count, const emlx_work *work,

@@ -261,7 +261,7 @@ static emlx_status submit(emlx_run *r, emlx_tensor *const *tensors, size_t count
 // Pending tensors are computed first, if that is brief too. One that fails fails again in the run,
 // which says so.
 static bool is_brief(const emlx_program *p, emlx_tensor *const *tensors, size_t count) {
-    if (p->main->work > BRIEF_WORK || !p->device->ops->immediate) return false;
+    if (p->main->cost > COST_BRIEF || !p->device->ops->immediate) return false;
     bool ready = true;
     emlx_error err;
     if (tensors == NULL && count > 0) return false;
@@ -289,7 +289,7 @@ emlx_status emlx_program_start(emlx_program *program, emlx_tensor *const *inputs
     emlx_run *r = mem_alloc(sizeof *r);
     if (r == NULL) return run_no_memory(err);
     r->job.run = run_job;
-    r->job.small = program->main->work <= SMALL_WORK;
+    r->job.small = program->main->cost <= COST_SMALL;
     r->program = emlx_program_retain(program);
     emlx_status status = submit(r, inputs, input_count, work, stopped, context, err);
     if (status != EMLX_OK) emlx_run_release(r);

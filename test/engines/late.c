@@ -318,7 +318,7 @@ static int late_count(char *why, size_t size) {
     return DEVICES;
 }
 
-static unsigned setting(const char *name, unsigned otherwise) {
+static unsigned late_setting(const char *name, unsigned otherwise) {
     const char *text = getenv(name);
     return text != NULL ? (unsigned)atoi(text) : otherwise;
 }
@@ -327,8 +327,8 @@ static emlx_status late_open(emlx_device *device, emlx_error *err) {
     late_device *d = mem_alloc(sizeof *d);
     if (d == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "late: no memory for a device");
     d->cpu = (emlx_device){.ops = &cpu_engine, .name = "cpu behind late"};
-    unsigned longest = setting("EMLX_LATE_DELAY", 300);
-    d->least = setting("EMLX_LATE_LEAST", 0);
+    unsigned longest = late_setting("EMLX_LATE_DELAY", 300);
+    d->least = late_setting("EMLX_LATE_LEAST", 0);
     d->delay = longest > d->least ? longest - d->least : 1;
     device->state = d;
     emlx_status status = pool_new(1, &d->cpu.pool, err);

@@ -170,6 +170,7 @@ static emlx_status cuda_submit(emlx_device *device, void *stream, const plan_cal
 const engine_ops cuda_engine = {
     .name = "cuda",
     .form = FORM_KERNELS,
+    .speed = 128,
     .count = cuda_count,
     .open = cuda_open,
     .close = cuda_close,
