@@ -76,6 +76,10 @@ typedef struct engine_ops {
     // Whether it can run a node of a graph, with its operands before it; what it cannot the host's
     // engine does, between parts of the plan. May be NULL: everything.
     bool (*can)(const emlx_device *device, const plan_node *nodes, uint32_t node);
+    // Whether it computes the function of an `either` whole, of that type and those operands: what
+    // it takes it runs, `can` or not. Knows no values, so that the answer is that for all of the
+    // same structure. Plans of others have the primitives in place of it. May be NULL: none.
+    bool (*takes)(const emlx_device *device, const emlx_tensor *either);
     // Whether it would run a kernel of the kind ROWS as one, rather than its stages as kernels of
     // their own. It is asked for every stage that could join those before it. May be NULL: never.
     bool (*rows)(const emlx_device *device, const plan_kernel *kernel);

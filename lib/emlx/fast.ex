@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule EMLX.Fast do
   @moduledoc """
-  Fused functions of language models: norms, rotary positions, attention, gates.
+  Fused functions of language models: softmax, norms, rotary positions, attention, gates.
 
   All of them can be called on tensors, inside `defn` and from layers of Axon. Each is a block
   (`Nx.block/4`) with a definition in plain Nx: an engine that has a kernel for the whole takes the
@@ -19,6 +19,16 @@ defmodule EMLX.Fast do
   """
 
   import Nx.Defn
+
+  defmodule Softmax do
+    @moduledoc false
+    defstruct [:axes]
+  end
+
+  defmodule LogSumExp do
+    @moduledoc false
+    defstruct [:axes, :keep_axes]
+  end
 
   defmodule RMSNorm do
     @moduledoc false
@@ -44,6 +54,55 @@ defmodule EMLX.Fast do
     @moduledoc false
     # What the arguments after query, key and value are, in order.
     defstruct [:scale, causal: false, offset: 0, extra: []]
+  end
+
+  ## Sums of powers
+
+  @doc """
+  `exp(x) / sum(exp(x))` over the last axis, or over `:axes`.
+
+  ## Examples
+
+      iex> EMLX.Fast.softmax(Nx.tensor([[0.0, 0.0], [0.0, 1.0e3]])) |> Nx.to_flat_list()
+      [0.5, 0.5, 0.0, 1.0]
+  """
+  deftransform softmax(x, options \\ []) do
+    options = Keyword.validate!(options, axes: [-1])
+    x = to_float(x)
+
+    block(%Softmax{axes: axes(x, options[:axes])}, [x], fn %{axes: axes}, x ->
+      powers = Nx.exp(Nx.subtract(x, Nx.reduce_max(x, axes: axes, keep_axes: true)))
+      Nx.divide(powers, Nx.sum(powers, axes: axes, keep_axes: true))
+    end)
+  end
+
+  @doc """
+  `log(sum(exp(x)))` over all axes, or over `:axes`, which stay with `keep_axes: true`.
+
+  ## Examples
+
+      iex> EMLX.Fast.logsumexp(Nx.tensor([1.0e3, -1.0e3])) |> Nx.to_number()
+      1000.0
+  """
+  deftransform logsumexp(x, options \\ []) do
+    options = Keyword.validate!(options, [:axes, keep_axes: false])
+    x = to_float(x)
+    axes = axes(x, options[:axes] || Nx.axes(x))
+
+    block(%LogSumExp{axes: axes, keep_axes: options[:keep_axes]}, [x], fn struct, x ->
+      most = Nx.reduce_max(x, axes: struct.axes, keep_axes: true)
+      most = Nx.select(Nx.is_infinity(most), 0, most)
+      sum = x |> Nx.subtract(most) |> Nx.exp() |> Nx.sum(axes: struct.axes, keep_axes: true)
+      result = Nx.add(Nx.log(sum), most)
+      if struct.keep_axes, do: result, else: Nx.squeeze(result, axes: struct.axes)
+    end)
+  end
+
+  defp axes(x, axes), do: Enum.map(axes, &Nx.axis_index(x, &1))
+
+  defp to_float(x) do
+    x = Nx.to_tensor(x)
+    if Nx.Type.integer?(Nx.type(x)), do: Nx.as_type(x, :f32), else: x
   end
 
   ## Norms
@@ -428,8 +487,19 @@ defmodule EMLX.Fast do
   defp apply_shape(%Attention{}, [q, _k, v | _], output),
     do: %{output | shape: put_elem(Nx.shape(q), 3, Nx.axis_size(v, 3))}
 
+  defp apply_shape(%LogSumExp{} = struct, [x], _output) do
+    kept =
+      for {length, axis} <- x |> Nx.shape() |> Tuple.to_list() |> Enum.with_index(),
+          folded <- [axis in struct.axes],
+          struct.keep_axes or not folded,
+          do: if(folded, do: 1, else: length)
+
+    Nx.template(List.to_tuple(kept), Nx.type(x))
+  end
+
   defp apply_shape(_struct, _args, output), do: output
 
+  defp wrap(2, f), do: fn s, a -> f.(s, [a]) end
   defp wrap(3, f), do: fn s, a, b -> f.(s, [a, b]) end
   defp wrap(4, f), do: fn s, a, b, c -> f.(s, [a, b, c]) end
   defp wrap(5, f), do: fn s, a, b, c, d -> f.(s, [a, b, c, d]) end

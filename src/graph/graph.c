@@ -56,6 +56,12 @@ const routine_element routine_elements[ROUTINE_COUNT] = {
 #undef XX
 };
 
+const char *const either_names[EITHER_COUNT] = {
+#define XX(name) [EITHER_##name] = #name,
+    EITHER_MAP(XX)
+#undef XX
+};
+
 emlx_status guard_error(guard_kind guard, emlx_error *err) {
     switch (guard) {
 #define XX(name, status, text)                                                                     \

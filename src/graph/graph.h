@@ -279,6 +279,54 @@ typedef struct routine_params {
     double tolerance; // transforms: parts up to this size are zero; svd: singular values up to this
                       // part of the largest are
 } routine_params;
+// Two ways to one value: operand 0, made of other primitives, or a named function of the operands
+// behind it, for engines that take it whole. Which it is, the device decides when a plan is made of
+// the graph (`takes` in engine.h): a plan has either operand 0 in its place, or an `either` without
+// operand 0. Both have the result's type and shape, and equal each other as nearly as the engine
+// says.
+#define EITHER_MAP(XX)                                                                             \
+    XX(softmax)    /* x: exp(x) / sum(exp(x)) over the axes whose bits are set */                  \
+    XX(logsumexp)  /* x: log(sum(exp(x))) over these axes, kept or not as in the result */         \
+    XX(rms_norm)   /* x, weight: x / sqrt(mean(x * x) + n[0]) * weight over the last axis */       \
+    XX(layer_norm) /* x, weight, and a bias where there are three: (x - mean) / sqrt(variance +    \
+                      n[0]) * weight + bias over the last axis */                                  \
+    XX(swiglu)     /* gate, up: gate * sigmoid(gate) * up */                                       \
+    XX(rope)       /* x, positions, and periods where there are three: see rope_flags */           \
+    XX(attention)  /* query, key, value, and what attention_flags say, in their order */
+
+typedef enum either_function {
+#define XX(name) EITHER_##name,
+    EITHER_MAP(XX)
+#undef XX
+        EITHER_COUNT
+} either_function;
+
+// Pairs of the first `count` elements of the last axis are turned by position * n[1] / period, the
+// period of pair i being n[0] to the power 2 i / count where it is not given. A scalar position is
+// that of the first element of the axis before the last; others are {batch, positions}, of the
+// first two axes.
+enum { ROPE_TRADITIONAL = 1 /* neighbours are pairs, else elements of both halves */ };
+
+// Scores are query * key * n[0]; query i sees keys up to number `count` + i where it is causal, or
+// up to i + the offset given as an operand, {} or {batch}.
+enum {
+    ATTENTION_CAUSAL = 1,
+    // Further operands.
+    ATTENTION_OFFSET = 2,   // integers
+    ATTENTION_MASK = 4,     // truth values, or floats that are added to scores; stretches to these
+    ATTENTION_KEY_MASK = 8, // {batch, keys}: truth values
+    ATTENTION_SINKS = 16    // {heads}: one more score in each sum, without a value
+};
+
+typedef struct either_params {
+    uint32_t function; // either_function
+    uint32_t bits;     // axes or flags
+    int64_t count;
+    double n[2];
+} either_params;
+
+extern const char *const either_names[EITHER_COUNT];
+
 // A step of a function of scalars: a `map` of earlier values.
 typedef struct custom_step {
     map_params map;

@@ -60,14 +60,20 @@ emlx_tensor *make_node(maker *m, const node_spec *spec) {
 }
 
 emlx_tensor *make_op(maker *m, const char *name, emlx_type type, int operands, ...) {
-    emlx_tensor *in[3], *t = NULL;
+    emlx_tensor *in[3];
     va_list list;
     va_start(list, operands);
     for (int i = 0; i < operands; i++) in[i] = va_arg(list, emlx_tensor *);
     va_end(list);
+    return make_op_with(m, name, type, in, (size_t)operands, NULL, 0);
+}
+
+emlx_tensor *make_op_with(maker *m, const char *name, emlx_type type, emlx_tensor *const *operands,
+                          size_t count, const emlx_attr *attrs, size_t attr_count) {
+    emlx_tensor *t = NULL;
     if (m->status != EMLX_OK) return NULL;
-    emlx_status status =
-        emlx_apply(emlx_op_find(name), m->device, in, (size_t)operands, NULL, 0, type, &t, m->err);
+    emlx_status status = emlx_apply(emlx_op_find(name), m->device, operands, count, attrs,
+                                    attr_count, type, &t, m->err);
     return make_keep(m, status, t);
 }
 
@@ -88,6 +94,12 @@ emlx_tensor *make_constant(maker *m, emlx_type type, const emlx_shape *shape,
 
 emlx_tensor *make_integer(maker *m, emlx_type type, int64_t value) {
     emlx_number number = {.kind = EMLX_NUMBER_SIGNED, .as.s = value};
+    emlx_shape scalar = {0};
+    return make_constant(m, type, &scalar, &number);
+}
+
+emlx_tensor *make_real(maker *m, emlx_type type, double value) {
+    emlx_number number = {.kind = EMLX_NUMBER_REAL, .as.f = {value}};
     emlx_shape scalar = {0};
     return make_constant(m, type, &scalar, &number);
 }
@@ -139,6 +151,26 @@ emlx_tensor *make_cast(maker *m, emlx_tensor *t, emlx_type type) {
     emlx_tensor *cast = make_map(m, SCALAR_identity, type, type, t, NULL, NULL);
     m->shape = shape;
     return cast;
+}
+
+emlx_tensor *make_wide(maker *m, emlx_tensor *t) {
+    if (t == NULL) return NULL;
+    emlx_type type = type_floating(emlx_tensor_type(t));
+    return make_cast(m, t, type_table[type].bits < 32 ? EMLX_F32 : type);
+}
+
+emlx_tensor *make_either(maker *m, const either_params *params, emlx_tensor *plain,
+                         emlx_tensor *const *operands, size_t count) {
+    if (m->status != EMLX_OK) return NULL;
+    emlx_tensor *inputs[8] = {plain};
+    memcpy(inputs + 1, operands, count * sizeof *operands);
+    node_spec spec = {.primitive = PRIM_either, .type = emlx_tensor_type(plain)};
+    spec.shape = plain->shape;
+    spec.params = params;
+    spec.params_size = sizeof *params;
+    spec.inputs = inputs;
+    spec.input_count = count + 1;
+    return make_node(m, &spec);
 }
 
 bool known_values(const emlx_tensor *t, size_t most, const void **data, size_t *count,

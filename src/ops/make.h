@@ -30,6 +30,9 @@ emlx_tensor *make_node(maker *m, const node_spec *spec);
 
 // Another op of the table, without attributes, applied to up to three operands.
 emlx_tensor *make_op(maker *m, const char *name, emlx_type type, int operands, ...);
+// The same for any number of operands, with attributes.
+emlx_tensor *make_op_with(maker *m, const char *name, emlx_type type, emlx_tensor *const *operands,
+                          size_t count, const emlx_attr *attrs, size_t attr_count);
 // A scalar function of up to three operands (unused ones NULL), computed in `compute` and given
 // in `type`. Constant operands are converted here and now.
 emlx_tensor *make_map(maker *m, scalar_op op, emlx_type compute, emlx_type type, emlx_tensor *a,
@@ -38,10 +41,16 @@ emlx_tensor *make_map(maker *m, scalar_op op, emlx_type compute, emlx_type type,
 emlx_tensor *make_guard(maker *m, guard_kind guard, emlx_tensor *value, emlx_tensor *bad);
 // Converted to `type`; the operand itself when it has it.
 emlx_tensor *make_cast(maker *m, emlx_tensor *t, emlx_type type);
+// Integers and floats of less than 32 bits as f32: what functions of several steps compute in.
+emlx_tensor *make_wide(maker *m, emlx_tensor *t);
+// `plain`, or the function of up to seven operands that it is, for engines that take that whole.
+emlx_tensor *make_either(maker *m, const either_params *params, emlx_tensor *plain,
+                         emlx_tensor *const *operands, size_t count);
 // One number in every element of `shape`.
 emlx_tensor *make_constant(maker *m, emlx_type type, const emlx_shape *shape,
                            const emlx_number *value);
 emlx_tensor *make_integer(maker *m, emlx_type type, int64_t value);
+emlx_tensor *make_real(maker *m, emlx_type type, double value);
 
 // A fold over the axes whose bit is set, in the type `fold`, into the maker's shape.
 emlx_tensor *make_reduce(maker *m, reduce_kind kind, emlx_type fold, emlx_type type, uint32_t axes,

@@ -50,6 +50,8 @@ ATTRS(attrs_fft, {"length", EMLX_ATTR_INT, false}, {"axis", EMLX_ATTR_INT, false
       {"eps", EMLX_ATTR_NUMBER, false})
 ATTRS(attrs_fft2, {"lengths", EMLX_ATTR_INTS, false}, {"axes", EMLX_ATTR_INTS, false},
       {"eps", EMLX_ATTR_NUMBER, false})
+ATTRS(attrs_axes_opt, {"axes", EMLX_ATTR_INTS, false})
+ATTRS(attrs_norm, {"eps", EMLX_ATTR_NUMBER, true})
 ATTRS(attrs_qr, {"mode", EMLX_ATTR_TEXT, false})
 ATTRS(attrs_svd, {"full_matrices?", EMLX_ATTR_BOOL, false})
 

@@ -54,7 +54,9 @@ static int64_t on_device(const emlx_device *device, int64_t cost) {
     return cost < COST_NO_END && device->ops->speed > 1 ? cost / device->ops->speed : cost;
 }
 
+// Operand 0 of an `either` is a node of its own.
 int64_t cost_of_node(const emlx_tensor *t) {
+    if (t->primitive == PRIM_either) return 0;
     sizes s = {.result = size_of(&t->shape)};
     for (uint32_t i = 0; i < t->input_count; i++) add_operand(&s, i, &t->inputs[i]->shape);
     return on_device(t->device, cost_of((primitive)t->primitive, &s));

@@ -88,6 +88,7 @@ typedef enum kernel_kind {
     KERNEL_PICK = PRIM_pick,
     KERNEL_ROUTINE = PRIM_routine,
     KERNEL_CALL = PRIM_call,
+    KERNEL_EITHER = PRIM_either,
     // Several of the first two, one after another on each row.
     KERNEL_ROWS = PRIM_COUNT,
     KERNEL_COUNT
@@ -120,8 +121,8 @@ typedef struct plan_kernel {
     // at the next one; `carry` begins as step `start`.
     uint32_t carry, start;
 
-    // The other kinds: operands as accesses over their own shapes (dense except in DOT and CONV),
-    // in the primitive's order; `params` is the primitive's.
+    // The other kinds: operands as accesses over their own shapes (dense except in DOT, CONV and
+    // EITHER), in the primitive's order, but for operand 0 of EITHER; `params` is the primitive's.
     const void *params;
     emlx_shape *shapes; // of those operands
     uint32_t output;    // REDUCE, CUSTOM and the other kinds: the value produced
@@ -169,7 +170,7 @@ typedef struct plan_node {
     uint8_t type;
     uint32_t params_size, operand_count;
     const void *params;       // the primitive's; of a constant NULL
-    const uint32_t *operands; // numbers of nodes
+    const uint32_t *operands; // numbers of nodes; an `either` has lost operand 0
     uint32_t constant;        // of a constant: its number among those of the run
     const char *op;           // name of the op that made it, for messages; NULL for inputs
     emlx_shape shape;

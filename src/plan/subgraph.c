@@ -5,17 +5,26 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "engine.h"
 #include "memory/list.h"
 
-// One step of the walk: a node, and how many of its operands have been visited.
+// Operands of a node that count: all of them, but of an `either` operand 0, or the others where the
+// device takes it whole.
+typedef struct span {
+    uint32_t first, end;
+} span;
+
+// One step of the walk: a node, its operands, and how many of them have been visited.
 typedef struct visit {
     emlx_tensor *node;
-    uint32_t next;
+    span span;
+    uint32_t done;
 } visit;
 
 // Two hash tables from nodes to indices: by address, and by structure. Entry 0 is empty, others are
 // an index plus one.
 typedef struct walk {
+    const emlx_device *device;
     subgraph *g;
     emlx_error *err;
     uint32_t *by_address, *by_structure;
@@ -108,18 +117,30 @@ static emlx_status add_node(walk *w, emlx_tensor *t, uint32_t **slot) {
     return EMLX_OK;
 }
 
-// Gives a node, all of whose operands have indices, its own index or that of an equal one.
-static emlx_status number_node(walk *w, emlx_tensor *t) {
+static span span_of(const walk *w, const emlx_tensor *t) {
+    const engine_ops *ops = w->device->ops;
+    if (t->primitive != PRIM_either) return (span){0, t->input_count};
+    bool whole = ops->takes != NULL && ops->takes(w->device, t);
+    return whole ? (span){1, t->input_count} : (span){0, 1};
+}
+
+// Gives a node, all of whose operands have indices, its own index or that of an equal one. An
+// `either` that is not taken whole has that of its operand 0.
+static emlx_status number_node(walk *w, emlx_tensor *t, span operands) {
     subgraph *g = w->g;
     uint32_t *slot;
     TRY(add_node(w, t, &slot));
-    uint32_t n = g->count;
-    if (!arena_reserve(&g->memory, &g->operands, &w->operand_room, g->operand_count, t->input_count,
+    if (t->primitive == PRIM_either && operands.first == 0) {
+        *slot = *find_address(w, t->inputs[0]);
+        return EMLX_OK;
+    }
+    uint32_t n = g->count, count = operands.end - operands.first;
+    if (!arena_reserve(&g->memory, &g->operands, &w->operand_room, g->operand_count, count,
                        sizeof *g->operands))
         return plan_no_memory(w->err);
-    for (uint32_t i = 0; i < t->input_count; i++)
-        g->operands[g->operand_count + i] = *find_address(w, t->inputs[i]) - 1;
-    g->first[n + 1] = g->first[n] + t->input_count;
+    for (uint32_t i = 0; i < count; i++)
+        g->operands[g->operand_count + i] = *find_address(w, t->inputs[operands.first + i]) - 1;
+    g->first[n + 1] = g->first[n] + count;
     uint32_t mask = w->table_size - 1;
     uint32_t at = (uint32_t)structure_hash(g, n) & mask;
     for (; w->by_structure[at] != 0; at = (at + 1) & mask) {
@@ -128,7 +149,7 @@ static emlx_status number_node(walk *w, emlx_tensor *t) {
         return EMLX_OK;
     }
     w->by_structure[at] = *slot = n + 1;
-    g->operand_count += t->input_count;
+    g->operand_count += count;
     g->count = n + 1;
     return EMLX_OK;
 }
@@ -136,7 +157,7 @@ static emlx_status number_node(walk *w, emlx_tensor *t) {
 static emlx_status push(walk *w, emlx_tensor *t) {
     if (!arena_reserve(&w->g->memory, &w->stack, &w->stack_room, w->depth, 1, sizeof *w->stack))
         return plan_no_memory(w->err);
-    w->stack[w->depth++] = (visit){t, 0};
+    w->stack[w->depth++] = (visit){t, span_of(w, t), 0};
     return EMLX_OK;
 }
 
@@ -145,14 +166,14 @@ static emlx_status walk_from(walk *w, emlx_tensor *root) {
     TRY(push(w, root));
     while (w->depth > 0) {
         visit *top = &w->stack[w->depth - 1];
-        if (top->next < top->node->input_count) {
-            emlx_tensor *input = top->node->inputs[top->next++];
+        if (top->span.first + top->done < top->span.end) {
+            emlx_tensor *input = top->node->inputs[top->span.first + top->done++];
             if (*find_address(w, input) == 0) TRY(push(w, input));
             continue;
         }
-        emlx_tensor *node = top->node;
+        visit met = *top;
         w->depth--;
-        if (*find_address(w, node) == 0) TRY(number_node(w, node));
+        if (*find_address(w, met.node) == 0) TRY(number_node(w, met.node, met.span));
     }
     return EMLX_OK;
 }
@@ -184,7 +205,7 @@ static emlx_status add_leaf(walk *w, emlx_tensor *t) {
 }
 
 emlx_status subgraph_collect(const plan_request *request, subgraph *g, emlx_error *err) {
-    walk w = {.g = g, .err = err};
+    walk w = {.device = request->device, .g = g, .err = err};
     memset(g, 0, sizeof *g);
     TRY(begin_walk(&w, request));
     for (size_t i = 0; i < request->leaf_count; i++) TRY(add_leaf(&w, request->leaves[i]));

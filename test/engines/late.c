@@ -356,6 +356,11 @@ static emlx_status late_prepare(emlx_device *device, const emlx_plan *plan, void
     return cpu_engine.prepare(&d->cpu, plan, form, err);
 }
 
+static bool late_takes(const emlx_device *device, const emlx_tensor *either) {
+    const late_device *d = device->state;
+    return cpu_engine.takes != NULL && cpu_engine.takes(&d->cpu, either);
+}
+
 static void late_discard(emlx_device *device, void *form) {
     late_device *d = device->state;
     cpu_engine.discard(&d->cpu, form);
@@ -374,6 +379,7 @@ static const engine_ops late = {
     .can_wrap = late_can_wrap,
     .upload = late_upload,
     .download = late_download,
+    .takes = late_takes,
     .prepare = late_prepare,
     .discard = late_discard,
     .submit = late_submit,

@@ -4,7 +4,9 @@
 //
 // What it takes it computes a node at a time by the CPU engine, each as a plan of its own. Its
 // memory is the host's, or with EMLX_PICKY_APART=1 one that the host cannot read. What is refused
-// depends on the node and EMLX_PICKY_SEED; one in EMLX_PICKY_ODDS (3) is.
+// depends on the node and EMLX_PICKY_SEED; one in EMLX_PICKY_ODDS (3) is. Of the functions of an
+// `either` it takes whole what stands in a list, at random as well: they are computed as the op of
+// that name by the CPU engine, so that they give the bits of their primitives.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,6 +89,53 @@ static bool picky_can(const emlx_device *device, const plan_node *nodes, uint32_
     return (hash >> 8) % d->odds != 0;
 }
 
+// Functions taken whole --------------------------------------------------------------------------
+
+static size_t fold_attrs(const either_params *p, int64_t *axes, emlx_attr *attrs) {
+    attrs[0] = (emlx_attr){.name = "axes", .kind = EMLX_ATTR_INTS, .ints = axes};
+    for (int64_t d = 0; d < EMLX_MAX_RANK; d++)
+        if (p->bits >> d & 1) axes[attrs[0].count++] = d;
+    return 1;
+}
+
+static size_t norm_attrs(const either_params *p, int64_t *unused, emlx_attr *attrs) {
+    (void)unused;
+    attrs[0] = (emlx_attr){.name = "eps", .kind = EMLX_ATTR_NUMBER};
+    attrs[0].value = (emlx_number){EMLX_NUMBER_REAL, {.f = {p->n[0]}}};
+    return 1;
+}
+
+static size_t no_attrs(const either_params *p, int64_t *unused, emlx_attr *attrs) {
+    (void)p, (void)unused, (void)attrs;
+    return 0;
+}
+
+// The attributes of the op by the function's parameters.
+static size_t (*const taken[EITHER_COUNT])(const either_params *, int64_t *, emlx_attr *) = {
+    [EITHER_softmax] = fold_attrs,
+    [EITHER_rms_norm] = norm_attrs,
+    [EITHER_layer_norm] = norm_attrs,
+    [EITHER_swiglu] = no_attrs,
+};
+
+static bool picky_takes(const emlx_device *device, const emlx_tensor *t) {
+    const picky_device *d = device->state;
+    const either_params *p = t->params;
+    uint32_t hash = mix(mix(d->seed, p->function), t->type);
+    for (int32_t i = 0; i < t->shape.rank; i++) hash = mix(hash, (uint32_t)t->shape.dims[i]);
+    return taken[p->function] != NULL && (hash >> 8) % d->odds != 0;
+}
+
+static emlx_status whole_make(emlx_device *device, const plan_node *n, emlx_tensor *const *operands,
+                              emlx_tensor **out, emlx_error *err) {
+    const either_params *p = n->params;
+    int64_t axes[EMLX_MAX_RANK];
+    emlx_attr attrs[2];
+    size_t count = taken[p->function](p, axes, attrs);
+    return emlx_apply(emlx_op_find(either_names[p->function]), device, operands, n->operand_count,
+                      attrs, count, (emlx_type)n->type, out, err);
+}
+
 // One node as a graph of its own, with its operands as placeholders.
 typedef struct lone_node {
     emlx_tensor *node, *operands[64];
@@ -109,6 +158,7 @@ static emlx_status lone_make(emlx_device *device, const plan_node *nodes, uint32
         TRY(node_new(&input, &l->operands[l->count], err));
     }
     bool constant = n->primitive == PRIM_constant;
+    if (n->primitive == PRIM_either) return whole_make(device, n, l->operands, &l->node, err);
     node_spec spec = {.device = device,
                       .op = n->op,
                       .primitive = (primitive)n->primitive,
@@ -234,6 +284,7 @@ static engine_ops picky = {
     .upload = picky_upload,
     .download = picky_download,
     .can = picky_can,
+    .takes = picky_takes,
     .submit = picky_submit,
 };
 

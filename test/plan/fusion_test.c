@@ -275,12 +275,22 @@ static void grow_scan(forest *f, int x) {
     grow(f, names[draw(2)], &x, 1, attrs, 2);
 }
 
+// What an engine may take whole.
+static void grow_either(forest *f, int x) {
+    const emlx_shape *s = shape_at(f, x);
+    emlx_type type = emlx_tensor_type(f->pairs[x].lazy);
+    int64_t axis = s->rank == 0 ? 0 : draw((uint32_t)s->rank);
+    emlx_attr axes = with_ints("axes", &axis, 1);
+    if (s->rank > 0 && type == EMLX_F32) grow(f, "softmax", &x, 1, &axes, 1);
+}
+
 static void grow_apart(forest *f, int x) {
-    switch (draw(5)) {
+    switch (draw(6)) {
     case 0: grow_routine(f, x); break;
     case 1: grow_conv(f, x); break;
     case 2: grow_scatter(f, x); break;
     case 3: grow_pick(f, x); break;
+    case 4: grow_either(f, x); break;
     default: grow_scan(f, x);
     }
 }

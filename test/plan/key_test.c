@@ -18,8 +18,8 @@ typedef struct sample {
 } sample;
 
 // m: a matrix of f32, i: of s32, c: of c64; s: a scalar of f32; b: a batch of images of f32;
-// x: two indices of a row; w: two rows; p: a quarter of a matrix. Ops that are not here take
-// matrices, and required attributes as below.
+// v: a vector of f32; x: two indices of a row; w: two rows; p: a quarter of a matrix. Ops that are
+// not here take matrices, and required attributes as below.
 static const sample samples[] = {
     {"clip", "mss", {{NULL}}},
     {"reshape", "m", {{"shape", {2, 8}, 2}}},
@@ -54,6 +54,8 @@ static const sample samples[] = {
     {"real", "c", {{NULL}}},
     {"imag", "c", {{NULL}}},
     {"phase", "c", {{NULL}}},
+    {"rms_norm", "mv", {{NULL}}},
+    {"layer_norm", "mvv", {{NULL}}},
 };
 
 static const sample *sample_of(const char *op) {
@@ -63,13 +65,15 @@ static const sample *sample_of(const char *op) {
 }
 
 static emlx_tensor *operand(char letter) {
-    static const emlx_shape matrix = {2, {4, 4}}, images = {4, {1, 1, 4, 4}}, scalar = {0},
-                            column = {2, {2, 1}}, rows = {2, {2, 4}}, quarter = {2, {2, 2}};
+    static const emlx_shape matrix = {2, {4, 4}}, vector = {1, {4}}, images = {4, {1, 1, 4, 4}},
+                            scalar = {0}, column = {2, {2, 1}}, rows = {2, {2, 4}},
+                            quarter = {2, {2, 2}};
     switch (letter) {
     case 'i': return random_tensor(EMLX_S32, &matrix, 1, 3);
     case 'c': return random_tensor(EMLX_C64, &matrix, 0, 3);
     case 's': return random_tensor(EMLX_F32, &scalar, 0, 3);
     case 'b': return random_tensor(EMLX_F32, &images, 0, 3);
+    case 'v': return random_tensor(EMLX_F32, &vector, 0, 3);
     case 'x': return random_tensor(EMLX_S64, &column, 0, 3);
     case 'w': return random_tensor(EMLX_F32, &rows, 0, 3);
     case 'p': return random_tensor(EMLX_F32, &quarter, 0, 3);

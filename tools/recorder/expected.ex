@@ -26,6 +26,7 @@ defmodule Recorder.Expected do
   @width "bits are counted in the type's own width"
 
   # Each of their many steps is rounded by the reference.
+  @fused [:softmax, :logsumexp, :rms_norm, :layer_norm, :swiglu]
   @iterated [:cholesky, :solve, :determinant, :qr, :lu, :fft2, :ifft2, :rfft, :irfft]
 
   @doc "The expected result of a backend callback."
@@ -225,7 +226,10 @@ defmodule Recorder.Expected do
   end
 
   defp wide(name, out, [tensor, options], reference) when name in [:fft, :ifft] do
-    compute = fn [tensor] -> transform(name, tensor, options[:axis], options[:length], options) end
+    compute = fn [tensor] ->
+      transform(name, tensor, options[:axis], options[:length], options)
+    end
+
     in_double([out], [tensor], reference, compute, @axis)
   end
 
@@ -287,7 +291,14 @@ defmodule Recorder.Expected do
 
       name in [:cumulative_sum, :cumulative_product] ->
         axis = [axis: struct.axis, reverse: struct.reverse]
-        in_double(outs, tensors, reference, fn [tensor] -> apply(Nx, name, [tensor, axis]) end, @once)
+
+        in_double(
+          outs,
+          tensors,
+          reference,
+          fn [tensor] -> apply(Nx, name, [tensor, axis]) end,
+          @once
+        )
 
       name in [:fft2, :ifft2] ->
         in_double(outs, tensors, reference, &transforms(name, &1, struct), @axis)
@@ -302,7 +313,7 @@ defmodule Recorder.Expected do
       name == :phase and match?([%T{type: {:f, 8}}], outs) ->
         in_double(outs, tensors, reference, default, @zero)
 
-      name in @iterated ->
+      name in @iterated or name in @fused ->
         in_double(outs, tensors, reference, default, @double)
 
       is_exception(reference) ->

@@ -29,6 +29,9 @@ defmodule Recorder.WholeOps do
     do: each(types(), &matrix(op, &1))
 
   def rule(:all_close), do: each(types(), &all_close/1)
+  def rule(op) when op in [:softmax, :logsumexp], do: each(fused(), &exponents(op, &1))
+  def rule(op) when op in [:rms_norm, :layer_norm], do: each(fused(), &norm(op, &1))
+  def rule(:swiglu), do: each(fused(), &gate/1)
   # Recorded as programs.
   def rule(op) when op in [:reduce, :window_reduce, :eigh, :svd], do: true
   def rule(_op), do: false
@@ -242,7 +245,8 @@ defmodule Recorder.WholeOps do
   defp all_close(type) do
     for {left, right} <- [{{7}, {7}}, {{}, {9}}, {{3, 1}, {1, 5}}, {{65}, {65}}, {{2, 1, 3}, {}}],
         # Sums of others would be rounded on the way.
-        style <- if(Recorder.Numbers.truncated?(type), do: [:few], else: [:plain, :few, :special]),
+        style <-
+          if(Recorder.Numbers.truncated?(type), do: [:few], else: [:plain, :few, :special]),
         options <- [[], [equal_nan: true], [rtol: 0.5, atol: 2.0]] do
       left = tensor(type, left, style, 1)
       call(fn -> Nx.all_close(left, tensor(type, right, style, 1), options) end)
@@ -254,6 +258,58 @@ defmodule Recorder.WholeOps do
   defp top_k(type) do
     for {shape, k} <- [{{9}, 3}, {{3, 5}, 2}, {{65}, 65}, {{2, 3, 4}, 1}],
         do: call(fn -> Nx.top_k(tensor(type, shape, :few, 0), k: k) end)
+  end
+
+  ## Functions of language models
+
+  alias EMLX.Fast
+
+  defp fused, do: floats() -- [{:f, 8}, {:f8_e4m3fn, 8}]
+
+  defp exponents(op, type) do
+    for {shape, axes} <- [
+          {{1}, [0]},
+          {{65}, [0]},
+          {{3, 8}, [1]},
+          {{3, 8}, [0]},
+          {{2, 3, 17}, [0, 2]},
+          {{2, 300}, [1]}
+        ],
+        style <- [:plain, :few] do
+      x = tensor(type, shape, style, 1)
+      call(fn -> apply(Fast, op, [x, [axes: axes]]) end)
+      if op == :logsumexp, do: call(fn -> Fast.logsumexp(x, axes: axes, keep_axes: true) end)
+    end
+  end
+
+  defp norm(op, type) do
+    for {shape, eps} <- [
+          {{1}, 0.25},
+          {{65}, 1.0e-5},
+          {{3, 8}, 0.25},
+          {{5, 1}, 1.0e-5},
+          {{2, 3, 17}, 1.0e-5},
+          {{2, 300}, 1.0e-6}
+        ],
+        other <- Enum.uniq([type, :f32]) do
+      x = tensor(type, shape, :plain, 1)
+
+      [w, b] =
+        for seed <- 2..3, do: tensor(other, {elem(shape, tuple_size(shape) - 1)}, :plain, seed)
+
+      call(fn -> apply(Fast, op, [x, w, eps]) end)
+      if op == :layer_norm, do: call(fn -> Fast.layer_norm(x, w, b, eps) end)
+    end
+  end
+
+  defp gate(type) do
+    for shape <- [{}, {7}, {65}, {3, 5}, {2, 3, 17}],
+        style <- [:plain, :few],
+        other <- Enum.uniq([type, :f32]),
+        do:
+          call(fn ->
+            Fast.swiglu(tensor(type, shape, style, 1), tensor(other, shape, :plain, 2))
+          end)
   end
 
   ## Transforms and linear algebra

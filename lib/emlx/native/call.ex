@@ -8,7 +8,7 @@ defmodule EMLX.Call do
   # operation takes, the op table how many of them are operands and what the
   # attributes are called.
 
-  alias EMLX.Ops
+  alias EMLX.{Fast, Ops}
   alias Nx.Tensor, as: T
 
   # The integers that the native library takes as they are.
@@ -165,7 +165,19 @@ defmodule EMLX.Call do
       do: plain(unquote(name), struct |> Map.take(unquote(names)) |> Map.to_list())
   end
 
+  # Blocks of our own have an op's attributes as their fields.
+  for {name, module} <- [
+        softmax: Fast.Softmax,
+        logsumexp: Fast.LogSumExp,
+        rms_norm: Fast.RMSNorm,
+        layer_norm: Fast.LayerNorm,
+        swiglu: Fast.SwiGLU
+      ],
+      do: def(block(%unquote(module){} = struct), do: plain(unquote(name), fields(struct)))
+
   def block(_struct), do: nil
+
+  defp fields(struct), do: struct |> Map.from_struct() |> Map.to_list()
 
   # Attributes are numbers; where one is a tensor, Nx's own definition is used.
   defp plain(name, attributes) do

@@ -79,5 +79,6 @@ value mlx_lower_dot(builder *b, const plan_node *n);
 value mlx_lower_conv(builder *b, const plan_node *n);
 value mlx_lower_gather(builder *b, const plan_node *n);
 value mlx_lower_scatter(builder *b, const plan_node *n);
+value mlx_lower_either(builder *b, const plan_node *n);
 
 #endif

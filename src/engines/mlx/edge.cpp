@@ -157,6 +157,7 @@ array fold(int code, const array &x, ints n, mx::Stream s) {
     case MLX_prod: return mx::prod(x, axes, keep, s);
     case MLX_max: return mx::max(x, axes, keep, s);
     case MLX_min: return mx::min(x, axes, keep, s);
+    case MLX_logsumexp: return mx::logsumexp(x, axes, keep, s);
     default: return mx::any(x, axes, keep, s);
     }
 }
@@ -168,6 +169,18 @@ array conv(const array &x, const array &kernel, ints n, mx::Stream s) {
         for (auto &list : lists) list.push_back(n.next());
     return mx::conv_general(x, kernel, lists[0], lists[1], lists[2], lists[3], lists[4], groups,
                             false, s);
+}
+
+double real(int64_t bits) {
+    double number;
+    std::memcpy(&number, &bits, sizeof number);
+    return number;
+}
+
+array layer_norm(const arrays &in, ints n, mx::Stream s) {
+    std::optional<array> bias;
+    if (in.size() > 2) bias = in[2];
+    return mx::fast::layer_norm(in[0], in[1], bias, (float)real(*n.at), s);
 }
 
 array obey(const mlx_instruction &i, const arrays &in, ints n, mx::Stream s) {
@@ -217,6 +230,10 @@ array obey(const mlx_instruction &i, const arrays &in, ints n, mx::Stream s) {
     case MLX_cumprod:
     case MLX_cummax:
     case MLX_cummin: return cumulate(i.code, in[0], n, s);
+    case MLX_softmax: return mx::softmax(in[0], n.axes(), true, s);
+    case MLX_logsumexp: return fold(i.code, in[0], n, s);
+    case MLX_rms_norm: return mx::fast::rms_norm(in[0], in[1], (float)real(*n.at), s);
+    case MLX_layer_norm: return layer_norm(in, n, s);
     case MLX_conv: return conv(in[0], in[1], n, s);
     default: throw std::invalid_argument("an instruction that this adapter does not know");
     }

@@ -16,7 +16,7 @@ extern "C" {
 #endif
 
 // Raised with every change of this file: libemlx opens adapters of its own number only.
-#define MLX_EDGE_VERSION 1
+#define MLX_EDGE_VERSION 2
 #define MLX_EDGE_SYMBOL "emlx_mlx_edge"
 #define MLX_MAX_RANK 16
 
@@ -71,6 +71,9 @@ typedef enum mlx_dtype {
 //   cumsum cumprod cummax cummin         ints: axis, whether in reverse
 //   conv            channels last; ints: spatial axes, groups, and for each axis stride, low and
 //                   high padding, dilation of the kernel and of the input
+//   softmax         of all digits; ints: axes
+//   logsumexp       ints: whether axes are kept, axes
+//   rms_norm, layer_norm   operands: x, weight, bias if any; ints: the bits of the f64 eps
 // clang-format on
 typedef enum mlx_code {
 #define UNARY(name) MLX_##name,

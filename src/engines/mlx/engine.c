@@ -180,6 +180,10 @@ static bool can(const emlx_device *device, const plan_node *nodes, uint32_t node
     return mlx_can(&((const mlx_state *)device->state)->traits, &nodes[node], nodes);
 }
 
+static bool takes(const emlx_device *device, const emlx_tensor *either) {
+    return mlx_takes(&((const mlx_state *)device->state)->traits, either);
+}
+
 static emlx_status mlx_prepare(emlx_device *device, const emlx_plan *plan, void **form,
                                emlx_error *err) {
     char message[MLX_MESSAGE_SIZE];
@@ -374,8 +378,8 @@ static emlx_status mlx_submit(emlx_device *device, void *stream, const plan_call
         .name = its_name, .speed = its_speed, .form = FORM_NODES, .host_memory = true,             \
         .count = its_count, .open = its_open, .close = mlx_close, .describe = mlx_describe,        \
         .allocate = mlx_allocate, .can_wrap = mlx_can_wrap, .upload = mlx_upload,                  \
-        .download = mlx_download, .can = can, .prepare = mlx_prepare, .discard = mlx_discard,      \
-        .submit = mlx_submit,                                                                      \
+        .download = mlx_download, .can = can, .takes = takes, .prepare = mlx_prepare,              \
+        .discard = mlx_discard, .submit = mlx_submit,                                              \
     }
 
 const engine_ops mlx_engine = MLX_ENGINE("mlx", 16, count_gpu, open_gpu);

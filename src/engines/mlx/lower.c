@@ -42,7 +42,7 @@ static value (*const lowerings[PRIM_COUNT])(builder *, const plan_node *) = {
     [PRIM_reduce] = mlx_lower_reduce,   [PRIM_dot] = mlx_lower_dot,
     [PRIM_conv] = mlx_lower_conv,       [PRIM_gather] = mlx_lower_gather,
     [PRIM_scatter] = mlx_lower_scatter, [PRIM_sort] = mlx_lower_sort,
-    [PRIM_scan] = mlx_lower_scan,
+    [PRIM_scan] = mlx_lower_scan,       [PRIM_either] = mlx_lower_either,
 };
 
 static value lower_constant(builder *b, const plan_node *n, uint32_t input) {

@@ -34,6 +34,9 @@ typedef struct mlx_lowered {
 // Whether MLX is to compute the node; its operands are in `nodes`.
 bool mlx_can(const mlx_traits *traits, const plan_node *node, const plan_node *nodes);
 
+// Whether it is to compute the function of an `either` whole.
+bool mlx_takes(const mlx_traits *traits, const emlx_tensor *either);
+
 // The inputs of the list are the plan's inputs, then its constants; its outputs the plan's, then
 // those of the checks. All of it lives in `memory`. Fails with EMLX_OUT_OF_MEMORY only: every node
 // of the plan is one that mlx_can takes.

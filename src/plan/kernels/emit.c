@@ -367,7 +367,7 @@ static void emit_whole(emitter *e, uint32_t n, kernel_kind kind) {
     for (uint32_t i = 0; i < count && !e->failed; i++) {
         uint32_t operand = operand_of(e->g, n, i);
         k->shapes[i] = e->g->nodes[operand]->shape;
-        operand_access(e, operand, kind == KERNEL_DOT || kind == KERNEL_CONV);
+        operand_access(e, operand, reads_strided((primitive)kind));
     }
     // Scatter works on the copy of its target that the kernel before it made.
     if (kind == KERNEL_SCATTER && !e->failed) k->accesses[0].value = k->output;

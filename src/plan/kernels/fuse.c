@@ -342,31 +342,23 @@ static void visit_scatter(fuser *u, uint32_t n) {
     if (!u->failed) ask_whole(u, operand_of(g, n, 0), root);
 }
 
-// Contractions and convolutions read through strides; of a view only the base has to be in memory.
-static void visit_strided(fuser *u, uint32_t n) {
+// Of a view that is read through strides only the base has to be in memory.
+static void visit_whole(fuser *u, uint32_t n) {
     subgraph *g = u->g;
+    bool strided = reads_strided((primitive)g->nodes[n]->primitive);
     u->f->kept[n] = true;
     add_root(u, n, 0, &g->nodes[n]->shape);
-    for (uint32_t i = 0; i < 2; i++) {
-        uint32_t side = operand_of(g, n, i);
-        bool strided = is_primitive(g, side, PRIM_view) && view_region(g, side)->start_count == 0;
-        keep(u, strided ? operand_of(g, side, 0) : side, (uint64_t)n << 32);
+    for (uint32_t i = g->first[n]; i < g->first[n + 1]; i++) {
+        uint32_t o = g->operands[i];
+        bool view = strided && is_primitive(g, o, PRIM_view) && view_region(g, o)->start_count == 0;
+        keep(u, view ? operand_of(g, o, 0) : o, (uint64_t)n << 32);
     }
 }
 
-static void visit_whole(fuser *u, uint32_t n) {
-    subgraph *g = u->g;
-    u->f->kept[n] = true;
-    add_root(u, n, 0, &g->nodes[n]->shape);
-    for (uint32_t i = g->first[n]; i < g->first[n + 1]; i++)
-        keep(u, g->operands[i], (uint64_t)n << 32);
-}
-
 static void (*const visitors[PRIM_COUNT])(fuser *, uint32_t) = {
-    [PRIM_constant] = visit_constant, [PRIM_iota] = visit_iota,    [PRIM_map] = visit_map,
-    [PRIM_view] = visit_view,         [PRIM_write] = visit_write,  [PRIM_reduce] = visit_reduce,
-    [PRIM_dot] = visit_strided,       [PRIM_conv] = visit_strided, [PRIM_scatter] = visit_scatter,
-    [PRIM_custom] = visit_custom,
+    [PRIM_constant] = visit_constant, [PRIM_iota] = visit_iota,     [PRIM_map] = visit_map,
+    [PRIM_view] = visit_view,         [PRIM_write] = visit_write,   [PRIM_reduce] = visit_reduce,
+    [PRIM_scatter] = visit_scatter,   [PRIM_custom] = visit_custom,
 };
 
 static void (*visitor_of(primitive p))(fuser *, uint32_t) {

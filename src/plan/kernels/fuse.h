@@ -54,6 +54,10 @@ static inline bool is_leaf(const subgraph *g, uint32_t n) { return n < g->leaf_c
 static inline bool is_primitive(const subgraph *g, uint32_t n, primitive p) {
     return !is_leaf(g, n) && g->nodes[n]->primitive == p;
 }
+// Whether its kernel reads operands through views.
+static inline bool reads_strided(primitive p) {
+    return p == PRIM_dot || p == PRIM_conv || p == PRIM_either;
+}
 static inline uint32_t operand_of(const subgraph *g, uint32_t n, uint32_t i) {
     return g->operands[g->first[n] + i];
 }

@@ -55,7 +55,7 @@ static bool choose_sides(divider *d, const plan_node *nodes, bool *device_reads)
     const emlx_device *device = d->plan->device;
     bool any = false;
     for (uint32_t n = d->g->leaf_count; n < d->g->count; n++) {
-        d->on_host[n] = !device->ops->can(device, nodes, n);
+        d->on_host[n] = !is_primitive(d->g, n, PRIM_either) && !device->ops->can(device, nodes, n);
         any = any || d->on_host[n];
     }
     if (any) go_along(d, device_reads);
