@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// info.c - `emlx info`: what this installation can do, or what a program file holds.
+// info.c - `emlx info`: what this installation can do, or what a file holds: a
+// program, or arrays.
 #include <getopt.h>
 #include <inttypes.h>
 
@@ -49,7 +50,30 @@ static void describe_program(const emlx_program *program) {
     printf("bytes of data: %" PRIu64 "\n", memory.active);
 }
 
-static int describe_file(const char *path) {
+static void print_entry(const emlx_entry *e) {
+    printf("array %s: ", e->name);
+    // What has a type of ours is called so, other elements what the file calls them.
+    bool plain = e->block_values == 1 && e->type != EMLX_TYPE_COUNT;
+    printf("%s", plain ? emlx_type_name(e->type) : e->format);
+    for (int32_t i = 0; i < e->shape.rank; i++)
+        printf("%s%" PRId64, i == 0 ? "[" : ", ", e->shape.dims[i]);
+    puts(e->shape.rank > 0 ? "]" : "");
+}
+
+static void describe_archive(const emlx_archive *archive) {
+    const emlx_entry *e;
+    const char *key;
+    uint64_t bytes = 0;
+    size_t count = 0;
+    for (; (e = emlx_archive_entry(archive, count)) != NULL; count++) bytes += e->bytes;
+    printf("%s file\narrays: %zu\nbytes of data: %" PRIu64 "\n", emlx_archive_format(archive),
+           count, bytes);
+    for (size_t i = 0; (key = emlx_archive_key(archive, i)) != NULL; i++)
+        printf("text %s: %.80s\n", key, emlx_archive_text(archive, key));
+    for (size_t i = 0; (e = emlx_archive_entry(archive, i)) != NULL; i++) print_entry(e);
+}
+
+static int describe_program_file(const char *path) {
     emlx_error err;
     emlx_device *device;
     emlx_program *program;
@@ -63,6 +87,17 @@ static int describe_file(const char *path) {
     }
     emlx_device_release(device);
     return code;
+}
+
+// The header alone says whether it holds a program.
+static int describe_file(const char *path) {
+    emlx_error err;
+    emlx_archive *archive;
+    if (emlx_archive_open(path, &archive, &err) != EMLX_OK) return cli_bad_input(&err);
+    bool program = emlx_archive_text(archive, "emlx") != NULL;
+    if (!program) describe_archive(archive);
+    emlx_archive_release(archive);
+    return program ? describe_program_file(path) : CLI_OK;
 }
 
 int cli_info(int argc, char **argv) {

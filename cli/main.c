@@ -16,7 +16,7 @@ static const struct {
 } commands[] = {
     {"run", cli_run, "FILE [--input NAME=x.npy]... [--output NAME=y.npy]... [--device NAME]",
      "run a program file"},
-    {"info", cli_info, "[FILE]", "describe this installation, or a program file"},
+    {"info", cli_info, "[FILE]", "describe this installation, or a file of a program or of arrays"},
     {"ops", cli_ops, "", "list the ops: name, fewest and most operands, attributes"},
     {"conformance", cli_conformance,
      "DIR [--device NAME] [--threads N] [--only TEXT] [--coverage] [--slowest N] [--digest] "

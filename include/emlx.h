@@ -489,18 +489,43 @@ EMLX_API emlx_status emlx_program_load(const char *path, emlx_device *device, em
 
 // Archives ------------------------------------------------------------------------------------
 
-// A safetensors file: named arrays, and texts among its metadata. A program file is one as well.
+// Named arrays, and texts about them: a safetensors file (a program file is one as well), the index
+// of several (model.safetensors.index.json, which names files beside it), or a GGUF file of version 2
+// or 3.
 typedef struct emlx_archive emlx_archive;
 
-// Reads the file and checks every part of it; a wrong one fails with EMLX_FORMAT, and what cannot
-// be read with EMLX_IO.
+// One array as it is stored. All of it is valid while the archive is held.
+typedef struct emlx_entry {
+    const char *name;
+    const char *format;   // what the file calls its elements: "BF16", "Q4_K"
+    emlx_type type;       // of the tensor that it becomes; EMLX_TYPE_COUNT where there is none
+    emlx_shape shape;     // of its values; of rank -1 where they have more axes than a tensor
+    size_t block_values;  // how many values are packed together along the last axis, mostly 1, and
+    size_t block_bytes;   // the bytes that they take; 0 and 0 for a format that is not known
+    uint64_t bytes;       // of all of it
+} emlx_entry;
+
+// Checks every part of the file's header; a wrong one fails with EMLX_FORMAT, and what cannot be read
+// with EMLX_IO. Large data is not read but mapped into memory: opening a file of any size takes
+// little time, and its pages are those of the system's cache, read when they are used.
+// A file that is mapped should be replaced (by a rename), never written to in its place. When it has
+// become shorter, work with its tensors fails with EMLX_IO; cutting it while such work goes on ends
+// the process.
 EMLX_API emlx_status emlx_archive_open(const char *path, emlx_archive **out, emlx_error *err);
 EMLX_API void emlx_archive_release(emlx_archive *archive);
-// The text of that key among the metadata, valid while the archive is held; NULL without one.
+// What the file is: "safetensors" or "GGUF".
+EMLX_API const char *emlx_archive_format(const emlx_archive *archive);
+// The arrays in the order of their names; NULL past the last.
+EMLX_API const emlx_entry *emlx_archive_entry(const emlx_archive *archive, size_t index);
+// The key of a text among the metadata, and the text of that key, both valid while the archive is
+// held; NULL without one. Numbers of a GGUF file are texts as well; its lists are left out.
+EMLX_API const char *emlx_archive_key(const emlx_archive *archive, size_t index);
 EMLX_API const char *emlx_archive_text(const emlx_archive *archive, const char *key);
-// An array as a tensor of `type`, which must be stored as docs/program-format.md says; without a
-// copy where the device allows it. The tensor may outlive the archive. Fails with EMLX_FORMAT when
-// there is no such array or it is stored as another type.
+// An array as a tensor of `type`, which must be stored as docs/program-format.md says, or with
+// EMLX_TYPE_DEFAULT as what its entry says: packed blocks become u8, with the bytes of a row along
+// the last axis. Without a copy where the device reads the host's memory and the data is aligned to
+// its element. The tensor may outlive the archive. Fails with EMLX_FORMAT when there is no such array
+// or it is stored as another type.
 EMLX_API emlx_status emlx_archive_tensor(const emlx_archive *archive, const char *name,
                                          emlx_type type, emlx_device *device, emlx_tensor **out,
                                          emlx_error *err);

@@ -202,6 +202,47 @@ defmodule EMLX do
   @spec run(Program.t(), map | keyword) :: %{String.t() => Nx.Tensor.t()}
   def run(%Program{} = program, inputs), do: Program.run(program, inputs)
 
+  @doc """
+  The tensors of a file of weights, by name.
+
+  A file is a safetensors file, the index of a model in several of them
+  (`model.safetensors.index.json`, whose files lie beside it), or a GGUF file.
+  Large files are not read but mapped into memory: opening one of any size takes
+  little time, and its pages are read when they are used. Replace such a file
+  (write another one and rename it), never change it in its place: a file that
+  becomes shorter while its tensors are in use makes work with them fail, and may
+  end the VM.
+
+  It is a reader for Bumblebee as well:
+
+      Bumblebee.load_model(repository, safetensors_reader: &EMLX.load_tensors/1)
+
+  Arrays of packed blocks, as GGUF files have, are tensors of type u8 whose last axis
+  is the bytes of a row.
+
+  ## Options
+
+    * `:device` - where the tensors are to be. Defaults to `default_device/0`.
+
+  ## Examples
+
+      iex> path = Path.join(System.tmp_dir!(), "emlx_tensors_doctest.safetensors")
+      iex> header = ~s({"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})
+      iex> data = <<1.0::float-32-little, 2.0::float-32-little>>
+      iex> File.write!(path, [<<byte_size(header)::64-little>>, header, data])
+      iex> EMLX.load_tensors(path)["x"] |> Nx.to_list()
+      [1.0, 2.0]
+
+  """
+  @spec load_tensors(Path.t()) :: %{String.t() => Nx.Tensor.t()}
+  @spec load_tensors(Path.t(), keyword) :: %{String.t() => Nx.Tensor.t()}
+  def load_tensors(path, options \\ []) do
+    options = Keyword.validate!(options, [:device])
+    device = Compiler.device(options)
+    {_texts, arrays} = Native.archive_read(Native.device(device), to_string(path))
+    Map.new(arrays, fn {name, _format, _dims, ref} -> {name, Backend.to_nx({device, ref})} end)
+  end
+
   ## Evaluation and memory
 
   @doc """

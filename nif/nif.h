@@ -285,6 +285,7 @@ emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_bloc
     XX(program_run, 5)                                                                             \
     XX(program_resume, 4)                                                                          \
     XX(program_drop, 1)                                                                            \
+    XX(archive_read, 3)                                                                            \
     XX(queue_new, 1)                                                                               \
     XX(queue_sync, 2)
 

@@ -152,6 +152,9 @@ defmodule EMLX.Native do
   def load(device, path),
     do: unwrap(with_memory(fn _ -> await(ref, NIF.program_load(device, path, ref)) end))
 
+  def archive_read(device, path),
+    do: unwrap(with_memory(fn _ -> await(ref, NIF.archive_read(device, path, ref)) end))
+
   def program_info(program), do: unwrap(NIF.program_info(program))
 
   def run(program, inputs),

@@ -3,7 +3,7 @@
 #ifndef EMLX_FILES_FILE_H
 #define EMLX_FILES_FILE_H
 
-#include "emlx.h"
+#include "memory/memory.h"
 
 typedef struct file_reader {
     int fd;
@@ -15,6 +15,9 @@ typedef struct file_reader {
 emlx_status file_open(const char *path, file_reader *out, emlx_error *err);
 // Reads exactly the next `size` bytes; fails with EMLX_FORMAT when the file has fewer.
 emlx_status file_read(file_reader *file, void *data, size_t size, emlx_error *err);
+// All that is left to read as one buffer: a large file is mapped, so that no memory is taken before
+// it is read and none beside the system's own, and is watched, as others may make it shorter.
+emlx_status file_rest(file_reader *file, emlx_buffer **out, emlx_error *err);
 void file_close(file_reader *file);
 // Puts the path, or the end of a long one, in front of a failure's message; returns its code.
 emlx_status file_prefix(const char *path, emlx_status status, emlx_error *err);

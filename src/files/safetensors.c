@@ -8,9 +8,9 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/shape.h"
 #include "base/types.h"
 #include "files/file.h"
+#include "files/stored.h"
 #include "memory/list.h"
 
 // The format's own bound on the header.
@@ -30,66 +30,31 @@ static const dtype dtypes[] = {
     {"F32", 4},  {"U64", 8}, {"I64", 8}, {"F64", 8},     {"C64", 8},
 };
 
-// How a type is stored: the dtype, and whether an element is a pair along a last axis of length 2.
-typedef struct storage {
-    const char *dtype;
-    bool pair;
-} storage;
-
-static const storage storages[EMLX_TYPE_COUNT] = {
-    [EMLX_U2] = {"U8", false},      [EMLX_U4] = {"U8", false},
-    [EMLX_U8] = {"U8", false},      [EMLX_U16] = {"U16", false},
-    [EMLX_U32] = {"U32", false},    [EMLX_U64] = {"U64", false},
-    [EMLX_S2] = {"I8", false},      [EMLX_S4] = {"I8", false},
-    [EMLX_S8] = {"I8", false},      [EMLX_S16] = {"I16", false},
-    [EMLX_S32] = {"I32", false},    [EMLX_S64] = {"I64", false},
-    [EMLX_F8] = {"F8_E5M2", false}, [EMLX_F8_E4M3FN] = {"F8_E4M3", false},
-    [EMLX_BF16] = {"BF16", false},  [EMLX_F16] = {"F16", false},
-    [EMLX_F32] = {"F32", false},    [EMLX_F64] = {"F64", false},
-    [EMLX_C64] = {"F32", true},     [EMLX_C128] = {"F64", true},
-};
-
 // Reading entries --------------------------------------------------------------------------------
 
-// One array of the file. The lengths may have one axis more than a tensor, for pairs. What a tensor
-// cannot be, for its dtype or its axes, may stand in the file: it is refused when it is asked for.
-typedef struct entry {
-    const char *dtype; // as the file has it
-    const dtype *type; // NULL: unknown
-    size_t rank;       // lengths past the room for them are not kept
-    int64_t dims[EMLX_MAX_RANK + 1];
-    uint64_t begin, end;
-} entry;
-
-static emlx_status read_dtype(const json_t *from, entry *e, emlx_error *err) {
-    e->dtype = json_string_value(json_object_get(from, "dtype"));
-    if (e->dtype == NULL) return error_set(err, EMLX_FORMAT, "it has no dtype");
+static emlx_status read_dtype(const json_t *from, stored *e, emlx_error *err) {
+    const char *name = json_string_value(json_object_get(from, "dtype"));
+    if (name == NULL) return error_set(err, EMLX_FORMAT, "it has no dtype");
+    *e = stored_new(name, 0, 0);
     for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++)
-        if (strcmp(dtypes[i].name, e->dtype) == 0) e->type = &dtypes[i];
+        if (strcmp(dtypes[i].name, name) == 0) *e = stored_new(name, 1, dtypes[i].size);
     return EMLX_OK;
 }
 
-// *count is how many elements there are, at most UINT64_MAX.
-static emlx_status read_dims(const json_t *from, entry *e, uint64_t *count, emlx_error *err) {
+static emlx_status read_dims(const json_t *from, stored *e, emlx_error *err) {
     const json_t *shape = json_object_get(from, "shape");
     if (!json_is_array(shape)) return error_set(err, EMLX_FORMAT, "it has no shape");
-    e->rank = json_array_size(shape);
-    *count = 1;
-    bool none = false;
-    for (size_t i = 0; i < e->rank; i++) {
+    for (size_t i = 0; i < json_array_size(shape); i++) {
         const json_t *dim = json_array_get(shape, i);
         int64_t length = json_integer_value(dim);
         if (!json_is_integer(dim) || length < 0)
             return error_set(err, EMLX_FORMAT, "length %zu of its shape is not a count", i);
-        if (i <= EMLX_MAX_RANK) e->dims[i] = length;
-        none = none || length == 0;
-        if (__builtin_mul_overflow(*count, (uint64_t)length, count)) *count = UINT64_MAX;
+        stored_axis(e, length);
     }
-    if (none) *count = 0;
     return EMLX_OK;
 }
 
-static emlx_status read_offsets(const json_t *from, entry *e, emlx_error *err) {
+static emlx_status read_offsets(const json_t *from, stored *e, emlx_error *err) {
     const json_t *offsets = json_object_get(from, "data_offsets");
     const json_t *begin = json_array_get(offsets, 0), *end = json_array_get(offsets, 1);
     if (json_array_size(offsets) != 2 || !json_is_integer(begin) || !json_is_integer(end))
@@ -101,24 +66,12 @@ static emlx_status read_offsets(const json_t *from, entry *e, emlx_error *err) {
     return EMLX_OK;
 }
 
-static emlx_status check_size(const entry *e, uint64_t count, emlx_error *err) {
-    uint64_t size;
-    if (e->type == NULL) return EMLX_OK;
-    bool fits = !__builtin_mul_overflow(count, (uint64_t)e->type->size, &size);
-    if (fits && size == e->end - e->begin) return EMLX_OK;
-    return error_set(err, EMLX_FORMAT, "its data_offsets span %llu bytes, its shape needs %s%llu",
-                     (unsigned long long)(e->end - e->begin), fits ? "" : "more than ",
-                     (unsigned long long)(fits ? size : UINT64_MAX));
-}
-
-static emlx_status read_entry(const json_t *from, entry *e, emlx_error *err) {
-    *e = (entry){0};
+static emlx_status read_entry(const json_t *from, stored *e, emlx_error *err) {
     if (!json_is_object(from)) return error_set(err, EMLX_FORMAT, "it is not an object");
-    uint64_t count = 0;
     TRY(read_dtype(from, e, err));
-    TRY(read_dims(from, e, &count, err));
+    TRY(read_dims(from, e, err));
     TRY(read_offsets(from, e, err));
-    return check_size(e, count, err);
+    return stored_check(e, err);
 }
 
 // Checking the whole -----------------------------------------------------------------------------
@@ -154,7 +107,7 @@ static emlx_status read_ranges(json_t *header, range *ranges, size_t *count, eml
     *count = 0;
     json_object_foreach(header, name, value) {
         if (strcmp(name, METADATA) == 0) continue;
-        entry e;
+        stored e;
         emlx_status status = read_entry(value, &e, err);
         if (status != EMLX_OK) return error_prefix(err, status, "array \"%.60s\"", name);
         ranges[(*count)++] = (range){e.begin, e.end};
@@ -234,10 +187,7 @@ static emlx_status read_archive(file_reader *file, safetensors *out, emlx_error 
     TRY(read_header(file, &out->header, err));
     TRY(check_metadata(out, err));
     TRY(check_entries(out->header.root, file->left, err));
-    if (file->left > SIZE_MAX) return error_no_memory(err, "for a program file");
-    size_t size = (size_t)file->left;
-    TRY(buffer_new(size, &out->data, err));
-    return file_read(file, out->data->data, size, err);
+    return file_rest(file, &out->data, err);
 }
 
 emlx_status safetensors_read(const char *path, safetensors *out, emlx_error *err) {
@@ -256,64 +206,40 @@ void safetensors_clear(safetensors *file) {
     *file = (safetensors){0};
 }
 
-const char *safetensors_text(const safetensors *file, const char *key) {
-    return json_string_value(json_object_get(json_object_get(file->header.root, METADATA), key));
-}
-
-// Tensors ----------------------------------------------------------------------------------------
-
-// Values that a type of 2 or 4 bits cannot have would not behave like any of its values.
-static emlx_status check_narrow(emlx_type type, const uint8_t *data, size_t size, emlx_error *err) {
-    unsigned bits = type_table[type].bits;
-    if (bits >= 8) return EMLX_OK;
-    int low = type_class_of(type) == CLASS_SIGNED ? -(1 << (bits - 1)) : 0;
-    int high = low + (1 << bits) - 1;
-    for (size_t i = 0; i < size; i++) {
-        int value = low < 0 ? (int8_t)data[i] : data[i];
-        if (value < low || value > high)
-            return error_set(err, EMLX_FORMAT, "element %zu is %d, not a %s", i, value,
-                             emlx_type_name(type));
+static emlx_status list_texts(const safetensors *file, entry_list *out, emlx_error *err) {
+    const char *key;
+    json_t *value;
+    json_object_foreach(json_object_get(file->header.root, METADATA), key, value) {
+        const char *text = json_string_value(value);
+        if (text != NULL) TRY(entries_add_text(out, key, text, err));
     }
     return EMLX_OK;
 }
 
-static emlx_status entry_shape(const entry *e, emlx_type type, emlx_shape *shape, emlx_error *err) {
-    const storage *how = &storages[type];
-    if (e->type == NULL)
-        return error_set(err, EMLX_FORMAT, "its dtype \"%.40s\" is unknown", e->dtype);
-    if (e->rank > EMLX_MAX_RANK + 1)
-        return error_set(err, EMLX_FORMAT, "it has %zu axes, %d at most expected", e->rank,
-                         EMLX_MAX_RANK);
-    if (strcmp(e->type->name, how->dtype) != 0)
-        return error_set(err, EMLX_FORMAT, "its dtype is %s, %s expected for %s", e->type->name,
-                         how->dtype, emlx_type_name(type));
-    if (how->pair && (e->rank == 0 || e->dims[e->rank - 1] != 2))
-        return error_set(err, EMLX_FORMAT, "its last axis is not of length 2, as %s needs",
-                         emlx_type_name(type));
-    return emlx_shape_make(e->dims, e->rank - how->pair, shape, err);
+// The header was checked when it was read.
+emlx_status safetensors_list(const safetensors *file, bool texts, entry_list *out,
+                             emlx_error *err) {
+    const char *name;
+    json_t *value;
+    json_object_foreach(file->header.root, name, value) {
+        stored e;
+        if (strcmp(name, METADATA) == 0) continue;
+        TRY(read_entry(value, &e, err));
+        TRY(entries_add(out, name, &e, file->data, err));
+    }
+    return texts ? list_texts(file, out, err) : EMLX_OK;
 }
 
-static void release_data(void *context) { buffer_release(context); }
-
-static emlx_status make_tensor(const safetensors *file, const entry *e, emlx_type type,
-                               emlx_device *device, emlx_tensor **out, emlx_error *err) {
-    emlx_shape shape;
-    TRY(entry_shape(e, type, &shape, err));
-    const uint8_t *data = (const uint8_t *)file->data->data + e->begin;
-    size_t size = (size_t)(e->end - e->begin);
-    TRY(check_narrow(type, data, size, err));
-    return emlx_tensor_from_memory(device, type, &shape, data, size, release_data,
-                                   buffer_retain(file->data), out, err);
-}
+// Tensors ----------------------------------------------------------------------------------------
 
 emlx_status safetensors_tensor(const safetensors *file, const char *name, emlx_type type,
                                emlx_device *device, emlx_tensor **out, emlx_error *err) {
     const json_t *value = json_object_get(file->header.root, name);
     if (value == NULL || strcmp(name, METADATA) == 0)
         return error_set(err, EMLX_FORMAT, "there is no array \"%.60s\"", name);
-    entry e;
+    stored e;
     emlx_status status = read_entry(value, &e, err);
-    if (status == EMLX_OK) status = make_tensor(file, &e, type, device, out, err);
+    if (status == EMLX_OK) status = stored_tensor(&e, file->data, type, device, out, err);
     return status == EMLX_OK ? EMLX_OK : error_prefix(err, status, "array \"%.60s\"", name);
 }
 
@@ -346,7 +272,7 @@ static json_t *entry_json(const emlx_tensor *tensor, uint64_t begin) {
         failed |= json_array_append_new(dims, json_integer(shape->dims[i]));
     if (storages[type].pair) failed |= json_array_append_new(dims, json_integer(2));
     if (!failed)
-        return json_pack("{s:s, s:o, s:[I, I]}", "dtype", storages[type].dtype, "shape", dims,
+        return json_pack("{s:s, s:o, s:[I, I]}", "dtype", storages[type].format, "shape", dims,
                          "data_offsets", (json_int_t)begin, (json_int_t)end);
     json_decref(dims);
     return NULL;

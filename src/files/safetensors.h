@@ -4,6 +4,7 @@
 #ifndef EMLX_FILES_SAFETENSORS_H
 #define EMLX_FILES_SAFETENSORS_H
 
+#include "files/entries.h"
 #include "files/json.h"
 #include "memory/memory.h"
 
@@ -19,8 +20,8 @@ typedef struct safetensors {
 
 emlx_status safetensors_read(const char *path, safetensors *out, emlx_error *err);
 void safetensors_clear(safetensors *file);
-// A text among the metadata, or NULL.
-const char *safetensors_text(const safetensors *file, const char *key);
+// Adds its arrays, and its texts where they are asked for, to a list.
+emlx_status safetensors_list(const safetensors *file, bool texts, entry_list *out, emlx_error *err);
 // The entry of that name as a tensor of `type`, which must be stored the way we store it. Without
 // a copy where the device allows it.
 emlx_status safetensors_tensor(const safetensors *file, const char *name, emlx_type type,

@@ -68,6 +68,17 @@ emlx_buffer *buffer_retain(emlx_buffer *buffer) {
     return buffer;
 }
 
+emlx_status buffers_check(emlx_buffer *const *buffers, size_t count, emlx_error *err) {
+    const buffer_guard *last = NULL;
+    for (size_t i = 0; i < count; i++) {
+        const buffer_guard *guard = buffers[i]->guard;
+        if (guard == NULL || guard == last) continue;
+        TRY(guard->check(guard, err));
+        last = guard;
+    }
+    return EMLX_OK;
+}
+
 // Fences ----------------------------------------------------------------------------------------
 
 // Guards the fences of all buffers that somebody else may use as well.

@@ -40,6 +40,14 @@ void pool_unreserve(size_t size);
 // writer, and one of its readers that ends when all have. Where there are no such fences nothing is
 // waited for; the last release waits for them by leaving the destruction with them.
 typedef struct emlx_buffer emlx_buffer;
+
+// What can be lost: memory below which somebody may take away a file. `check` fails where it has
+// happened. It is looked at before work that reads the memory; in the middle of work nothing helps.
+typedef struct buffer_guard buffer_guard;
+struct buffer_guard {
+    emlx_status (*check)(const buffer_guard *guard, emlx_error *err);
+};
+
 struct emlx_buffer {
     _Atomic int64_t references;
     size_t size;
@@ -49,6 +57,7 @@ struct emlx_buffer {
     void (*destroy)(emlx_buffer *buffer);
     bool writable;           // false for memory that somebody else owns
     bool ordered;            // `destroy` itself heeds the fences, so it need not be put off
+    const buffer_guard *guard; // of memory that can be lost, or NULL; held by what is released last
     void *known;             // a copy of its contents on the host, made by buffer_know, or NULL
     fence *writer, *readers; // read and set by the functions below
     fence_waiter put_off;    // the destruction, while it waits
@@ -59,6 +68,12 @@ emlx_status buffer_new(size_t size, emlx_buffer **out, emlx_error *err);
 emlx_status buffer_wrap(const void *data, size_t size, void (*release)(void *), void *context,
                         emlx_buffer **out, emlx_error *err);
 emlx_buffer *buffer_retain(emlx_buffer *buffer);
+// Whether its memory is still there.
+static inline emlx_status buffer_check(const emlx_buffer *buffer, emlx_error *err) {
+    return buffer->guard == NULL ? EMLX_OK : buffer->guard->check(buffer->guard, err);
+}
+// The same of several; one that guards many is asked once.
+emlx_status buffers_check(emlx_buffer *const *buffers, size_t count, emlx_error *err);
 // Keeps a copy of what was put into a buffer of a device, where that is little: ops then know such
 // values whatever the device. Without memory for it they do not.
 void buffer_know(emlx_buffer *buffer, const void *contents);

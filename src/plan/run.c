@@ -144,7 +144,8 @@ emlx_status plan_submit(const planned *planned, const plan_work *work, fence **e
                       .memory = work->memory};
     if (planned->plan->part_count > 0) return parts_submit(planned, work, end, err);
     *end = NULL;
-    emlx_status status = prepare(device, planned->plan, &call.prepared, err);
+    emlx_status status = buffers_check(work->inputs, call.plan->input_count, err);
+    if (status == EMLX_OK) status = prepare(device, planned->plan, &call.prepared, err);
     if (status != EMLX_OK) return release_inputs(work->inputs, call.plan->input_count, status);
     TRY(device->ops->submit(device, work->stream, &call, end, err));
     for (uint32_t i = 0; *end != NULL && i < call.plan->output_count; i++)

@@ -60,7 +60,7 @@ emlx_status emlx_tensor_from_memory(emlx_device *device, emlx_type type, const e
 static emlx_status ready_buffer(emlx_tensor *t, emlx_buffer **buffer, emlx_error *err) {
     if (node_buffer(t) == NULL) TRY(eval_tensors(&t, 1, &(eval_how){0}, err));
     *buffer = node_buffer(t);
-    return EMLX_OK;
+    return buffer_check(*buffer, err);
 }
 
 emlx_status emlx_tensor_read(emlx_tensor *t, size_t offset, void *data, size_t size,

@@ -46,6 +46,18 @@ static void reads_arrays_and_texts(void **state) {
     assert_ok(emlx_archive_tensor(archive, "a", EMLX_U8, device, &a, &err), err);
     assert_ok(emlx_archive_tensor(archive, "a", EMLX_U2, device, &narrow, &err), err);
     assert_ok(emlx_archive_tensor(archive, "z", EMLX_C64, device, &z, &err), err);
+    assert_string_equal(emlx_archive_format(archive), "safetensors");
+    assert_string_equal(emlx_archive_key(archive, 0), "note");
+    assert_null(emlx_archive_key(archive, 1));
+    // In the order of their names, as what they are stored as.
+    const emlx_entry *first = emlx_archive_entry(archive, 0), *second;
+    second = emlx_archive_entry(archive, 1);
+    assert_string_equal(first->name, "a");
+    assert_int_equal(first->type, EMLX_U8);
+    assert_int_equal(first->bytes, 4);
+    assert_string_equal(second->format, "F32");
+    assert_int_equal(second->shape.dims[1], 2);
+    assert_null(emlx_archive_entry(archive, 2));
     emlx_archive_release(archive);
 
     // Tensors outlive the archive.
@@ -71,7 +83,7 @@ static void refuses_what_does_not_fit(void **state) {
     assert_string_equal(err.message, "there is no array \"b\"");
     assert_int_equal(emlx_archive_tensor(archive, "a", EMLX_S8, device, &t, &err), EMLX_FORMAT);
     assert_string_equal(err.message, "array \"a\": its dtype is U8, I8 expected for s8");
-    assert_int_equal(emlx_archive_tensor(archive, "a", EMLX_TYPE_DEFAULT, device, &t, &err),
+    assert_int_equal(emlx_archive_tensor(archive, "a", EMLX_TYPE_DEFAULT + 1, device, &t, &err),
                      EMLX_INVALID);
     assert_int_equal(emlx_archive_open("/nowhere", &none, &err), EMLX_IO);
     emlx_archive_release(archive);

@@ -12,6 +12,7 @@
 
 #include "conformance/cases_folder.h"
 #include "files/files.h"
+#include "files/gguf.h"
 #include "memory/memory.h"
 #include "program/programs.h"
 
@@ -247,10 +248,50 @@ static void array_files(void **state) {
     emlx_device_release(device);
 }
 
+// Opens the file and makes a tensor of all that it has.
+static size_t read_archive(emlx_device *device) {
+    emlx_archive *archive;
+    const emlx_entry *e;
+    size_t made = 0;
+    if (emlx_archive_open(test_path, &archive, NULL) != EMLX_OK) return 0;
+    for (size_t i = 0; (e = emlx_archive_entry(archive, i)) != NULL; i++) {
+        emlx_tensor *t;
+        const void *data;
+        if (emlx_archive_tensor(archive, e->name, EMLX_TYPE_DEFAULT, device, &t, NULL) != EMLX_OK)
+            continue;
+        uint8_t last;
+        size_t size = emlx_tensor_bytes(t);
+        assert_int_equal(emlx_tensor_data(t, &data, NULL), EMLX_OK);
+        if (size > 0) assert_int_equal(emlx_tensor_read(t, size - 1, &last, 1, NULL), EMLX_OK);
+        emlx_tensor_release(t);
+        made++;
+    }
+    emlx_archive_release(archive);
+    return made;
+}
+
+static void gguf_files(void **state) {
+    (void)state;
+    static uint8_t data[ROOM];
+    emlx_device *device = cpu();
+    const gguf_file original = gguf_make();
+    size_t made = 0;
+    for (size_t round = 0; round < rounds(); round++) {
+        memcpy(data, original.bytes, original.size);
+        size_t now = original.size;
+        for (size_t i = 1 + pick(3); i > 0 && now > 0; i--) now = damage(data, now);
+        write_bytes(data, now);
+        made += read_archive(device);
+    }
+    assert_true(rounds() < 1000 || made > 0);
+    emlx_device_release(device);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(program_files),
         cmocka_unit_test(array_files),
+        cmocka_unit_test(gguf_files),
         cmocka_unit_test_setup_teardown(recorded_programs, cases_unpack, cases_remove),
     };
     return RUN_WITH_FILE("files/fuzz", tests);

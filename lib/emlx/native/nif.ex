@@ -45,6 +45,7 @@ defmodule EMLX.NIF do
     program_run: 5,
     program_resume: 4,
     program_drop: 1,
+    archive_read: 3,
     queue_new: 1,
     queue_sync: 2
   ]
