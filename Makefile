@@ -312,8 +312,10 @@ mlx: all
 	    rm -f priv/mlx && ln -s "$$(cat $(BUILD)/mlx.tree)" priv/mlx; fi
 	@$(CLI_PATH) info | grep ' mlx'
 
-test-mlx: mlx
-	@EMLX_CLI='$(CLI_PATH)' scripts/test-c $(BUILD)/tally test/mlx/binaries_test.sh test/mlx/mlx_test.sh
+test-mlx: mlx $(BUILD)/test/mlx/differ_test
+	@EMLX_CLI='$(CLI_PATH)' EMLX_MLX_ADAPTER='$(BUILD)/$(ADAPTER)' EMLX_DIFFER_PROGRAMS=10000 \
+	    scripts/test-c $(BUILD)/tally test/mlx/binaries_test.sh test/mlx/mlx_test.sh \
+	    $(BUILD)/test/mlx/differ_test
 
 # Benchmarks -------------------------------------------------------------------------------------
 

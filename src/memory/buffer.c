@@ -191,6 +191,7 @@ void buffer_release(emlx_buffer *buffer) {
 }
 
 bool buffer_exclusive(const emlx_buffer *buffer) {
-    return buffer->writable &&
-           atomic_load_explicit(&((emlx_buffer *)buffer)->references, memory_order_acquire) == 1;
+    // Others that held it may have made it unwritable before they let go.
+    return atomic_load_explicit(&((emlx_buffer *)buffer)->references, memory_order_acquire) == 1 &&
+           buffer->writable;
 }

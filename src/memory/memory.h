@@ -55,7 +55,7 @@ struct emlx_buffer {
     void *handle; // what the engine calls it
     void *owner;  // what `destroy` needs
     void (*destroy)(emlx_buffer *buffer);
-    bool writable;           // false for memory that somebody else owns
+    bool writable;           // false for memory that somebody else owns or shares
     bool ordered;            // `destroy` itself heeds the fences, so it need not be put off
     const buffer_guard *guard; // of memory that can be lost, or NULL; held by what is released last
     void *known;             // a copy of its contents on the host, made by buffer_know, or NULL

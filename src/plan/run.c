@@ -37,7 +37,7 @@ static emlx_status make_values(const kernel_run *r, const plan_kernel *k, bool *
     for (uint32_t i = 0; i < k->made_count; i++) {
         uint32_t v = k->made[i], old = k->reuse[i];
         emlx_buffer *source = old != UINT32_MAX ? buffers[old] : NULL;
-        if (source != NULL && source->writable && buffer_reusable(source, r->loop->stream)) {
+        if (source != NULL && buffer_reusable(source, r->loop->stream)) {
             buffer_forget(source);
             buffers[v] = source;
             // The kernel still reads through the old value: both names stay until it has run.

@@ -3,6 +3,7 @@
 // Named by EMLX_MLX_ADAPTER it makes the devices `mlx` and `mlx-cpu` of any machine, so that what
 // is decided in C is tested everywhere, MLX's own versions and mistakes aside. EMLX_PLAIN_VERSION
 // is the version of MLX that it gives itself out for.
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,9 +14,13 @@ struct mlx_session {
     mlx_place place;
 };
 
+// What comes out of a run as it went in shares its memory, as MLX's arrays do.
 struct mlx_block {
+    atomic_int holders;
     size_t size;
-    _Alignas(64) unsigned char data[];
+    unsigned char *data;
+    mlx_block *of; // whose memory it is; NULL: its own
+    _Alignas(64) unsigned char own[];
 };
 
 struct mlx_function {
@@ -34,13 +39,21 @@ static bool block_new(mlx_session *session, size_t size, mlx_block **out, char *
     mlx_block *block = aligned_alloc(64, (sizeof *block + size + 63) / 64 * 64);
     snprintf(message, MLX_MESSAGE_SIZE, "no memory");
     if (block == NULL) return false;
+    block->holders = 1;
     block->size = size;
+    block->data = block->own;
+    block->of = NULL;
     *out = block;
     return true;
 }
 
 static void *block_data(mlx_block *block) { return block->data; }
-static void block_free(mlx_block *block) { free(block); }
+
+static void block_free(mlx_block *block) {
+    if (block == NULL || atomic_fetch_sub(&block->holders, 1) != 1) return;
+    block_free(block->of);
+    free(block);
+}
 
 // Instructions
 // --------------------------------------------------------------------------------------
@@ -89,6 +102,10 @@ static plain_array (*const obeyed[MLX_CODE_COUNT])(const plain_call *) = {
     [MLX_cummax] = plain_cumulate,
     [MLX_cummin] = plain_cumulate,
     [MLX_conv] = plain_conv,
+    [MLX_softmax] = plain_softmax,
+    [MLX_logsumexp] = plain_logsumexp,
+    [MLX_rms_norm] = plain_norm,
+    [MLX_layer_norm] = plain_norm,
 };
 
 // What comes out is of the type that the list says, but for sums of small integers.
@@ -112,8 +129,18 @@ static plain_array input(plain_run *run, const mlx_input *in, mlx_block *block) 
     return a;
 }
 
-static void give(plain_run *run, const plain_array *a, mlx_block **out) {
+static void give(plain_run *run, const plain_array *a, const mlx_list *list,
+                 mlx_block *const *inputs, mlx_block **out) {
     size_t size = (size_t)a->count * plain_size(a->dtype);
+    for (uint32_t i = 0; i < list->input_count; i++) {
+        if (a->data != inputs[i]->data) continue;
+        if (!block_new(NULL, 0, out, run->message)) plain_refuse(run, "no memory");
+        atomic_fetch_add(&inputs[i]->holders, 1);
+        (*out)->of = inputs[i];
+        (*out)->data = a->data;
+        (*out)->size = size;
+        return;
+    }
     if (!block_new(NULL, size, out, run->message)) plain_refuse(run, "no memory");
     memcpy((*out)->data, a->data, size);
 }
@@ -138,7 +165,7 @@ static void run_list(plain_run *run, const mlx_list *list, mlx_block *const *inp
         values[list->input_count + k] = obey(&c);
     }
     for (uint32_t o = 0; o < list->output_count; o++)
-        give(run, &values[list->outputs[o]], &outputs[o]);
+        give(run, &values[list->outputs[o]], list, inputs, &outputs[o]);
 }
 
 // Sessions and functions --------------------------------------------------------------------------
@@ -177,7 +204,7 @@ static bool run(mlx_session *session, mlx_function *function, mlx_block *const *
         next = r.pieces->next;
         free(r.pieces);
     }
-    for (uint32_t o = 0; !done && o < function->list->output_count; o++) free(outputs[o]);
+    for (uint32_t o = 0; !done && o < function->list->output_count; o++) block_free(outputs[o]);
     return done;
 }
 

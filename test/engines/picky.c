@@ -84,7 +84,7 @@ static bool picky_can(const emlx_device *device, const plan_node *nodes, uint32_
     const picky_device *d = device->state;
     const plan_node *n = &nodes[node];
     if (n->primitive == PRIM_call) return false; // its operand is a function of the host's
-    uint32_t hash = mix(mix(mix(d->seed, n->primitive), n->type), node);
+    uint32_t hash = mix(mix(mix(d->seed, n->primitive), n->type), n->operand_count);
     for (int32_t i = 0; i < n->shape.rank; i++) hash = mix(hash, (uint32_t)n->shape.dims[i]);
     return (hash >> 8) % d->odds != 0;
 }
@@ -183,10 +183,13 @@ static emlx_status run_planned(picky_device *d, const plan_call *call, uint32_t 
     return plan_submit(planned, &work, &none, err);
 }
 
-static emlx_status run_node(picky_device *d, const plan_call *call, uint32_t node,
+static emlx_status run_node(emlx_device *device, const plan_call *call, uint32_t node,
                             emlx_buffer **values, emlx_error *err) {
+    picky_device *d = device->state;
     lone_node l = {0};
     planned planned = {0};
+    if (!picky_can(device, call->plan->nodes, node))
+        return error_set(err, EMLX_INTERNAL, "picky: given what it refused");
     emlx_status status = lone_make(&d->cpu, call->plan->nodes, node, call->constants, &l, err);
     plan_request request = {&d->cpu, &l.node, 1, l.operands, l.count};
     if (status == EMLX_OK) status = plan_find(&request, &planned, err);
@@ -219,7 +222,7 @@ static emlx_status picky_submit(emlx_device *device, void *stream, const plan_ca
     for (uint32_t i = 0; i < plan->input_count && values != NULL; i++)
         values[i] = buffer_retain(seen(call->inputs[i]));
     for (uint32_t n = plan->input_count; n < plan->node_count && status == EMLX_OK; n++)
-        status = run_node(device->state, call, n, values, err);
+        status = run_node(device, call, n, values, err);
     uint32_t done = 0;
     for (; done < plan->output_count && status == EMLX_OK; done += status == EMLX_OK)
         status = give_output(device, call, done, values, err);

@@ -91,6 +91,13 @@ value mlx_zeros(builder *b, const emlx_shape *shape, mlx_dtype dtype) {
     return mlx_emit(b, MLX_zeros, dtype, NULL, 0, shape->dims, (size_t)shape->rank);
 }
 
+void mlx_slice_axis(int64_t *ints, int32_t rank, int32_t axis, int64_t start, int64_t count,
+                    int64_t step) {
+    ints[axis] = start;
+    ints[rank + axis] = start + (count - 1) * step + (step > 0 ? 1 : -1);
+    ints[2 * rank + axis] = step;
+}
+
 // Checks ----------------------------------------------------------------------------------------
 
 static uint32_t add_output(builder *b, value x) {

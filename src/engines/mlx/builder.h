@@ -37,6 +37,9 @@ value mlx_real(builder *b, double number, mlx_dtype dtype);
 value mlx_integer(builder *b, int64_t number, mlx_dtype dtype);
 value mlx_reshape(builder *b, value x, const emlx_shape *shape);
 value mlx_zeros(builder *b, const emlx_shape *shape, mlx_dtype dtype);
+// An axis of a slice: `count` elements from `start` on, `step` apart.
+void mlx_slice_axis(int64_t *ints, int32_t rank, int32_t axis, int64_t start, int64_t count,
+                    int64_t step);
 // A check, with what it needs to be told of: see mlx_check.
 void mlx_add_check(builder *b, mlx_check check, value flag, value detail);
 

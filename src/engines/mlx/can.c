@@ -58,9 +58,9 @@ static const uint8_t inexact[] = {
     SCALAR_cbrt, SCALAR_erf,   SCALAR_erf_inv, SCALAR_pow,   SCALAR_atan2};
 // Of huge angles: infinite before 0.32.1.
 static const uint8_t angles[] = {SCALAR_sin, SCALAR_cos, SCALAR_tan};
-// That lose no digits and no branches of complex numbers.
+// That lose no digits and no branches of complex numbers, infinite ones among them.
 static const uint8_t complex_ones[] = {
-    SCALAR_identity,  SCALAR_negate,      SCALAR_abs,   SCALAR_sign,     SCALAR_conjugate,
+    SCALAR_identity,  SCALAR_negate,      SCALAR_abs,   SCALAR_conjugate,
     SCALAR_real,      SCALAR_imag,        SCALAR_phase, SCALAR_truth,    SCALAR_logical_not,
     SCALAR_is_nan,    SCALAR_is_infinity, SCALAR_add,   SCALAR_subtract, SCALAR_equal,
     SCALAR_not_equal, SCALAR_select};
@@ -70,7 +70,7 @@ static bool can_compute(const mlx_traits *t, scalar_op op, emlx_type type) {
     // One minus erf would cancel.
     if (op == SCALAR_erfc) return false;
     if (type_is_complex(type))
-        return IN(op, complex_ones) && !(t->exact && (op == SCALAR_sign || op == SCALAR_phase));
+        return IN(op, complex_ones) && !(t->exact && op == SCALAR_phase);
     if (type == EMLX_F64 && IN(op, f32_only)) return false;
     if (t->version < VERSION(0, 32, 1) && IN(op, angles)) return false;
     return !(t->exact && type_is_float(type) && IN(op, inexact));
@@ -110,10 +110,11 @@ static bool can_reduce(const mlx_traits *t, const plan_node *n, const plan_node 
            !is_f8(type) && !is_f8(n->type) && reads(t, type_of(n, nodes, 0));
 }
 
+// Its products of complex numbers make NaN of infinities.
 static bool can_dot(const mlx_traits *t, const plan_node *n, const plan_node *nodes) {
     (void)t;
     (void)nodes;
-    return !type_is_integer(n->type) && !is_f8(n->type);
+    return type_is_float(n->type) && !is_f8(n->type);
 }
 
 static bool can_conv(const mlx_traits *t, const plan_node *n, const plan_node *nodes) {
@@ -122,11 +123,6 @@ static bool can_conv(const mlx_traits *t, const plan_node *n, const plan_node *n
     bool real_number = n->type == EMLX_F32 || n->type == EMLX_F16 || n->type == EMLX_BF16;
     bool grouped = p->feature_groups > 1 && spatial > 2 && !t->cpu;
     if (!real_number || grouped || p->batch_groups > 1 || spatial < 1 || spatial > 3) return false;
-    for (int32_t d = 0; d < spatial; d++) {
-        int64_t low, high;
-        mlx_conv_padding(n, nodes, d, &low, &high);
-        if ((low < 0 || high < 0) && p->input_dilation[d] != 1) return false;
-    }
     return emlx_shape_count(&n->shape) > 0 && emlx_shape_count(&nodes[n->operands[0]].shape) > 0 &&
            emlx_shape_count(&nodes[n->operands[1]].shape) > 0;
 }
@@ -152,9 +148,11 @@ static bool has_order(const mlx_traits *t, const plan_node *n, const plan_node *
     return !type_is_complex(type) && !is_f8(type);
 }
 
+// Of zeros that differ in their sign its running extremes keep another one.
 static bool can_scan(const mlx_traits *t, const plan_node *n, const plan_node *nodes) {
-    const scan_params *p = n->params;
-    return mlx_folds((reduce_kind)p->kind) && has_order(t, n, nodes);
+    reduce_kind kind = (reduce_kind)((const scan_params *)n->params)->kind;
+    bool extreme = reduce_table[kind].gives != GIVES_COMBINED;
+    return mlx_folds(kind) && has_order(t, n, nodes) && !(extreme && type_is_float(n->type));
 }
 
 static bool can_count(const mlx_traits *t, const plan_node *n, const plan_node *nodes) {

@@ -163,12 +163,15 @@ array fold(int code, const array &x, ints n, mx::Stream s) {
 }
 
 array conv(const array &x, const array &kernel, ints n, mx::Stream s) {
-    std::vector<int> lists[5];
+    std::vector<int> strides, dilation, none, ones;
     int axes = n.next(), groups = n.next();
-    for (int d = 0; d < axes; d++)
-        for (auto &list : lists) list.push_back(n.next());
-    return mx::conv_general(x, kernel, lists[0], lists[1], lists[2], lists[3], lists[4], groups,
-                            false, s);
+    for (int d = 0; d < axes; d++) {
+        strides.push_back(n.next());
+        dilation.push_back(n.next());
+        none.push_back(0);
+        ones.push_back(1);
+    }
+    return mx::conv_general(x, kernel, strides, none, none, dilation, ones, groups, false, s);
 }
 
 double real(int64_t bits) {

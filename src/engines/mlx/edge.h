@@ -16,7 +16,7 @@ extern "C" {
 #endif
 
 // Raised with every change of this file: libemlx opens adapters of its own number only.
-#define MLX_EDGE_VERSION 2
+#define MLX_EDGE_VERSION 3
 #define MLX_EDGE_SYMBOL "emlx_mlx_edge"
 #define MLX_MAX_RANK 16
 
@@ -69,8 +69,8 @@ typedef enum mlx_dtype {
 //   take_along_axis, sort, argsort       ints: axis
 //   scatter, scatter_add   operand 0: target, last operand: updates; ints: axes of the indices
 //   cumsum cumprod cummax cummin         ints: axis, whether in reverse
-//   conv            channels last; ints: spatial axes, groups, and for each axis stride, low and
-//                   high padding, dilation of the kernel and of the input
+//   conv            channels last; ints: spatial axes, groups, and for each axis the stride and
+//                   the kernel's dilation
 //   softmax         of all digits; ints: axes
 //   logsumexp       ints: whether axes are kept, axes
 //   rms_norm, layer_norm   operands: x, weight, bias if any; ints: the bits of the f64 eps

@@ -320,6 +320,8 @@ static void run_plan(mlx_job *job) {
     emlx_error error;
     fence *end = j->end;
     emlx_status status = run_now(j, &error);
+    // A result may be a view of an input: nobody writes there any more, though it may be held once.
+    for (uint32_t i = 0; i < j->plan->input_count; i++) j->inputs[i]->writable = false;
     release_buffers(j->inputs, j->plan->input_count);
     release_buffers(j->outputs, j->plan->output_count);
     mem_free(j, j->size);

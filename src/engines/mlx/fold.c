@@ -101,6 +101,10 @@ value mlx_lower_scan(builder *b, const plan_node *n) {
     const scan_params *p = n->params;
     const int64_t ints[] = {p->axis, p->reverse};
     value x = mlx_operand_value(b, n, 0);
+    // Its versions before 0.32.4 divide by the axis's length, and by its stride, which a view has as 0
+    // where the length is 1.
+    if (emlx_shape_count(&n->shape) == 0) return mlx_zeros(b, &n->shape, mlx_dtype_for(n->type));
+    if (n->shape.dims[p->axis] == 1) return x;
     if (reduce_table[p->kind].gives == GIVES_COMBINED) x = wide(b, x);
     x = mlx_emit(b, folds[p->kind].running, mlx_dtype_of(b, x), &x, 1, ints, 2);
     return mlx_to_dtype(b, x, mlx_dtype_for(n->type));
@@ -113,9 +117,9 @@ static value flip(builder *b, value x, const emlx_shape *shape, int32_t axis) {
     int64_t ints[3 * EMLX_MAX_RANK];
     int32_t rank = shape->rank;
     for (int32_t d = 0; d < rank; d++) {
-        ints[d] = d == axis ? shape->dims[d] - 1 : 0;
-        ints[rank + d] = d == axis ? -shape->dims[d] - 1 : shape->dims[d];
-        ints[2 * rank + d] = d == axis ? -1 : 1;
+        int64_t length = shape->dims[d];
+        mlx_slice_axis(ints, rank, d, d == axis ? length - 1 : 0, length, d == axis ? -1 : 1);
+        if (d == axis) ints[rank + d] -= length; // what is below zero counts from the end
     }
     return mlx_emit(b, MLX_slice, mlx_dtype_of(b, x), &x, 1, ints, 3 * (size_t)rank);
 }
@@ -123,11 +127,7 @@ static value flip(builder *b, value x, const emlx_shape *shape, int32_t axis) {
 static value first_ones(builder *b, value x, const emlx_shape *shape) {
     int64_t ints[3 * EMLX_MAX_RANK];
     int32_t rank = shape->rank;
-    for (int32_t d = 0; d < rank; d++) {
-        ints[d] = 0;
-        ints[rank + d] = shape->dims[d];
-        ints[2 * rank + d] = 1;
-    }
+    for (int32_t d = 0; d < rank; d++) mlx_slice_axis(ints, rank, d, 0, shape->dims[d], 1);
     return mlx_emit(b, MLX_slice, mlx_dtype_of(b, x), &x, 1, ints, 3 * (size_t)rank);
 }
 

@@ -126,9 +126,7 @@ static void as_slice(const emlx_shape *base, const region *r, const emlx_shape *
         int64_t at = dense[d] > 0 ? rest / dense[d] : 0;
         int64_t step = source->dims[d] > 1 ? r->strides[d] / dense[d] : 1;
         rest -= at * dense[d];
-        ints[d] = at;
-        ints[rank + d] = at + (source->dims[d] - 1) * step + 1;
-        ints[2 * rank + d] = step;
+        mlx_slice_axis(ints, rank, d, at, source->dims[d], step);
     }
 }
 

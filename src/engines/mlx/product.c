@@ -77,44 +77,63 @@ void mlx_conv_padding(const plan_node *n, const plan_node *nodes, int32_t axis, 
     *high = reach - ((in - 1) * p->input_dilation[axis] + 1) - *low;
 }
 
-// Padding by less than nothing: the elements go beforehand.
-static value cut_outside(builder *b, const plan_node *n, value x, int64_t *low, int64_t *high) {
+// How the elements of an axis of the input lie in the padded one.
+typedef struct conv_place {
+    int64_t length, first, kept; // elements of the input
+    int64_t at, step, all;       // where they go, and the padded length
+} conv_place;
+
+static conv_place place_axis(const builder *b, const plan_node *n, int32_t axis) {
     const emlx_shape *shape = &mlx_operand_node(b, n, 0)->shape;
-    int32_t rank = shape->rank;
-    int64_t ints[3 * EMLX_MAX_RANK];
-    bool needed = false;
+    int32_t last = shape->rank - 1, own = axis == 0 ? 0 : axis == last ? 1 : axis + 1;
+    conv_place a = {.length = shape->dims[own], .step = 1};
+    int64_t low = 0, high = 0;
+    if (axis > 0 && axis < last) {
+        mlx_conv_padding(n, b->nodes, axis - 1, &low, &high);
+        a.step = ((const conv_params *)n->params)->input_dilation[axis - 1];
+    }
+    a.all = (a.length - 1) * a.step + 1 + low + high;
+    a.first = low < 0 ? (-low + a.step - 1) / a.step : 0;
+    a.kept = a.length - a.first - (high < 0 ? (-high + a.step - 1) / a.step : 0);
+    a.at = low + a.first * a.step;
+    return a;
+}
+
+// Zeros around the input and between its elements are written out, and what padding by less than
+// nothing removes is left out: MLX skips zeros that are not there, but an infinite weight makes NaN
+// of them.
+static value padded(builder *b, const plan_node *n, value x) {
+    int32_t rank = n->shape.rank;
+    emlx_shape all = {.rank = rank};
+    int64_t from[3 * EMLX_MAX_RANK], to[3 * EMLX_MAX_RANK];
+    bool needed = false, nothing = false;
     for (int32_t d = 0; d < rank; d++) {
-        bool spatial = d > 0 && d + 1 < rank;
-        int64_t before = spatial && low[d - 1] < 0 ? -low[d - 1] : 0;
-        int64_t behind = spatial && high[d - 1] < 0 ? -high[d - 1] : 0;
-        needed = needed || before > 0 || behind > 0;
-        ints[d] = before;
-        ints[rank + d] = shape->dims[d == 0 ? 0 : spatial ? d + 1 : 1] - behind;
-        ints[2 * rank + d] = 1;
+        conv_place a = place_axis(b, n, d);
+        all.dims[d] = a.all;
+        needed = needed || a.all != a.length || a.kept != a.length || a.at != 0;
+        nothing = nothing || a.kept <= 0;
+        mlx_slice_axis(from, rank, d, a.first, a.kept, 1);
+        mlx_slice_axis(to, rank, d, a.at, a.kept, a.step);
     }
-    for (int32_t d = 0; d < rank - 2; d++) {
-        if (low[d] < 0) low[d] = 0;
-        if (high[d] < 0) high[d] = 0;
-    }
-    return needed ? mlx_emit(b, MLX_slice, mlx_dtype_of(b, x), &x, 1, ints, 3 * (size_t)rank) : x;
+    if (!needed) return x;
+    value zeros = mlx_zeros(b, &all, mlx_dtype_of(b, x));
+    if (nothing) return zeros;
+    x = mlx_emit(b, MLX_slice, mlx_dtype_of(b, x), &x, 1, from, 3 * (size_t)rank);
+    return mlx_emit(b, MLX_slice_update, mlx_dtype_of(b, x), (value[]){zeros, x}, 2, to,
+                    3 * (size_t)rank);
 }
 
 value mlx_lower_conv(builder *b, const plan_node *n) {
     const conv_params *p = n->params;
     int32_t rank = n->shape.rank, spatial = rank - 2;
-    int64_t low[EMLX_MAX_RANK] = {0}, high[EMLX_MAX_RANK] = {0}, ints[2 + 5 * EMLX_MAX_RANK];
-    for (int32_t d = 0; d < spatial; d++) mlx_conv_padding(n, b->nodes, d, &low[d], &high[d]);
+    int64_t ints[2 + 2 * EMLX_MAX_RANK] = {spatial, p->feature_groups};
     value x = channels_last(b, mlx_operand_value(b, n, 0), rank);
-    value operands[] = {cut_outside(b, n, x, low, high),
-                        channels_last(b, mlx_operand_value(b, n, 1), rank)};
-    ints[0] = spatial;
-    ints[1] = p->feature_groups;
+    value operands[] = {padded(b, n, x), channels_last(b, mlx_operand_value(b, n, 1), rank)};
     for (int32_t d = 0; d < spatial; d++) {
-        const int64_t axis[] = {p->strides[d], low[d], high[d], p->kernel_dilation[d],
-                                p->input_dilation[d]};
-        for (int32_t i = 0; i < 5; i++) ints[2 + 5 * d + i] = axis[i];
+        ints[2 + 2 * d] = p->strides[d];
+        ints[3 + 2 * d] = p->kernel_dilation[d];
     }
-    value y = mlx_emit(b, MLX_conv, mlx_dtype_of(b, x), operands, 2, ints, 2 + 5 * (size_t)spatial);
+    value y = mlx_emit(b, MLX_conv, mlx_dtype_of(b, x), operands, 2, ints, 2 + 2 * (size_t)spatial);
     if (!p->channels_last) y = channels_second(b, y, rank);
     return mlx_to_dtype(b, mlx_reshape(b, y, &n->shape), mlx_dtype_for(n->type));
 }

@@ -47,12 +47,7 @@ static value sign_of_real(builder *b, const scalar_call *c, value x) {
 }
 
 static value lower_sign(builder *b, const scalar_call *c) {
-    if (c->integer) return mlx_unary(b, MLX_sign, c->x);
-    if (!c->complex) return sign_of_real(b, c, c->x);
-    value size = mlx_emit(b, MLX_abs, MLX_DTYPE_f32, &c->x, 1, NULL, 0);
-    value none = mlx_test(b, MLX_equal, size, mlx_real(b, 0, MLX_DTYPE_f32));
-    value by = mlx_to_dtype(b, mlx_where(b, none, mlx_real(b, 1, MLX_DTYPE_f32), size), c->dtype);
-    return mlx_where(b, none, c->x, mlx_binary(b, MLX_divide, c->x, by));
+    return c->integer ? mlx_unary(b, MLX_sign, c->x) : sign_of_real(b, c, c->x);
 }
 
 static value lower_floor(builder *b, const scalar_call *c) {

@@ -26,8 +26,10 @@ typedef struct divider {
     uint32_t *begin;        // of each part: where its nodes begin in `order`; one more
 } divider;
 
-static bool is_free(const subgraph *g, uint32_t n) {
-    return is_primitive(g, n, PRIM_constant) || is_primitive(g, n, PRIM_iota);
+// What the device cannot count the host makes for it, as any other node.
+static bool is_free(const divider *d, uint32_t n) {
+    bool made = is_primitive(d->g, n, PRIM_constant) || is_primitive(d->g, n, PRIM_iota);
+    return made && !d->on_host[n];
 }
 
 // Sides ------------------------------------------------------------------------------------------
@@ -70,7 +72,7 @@ static uint32_t find_levels(divider *d) {
     for (uint32_t n = g->leaf_count; n < g->count; n++) {
         for (uint32_t i = g->first[n]; i < g->first[n + 1]; i++) {
             uint32_t o = g->operands[i];
-            if (is_leaf(g, o) || is_free(g, o)) continue;
+            if (is_leaf(g, o) || is_free(d, o)) continue;
             uint32_t level = d->level[o] + (d->on_host[o] != d->on_host[n]);
             if (level > d->level[n]) d->level[n] = level;
         }
@@ -91,7 +93,7 @@ static bool sort_parts(divider *d, uint32_t levels, const bool *is_root) {
     d->begin = arena_array(&d->scratch, slots + 1, sizeof *d->begin);
     if (sizes == NULL || d->begin == NULL) return false;
     for (uint32_t n = g->leaf_count; n < g->count; n++)
-        if (!is_free(g, n) || is_root[n]) sizes[2 * d->level[n] + d->on_host[n]]++;
+        if (!is_free(d, n) || is_root[n]) sizes[2 * d->level[n] + d->on_host[n]]++;
     uint32_t *part_of = sizes;
     for (uint32_t s = 0, at = 0; s < slots; s++) {
         if (sizes[s] == 0) continue;
@@ -99,7 +101,7 @@ static bool sort_parts(divider *d, uint32_t levels, const bool *is_root) {
         part_of[s] = count++;
     }
     for (uint32_t n = 0; n < g->count; n++) {
-        bool belongs = n >= g->leaf_count && (!is_free(g, n) || is_root[n]);
+        bool belongs = n >= g->leaf_count && (!is_free(d, n) || is_root[n]);
         d->part[n] = belongs ? part_of[2 * d->level[n] + d->on_host[n]] : NO_INDEX;
     }
     uint32_t *next = arena_array(&d->scratch, count + 1, sizeof *next);
@@ -118,7 +120,7 @@ static bool number_values(divider *d, bool *crosses) {
     for (uint32_t n = g->leaf_count; n < g->count; n++)
         for (uint32_t i = g->first[n]; i < g->first[n + 1]; i++) {
             uint32_t o = g->operands[i];
-            if (d->part[o] != d->part[n] && !is_free(g, o)) crosses[o] = true;
+            if (d->part[o] != d->part[n] && !is_free(d, o)) crosses[o] = true;
         }
     plan->values = arena_array(&plan->memory, g->count + 1, sizeof *plan->values);
     plan->last_part = arena_array(&plan->memory, g->count + 1, sizeof *plan->last_part);
@@ -175,7 +177,7 @@ static void add_operands(divider *d, uint32_t p, part_graph *out, bool free_ones
         uint32_t n = d->order[i];
         for (uint32_t a = g->first[n]; a < g->first[n + 1]; a++) {
             uint32_t o = g->operands[a];
-            if (d->part[o] == p || d->stamp[o] == p + 1 || is_free(g, o) != free_ones) continue;
+            if (d->part[o] == p || d->stamp[o] == p + 1 || is_free(d, o) != free_ones) continue;
             if (!free_ones) out->inputs[out->g.leaf_count++] = o;
             add_node(d, p, out, o);
         }

@@ -112,6 +112,7 @@ static int64_t in_line(const lines *l, int64_t o, int64_t i, int64_t at) {
 plain_array plain_cumulate(const plain_call *c) {
     plain_array y = plain_new(c->run, c->in->dtype, c->in->rank, c->in->dims);
     lines l = lines_along(c->in, c->ints[0]);
+    if (y.count == 0 || l.length == 1) plain_refuse(c->run, "running folds of nothing, or of one");
     for (int64_t o = 0; o < l.outer; o++)
         for (int64_t i = 0; i < l.inner; i++) {
             emlx_number sum = {0};
@@ -192,17 +193,10 @@ plain_array plain_matmul(const plain_call *c) {
     return y;
 }
 
-// A convolution's axis: stride, low and high padding, dilation of the kernel and of the input.
+// A convolution's axis.
 typedef struct conv_axis {
-    int64_t stride, low, high, kernel_dilation, input_dilation;
+    int64_t stride, dilation;
 } conv_axis;
-
-// The element of the input under the kernel's element k at the result's element y; -1 for padding.
-static int64_t under(const conv_axis *a, int64_t length, int64_t y, int64_t k) {
-    int64_t at = y * a->stride + k * a->kernel_dilation - a->low;
-    if (at < 0 || at % a->input_dilation != 0) return -1;
-    return at / a->input_dilation < length ? at / a->input_dilation : -1;
-}
 
 // index: batch, spatial axes and channel of the result.
 static emlx_number conv_element(const plain_call *c, const conv_axis *axes, const int64_t *index) {
@@ -216,14 +210,10 @@ static emlx_number conv_element(const plain_call *c, const conv_axis *axes, cons
     plain_strides(w, ws);
     do {
         int64_t at = index[0] * xs[0] + first;
-        bool padding = false;
-        for (int32_t d = 0; d < spatial; d++) {
-            int64_t from = under(&axes[d], x->dims[d + 1], index[d + 1], k[d]);
-            padding = padding || from < 0;
-            at += from * xs[d + 1];
-        }
+        for (int32_t d = 0; d < spatial; d++)
+            at += (index[d + 1] * axes[d].stride + k[d] * axes[d].dilation) * xs[d + 1];
         int64_t of = out * ws[0] + plain_dot(k, ws + 1, spatial);
-        for (int64_t i = 0; i < channels && !padding; i++)
+        for (int64_t i = 0; i < channels; i++)
             sum = multiply_add(c, sum, plain_get(x, at + i), plain_get(w, of + i));
     } while (plain_next(k, spatial, w->dims + 1));
     return sum;
@@ -239,10 +229,8 @@ plain_array plain_conv(const plain_call *c) {
         plain_refuse(c->run, "a kernel that does not fit");
     memcpy(axes, c->ints + 2, (size_t)spatial * sizeof *axes);
     for (int32_t d = 0; d < spatial; d++) {
-        const conv_axis *a = &axes[d];
-        if (a->low < 0 || a->high < 0) plain_refuse(c->run, "padding by less than nothing");
-        int64_t in = (x->dims[d + 1] - 1) * a->input_dilation + 1 + a->low + a->high;
-        dims[d + 1] = (in - (w->dims[d + 1] - 1) * a->kernel_dilation - 1) / a->stride + 1;
+        int64_t reach = (w->dims[d + 1] - 1) * axes[d].dilation + 1;
+        dims[d + 1] = (x->dims[d + 1] - reach) / axes[d].stride + 1;
     }
     dims[spatial + 1] = w->dims[0];
     plain_array y = plain_new(c->run, x->dtype, x->rank, dims);

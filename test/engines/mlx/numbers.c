@@ -152,10 +152,6 @@ static emlx_number binary_complex(plain_run *run, mlx_code code, double complex 
     switch (code) {
     case MLX_add: return from_complex(x + y);
     case MLX_subtract: return from_complex(x - y);
-    case MLX_multiply: return from_complex(x * y);
-    case MLX_divide:
-        if (cimag(y) == 0) return from_complex(CMPLX(creal(x) / creal(y), cimag(x) / creal(y)));
-        return from_complex(x / y);
     default: plain_refuse(run, "instruction %d of complex numbers", code);
     }
 }

@@ -103,5 +103,8 @@ plain_array plain_take(const plain_call *c);
 plain_array plain_take_along_axis(const plain_call *c);
 plain_array plain_gather(const plain_call *c);
 plain_array plain_scatter(const plain_call *c);
+plain_array plain_softmax(const plain_call *c);
+plain_array plain_logsumexp(const plain_call *c);
+plain_array plain_norm(const plain_call *c);
 
 #endif
