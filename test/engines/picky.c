@@ -188,7 +188,8 @@ static emlx_status run_node(emlx_device *device, const plan_call *call, uint32_t
     picky_device *d = device->state;
     lone_node l = {0};
     planned planned = {0};
-    if (!picky_can(device, call->plan->nodes, node))
+    bool whole = call->plan->nodes[node].primitive == PRIM_either;
+    if (!whole && !picky_can(device, call->plan->nodes, node))
         return error_set(err, EMLX_INTERNAL, "picky: given what it refused");
     emlx_status status = lone_make(&d->cpu, call->plan->nodes, node, call->constants, &l, err);
     plan_request request = {&d->cpu, &l.node, 1, l.operands, l.count};

@@ -668,6 +668,8 @@ static const step_row rows[] = {
     {"window_product", draw_window, SUMS, 1},
     {"window_max", draw_window, SMOOTH, 1},
     {"window_min", draw_window, SMOOTH, 1},
+    {"softmax", draw_axes, SUMS, 1},
+    {"logsumexp", draw_fold, SUMS, 1},
     {"dot", draw_dot, SMOOTH | SUMS, 5},
     {"conv", draw_conv, SUMS, 3},
     {"gather", draw_indexed, SMOOTH, 3},
