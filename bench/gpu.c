@@ -129,6 +129,21 @@ static emlx_tensor *run_conv(emlx_tensor **in) {
 }
 static emlx_tensor *run_fft(emlx_tensor **in) { return bench_apply("fft", in[0], NULL); }
 
+static emlx_tensor *run_rfft(emlx_tensor **in) { return bench_apply("rfft", in[0], NULL); }
+// The first result of an op that has several.
+static emlx_tensor *first_of(const char *op, emlx_tensor **in) {
+    emlx_tensor *out[EMLX_MAX_RESULTS] = {NULL};
+    emlx_error err;
+    bench_must(emlx_apply(emlx_op_find(op), device, in, 1, NULL, 0, EMLX_TYPE_DEFAULT, out, &err),
+               &err);
+    for (int i = 1; i < EMLX_MAX_RESULTS; i++) emlx_tensor_release(out[i]);
+    return out[0];
+}
+static emlx_tensor *run_qr(emlx_tensor **in) { return first_of("qr", in); }
+static emlx_tensor *run_lu(emlx_tensor **in) { return first_of("lu", in); }
+static emlx_tensor *run_eigh(emlx_tensor **in) { return first_of("eigh", in); }
+static emlx_tensor *run_svd(emlx_tensor **in) { return first_of("svd", in); }
+static emlx_tensor *run_solve(emlx_tensor **in) { return bench_apply("solve", in[0], in[1]); }
 #define SQUARE(n)                                                                                  \
     { n, n }
 #define MAP_ROWS(n, count)                                                                           \
@@ -153,6 +168,23 @@ static emlx_tensor *run_fft(emlx_tensor **in) { return bench_apply("fft", in[0],
 #define DOT_ROW(type, TYPE, n)                                                                     \
     { "matmul " type " " #n, run_dot, {SQUARE(n), SQUARE(n)}, {TYPE, TYPE}, 0, 2.0 * n *n *n }
 
+#define LINEAR_ROWS(type, TYPE)                                                                    \
+    {"qr " #type " 1000x16x16", run_qr, {{1000, 16, 16}}, {TYPE}, 0, 0},                           \
+        {"lu " #type " 1000x16x16", run_lu, {{1000, 16, 16}}, {TYPE}, 0, 0},                       \
+        {"eigh " #type " 1000x16x16", run_eigh, {{1000, 16, 16}}, {TYPE}, 0, 0},                   \
+        {"svd " #type " 1000x16x16", run_svd, {{1000, 16, 16}}, {TYPE}, 0, 0},                     \
+        {"solve " #type " 1000x16x16",                                                             \
+         run_solve,                                                                                \
+         {{1000, 16, 16}, {1000, 16, 16}},                                                         \
+         {TYPE, TYPE},                                                                             \
+         0,                                                                                        \
+         0},                                                                                       \
+        {"qr " #type " 512x512", run_qr, {{512, 512}}, {TYPE}, 0, 0},                              \
+        {"eigh " #type " 512x512", run_eigh, {{512, 512}}, {TYPE}, 0, 0},                          \
+        {"svd " #type " 512x512", run_svd, {{512, 512}}, {TYPE}, 0, 0}, {                          \
+        "solve " #type " 512x512", run_solve, {{512, 512}, {512, 512}}, {TYPE, TYPE}, 0, 0         \
+    }
+
 static const row all_rows[] = {
     MAP_ROWS(1024, 1048576),
     MAP_ROWS(4096, 16777216),
@@ -166,6 +198,8 @@ static const row all_rows[] = {
     DOT_ROW("f16", EMLX_F16, 4096),
     DOT_ROW("f64", EMLX_F64, 4096),
     DOT_ROW("s8", EMLX_S8, 4096),
+    DOT_ROW("s8", EMLX_S8, 8192),
+    DOT_ROW("u8", EMLX_U8, 4096),
     DOT_ROW("s32", EMLX_S32, 4096),
     DOT_ROW("c64", EMLX_C64, 2048),
     {"sort f32 4M", run_sort, {{4194304}}, {EMLX_F32}, 0, 0},
@@ -202,6 +236,10 @@ static const row all_rows[] = {
      {EMLX_BF16, EMLX_BF16},
      0,
      2.0 * 32 * 64 * 56 * 56 * 64 * 9},
+    {"rfft f32 4096x1024", run_rfft, {{4096, 1024}}, {EMLX_F32}, 0, 0},
+    {"rfft f32 1x1048576", run_rfft, {{1, 1048576}}, {EMLX_F32}, 0, 0},
+    LINEAR_ROWS(f32, EMLX_F32),
+    LINEAR_ROWS(f64, EMLX_F64),
     {"fft c64 1x1048576", run_fft, {{1, 1048576}}, {EMLX_C64}, 0, 0},
     {"fft c64 4096x1024", run_fft, {{4096, 1024}}, {EMLX_C64}, 0, 0},
 };

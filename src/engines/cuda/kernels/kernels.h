@@ -15,7 +15,8 @@
     XX(dot, PART_DOT)                                                                              \
     XX(linalg, PART_LINALG)                                                                        \
     XX(fft, PART_FFT)                                                                              \
-    XX(radix, PART_RADIX)
+    XX(radix, PART_RADIX)                                                                          \
+    XX(bytes, PART_BYTES)
 
 #define XX(file, part) extern const char cuda_source_##file[];
 CUDA_SOURCE_MAP(XX)

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/types.h"
+#include "engines/cuda/text/bytes.h"
 
 typedef struct lt_handle_st *lt_handle;
 typedef struct lt_desc_st *lt_desc;
@@ -35,7 +36,10 @@ enum {
     PREFER_ALIGNMENT_A = 5, // B, C and D follow
     OPERATION_TRANSPOSE = 1,
     COMPUTE_32F = 68,
-    COMPUTE_64F = 70
+    COMPUTE_64F = 70,
+    COMPUTE_32I = 72,
+    TYPE_S8 = 3,
+    TYPE_S32 = 10
 };
 
 #define CUBLASLT(XX)                                                                               \
@@ -211,6 +215,8 @@ typedef struct product {
     lt_layout a, b, d;
     lt_choice choice;
     bool wide; // scales are doubles
+    bool of_bytes;
+    byte_product bytes;
 } product;
 
 static void free_product(product *p) {
@@ -292,13 +298,73 @@ static emlx_status make_product(const gpu *g, product *p, const product_shape *s
     return choose_algorithm(g, p, k, found, err);
 }
 
-static emlx_status run_product(gpu *g, const gpu_kernel *k, const kernel_call *call,
-                               emlx_error *err) {
+// Bytes: [rows, terms] and [columns, terms], whose product the library counts as above.
+static emlx_status make_byte_product(const gpu *g, product *p, const product_shape *s,
+                                     const plan_kernel *k, bool *found, emlx_error *err) {
+    const product_type t = {TYPE_S8, COMPUTE_32I, TYPE_S32};
+    byte_product *b = &p->bytes;
+    *b = (byte_product){.batch = s->batch.count, .terms = s->terms.count};
+    for (int i = 0; i < 2; i++) {
+        const merged *outer = i == 0 ? &s->rows : &s->columns;
+        b->sides[i] = (byte_side){.outer = outer->count,
+                                  .outer_step = outer->stride[i],
+                                  .terms_step = s->terms.stride[i],
+                                  .batch_step = s->batch.count > 1 ? s->batch.stride[i] : 0};
+    }
+    byte_product_place(b, k);
+    p->of_bytes = true;
+    matrix sides[2], d = {b->sides[1].padded, b->sides[0].outer, b->sides[1].padded, false, true};
+    int64_t steps[2];
+    for (int i = 0; i < 2; i++) {
+        const byte_side *side = &b->sides[i];
+        bool brought = side->brought;
+        int64_t leading = brought || side->outer == 1 ? b->padded_terms : side->outer_step;
+        sides[i] = (matrix){b->padded_terms, side->padded, leading, i == 1, true};
+        steps[i] = brought ? side->padded * b->padded_terms : side->batch_step;
+        if (leading < b->padded_terms || leading > INT32_MAX) return EMLX_OK;
+    }
+    TRY(make_desc(p, &t, &sides[1], &sides[0], err));
+    TRY(make_layout(&p->a, TYPE_S8, &sides[1], b->batch, steps[1], err));
+    TRY(make_layout(&p->b, TYPE_S8, &sides[0], b->batch, steps[0], err));
+    TRY(make_layout(&p->d, TYPE_S32, &d, b->batch, d.rows * d.columns, err));
+    return choose_algorithm(g, p, k, found, err);
+}
+
+// Where the library reads and writes, and its own working memory.
+static emlx_status multiply(gpu *g, const product *p, const cuda_address at[2], cuda_address out,
+                            cuda_address workspace, emlx_error *err) {
     const double one[2] = {1, 0}, none[2] = {0, 0};
     const float one_f32[2] = {1, 0};
+    const int32_t one_s32 = 1;
+    const void *alpha = p->of_bytes ? (const void *)&one_s32
+                        : p->wide   ? (const void *)one
+                                    : one_f32;
+    int result =
+        lt.multiply(g->products, p->desc, alpha, (const void *)at[1], p->a, (const void *)at[0],
+                    p->b, none, (const void *)out, p->d, (void *)out, p->d, &p->choice.algorithm,
+                    (void *)workspace, p->choice.workspace, g->stream);
+    return lt_check(result, "a product", err);
+}
+
+static emlx_status multiply_bytes(gpu *g, const gpu_kernel *k, const kernel_call *call,
+                                  cuda_address at[2], cuda_address memory, emlx_error *err) {
+    const product *p = k->library;
+    const byte_product *b = &p->bytes;
+    for (int i = 0; i < 2; i++) {
+        if (!b->sides[i].brought) continue;
+        TRY(launch_part(g, k, call, memory, i == 0 ? 'a' : 'c', err));
+        at[i] = memory + b->sides[i].place;
+    }
+    TRY(multiply(g, p, at, memory + b->out_place, memory + b->work_place, err));
+    return launch_part(g, k, call, memory, 'b', err);
+}
+
+static emlx_status run_product(gpu *g, const gpu_kernel *k, const kernel_call *call,
+                               emlx_error *err) {
     const product *p = k->library;
     const plan_kernel *kernel = call->kernel;
-    cuda_address at[2], workspace = 0, out = buffer_address(call->buffers[kernel->output]);
+    cuda_address at[2], memory = 0, out = buffer_address(call->buffers[kernel->output]);
+    size_t room = p->choice.workspace + (p->of_bytes ? p->bytes.work_place : 0);
     uint32_t class_ = 0;
     for (int i = 0; i < 2; i++) {
         const plan_access *a = &kernel->accesses[i];
@@ -306,14 +372,11 @@ static emlx_status run_product(gpu *g, const gpu_kernel *k, const kernel_call *c
                 (cuda_address)(a->offset * (int64_t)type_size(a->type));
     }
     TRY(gpu_enter(g, err));
-    if (p->choice.workspace > 0)
-        TRY(device_pool_take(g->pool, p->choice.workspace, &workspace, &class_, err));
-    int result = lt.multiply(g->products, p->desc, p->wide ? (const void *)one : one_f32,
-                             (const void *)at[1], p->a, (const void *)at[0], p->b, none,
-                             (const void *)out, p->d, (void *)out, p->d, &p->choice.algorithm,
-                             (void *)workspace, p->choice.workspace, g->stream);
-    if (workspace != 0) device_pool_free(g->pool, workspace, class_);
-    return lt_check(result, "a product", err);
+    if (room > 0) TRY(device_pool_take(g->pool, room, &memory, &class_, err));
+    emlx_status status = p->of_bytes ? multiply_bytes(g, k, call, at, memory, err)
+                                     : multiply(g, p, at, out, memory, err);
+    if (memory != 0) device_pool_free(g->pool, memory, class_);
+    return status;
 }
 
 static bool is_suitable(const emlx_plan *plan, const plan_kernel *k, const product_shape *s) {
@@ -328,7 +391,9 @@ static bool is_suitable(const emlx_plan *plan, const plan_kernel *k, const produ
 emlx_status product_prepare(gpu *g, gpu_kernel *k, const emlx_plan *plan, const plan_kernel *kernel,
                             emlx_error *err) {
     bool found = false;
-    if (kernel->kind != KERNEL_DOT || g->rehearsal) return EMLX_OK;
+    emlx_type type = kernel->kind == KERNEL_DOT ? kernel->accesses[0].type : EMLX_F32;
+    bool narrow = type_size(type) == 1 && type != EMLX_S8 && type != EMLX_U8;
+    if (kernel->kind != KERNEL_DOT || g->rehearsal || narrow) return EMLX_OK;
     product_shape shape = find_shape(kernel);
     if (!is_suitable(plan, kernel, &shape) || library_open(&library, NULL) != EMLX_OK)
         return EMLX_OK;
@@ -336,7 +401,11 @@ emlx_status product_prepare(gpu *g, gpu_kernel *k, const emlx_plan *plan, const 
     TRY(open_handle(g, err));
     product *p = mem_alloc(sizeof *p);
     if (p == NULL) return error_no_memory(err, "for a product");
-    emlx_status status = make_product(g, p, &shape, kernel, &found, err);
+    bool bytes = type_size(kernel->accesses[0].type) == 1;
+    emlx_status status =
+        (bytes ? make_byte_product : make_product)(g, p, &shape, kernel, &found, err);
+    if (status == EMLX_OK && found && bytes)
+        status = code_bytes(&k->code, plan, kernel, &p->bytes, err);
     if (status != EMLX_OK || !found) {
         free_product(p);
         return status;

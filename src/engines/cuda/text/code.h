@@ -18,10 +18,11 @@ typedef enum code_part {
     PART_DOT = 128,
     PART_LINALG = 256,
     PART_FFT = 512,
-    PART_RADIX = 1024
+    PART_RADIX = 1024,
+    PART_BYTES = 2048
 } code_part;
 
-enum { CODE_PART_COUNT = 11 };
+enum { CODE_PART_COUNT = 12 };
 
 // Where a word comes from when the kernel runs.
 typedef enum patch_kind {
