@@ -143,7 +143,7 @@ static void make_all(const char *op, emlx_tensor *x) {
     assert_ok(
         emlx_apply(emlx_op_find(op), test_device, &x, 1, NULL, 0, EMLX_TYPE_DEFAULT, out, &err),
         err);
-    for (size_t i = 0; i < EMLX_MAX_RESULTS && out[i] != NULL; i++) make(out[i]);
+    for (size_t i = 0; i < EMLX_MAX_RESULTS && out[i] != NULL; i++) compute_one(out[i]);
 }
 
 // Linear algebra in shared memory and beyond it, and transforms.
@@ -153,8 +153,9 @@ static void make_routines(emlx_type type) {
     static const int64_t sides[] = {4, 50, 100};
     for (int i = 0; i < 3; i++) {
         emlx_tensor *x = matrix(type, sides[i], sides[i]), *id = unit_matrix(type, sides[i]);
-        make(apply_to("solve", (emlx_tensor *[]){id, x}, 2, NULL, 0, EMLX_TYPE_DEFAULT));
-        make(apply_to("triangular_solve", (emlx_tensor *[]){id, x}, 2, NULL, 0, EMLX_TYPE_DEFAULT));
+        compute_one(apply_to("solve", (emlx_tensor *[]){id, x}, 2, NULL, 0, EMLX_TYPE_DEFAULT));
+        compute_one(
+            apply_to("triangular_solve", (emlx_tensor *[]){id, x}, 2, NULL, 0, EMLX_TYPE_DEFAULT));
         for (int f = 0; f < (type == EMLX_C64 || type == EMLX_C128 ? 5 : 6); f++)
             make_all(factors[f], x);
         for (int f = 0; f < 4; f++)

@@ -370,7 +370,10 @@ template <class T, class A> DEVICE void qr(const T *in, T *out, A *work, int m, 
 
 // Pair `i` of round `r` where each of `n` (even) meets each other once in n - 1 rounds.
 DEVICE void pair_of(int i, int r, int n, int &p, int &q) {
-    int a = i == 0 ? n - 1 : (r + i) % (n - 1), b = (r - i + n - 1) % (n - 1);
+    int a = r + i, b = r - i;
+    if (a >= n - 1) a -= n - 1;
+    if (b < 0) b += n - 1;
+    if (i == 0) a = n - 1;
     p = a < b ? a : b;
     q = a < b ? b : a;
 }
@@ -387,6 +390,7 @@ DEVICE void rotation(double apart, double beside, double &c, double &s) {
 template <class A> struct Turn {
     double c, s;
     A phase;
+    int p, q;
 };
 
 enum { SWEEPS = 40 };
@@ -404,6 +408,8 @@ template <class A> DEVICE bool jacobi(A *a, A *v, Turn<A> *turns, int n) {
                 int p, q;
                 pair_of(i, r, even, p, q);
                 turns[i].s = 0;
+                turns[i].p = p;
+                turns[i].q = q;
                 if (q >= n) continue;
                 A beside = a[(ll)p * n + q];
                 double size = length_of(beside);
@@ -415,24 +421,23 @@ template <class A> DEVICE bool jacobi(A *a, A *v, Turn<A> *turns, int n) {
             }
             __syncthreads();
             EACH(at, 0, half *n) {
-                int i = at / n, k = at % n, p, q;
-                pair_of(i, r, even, p, q);
+                // Neighbours have the same row.
+                int i = at % half, k = at / half;
                 Turn<A> t = turns[i];
                 if (t.s == 0) continue;
-                A *x = a + (ll)k * n, *y = v + (ll)k * n, xp = x[p], yp = y[p];
-                A xq = f_multiply(x[q], t.phase), yq = f_multiply(y[q], t.phase);
-                x[p] = f_subtract(scaled(xp, t.c), scaled(xq, t.s));
-                x[q] = f_add(scaled(xp, t.s), scaled(xq, t.c));
-                y[p] = f_subtract(scaled(yp, t.c), scaled(yq, t.s));
-                y[q] = f_add(scaled(yp, t.s), scaled(yq, t.c));
+                A *x = a + (ll)k * n, *y = v + (ll)k * n, xp = x[t.p], yp = y[t.p];
+                A xq = f_multiply(x[t.q], t.phase), yq = f_multiply(y[t.q], t.phase);
+                x[t.p] = f_subtract(scaled(xp, t.c), scaled(xq, t.s));
+                x[t.q] = f_add(scaled(xp, t.s), scaled(xq, t.c));
+                y[t.p] = f_subtract(scaled(yp, t.c), scaled(yq, t.s));
+                y[t.q] = f_add(scaled(yp, t.s), scaled(yq, t.c));
             }
             __syncthreads();
             EACH(at, 0, half *n) {
-                int i = at / n, k = at % n, p, q;
-                pair_of(i, r, even, p, q);
+                int i = at / n, k = at % n;
                 Turn<A> t = turns[i];
                 if (t.s == 0) continue;
-                A *x = a + (ll)p * n + k, *y = a + (ll)q * n + k, xp = *x;
+                A *x = a + (ll)t.p * n + k, *y = a + (ll)t.q * n + k, xp = *x;
                 A xq = f_multiply(*y, conjugated(t.phase));
                 *x = f_subtract(scaled(xp, t.c), scaled(xq, t.s));
                 *y = f_add(scaled(xp, t.s), scaled(xq, t.c));

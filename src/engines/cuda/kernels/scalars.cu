@@ -130,10 +130,29 @@ DEVICE float sigmoidf(float x) {
 DEVICE double inverse_sqrt(double x) { return 1.0 / sqrt(x); }
 
 // Doubles that round to the right f32: an error below 2^-40 is enough.
+DEVICE double reciprocal_short(double d) {
+    double r;
+    asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(r) : "d"(d));
+    r = fma(r, fma(-d, r, 1.0), r);
+    return fma(r, fma(-d, r, 1.0), r);
+}
+// With t = exp(2 a) - 1 it is t / (t + 2). Of 2 a = k ln 2 + r, t is 2^k (exp(r) - 1) + (2^k - 1).
 DEVICE double tanh_short(double x) {
-    double a = fabs(x), s = x * x;
-    if (a < 0x1p-10) return x * (1 + s * (-1.0 / 3 + s * (2.0 / 15)));
-    return copysign(1 - 2 / (exp(2 * a) + 1), x);
+    const double magic = 0x1.8p52;
+    double a = fabs(x), y = a < 20 ? a + a : 40, k = fma(y, 1.4426950408889634, magic);
+    int n = __double2loint(k);
+    double r = fma(k - magic, -0.69314718055994531, y);
+    double q = 2.7625115538962956e-06;
+    q = fma(q, r, 2.4876178960310242e-05);
+    q = fma(q, r, 0.0001984120873265277);
+    q = fma(q, r, 0.001388882165071539);
+    q = fma(q, r, 0.008333333353729286);
+    q = fma(q, r, 0.04166666689109171);
+    q = fma(q, r, 0.1666666666664829);
+    q = fma(q, r, 0.49999999999797773);
+    q = fma(q, r, 1.0);
+    double s = __hiloint2double((n + 1023) << 20, 0), t = fma(s, r * q, s - 1);
+    return x != x ? x : copysign(t * reciprocal_short(t + 2), x);
 }
 // 2 atanh((m - 1) / (m + 1)) of x = m 2^n, m between the roots of 1/2 and 2.
 DEVICE double log_short(double x) {

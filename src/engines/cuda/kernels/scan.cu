@@ -49,20 +49,76 @@ DEVICE void scan_store(T *out, ll length, ll at, const T *x) {
     *(Vector<T, WIDTH> *)(out + (REVERSE ? length - at - WIDTH : at)) = v;
 }
 
+// What a warp reads and writes goes through shared memory: whole lines of it outside, a thread's own
+// run of elements inside. Runs are kept apart, so that threads do not meet at a bank.
+template <class T> struct Staging {
+    static const int ITEMS = sizeof(T) > 8 ? 4 : sizeof(T) > 4 ? 8 : 16;
+    static const int RUN = ITEMS + (sizeof(T) > 8 ? 1 : 16 / (int)sizeof(T));
+    alignas(16) T x[32 * RUN];
+    METHOD T *at(int element) { return x + element / ITEMS * RUN + element % ITEMS; }
+};
+
+// The warp's elements from `first` on, as far as there are any before `to`; a thread's own to x.
+template <class T, int WIDTH, int REVERSE>
+DEVICE void stage_in(Staging<T> &s, const T *in, ll length, ll first, ll to, T *x) {
+    const int ITEMS = Staging<T>::ITEMS;
+    int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < ITEMS; i += WIDTH) {
+        int e = i * 32 + lane * WIDTH;
+        if (first + e < to) scan_load<T, WIDTH, REVERSE>(in, length, first + e, x + i);
+    }
+#pragma unroll
+    for (int i = 0; i < ITEMS; i += WIDTH) {
+        Vector<T, WIDTH> v;
+#pragma unroll
+        for (int j = 0; j < WIDTH; j++) v.x[j] = x[i + j];
+        *(Vector<T, WIDTH> *)s.at(i * 32 + lane * WIDTH) = v;
+    }
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < ITEMS; i += WIDTH) {
+        Vector<T, WIDTH> v = *(const Vector<T, WIDTH> *)s.at(lane * ITEMS + i);
+#pragma unroll
+        for (int j = 0; j < WIDTH; j++) x[i + j] = v.x[j];
+    }
+    __syncwarp();
+}
+
+template <class T, int WIDTH, int REVERSE>
+DEVICE void stage_out(Staging<T> &s, T *out, ll length, ll first, ll to, const T *x) {
+    const int ITEMS = Staging<T>::ITEMS;
+    int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < ITEMS; i += WIDTH) {
+        Vector<T, WIDTH> v;
+#pragma unroll
+        for (int j = 0; j < WIDTH; j++) v.x[j] = x[i + j];
+        *(Vector<T, WIDTH> *)s.at(lane * ITEMS + i) = v;
+    }
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < ITEMS; i += WIDTH) {
+        int e = i * 32 + lane * WIDTH;
+        if (first + e < to) scan_store<T, WIDTH, REVERSE>(out, length, first + e, s.at(e));
+    }
+    __syncwarp();
+}
+
 // One piece of one line of neighbouring elements: its fold only, or with TOTAL 0 its scan, which
 // begins with `carry`. Lines are whole vectors.
 template <class A, class T, int WIDTH, int REVERSE, int TOTAL>
 DEVICE void scan_row(const T *in, T *out, ll length, ll from, ll to, A &carry) {
-    const int ITEMS = 16, THREADS = 256;
+    const int ITEMS = Staging<T>::ITEMS, THREADS = 256;
     __shared__ A shared[THREADS / 32];
+    __shared__ Staging<T> staging[THREADS / 32];
+    Staging<T> &own = staging[threadIdx.x / 32];
     for (ll tile = from; tile < to; tile += THREADS * ITEMS) {
-        ll first = tile + threadIdx.x * ITEMS;
+        ll first = tile + threadIdx.x * ITEMS, begin = tile + threadIdx.x / 32 * (32 * ITEMS);
         T x[ITEMS];
         A mine, total;
         mine.init();
-#pragma unroll
-        for (int i = 0; i < ITEMS; i += WIDTH)
-            if (first + i < to) scan_load<T, WIDTH, REVERSE>(in, length, first + i, x + i);
+        stage_in<T, WIDTH, REVERSE>(own, in, length, begin, to, x);
 #pragma unroll
         for (int i = 0; i < ITEMS; i++)
             if (first + i < to) mine.step(x[i], 0);
@@ -76,9 +132,7 @@ DEVICE void scan_row(const T *in, T *out, ll length, ll from, ll to, A &carry) {
                 running.step(x[i], 0);
                 x[i] = running.finish();
             }
-#pragma unroll
-        for (int i = 0; i < ITEMS; i += WIDTH)
-            if (first + i < to) scan_store<T, WIDTH, REVERSE>(out, length, first + i, x + i);
+        stage_out<T, WIDTH, REVERSE>(own, out, length, begin, to, x);
     }
 }
 

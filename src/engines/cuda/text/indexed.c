@@ -52,6 +52,8 @@ static void emit_slice(emitter *e, uint32_t indices, const int32_t *axes, int32_
     }
 }
 
+enum { UNITS = 4 }; // that a thread moves
+
 // Slices are moved in units as large as their last axes allow.
 static void gather_slices(emitter *e, const gather_params *p, const emlx_shape *out) {
     const plan_kernel *k = e->kernel;
@@ -66,9 +68,15 @@ static void gather_slices(emitter *e, const gather_params *p, const emlx_shape *
     const char *type = raw_type((size_t)unit);
     uint32_t in = operand_word(e, 0), indices = operand_word(e, 1), to = output_word(e);
     e->wide = count > ((int64_t)1 << 30);
+    uint32_t count_word = code_word(e->code, count);
     emit_function(e, 'k', 256);
-    emit_loop(e, count);
-    EMIT("  X left = t;\n  ll off = 0;\n");
+    // Places first, then loads, then stores: several of each in flight.
+    EMIT(" const X count = (X)p.w[%u], first = blockIdx.x * (X)%d + threadIdx.x;\n"
+         " ll from[%d];\n %s x[%d];\n"
+         " _Pragma(\"unroll\") for (int u = 0; u < %d; u++) {\n"
+         "  const X t = first + u * 256;\n  X left = t;\n  ll off = 0;\n  from[u] = -1;\n"
+         "  if (t >= count) continue;\n",
+         count_word, 256 * UNITS, UNITS, type, UNITS, UNITS);
     if (run > 1) {
         uint32_t w = code_word(e->code, run / scale);
         EMIT("  off = left %% (X)p.w[%u]; left /= (X)p.w[%u];\n", w, w);
@@ -81,10 +89,14 @@ static void gather_slices(emitter *e, const gather_params *p, const emlx_shape *
     }
     EMIT("  const ll m = left;\n  bool bad = false;\n");
     emit_slice(e, indices, p->axes, p->count, source, strides, scale);
-    EMIT("  if (bad) { ");
+    EMIT("  if (!bad) from[u] = off;\n  else ");
     emit_report(e, REPORT_INDEX, "m");
-    EMIT(" continue; }\n  ((%s *)p.w[%u])[t] = ((const %s *)p.w[%u])[off];\n }\n}\n", type, to,
-         type, in);
+    EMIT("\n }\n _Pragma(\"unroll\") for (int u = 0; u < %d; u++)\n"
+         "  if (from[u] >= 0) x[u] = ((const %s *)p.w[%u])[from[u]];\n"
+         " _Pragma(\"unroll\") for (int u = 0; u < %d; u++)\n"
+         "  if (from[u] >= 0) ((%s *)p.w[%u])[first + u * 256] = x[u];\n}\n",
+         UNITS, type, in, UNITS, type, to);
+    code_launch_add(e->code, 'k', (count + UNITS - 1) / UNITS, 0);
 }
 
 void emit_gather(emitter *e) {
@@ -109,7 +121,9 @@ typedef struct scattering {
     const char *type;
 } scattering;
 
-enum { CHUNK = 32 }; // of sorted updates, summed by one thread for each element of the slice
+// Sorted updates that are summed by one thread for each element of the slice: few where there are
+// many elements. It depends on the shape alone.
+static int64_t chunk_of(int64_t slice) { return slice < 32 ? 32 : 8; }
 
 // The struct that gives an update's key: the offset of its slice in the target.
 static void emit_update_key(emitter *e, const scattering *s, const char *key) {
@@ -165,7 +179,8 @@ static void emit_apply(emitter *e, scattering *s, const sorting *order) {
         code_launch_add(e->code, 'p', s->count * s->slice, 0);
         return;
     }
-    int64_t chunks = (s->count + CHUNK - 1) / CHUNK, part = chunks * s->slice * 16;
+    int64_t chunk = chunk_of(s->slice), chunks = (s->count + chunk - 1) / chunk;
+    int64_t part = chunks * s->slice * 16;
     emit_sum(e);
     s->heads = code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)e->code->scratch);
     s->tails = code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)e->code->scratch + part);
@@ -174,7 +189,7 @@ static void emit_apply(emitter *e, scattering *s, const sorting *order) {
         emit_function(e, second ? 'r' : 'p', 256);
         EMIT(" add_%s<Add@, Key@::K, Slice@, %d>(p, p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
              "p.w[%u], p.w[%u], p.w[%u]);\n}\n",
-             second ? "joined" : "chunks", CHUNK, order->keys, order->places, s->count_word,
+             second ? "joined" : "chunks", (int)chunk, order->keys, order->places, s->count_word,
              s->slice_word, s->updates_word, s->out, s->heads, s->tails);
         code_launch_add(e->code, second ? 'r' : 'p', chunks * s->slice, 0);
     }

@@ -29,7 +29,7 @@ static int64_t work_size(const matrices *m) {
     case ROUTINE_triangular_solve:
     case ROUTINE_solve: return area + n * m->other + n;
     case ROUTINE_qr: return area + m->rows * m->inner + shorter;
-    case ROUTINE_eigh: return 2 * area + 3 * (n / 2 + 1);
+    case ROUTINE_eigh: return 2 * area + 4 * (n / 2 + 1);
     case ROUTINE_svd:
         return (m->params->flags & ROUTINE_FULL ? longer : shorter) * (longer + 1) +
                shorter * (shorter + 3);
@@ -92,7 +92,12 @@ static void emit_matrices(emitter *e, const matrices *m) {
     int64_t work = work_size(m), longer = m->rows > m->columns ? m->rows : m->columns, room = 256;
     int64_t out = axes_product(e->plan->values[k->output].shape.dims + m->params->batch,
                                e->plan->values[k->output].shape.rank - m->params->batch);
-    int threads = longer <= 16 ? 32 : longer <= 48 ? 128 : 256;
+    int threads = is_iterated(m) ? (longer <= 8    ? 32
+                                    : longer <= 16 ? 128
+                                                   : 256)
+                  : longer <= 16 ? 32
+                  : longer <= 48 ? 128
+                                 : 256;
     while (room < work) room *= 2;
     int64_t each = (work * (complex_ ? 16 : 8) + 255) / 256 * 256;
     int64_t blocks = m->count < BLOCKS_MOST ? m->count : BLOCKS_MOST;

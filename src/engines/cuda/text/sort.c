@@ -14,6 +14,7 @@ enum {
     LONG = 1 << 14,
     LONG_OF_WIDE = 1 << 19
 };
+#define INDEX_NARROW ((int64_t)1 << 30)
 
 // Two buffers of keys and places behind them, at the end of working memory.
 typedef struct sort_buffers {
@@ -138,23 +139,37 @@ void emit_sort(emitter *e) {
     uint32_t i = code_word(e->code, inner), keep = code_word(e->code, p->keep);
     e->code->parts |= PART_SORT;
     key_text(key, type);
+    e->wide = count > INDEX_NARROW;
     EMIT("struct Key@ {\n typedef %s K;\n typedef T_%s T;\n"
-         " static METHOD ll base(const Words<#> &p, ll line, ll length) {\n"
-         "  return line / p.w[%u] * p.w[%u] * length + line %% p.w[%u];\n }\n"
-         " static METHOD K key(const Words<#> &p, ll line, ll i) {\n"
+         " static METHOD ll base(const Words<#> &p, ll line, ll length) {\n",
+         raw_type(s.key_size), type_text(type));
+    if (inner == 1)
+        EMIT("  return line * length;\n }\n");
+    else
+        EMIT("  return line / p.w[%u] * p.w[%u] * length + line %% p.w[%u];\n }\n", i, i, i);
+    EMIT(" static METHOD K key(const Words<#> &p, ll line, ll i) {\n"
          "  const T x = ((const T *)p.w[%u])[base(p, line, p.w[%u]) + i * p.w[%u]];\n"
          "  const K k = %s;\n  return %sk;\n }\n};\n",
-         raw_type(s.key_size), type_text(type), i, i, i, in, w, i, key, p->descending ? "~" : "");
+         in, w, i, key, p->descending ? "~" : "");
     emit_sorting(e, &s);
     emit_function(e, 'w', 256);
     emit_loop(e, s.lines * p->keep);
     e->code->launches[e->code->launch_count - 1].suffix = 'w';
     // Neighbours in memory are neighbours of the innermost axes.
-    EMIT("  const ll in = t %% p.w[%u], up = t / p.w[%u], rank = up %% p.w[%u],\n"
-         "   line = up / p.w[%u] * p.w[%u] + in;\n"
-         "  const ll place = ((const T_u32 *)p.w[%u])[line * p.w[%u] + rank];\n"
+    if (s.lines == 1)
+        EMIT("  const ll rank = t, line = 0;\n");
+    else if (inner == 1)
+        EMIT("  const X n = t, of = n / (X)p.w[%u];\n  const ll line = of, rank = n - of * "
+             "(X)p.w[%u];\n",
+             keep, keep);
+    else
+        EMIT("  const X n = t, up = n / (X)p.w[%u], in = n - up * (X)p.w[%u], out = up / "
+             "(X)p.w[%u];\n"
+             "  const ll rank = up - out * (X)p.w[%u], line = out * p.w[%u] + in;\n",
+             i, i, keep, keep, i);
+    EMIT("  const ll place = ((const T_u32 *)p.w[%u])[line * p.w[%u] + rank];\n"
          "  ((%s *)p.w[%u])[t] = ",
-         i, i, keep, keep, i, s.places, w, p->indices ? "ll" : raw_type(size), to);
+         s.places, w, p->indices ? "ll" : raw_type(size), to);
     if (p->indices)
         EMIT("place;\n }\n}\n");
     else
