@@ -12,6 +12,7 @@
 #include "engines/cuda/library/convolutions.h"
 #include "engines/cuda/library/products.h"
 #include "engines/cuda/library/transforms.h"
+#include "engines/cuda/text/rows.h"
 
 // The form of a plan: one of each kernel, in its order.
 typedef struct gpu_plan {
@@ -93,6 +94,11 @@ static void cuda_discard(emlx_device *device, void *form) {
     }
     mem_free(p->kernels, p->count * sizeof *p->kernels);
     mem_free(p, sizeof *p);
+}
+
+static bool cuda_rows(const emlx_device *device, const plan_kernel *kernel) {
+    (void)device;
+    return rows_suit(kernel);
 }
 
 // A kernel that no library takes and that cannot be generated is handed over: its `run` stays NULL.
@@ -179,6 +185,7 @@ const engine_ops cuda_engine = {
     .can_wrap = cuda_can_wrap,
     .upload = cuda_upload,
     .download = cuda_download,
+    .rows = cuda_rows,
     .prepare = cuda_prepare,
     .discard = cuda_discard,
     .submit = cuda_submit,

@@ -87,13 +87,19 @@ static bool makes(const plan_kernel *k, uint32_t value) {
     return false;
 }
 
+// What a value is to a kernel: there before it, made by it, or known to nobody else.
+enum { THERE, MADE, LOCAL, ROLES };
+static int role_of(const plan_kernel *k, uint32_t value) {
+    return kernel_is_local(k, value) ? LOCAL : makes(k, value) ? MADE : THERE;
+}
+
 static bool uses(const plan_kernel *k, uint32_t value) {
     bool found = writes(k, value);
     for (uint32_t i = 0; i < k->access_count; i++) found |= reads(&k->accesses[i], value);
     return found;
 }
 
-// Numbers the values that the kernel uses: first those that are there before it.
+// Numbers the values that the kernel uses, by their roles.
 static emlx_status number_values(handed_plan *h, const emlx_plan *from, const plan_kernel *k,
                                  uint32_t *numbers, emlx_error *err) {
     emlx_plan *p = &h->plan;
@@ -102,15 +108,15 @@ static emlx_status number_values(handed_plan *h, const emlx_plan *from, const pl
     p->outputs = arena_array(&p->memory, from->value_count + 1, sizeof *p->outputs);
     if (h->values == NULL || p->values == NULL || p->outputs == NULL)
         return error_no_memory(err, "to prepare a plan");
-    for (int made = 0; made < 2; made++) {
+    for (int role = THERE; role < ROLES; role++) {
         for (uint32_t v = 0; v < from->value_count; v++) {
-            if (!uses(k, v) || makes(k, v) != (made == 1)) continue;
-            if (writes(k, v)) p->outputs[p->output_count++] = p->value_count;
+            if (!uses(k, v) || role_of(k, v) != role) continue;
+            if (role != LOCAL && writes(k, v)) p->outputs[p->output_count++] = p->value_count;
             h->values[p->value_count] = v;
             p->values[p->value_count] = from->values[v];
             numbers[v] = p->value_count++;
         }
-        if (made == 0) p->input_count = p->value_count;
+        if (role == THERE) p->input_count = p->value_count;
     }
     return EMLX_OK;
 }
@@ -136,12 +142,26 @@ static emlx_status copy_accesses(handed_plan *h, plan_kernel *k, const uint32_t 
     return EMLX_OK;
 }
 
+// Their accesses are parts of the kernel's.
+static emlx_status copy_stages(handed_plan *h, plan_kernel *k, const plan_kernel *from,
+                               const uint32_t *numbers, emlx_error *err) {
+    k->stages = arena_array(&h->plan.memory, k->stage_count + 1, sizeof *k->stages);
+    if (k->stages == NULL) return error_no_memory(err, "to prepare a plan");
+    for (uint32_t i = 0; i < k->stage_count; i++) {
+        k->stages[i] = from->stages[i];
+        k->stages[i].accesses = k->accesses + (from->stages[i].accesses - from->accesses);
+        if (from->stages[i].kind == KERNEL_REDUCE)
+            k->stages[i].output = numbers[from->stages[i].output];
+    }
+    return EMLX_OK;
+}
+
 static emlx_status copy_kernel(handed_plan *h, const plan_kernel *from, const uint32_t *numbers,
                                emlx_error *err) {
     emlx_plan *p = &h->plan;
-    uint32_t made = p->value_count - p->input_count;
+    uint32_t made = p->value_count - p->input_count - from->local_count;
     plan_kernel *k = arena_array(&p->memory, 1, sizeof *k);
-    uint32_t *lists = arena_array(&p->memory, 2 * made + 1, sizeof *lists);
+    uint32_t *lists = arena_array(&p->memory, 2 * made + from->local_count + 1, sizeof *lists);
     if (k == NULL || lists == NULL) return error_no_memory(err, "to prepare a plan");
     *k = *from;
     k->made = lists;
@@ -152,10 +172,13 @@ static emlx_status copy_kernel(handed_plan *h, const plan_kernel *from, const ui
         k->made[i] = p->input_count + i;
         k->reuse[i] = UINT32_MAX;
     }
-    if (from->kind != KERNEL_MAP) k->output = numbers[from->output];
+    k->locals = lists + 2 * made;
+    for (uint32_t i = 0; i < from->local_count; i++) k->locals[i] = numbers[from->locals[i]];
+    if (from->kind != KERNEL_MAP && from->output != UINT32_MAX) k->output = numbers[from->output];
     p->kernels = k;
     p->kernel_count = 1;
-    return copy_accesses(h, k, numbers, err);
+    TRY(copy_accesses(h, k, numbers, err));
+    return copy_stages(h, k, from, numbers, err);
 }
 
 void hand_discard(void *form) {

@@ -142,6 +142,49 @@ static void test_products(void **state) {
         }
 }
 
+// exp(x - max) / sum, and with `scaled` times a number for each place of the row.
+static emlx_tensor *softmax_of(emlx_type type, const emlx_shape *shape, int64_t scaled) {
+    const int64_t last[] = {shape->rank - 1};
+    emlx_shape line = {1, {shape->dims[shape->rank - 1]}};
+    emlx_attr attrs[] = {with_ints("axes", last, 1), with_bool("keep_axes", true)};
+    emlx_tensor *x = random_tensor(type, shape, -9, 9), *w = random_tensor(type, &line, -9, 9);
+    emlx_tensor *most = apply_to("reduce_max", &x, 1, attrs, 2, EMLX_TYPE_DEFAULT);
+    emlx_tensor *apart =
+        apply_to("subtract", (emlx_tensor *[]){x, most}, 2, NULL, 0, EMLX_TYPE_DEFAULT);
+    emlx_tensor *e = apply_to("exp", &apart, 1, NULL, 0, EMLX_TYPE_DEFAULT);
+    emlx_tensor *sum = apply_to("sum", &e, 1, attrs, 2, EMLX_TYPE_DEFAULT);
+    emlx_tensor *result =
+        apply_to("divide", (emlx_tensor *[]){e, sum}, 2, NULL, 0, EMLX_TYPE_DEFAULT);
+    emlx_tensor *product =
+        apply_to("multiply", (emlx_tensor *[]){result, w}, 2, NULL, 0, EMLX_TYPE_DEFAULT);
+    emlx_tensor_release(scaled ? result : product);
+    emlx_tensor *all[] = {x, w, most, apart, e, sum};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) emlx_tensor_release(all[i]);
+    return scaled ? product : result;
+}
+static emlx_tensor *softmax_f32(const emlx_shape *shape, int64_t scaled) {
+    return softmax_of(EMLX_F32, shape, scaled);
+}
+static emlx_tensor *softmax_bf16(const emlx_shape *shape, int64_t scaled) {
+    return softmax_of(EMLX_BF16, shape, scaled);
+}
+static emlx_tensor *softmax_f64(const emlx_shape *shape, int64_t scaled) {
+    return softmax_of(EMLX_F64, shape, scaled);
+}
+
+static void test_rows(void **state) {
+    (void)state;
+    static const int64_t lengths[] = {3, 1000, 1024, 1027, 4096, 5002, 16384, 20000};
+    for (int i = 0; i < 8; i++)
+        for (int64_t scaled = 0; scaled < 2; scaled++) {
+            emlx_shape rows = {3, {3, 2, lengths[i]}}, line = {1, {lengths[i]}};
+            compare("softmax f32", softmax_f32, rows, scaled, 1e-6);
+            compare("softmax f32 of a line", softmax_f32, line, scaled, 1e-6);
+            compare("softmax bf16", softmax_bf16, rows, scaled, 1e-2);
+            compare("softmax f64", softmax_f64, rows, scaled, 1e-14);
+        }
+}
+
 static emlx_tensor *transform(const char *op, emlx_type type, const emlx_shape *shape,
                               int64_t length) {
     emlx_attr n = with_int("length", length);
@@ -181,8 +224,9 @@ static void test_transforms(void **state) {
 int main(void) {
     emlx_error err;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sorts), cmocka_unit_test(test_scans), cmocka_unit_test(test_updates),
-        cmocka_unit_test(test_products), cmocka_unit_test(test_transforms)};
+        cmocka_unit_test(test_sorts),      cmocka_unit_test(test_scans),
+        cmocka_unit_test(test_updates),    cmocka_unit_test(test_products),
+        cmocka_unit_test(test_transforms), cmocka_unit_test(test_rows)};
     if (getenv("EMLX_CUDA_REHEARSE") != NULL ||
         emlx_device_open("cuda:0", &gpu_device, &err) != EMLX_OK) {
         printf("engines/cuda/device: skipped: no device\n");

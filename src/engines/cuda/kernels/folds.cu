@@ -129,3 +129,18 @@ template <class A, int THREADS> DEVICE void merge_block(A *shared, A &a) {
     }
     __syncthreads();
 }
+// The same for all threads of a warp, or of a block.
+template <class A> DEVICE void merge_row_warp(A &a) {
+    Carried<A> c;
+    merge_warp(a);
+    c.a = a;
+    for (int i = 0; i < (int)(sizeof(c) / 4); i++) c.words[i] = __shfl_sync(~0u, c.words[i], 0);
+    a = c.a;
+}
+template <class A, int THREADS> DEVICE void merge_row(A *shared, A &a) {
+    merge_block<A, THREADS>(shared, a);
+    if (threadIdx.x == 0) shared[0] = a;
+    __syncthreads();
+    a = shared[0];
+    __syncthreads();
+}

@@ -91,7 +91,7 @@ static const emit_fn emitters[KERNEL_COUNT] = {
     [KERNEL_MAP] = emit_map,         [KERNEL_REDUCE] = emit_fold,     [KERNEL_CUSTOM] = emit_custom,
     [KERNEL_GATHER] = emit_gather,   [KERNEL_PICK] = emit_pick,       [KERNEL_DOT] = emit_dot,
     [KERNEL_SCATTER] = emit_scatter, [KERNEL_SORT] = emit_sort,       [KERNEL_SCAN] = emit_scan,
-    [KERNEL_CONV] = emit_conv,       [KERNEL_ROUTINE] = emit_routine,
+    [KERNEL_CONV] = emit_conv,       [KERNEL_ROUTINE] = emit_routine, [KERNEL_ROWS] = emit_rows,
 };
 
 // Parameters of a launch: CUDA takes 32,764 bytes of them since 12.1, 4,096 before.

@@ -81,22 +81,23 @@ bool step_loads(const plan_kernel *k, const expr_step *s) {
     return s->kind == EXPR_LOAD && !access_is_uniform(k, &k->accesses[s->index]);
 }
 
-void emit_bases(emitter *e) {
-    const plan_kernel *k = e->kernel;
-    for (uint32_t i = 0; i < k->access_count; i++) {
-        const plan_access *a = &k->accesses[i];
-        if (!access_is_memory(a)) continue;
-        EMIT(" T_%s *b%u = (T_%s *)p.w[%u];\n", type_text(a->type), i, type_text(a->type),
-             operand_word(e, i));
-        for (uint32_t s = 0; s < a->start_count; s++) {
-            const plan_start *start = &a->starts[s];
-            uint32_t at = value_word(e, start->value, 0);
-            uint32_t limit = code_word(e->code, start->limit);
-            EMIT(" b%u += start_at<T_%s>(p.w[%u], p.w[%u]) * p.w[%u];\n", i,
-                 type_text(e->plan->values[start->value].type), at, limit,
-                 code_word(e->code, start->stride));
-        }
+void emit_base(emitter *e, uint32_t access) {
+    const plan_access *a = &e->kernel->accesses[access];
+    EMIT(" T_%s *b%u = (T_%s *)p.w[%u];\n", type_text(a->type), access, type_text(a->type),
+         operand_word(e, access));
+    for (uint32_t s = 0; s < a->start_count; s++) {
+        const plan_start *start = &a->starts[s];
+        uint32_t at = value_word(e, start->value, 0);
+        uint32_t limit = code_word(e->code, start->limit);
+        EMIT(" b%u += start_at<T_%s>(p.w[%u], p.w[%u]) * p.w[%u];\n", access,
+             type_text(e->plan->values[start->value].type), at, limit,
+             code_word(e->code, start->stride));
     }
+}
+
+void emit_bases(emitter *e) {
+    for (uint32_t i = 0; i < e->kernel->access_count; i++)
+        if (access_is_memory(&e->kernel->accesses[i])) emit_base(e, i);
 }
 
 void emit_offset(emitter *e, const plan_access *a, const char *as) {
@@ -124,16 +125,21 @@ void emit_indices(emitter *e, const char *number, const int32_t *axes, int32_t c
 
 // Expressions -------------------------------------------------------------------------------------
 
+void emit_constant(emitter *e, uint32_t step) {
+    const expr_step *s = &e->kernel->steps[step];
+    const char *type = type_text(s->type);
+    EMIT(" const T_%s v%u = *(const T_%s *)&p.w[%u];\n", type, step, type,
+         code_patch_word(e->code, PATCH_CONSTANT, s->index, 0));
+}
+
 void emit_fixed(emitter *e) {
     const plan_kernel *k = e->kernel;
     for (uint32_t n = 0; n < k->step_count; n++) {
         const expr_step *s = &k->steps[n];
-        const char *type = type_text(s->type);
         if (s->kind == EXPR_CONST)
-            EMIT(" const T_%s v%u = *(const T_%s *)&p.w[%u];\n", type, n, type,
-                 code_patch_word(e->code, PATCH_CONSTANT, s->index, 0));
+            emit_constant(e, n);
         else if (s->kind == EXPR_LOAD && !step_loads(k, s))
-            EMIT(" const T_%s v%u = *b%u;\n", type, n, s->index);
+            EMIT(" const T_%s v%u = *b%u;\n", type_text(s->type), n, s->index);
     }
 }
 
@@ -143,7 +149,8 @@ static bool is_fixed(const plan_kernel *k, const expr_step *s) {
 
 static void emit_load(emitter *e, const expr_step *s, const emit_loads *loads) {
     const plan_access *a = &e->kernel->accesses[s->index];
-    if (loads != NULL && loads->holds(e, a)) {
+    if (loads != NULL && loads->write != NULL && loads->write(e, loads, s->index)) return;
+    if (loads != NULL && loads->holds != NULL && loads->holds(e, a)) {
         const char *rest = strchr(loads->text, '$');
         EMIT("%.*s%u%s", (int)(rest - loads->text), loads->text, s->index, rest + 1);
         return;

@@ -27,6 +27,7 @@ void emit_pick(emitter *e);
 void emit_dot(emitter *e);
 void emit_conv(emitter *e);
 void emit_routine(emitter *e);
+void emit_rows(emitter *e);
 
 #define EMIT(...) code_text(e->code, __VA_ARGS__)
 
@@ -79,6 +80,9 @@ void emit_indices(emitter *e, const char *number, const int32_t *axes, int32_t c
 typedef struct emit_loads {
     const char *text;
     bool (*holds)(const emitter *e, const plan_access *a);
+    // Instead of both: writes the load, or says that it does not.
+    bool (*write)(emitter *e, const struct emit_loads *loads, uint32_t access);
+    const void *context;
 } emit_loads;
 
 // Loads and stores of vectors along the last axis.
@@ -86,6 +90,9 @@ bool access_is_dense(const emitter *e, const plan_access *a);
 // How many elements one can have, at most 16 bytes of the widest type; 0: not along all of them.
 int emit_vector_width(const emitter *e);
 
+// The pointer to an operand, b and its number; a constant as a step's value.
+void emit_base(emitter *e, uint32_t access);
+void emit_constant(emitter *e, uint32_t step);
 // Constants, and loads of the same element everywhere, in front of all loops.
 void emit_fixed(emitter *e);
 // The other steps in order.

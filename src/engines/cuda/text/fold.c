@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 #include "base/types.h"
-#include "engines/cuda/text/emit.h"
+#include "engines/cuda/text/folding.h"
 
 enum { BLOCK = 256, BLOCKS_MOST = 132 * 64, MANY = 65536 };
 
@@ -16,12 +16,9 @@ typedef struct folding {
     int32_t kept[EMLX_MAX_RANK], folded[EMLX_MAX_RANK];
     int32_t kept_count, folded_count;
     int64_t cells, length, piece, pieces;
-    int row_threads;               // that fold one piece together: 256, 32 or 1
-    bool vectors, batches;         // loads of 4 elements along a row; of 8 along a column
-    char fold[64];                 // the struct
-    char step[48];                 // what is folded
-    char finish[CAST_TEXT];        // the result of a
-    int32_t folded_type, out_type; // of what is folded; of the result
+    int row_threads;       // that fold one piece together: 256, 32 or 1
+    bool vectors, batches; // loads of 4 elements along a row; of 8 along a column
+    fold_form form;
     uint32_t cells_word, length_word, piece_word, units_word, scratch_word, out_word;
 } folding;
 
@@ -42,7 +39,7 @@ static void divide_axes(emitter *e, folding *f) {
 }
 
 // Narrow floats are folded as f32, which is exact, and their sums in double.
-static bool choose_fold(emitter *e, folding *f) {
+bool choose_fold_form(const emitter *e, fold_form *f) {
     const plan_kernel *k = e->kernel;
     int type = k->steps[k->reduced].type, out = e->plan->values[k->output].type;
     bool adds = reduce_table[k->reduce].gives == GIVES_COMBINED, narrow = type_is_narrow(type);
@@ -149,7 +146,7 @@ static void emit_stores_after(emitter *e, const folding *f, int count, int width
 
 // A loop whose turns load `count` vectors of `width` elements first.
 static void emit_ahead(emitter *e, const folding *f, int count, int width, int stride) {
-    static const emit_loads loads = {"q$[u].x[j]", any_load};
+    static const emit_loads loads = {.text = "q$[u].x[j]", .holds = any_load};
     EMIT("  for (; f + %d < to; f += %d) {\n", (count - 1) * stride, count * stride);
     emit_loads_ahead(e, f, count, width, stride);
     EMIT("   _Pragma(\"unroll\") for (int u = 0; u < %d; u++)\n"
@@ -159,7 +156,7 @@ static void emit_ahead(emitter *e, const folding *f, int count, int width, int s
     emit_steps(e, &loads, "");
     for (uint32_t i = 0; i < e->kernel->store_count; i++)
         EMIT("   o%u[u].x[j] = v%u;\n", i, e->kernel->stores[i].step);
-    EMIT("   a.step(%s, fu);\n   }\n", f->step);
+    EMIT("   a.step(%s, fu);\n   }\n", f->form.step);
     emit_stores_after(e, f, count, width, stride);
     EMIT("  }\n");
 }
@@ -169,7 +166,7 @@ static void emit_one_by_one(emitter *e, const folding *f, int stride) {
     emit_indices(e, "f", f->folded, f->folded_count);
     emit_steps(e, NULL, "");
     emit_stores(e);
-    EMIT("  a.step(%s, f);\n  }\n", f->step);
+    EMIT("  a.step(%s, f);\n  }\n", f->form.step);
 }
 
 static void emit_fold_loop(emitter *e, const folding *f) {
@@ -188,9 +185,10 @@ static void emit_fold_loop(emitter *e, const folding *f) {
 
 static void emit_result(emitter *e, const folding *f) {
     if (f->pieces > 1)
-        EMIT("  ((%s *)p.w[%u])[unit] = a;\n", f->fold, f->scratch_word);
+        EMIT("  ((%s *)p.w[%u])[unit] = a;\n", f->form.fold, f->scratch_word);
     else
-        EMIT("  ((T_%s *)p.w[%u])[unit] = %s;\n", type_text(f->out_type), f->out_word, f->finish);
+        EMIT("  ((T_%s *)p.w[%u])[unit] = %s;\n", type_text(f->form.out_type), f->out_word,
+             f->form.finish);
 }
 
 // A unit is a piece of a cell: number piece * cells + cell.
@@ -199,7 +197,7 @@ static void emit_pieces(emitter *e, const folding *f) {
     emit_function(e, 'k', BLOCK);
     emit_bases(e);
     emit_fixed(e);
-    if (f->row_threads == BLOCK) EMIT(" __shared__ %s shared[%d];\n", f->fold, BLOCK / 32);
+    if (f->row_threads == BLOCK) EMIT(" __shared__ %s shared[%d];\n", f->form.fold, BLOCK / 32);
     EMIT(" const int lane = threadIdx.x %% %d;\n"
          " for (ll unit = blockIdx.x * %dll + threadIdx.x / %d; unit < p.w[%u];\n"
          "  unit += gridDim.x * %dll) {\n",
@@ -212,10 +210,10 @@ static void emit_pieces(emitter *e, const folding *f) {
              f->length_word);
     else
         EMIT("  const X cell = unit;\n  const ll from = 0, to = p.w[%u];\n", f->length_word);
-    EMIT("  %s a;\n  a.init();\n", f->fold);
+    EMIT("  %s a;\n  a.init();\n", f->form.fold);
     emit_indices(e, "cell", f->kept, f->kept_count);
     emit_fold_loop(e, f);
-    if (f->row_threads == BLOCK) EMIT("  merge_block<%s,%d>(shared, a);\n", f->fold, BLOCK);
+    if (f->row_threads == BLOCK) EMIT("  merge_block<%s,%d>(shared, a);\n", f->form.fold, BLOCK);
     if (f->row_threads == 32) EMIT("  merge_warp(a);\n");
     if (f->row_threads > 1) EMIT("  if (lane == 0)\n");
     emit_result(e, f);
@@ -230,16 +228,17 @@ static void emit_merge(emitter *e, const folding *f) {
     emit_function(e, 'm', BLOCK);
     EMIT(" const ll unit = %s;\n", few ? "blockIdx.x" : "blockIdx.x * 256ll + threadIdx.x");
     if (few)
-        EMIT(" __shared__ %s shared[%d];\n", f->fold, BLOCK / 32);
+        EMIT(" __shared__ %s shared[%d];\n", f->form.fold, BLOCK / 32);
     else
         EMIT(" if (unit >= p.w[%u]) return;\n", f->cells_word);
     EMIT(" %s a;\n a.init();\n"
          " for (ll i = %s; i < p.w[%u]; i += %d)\n"
          "  a.merge(((const %s *)p.w[%u])[i * p.w[%u] + unit]);\n",
-         f->fold, few ? "threadIdx.x" : "0", pieces, few ? BLOCK : 1, f->fold, f->scratch_word,
-         f->cells_word);
-    if (few) EMIT(" merge_block<%s,%d>(shared, a);\n if (threadIdx.x == 0)\n", f->fold, BLOCK);
-    EMIT("  ((T_%s *)p.w[%u])[unit] = %s;\n}\n", type_text(f->out_type), f->out_word, f->finish);
+         f->form.fold, few ? "threadIdx.x" : "0", pieces, few ? BLOCK : 1, f->form.fold,
+         f->scratch_word, f->cells_word);
+    if (few) EMIT(" merge_block<%s,%d>(shared, a);\n if (threadIdx.x == 0)\n", f->form.fold, BLOCK);
+    EMIT("  ((T_%s *)p.w[%u])[unit] = %s;\n}\n", type_text(f->form.out_type), f->out_word,
+         f->form.finish);
     code_launch_add(e->code, 'm', few ? f->cells * BLOCK : f->cells, 0);
 }
 
@@ -249,7 +248,7 @@ enum { ACCUMULATOR = 32 };
 void emit_fold(emitter *e) {
     folding f = {0};
     divide_axes(e, &f);
-    if (!choose_fold(e, &f)) {
+    if (!choose_fold_form(e, &f.form)) {
         e->refused = "such a fold of this type";
         return;
     }

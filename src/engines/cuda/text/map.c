@@ -111,7 +111,7 @@ static void vector_loop(emitter *e, int width, int count, uint32_t vectors) {
 }
 
 static void map_vectors(emitter *e, int width, int64_t elements) {
-    static const emit_loads loads = {"q$[u].x[j]", access_is_dense};
+    static const emit_loads loads = {.text = "q$[u].x[j]", .holds = access_is_dense};
     const plan_kernel *k = e->kernel;
     int64_t vectors = elements / width;
     int many = dense_loads(e), count = vectors < VECTORS_MANY ? 1 : many < 2 ? 4 : many < 4 ? 2 : 1;
@@ -199,7 +199,7 @@ static void tile_loop(emitter *e, int side, const char *row, const char *column)
 }
 
 static void map_tiles(emitter *e, int loads, size_t size) {
-    static const emit_loads held = {"s$[tx][j]", crosses};
+    static const emit_loads held = {.text = "s$[tx][j]", .holds = crosses};
     const plan_kernel *k = e->kernel;
     int side = size > 4 || loads > 2 ? 32 : 64;
     int64_t tiles;

@@ -10,7 +10,7 @@
 typedef struct sorting {
     int64_t lines, length;
     size_t key_size;
-    int key_bits; // that differ
+    int key_bits;          // that differ
     uint32_t keys, places; // words: where the sorted keys are, and the place of each in its line
 } sorting;
 
