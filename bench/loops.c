@@ -137,7 +137,6 @@ int main(void) {
     static const int counts[] = {0, 1, 2, 3, 6};
     emlx_error err;
     emlx_device *device;
-    emlx_threads_yield(5); // as on the BEAM
     bench_must(emlx_device_open("cpu", &device, &err), &err);
     for (int s = 0; s < SIZES; s++) {
         emlx_program *program = loop_program(device, lengths[s]);

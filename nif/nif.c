@@ -169,14 +169,10 @@ static void stay_mapped(ErlNifEnv *env, ERL_NIF_TERM info) {
         enif_dlopen(path, NULL, NULL);
 }
 
-// A scheduler that wakes up finds a core even when all of them compute.
-enum { THREADS_YIELD = 5 };
-
 // Why loading failed, which EMLX.NIF has words for.
 enum { NO_MEMORY = 1, NO_THREADS = 2 };
 
 static int start_library(ErlNifEnv *env, ErlNifResourceFlags flags, ERL_NIF_TERM info) {
-    emlx_threads_yield(THREADS_YIELD);
     atoms_load(env);
     bool opened = resources_open(env, flags) && answers_open(env, flags) && relief_load(env, flags);
     if (!opened || !ops_load(env)) return NO_MEMORY;
