@@ -156,7 +156,7 @@ typedef struct emlx_number {
     } as;
 } emlx_number;
 
-// Devices and memory --------------------------------------------------------------------------
+// Devices -------------------------------------------------------------------------------------
 
 // A device runs plans and owns the memory of the tensors placed on it.
 typedef struct emlx_device emlx_device;
@@ -189,6 +189,37 @@ EMLX_API bool emlx_device_handover(const emlx_device *device, size_t index, cons
                                    uint64_t *count);
 // Whether that is an error instead: EMLX_UNSUPPORTED, naming op and type. At first it is not.
 EMLX_API void emlx_refuse_handovers(bool refuse);
+
+// Events ----------------------------------------------------------------------------------------
+
+// What the library tells whoever wants to know:
+typedef enum emlx_event_kind {
+    EMLX_EVENT_COMPILED,    // a computation was planned: `count` kernels, or nodes
+    EMLX_EVENT_EVALUATED,   // `count` results of an evaluation or a program were computed or, where
+                            // the device works on by itself, queued
+    EMLX_EVENT_HANDED_OVER, // the host computed `count` nodes of `op` in place of the device
+    EMLX_EVENT_MEMORY, // tensors have come to hold `bytes`, an eighth and 64 MB more than any time
+                       // before; or `refused` bytes more were too many
+    EMLX_EVENT_EVICTED // `count` plans were dropped, as more are kept already than may be
+} emlx_event_kind;
+
+typedef struct emlx_event {
+    size_t size; // of this structure, as the library knows it
+    emlx_event_kind kind;
+    const char *device; // its name, or NULL; like `op` only valid during the call
+    const char *op;     // or NULL
+    uint64_t count, bytes, refused;
+    uint64_t nanoseconds; // that it took, where that is known, else 0
+} emlx_event;
+
+// Called on the thread on which it happens, by several threads at a time. It must be quick, must
+// not wait, and must not call the library.
+typedef void (*emlx_observer)(void *context, const emlx_event *event);
+// In place of the observer before, which is not called any more once this returns. NULL: nobody.
+// May not be called by an observer.
+EMLX_API void emlx_observe(emlx_observer observer, void *context);
+
+// Memory ----------------------------------------------------------------------------------------
 
 // Bytes of host memory held by tensors, as they are rounded up, and by large structures and scratch
 // memory of work that is going on; the highest that was ever; bytes kept for reuse; and the limit
@@ -490,25 +521,25 @@ EMLX_API emlx_status emlx_program_load(const char *path, emlx_device *device, em
 // Archives ------------------------------------------------------------------------------------
 
 // Named arrays, and texts about them: a safetensors file (a program file is one as well), the index
-// of several (model.safetensors.index.json, which names files beside it), or a GGUF file of version 2
-// or 3.
+// of several (model.safetensors.index.json, which names files beside it), or a GGUF file of version
+// 2 or 3.
 typedef struct emlx_archive emlx_archive;
 
 // One array as it is stored. All of it is valid while the archive is held.
 typedef struct emlx_entry {
     const char *name;
-    const char *format;   // what the file calls its elements: "BF16", "Q4_K"
-    emlx_type type;       // of the tensor that it becomes; EMLX_TYPE_COUNT where there is none
-    emlx_shape shape;     // of its values; of rank -1 where they have more axes than a tensor
-    size_t block_values;  // how many values are packed together along the last axis, mostly 1, and
-    size_t block_bytes;   // the bytes that they take; 0 and 0 for a format that is not known
-    uint64_t bytes;       // of all of it
+    const char *format;  // what the file calls its elements: "BF16", "Q4_K"
+    emlx_type type;      // of the tensor that it becomes; EMLX_TYPE_COUNT where there is none
+    emlx_shape shape;    // of its values; of rank -1 where they have more axes than a tensor
+    size_t block_values; // how many values are packed together along the last axis, mostly 1, and
+    size_t block_bytes;  // the bytes that they take; 0 and 0 for a format that is not known
+    uint64_t bytes;      // of all of it
 } emlx_entry;
 
-// Checks every part of the file's header; a wrong one fails with EMLX_FORMAT, and what cannot be read
-// with EMLX_IO. Large data is not read but mapped into memory: opening a file of any size takes
-// little time, and its pages are those of the system's cache, read when they are used.
-// A file that is mapped should be replaced (by a rename), never written to in its place. When it has
+// Checks every part of the file's header; a wrong one fails with EMLX_FORMAT, and what cannot be
+// read with EMLX_IO. Large data is not read but mapped into memory: opening a file of any size
+// takes little time, and its pages are those of the system's cache, read when they are used. A file
+// that is mapped should be replaced (by a rename), never written to in its place. When it has
 // become shorter, work with its tensors fails with EMLX_IO; cutting it while such work goes on ends
 // the process.
 EMLX_API emlx_status emlx_archive_open(const char *path, emlx_archive **out, emlx_error *err);
@@ -524,8 +555,8 @@ EMLX_API const char *emlx_archive_text(const emlx_archive *archive, const char *
 // An array as a tensor of `type`, which must be stored as docs/program-format.md says, or with
 // EMLX_TYPE_DEFAULT as what its entry says: packed blocks become u8, with the bytes of a row along
 // the last axis. Without a copy where the device reads the host's memory and the data is aligned to
-// its element. The tensor may outlive the archive. Fails with EMLX_FORMAT when there is no such array
-// or it is stored as another type.
+// its element. The tensor may outlive the archive. Fails with EMLX_FORMAT when there is no such
+// array or it is stored as another type.
 EMLX_API emlx_status emlx_archive_tensor(const emlx_archive *archive, const char *name,
                                          emlx_type type, emlx_device *device, emlx_tensor **out,
                                          emlx_error *err);

@@ -264,6 +264,7 @@ emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_bloc
     XX(device_describe, 1)                                                                         \
     XX(handovers, 1)                                                                               \
     XX(refuse_handovers, 1)                                                                        \
+    XX(observe, 1)                                                                                 \
     XX(memory_info, 0)                                                                             \
     XX(memory_reset_peak, 0)                                                                       \
     XX(memory_relieve, 2)                                                                          \

@@ -24,6 +24,7 @@ defmodule EMLX.Doctor do
     add_backend_on_inspect: {:is_boolean, "true or false"},
     detect_non_finites: {:is_boolean, "true or false"},
     profile_eval: {:is_boolean, "true or false"},
+    observe: {:is_boolean, "true or false"},
     compile_cache_max_items: {:count?, "a number from 0, or :infinity"},
     compile_cache_ttl: {:count?, "a number of milliseconds from 0, or :infinity"}
   ]

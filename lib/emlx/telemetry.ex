@@ -31,6 +31,21 @@ defmodule EMLX.Telemetry do
   function reports a hit when it is given it. Evictions are reported by the process
   that keeps the cache: what listens to them must not call compiled functions.
 
+  ## Events of the library
+
+  What happens below Elixir, once `observe/1` has asked for it, or with `config :emlx, observe: true`:
+
+  | event | when | measurements |
+  |---|---|---|
+  | `[:emlx, :library, :compiled]` | a computation was planned, as there was no plan of its structure | `:count` of kernels, `:duration` |
+  | `[:emlx, :library, :evaluated]` | results of an evaluation or a compiled function were computed or, where a device works on by itself, queued | `:count` of results, `:duration` |
+  | `[:emlx, :library, :handed_over]` | the CPU computed an operation in place of a device | `:count` |
+  | `[:emlx, :library, :memory]` | tensors hold an eighth, and 64 MB, more than any time before; or an allocation was refused | `:bytes` that they hold, `:refused` bytes |
+  | `[:emlx, :library, :evicted]` | a plan was dropped, as more are kept than may be | `:count` |
+
+  The metadata has the name of the `:device`, and `:op` where one is meant, else `nil`. A process of
+  EMLX's sends them, shortly after they happened; those that it does not keep up with are lost.
+
   ## Values
 
   | event | measurements |
@@ -91,6 +106,20 @@ defmodule EMLX.Telemetry do
   """
   @spec cache_stats() :: %{atom => non_neg_integer}
   def cache_stats, do: report([:emlx, :cache, :stats], EMLX.Cache.stats())
+
+  @doc """
+  Whether the events of the library are sent. Where they are not they cost nothing.
+
+  ## Examples
+
+      iex> EMLX.Telemetry.observe(true)
+      :ok
+      iex> EMLX.Telemetry.observe(false)
+      :ok
+
+  """
+  @spec observe(boolean) :: :ok
+  def observe(on?) when is_boolean(on?), do: EMLX.Observer.observe(on?)
 
   defp report(event, measurements, metadata \\ %{}) do
     :telemetry.execute(event, measurements, metadata)

@@ -14,6 +14,7 @@
 
 #include "base/cgroup.h"
 #include "base/error.h"
+#include "base/event.h"
 #include "base/mutex.h"
 #include "memory/classes.h"
 #include "memory/internal.h"
@@ -83,10 +84,21 @@ static void set_defaults(void) {
     if (memory != 0) atomic_store(&soft_limit, memory - memory / 8);
 }
 
+// The peak that observers were told of last.
+static _Atomic uint64_t told;
+
+static void tell_peak(uint64_t now) {
+    uint64_t before = atomic_load(&told);
+    uint64_t enough = before / 8 > (uint64_t)64 << 20 ? before / 8 : (uint64_t)64 << 20;
+    if (now < before + enough || !atomic_compare_exchange_strong(&told, &before, now)) return;
+    event_send((emlx_event){.kind = EMLX_EVENT_MEMORY, .bytes = now}, 0);
+}
+
 static void raise_peak(void) {
     uint64_t now = atomic_load_explicit(&active, memory_order_relaxed);
     uint64_t seen = atomic_load_explicit(&peak, memory_order_relaxed);
     while (now > seen && !atomic_compare_exchange_weak(&peak, &seen, now)) continue;
+    if (now > seen && event_wanted()) tell_peak(now);
 }
 
 // Advances with every block got from the system: the measure of how long a class was idle.
@@ -184,10 +196,12 @@ static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 static emlx_status out_of_memory(size_t size, emlx_error *err) {
     uint64_t most = atomic_load(&limit);
     char text[40] = "none";
+    uint64_t now = atomic_load(&active);
+    event_send((emlx_event){.kind = EMLX_EVENT_MEMORY, .bytes = now, .refused = size}, 0);
     if (most != 0) (void)snprintf(text, sizeof text, "%" PRIu64 " bytes", most);
     return error_set(err, EMLX_OUT_OF_MEMORY,
                      "no memory for %zu bytes: tensors hold %" PRIu64 ", the limit is %s", size,
-                     atomic_load(&active), text);
+                     now, text);
 }
 
 // Adds `size` to the active bytes. False when that passes the limit even with nothing cached.
@@ -285,4 +299,8 @@ uint64_t emlx_memory_set_cache_limit(uint64_t bytes) {
 
 void emlx_memory_clear_cache(void) { shrink_cache(0); }
 
-void emlx_memory_reset_peak(void) { atomic_store(&peak, atomic_load(&active)); }
+void emlx_memory_reset_peak(void) {
+    uint64_t now = atomic_load(&active);
+    atomic_store(&peak, now);
+    atomic_store(&told, now);
+}

@@ -55,12 +55,12 @@ struct emlx_buffer {
     void *handle; // what the engine calls it
     void *owner;  // what `destroy` needs
     void (*destroy)(emlx_buffer *buffer);
-    bool writable;           // false for memory that somebody else owns or shares
-    bool ordered;            // `destroy` itself heeds the fences, so it need not be put off
+    bool writable;             // false for memory that somebody else owns or shares
+    bool ordered;              // `destroy` itself heeds the fences, so it need not be put off
     const buffer_guard *guard; // of memory that can be lost, or NULL; held by what is released last
-    void *known;             // a copy of its contents on the host, made by buffer_know, or NULL
-    fence *writer, *readers; // read and set by the functions below
-    fence_waiter put_off;    // the destruction, while it waits
+    void *known;               // a copy of its contents on the host, made by buffer_know, or NULL
+    fence *writer, *readers;   // read and set by the functions below
+    fence_waiter put_off;      // the destruction, while it waits
 };
 
 emlx_status buffer_new(size_t size, emlx_buffer **out, emlx_error *err);

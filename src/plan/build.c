@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/event.h"
 #include "engine.h"
 #include "plan/cache.h"
 #include "plan/kernels/check.h"
@@ -116,7 +117,12 @@ static emlx_status find_or_build(subgraph *g, emlx_device *device, planned *out,
     TRY(subgraph_key(g, &key.bytes, &key.size, err));
     out->plan = plan_cache_get(&key);
     if (out->plan != NULL) return EMLX_OK;
+    uint64_t begun = event_begin();
     TRY(build(g, device, &out->plan, err));
+    event_send((emlx_event){.kind = EMLX_EVENT_COMPILED,
+                            .device = device->name,
+                            .count = plan_kernel_count(out->plan)},
+               begun);
     plan_cache_put(&key, out->plan);
     return EMLX_OK;
 }

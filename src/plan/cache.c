@@ -6,7 +6,9 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "base/event.h"
 #include "base/mutex.h"
+#include "engine.h"
 #include "plan/build.h"
 
 enum { BUCKETS = 1024, MOST_PLANS = 2048 };
@@ -112,6 +114,9 @@ void plan_cache_put(const plan_key *key, emlx_plan *plan) {
         if (++cache.count > MOST_PLANS) gone = remove_entry(cache.oldest);
     }
     mutex_unlock(&cache.lock);
+    if (gone != NULL && gone != e)
+        event_send(
+            (emlx_event){.kind = EMLX_EVENT_EVICTED, .device = gone->device->name, .count = 1}, 0);
     free_entry(gone);
 }
 

@@ -72,7 +72,7 @@ static emlx_status run_kernel(const kernel_run *r, const kernel_call *call, emlx
     return EMLX_OK;
 }
 
-static emlx_status run_all(const kernel_run *r, const plan_call *call, emlx_error *err) {
+static emlx_status run_each(const kernel_run *r, const plan_call *call, emlx_error *err) {
     kernel_call kernel = {.plan = r->plan,
                           .prepared = call->prepared,
                           .buffers = r->buffers,
@@ -107,7 +107,7 @@ emlx_status run_kernels(emlx_device *device, const plan_call *call, const kernel
         buffer_read_by(buffers[i], loop->end);
     kernel_run r = {device,  loop,         plan,
                     buffers, call->spares, call->memory != NULL ? call->memory : device};
-    emlx_status status = run_all(&r, call, err);
+    emlx_status status = run_each(&r, call, err);
     for (uint32_t i = 0; i < plan->output_count && status == EMLX_OK; i++)
         call->outputs[i] = buffer_retain(buffers[plan->outputs[i]]);
     for (uint32_t i = 0; i < plan->value_count; i++) spares_give(call->spares, buffers[i]);

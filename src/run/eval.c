@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/event.h"
 #include "base/shape.h"
 #include "graph/lock.h"
 #include "memory/list.h"
@@ -346,13 +347,20 @@ static emlx_status finish_job(eval_job *job, fence **end, bool *gone, emlx_error
     submission *s = NULL;
     planned planned = {0};
     fence *work = NULL;
+    uint64_t begun = event_begin();
     if (job->root_count == 0 && job->promised_count == 0) return EMLX_OK;
     emlx_status status = start_outcome(job, &s, err);
     outcome *o = s != NULL ? &s->outcome : &job->own;
     if (status == EMLX_OK && job->root_count > 0)
         status = compute(job, o->results, &planned, &work, err);
     if (work == NULL) planned_clear(&planned);
-    if (status == EMLX_OK) o->count = job->root_count;
+    if (status == EMLX_OK) {
+        o->count = job->root_count;
+        event_send((emlx_event){.kind = EMLX_EVENT_EVALUATED,
+                                .device = job->wanted[0]->device->name,
+                                .count = job->root_count},
+                   begun);
+    }
     bool later = s != NULL && status == EMLX_OK && (work != NULL || job->promised_count > 0);
     if (s == NULL && !take_lock(job)) {
         *gone = true;

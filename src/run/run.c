@@ -9,6 +9,7 @@
 
 #include "base/cancel.h"
 #include "base/error.h"
+#include "base/event.h"
 #include "base/types.h"
 #include "plan/run.h"
 
@@ -300,6 +301,7 @@ emlx_status run_start(program_run *run, const emlx_program *program, emlx_buffer
     run->results = mem_alloc((c->output_count + 1) * sizeof *run->results);
     if (run->results == NULL) return run_no_memory(err);
     run->result_count = c->output_count;
+    run->begun = event_begin();
     frame *f = NULL;
     TRY(frame_push(run, c, &f, err));
     for (uint32_t i = 0; i < c->input_count; i++)
@@ -314,6 +316,10 @@ static void finish_main(program_run *run) {
         run->results[i] = slot_take(f, from.slot, from.last);
     }
     frame_pop(run);
+    event_send((emlx_event){.kind = EMLX_EVENT_EVALUATED,
+                            .device = run->device->name,
+                            .count = run->result_count},
+               run->begun);
 }
 
 // Runs the next step of the innermost block, or ends that block.

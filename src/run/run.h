@@ -16,6 +16,7 @@ typedef struct program_run {
     frame *top;            // the block that is running; NULL when the run is over
     emlx_buffer **results; // one reference for each output, once the run is over
     size_t result_count;
+    uint64_t begun;            // when, where somebody observes
     const step *call;          // the call that it waits for, or NULL
     const emlx_cancel *cancel; // may be NULL
     void *stream;              // of the device, or NULL

@@ -56,6 +56,32 @@ defmodule EMLX.TelemetryTest do
     assert stats.hits - before.hits == 1
   end
 
+  test "events of the library" do
+    library = for kind <- [:compiled, :evaluated, :memory], do: [:emlx, :library, kind]
+    listen(library)
+    Nx.to_binary(Nx.add(Nx.iota({5077}), 1))
+    refute_receive {[:emlx, :library, _], _, _}, 20
+
+    :ok = EMLX.Telemetry.observe(true)
+    on_exit(fn -> EMLX.Telemetry.observe(false) end)
+    Nx.to_binary(Nx.add(Nx.iota({5079}), 1))
+
+    assert_receive {[:emlx, :library, :compiled], %{count: 1, duration: d},
+                    %{device: "cpu", op: nil}}
+
+    assert d > 0
+    assert_receive {[:emlx, :library, :evaluated], %{count: 1, duration: _}, %{device: "cpu"}}
+
+    Nx.Defn.jit_apply(&Nx.multiply/2, [Nx.iota({3}), 2])
+    assert_receive {[:emlx, :library, :evaluated], %{count: 1}, _}
+
+    EMLX.reset_peak_memory()
+    keep = Nx.broadcast(Nx.tensor(1.0, type: :f32), {40 * 1024 * 1024}) |> Nx.add(1)
+    EMLX.eval(keep)
+    assert_receive {[:emlx, :library, :memory], %{bytes: bytes, refused: 0}, %{device: nil}}
+    assert bytes >= 160 * 1024 * 1024
+  end
+
   test "memory" do
     listen([[:emlx, :memory, :stats]])
     stats = EMLX.Telemetry.memory_stats()

@@ -14,8 +14,8 @@ typedef enum program_kind {
 } program_kind;
 
 // Rough values may differ in their last places: no function with steps is applied to them, and
-// they are compared by `scale`, the largest number that went into them, and the fewest `digits` of a
-// type on the way.
+// they are compared by `scale`, the largest number that went into them, and the fewest `digits` of
+// a type on the way.
 typedef struct program_value {
     emlx_tensor *ours, *theirs;
     bool rough;

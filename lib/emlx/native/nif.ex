@@ -19,6 +19,7 @@ defmodule EMLX.NIF do
     device_describe: 1,
     handovers: 1,
     refuse_handovers: 1,
+    observe: 1,
     memory_info: 0,
     memory_set_limit: 1,
     memory_set_cache_limit: 1,

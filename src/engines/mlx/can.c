@@ -60,17 +60,16 @@ static const uint8_t inexact[] = {
 static const uint8_t angles[] = {SCALAR_sin, SCALAR_cos, SCALAR_tan};
 // That lose no digits and no branches of complex numbers, infinite ones among them.
 static const uint8_t complex_ones[] = {
-    SCALAR_identity,  SCALAR_negate,      SCALAR_abs,   SCALAR_conjugate,
-    SCALAR_real,      SCALAR_imag,        SCALAR_phase, SCALAR_truth,    SCALAR_logical_not,
-    SCALAR_is_nan,    SCALAR_is_infinity, SCALAR_add,   SCALAR_subtract, SCALAR_equal,
-    SCALAR_not_equal, SCALAR_select};
+    SCALAR_identity,    SCALAR_negate, SCALAR_abs,         SCALAR_conjugate,
+    SCALAR_real,        SCALAR_imag,   SCALAR_phase,       SCALAR_truth,
+    SCALAR_logical_not, SCALAR_is_nan, SCALAR_is_infinity, SCALAR_add,
+    SCALAR_subtract,    SCALAR_equal,  SCALAR_not_equal,   SCALAR_select};
 
 static bool can_compute(const mlx_traits *t, scalar_op op, emlx_type type) {
     if (!has_type(t, type) || !has_type(t, scalar_result_type(op, type))) return false;
     // One minus erf would cancel.
     if (op == SCALAR_erfc) return false;
-    if (type_is_complex(type))
-        return IN(op, complex_ones) && !(t->exact && op == SCALAR_phase);
+    if (type_is_complex(type)) return IN(op, complex_ones) && !(t->exact && op == SCALAR_phase);
     if (type == EMLX_F64 && IN(op, f32_only)) return false;
     if (t->version < VERSION(0, 32, 1) && IN(op, angles)) return false;
     return !(t->exact && type_is_float(type) && IN(op, inexact));

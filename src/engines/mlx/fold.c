@@ -101,8 +101,8 @@ value mlx_lower_scan(builder *b, const plan_node *n) {
     const scan_params *p = n->params;
     const int64_t ints[] = {p->axis, p->reverse};
     value x = mlx_operand_value(b, n, 0);
-    // Its versions before 0.32.4 divide by the axis's length, and by its stride, which a view has as 0
-    // where the length is 1.
+    // Its versions before 0.32.4 divide by the axis's length, and by its stride, which a view has
+    // as 0 where the length is 1.
     if (emlx_shape_count(&n->shape) == 0) return mlx_zeros(b, &n->shape, mlx_dtype_for(n->type));
     if (n->shape.dims[p->axis] == 1) return x;
     if (reduce_table[p->kind].gives == GIVES_COMBINED) x = wide(b, x);

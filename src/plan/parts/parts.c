@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/event.h"
 #include "base/mutex.h"
 #include "plan/run.h"
 
@@ -38,6 +39,12 @@ static void count_handed(emlx_device *device, const plan_part *part) {
     mutex_lock(&counting);
     for (uint32_t i = 0; i < part->op_count; i++) count_one(device, part->ops[i]);
     mutex_unlock(&counting);
+    for (uint32_t i = 0; i < part->op_count; i++)
+        event_send((emlx_event){.kind = EMLX_EVENT_HANDED_OVER,
+                                .device = device->name,
+                                .op = part->ops[i],
+                                .count = 1},
+                   0);
 }
 
 bool emlx_device_handover(const emlx_device *device, size_t index, const char **op,

@@ -23,7 +23,8 @@ static double *values_on(emlx_device *device, make_fn make, const emlx_shape *sh
 }
 
 // The largest difference is at most `share` of the largest number.
-static void compare(const char *what, make_fn make, emlx_shape shape, int64_t axis, double share) {
+static void compare_devices(const char *what, make_fn make, emlx_shape shape, int64_t axis,
+                            double share) {
     int64_t count, other;
     double *a = values_on(gpu_device, make, &shape, axis, &count);
     double *b = values_on(cpu_device, make, &shape, axis, &other), most = 0;
@@ -64,12 +65,12 @@ static void test_sorts(void **state) {
     for (int i = 0; i < 5; i++) {
         emlx_shape line = {1, {lengths[i]}}, rows = {2, {2, lengths[i]}},
                    columns = {2, {lengths[i], 2}};
-        compare("sort f32", sort_f32, line, 0, 0);
-        compare("argsort f32", argsort_f32, rows, 1, 0);
-        compare("argsort f32 down", argsort_f32, columns, 0, 0);
-        compare("argsort s64", argsort_s64, line, 0, 0);
-        compare("sort bf16", sort_bf16, rows, 1, 0);
-        compare("sort u8", sort_u8, line, 0, 0);
+        compare_devices("sort f32", sort_f32, line, 0, 0);
+        compare_devices("argsort f32", argsort_f32, rows, 1, 0);
+        compare_devices("argsort f32 down", argsort_f32, columns, 0, 0);
+        compare_devices("argsort s64", argsort_s64, line, 0, 0);
+        compare_devices("sort bf16", sort_bf16, rows, 1, 0);
+        compare_devices("sort u8", sort_u8, line, 0, 0);
     }
 }
 
@@ -78,10 +79,10 @@ static void test_scans(void **state) {
     static const int64_t lengths[] = {7, 1024, 5000, 40000, 40004};
     for (int i = 0; i < 5; i++) {
         emlx_shape rows = {2, {3, lengths[i]}}, columns = {2, {lengths[i], 3}};
-        compare("cumulative sum f32", sum_f32, rows, 1, 1e-6);
-        compare("cumulative sum f32 down", sum_f32, columns, 0, 1e-6);
-        compare("cumulative sum s32", sum_s32, rows, 1, 0);
-        compare("cumulative max f32", max_f32, rows, 1, 0);
+        compare_devices("cumulative sum f32", sum_f32, rows, 1, 1e-6);
+        compare_devices("cumulative sum f32 down", sum_f32, columns, 0, 1e-6);
+        compare_devices("cumulative sum s32", sum_s32, rows, 1, 0);
+        compare_devices("cumulative max f32", max_f32, rows, 1, 0);
     }
 }
 
@@ -103,8 +104,8 @@ static void test_updates(void **state) {
     static const int64_t counts[] = {1, 200, 3000, 20000};
     for (int i = 0; i < 4; i++) {
         emlx_shape shape = {1, {counts[i]}};
-        compare("indexed_add of numbers", add_updates, shape, 1, 1e-6);
-        compare("indexed_add of rows", add_updates, shape, 12, 1e-6);
+        compare_devices("indexed_add of numbers", add_updates, shape, 1, 1e-6);
+        compare_devices("indexed_add of rows", add_updates, shape, 12, 1e-6);
     }
 }
 
@@ -135,10 +136,10 @@ static void test_products(void **state) {
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < 4; j++) {
             emlx_shape shape = {2, {sides[i], sides[j]}};
-            compare("product of s8", product_s8, shape, 64, 0);
-            compare("product of s8", product_s8, shape, 70, 0);
-            compare("product of s32", product_s32, shape, 33, 0);
-            compare("product of bf16", product_bf16, shape, 64, 1e-2);
+            compare_devices("product of s8", product_s8, shape, 64, 0);
+            compare_devices("product of s8", product_s8, shape, 70, 0);
+            compare_devices("product of s32", product_s32, shape, 33, 0);
+            compare_devices("product of bf16", product_bf16, shape, 64, 1e-2);
         }
 }
 
@@ -211,12 +212,12 @@ static void test_transforms(void **state) {
         for (int many = 1; many <= 40; many += 39) {
             emlx_shape shape = {2, {many, lengths[i]}};
             for (int64_t by = -1; by <= 1; by++) {
-                compare("fft c64", fft_c64, shape, lengths[i] + by, 1e-5);
-                compare("fft f32", fft_f32, shape, lengths[i] + by, 1e-5);
-                compare("ifft c128", ifft_c128, shape, lengths[i] + by, 1e-12);
-                compare("rfft f32", rfft_f32, shape, lengths[i] + by, 1e-5);
-                compare("rfft f64", rfft_f64, shape, lengths[i] + by, 1e-12);
-                compare("irfft c64", irfft_c64, shape, lengths[i] + by, 1e-5);
+                compare_devices("fft c64", fft_c64, shape, lengths[i] + by, 1e-5);
+                compare_devices("fft f32", fft_f32, shape, lengths[i] + by, 1e-5);
+                compare_devices("ifft c128", ifft_c128, shape, lengths[i] + by, 1e-12);
+                compare_devices("rfft f32", rfft_f32, shape, lengths[i] + by, 1e-5);
+                compare_devices("rfft f64", rfft_f64, shape, lengths[i] + by, 1e-12);
+                compare_devices("irfft c64", irfft_c64, shape, lengths[i] + by, 1e-5);
             }
         }
 }

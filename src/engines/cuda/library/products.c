@@ -227,7 +227,7 @@ static void free_product(product *p) {
     mem_free(p, sizeof *p);
 }
 
-static void discard(gpu_kernel *k) { free_product(k->library); }
+static void discard_product(gpu_kernel *k) { free_product(k->library); }
 
 static emlx_status make_layout(lt_layout *out, int type, const matrix *m, int64_t batch,
                                int64_t stride, emlx_error *err) {
@@ -412,6 +412,6 @@ emlx_status product_prepare(gpu *g, gpu_kernel *k, const emlx_plan *plan, const 
     }
     k->run = run_product;
     k->library = p;
-    k->discard = discard;
+    k->discard = discard_product;
     return EMLX_OK;
 }

@@ -45,7 +45,7 @@ static void add_pass(emitter *e, const sort_buffers *b, char suffix, int threads
     launch->turn = pass;
 }
 
-static void set_result(emitter *e, sorting *s, const sort_buffers *b, bool second) {
+static void set_sorted(emitter *e, sorting *s, const sort_buffers *b, bool second) {
     s->keys = second ? b->second : b->first;
     s->places =
         code_patch_word(e->code, PATCH_SCRATCH, 0, b->at + b->keys_size + (second ? b->half : 0));
@@ -66,7 +66,7 @@ static void sort_by_merging(emitter *e, sorting *s) {
              threads, ITEMS, b.length, b.turn, b.first, b.second, b.places);
     }
     for (int pass = 0; pass < passes; pass++) add_pass(e, &b, 't', threads, tiles * s->lines, pass);
-    set_result(e, s, &b, passes % 2 == 1);
+    set_sorted(e, s, &b, passes % 2 == 1);
 }
 
 static void sort_by_digits(emitter *e, sorting *s) {
@@ -93,7 +93,7 @@ static void sort_by_digits(emitter *e, sorting *s) {
         add_pass(e, &b, 'd', LARGE, counts, pass);
         add_pass(e, &b, 't', LARGE, tiles * s->lines, pass);
     }
-    set_result(e, s, &b, passes % 2 == 0);
+    set_sorted(e, s, &b, passes % 2 == 0);
 }
 
 // Passes over digits are as many however long a line is; merges are more the longer it is.
