@@ -470,7 +470,7 @@ defmodule EMLX.Fast do
 
   # The definition sees floats of at least 32 bits; the result has the first argument's type.
   defp block(struct, args, definition) do
-    args = Enum.map(args, &Nx.to_tensor/1)
+    args = args |> Enum.map(&Nx.to_tensor/1) |> traced()
     [first | _] = args
     arity = length(args) + 1
 
@@ -482,6 +482,13 @@ defmodule EMLX.Fast do
 
     output = apply_shape(struct, args, Nx.to_template(first))
     Nx.block(struct, args, output, fun)
+  end
+
+  # Inside of defn all arguments of a block are expressions, constants too.
+  defp traced(args) do
+    if Enum.any?(args, &match?(%{data: %Nx.Defn.Expr{}}, &1)),
+      do: Enum.map(args, &Nx.Defn.Expr.tensor/1),
+      else: args
   end
 
   defp apply_shape(%Attention{}, [q, _k, v | _], output),

@@ -277,6 +277,20 @@ defmodule EMLX.FastTest do
     assert_near(inside(x, w), Nx.add(Fast.rms_norm(Nx.multiply(x, 2), w, 1.0e-6), 1), 1.0e-6)
   end
 
+  test "a constant beside what is traced" do
+    x = Nx.tensor([[[1.0, 2.0, 3.0, 4.0]]])
+    freqs = Nx.tensor([1.0, 10.0], backend: Nx.BinaryBackend)
+    positions = Nx.tensor([[3]], backend: Nx.BinaryBackend)
+    turn = &EMLX.Fast.rope_with_freqs(&1, positions, 4, false, 1.0, freqs)
+
+    for compiler <- [EMLX, Nx.Defn.Evaluator],
+        do:
+          assert(
+            Nx.Defn.jit_apply(turn, [x], compiler: compiler) |> Nx.to_list() ==
+              Nx.to_list(turn.(x))
+          )
+  end
+
   test "wrong shapes and options are named" do
     q = uniform({1, 3, 2, 4}, 91)
     k = uniform({1, 2, 2, 4}, 92)

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+defmodule EMLXAxon.Generate do
+  @moduledoc false
+  # One token after another, for any decoder. The prompt is one program, and so is a chunk of tokens:
+  # a loop that draws, writes its cache in place, and stops at an end token, so that the host hears
+  # of a chunk and not of each token.
+
+  alias EMLXAxon.{Decoder, Sampler}
+
+  @options [
+    :kv_cache,
+    :token_callback,
+    :chunk_callback,
+    :rng_key,
+    seed: 42,
+    max_new_tokens: 100,
+    max_len: 2048,
+    sampler: :greedy,
+    temperature: 0.95,
+    top_p: 0.9,
+    profile_timing: false,
+    chunk_callback_first_token: false,
+    return_kv_cache: false,
+    host_sync: :per_token,
+    defn_options: []
+  ]
+
+  # Caches have a multiple of this many positions, so that few programs serve all lengths.
+  @bucket 256
+
+  # Where the model names no end token, as Qwen3's.
+  @default_stop 151_645
+
+  @doc "Tokens after `input_ids` `{1, count}`, and a map with `:timing` and `:finish_reason`."
+  def generate(input_ids, state, options) do
+    options = Keyword.validate!(options, @options)
+    check_ids!(input_ids)
+    check_sampler!(options[:sampler])
+    count!(options[:max_new_tokens], :max_new_tokens)
+    count!(options[:max_len], :max_len)
+    chunk = chunk!(options)
+    prompt = Nx.axis_size(input_ids, 1)
+    run = start(state, prompt, options)
+    started = now()
+    {token, run} = first(run, input_ids)
+    prefill = since(started)
+    run = emit_first(run, token)
+    {run, spent} = more(run, chunk, [])
+    finish(run, started, prefill, spent)
+  end
+
+  defp check_ids!(input_ids) do
+    case Nx.shape(input_ids) do
+      {1, count} when count > 0 ->
+        :ok
+
+      shape ->
+        raise ArgumentError,
+              "generation takes one sequence of tokens, {1, count}, got: #{inspect(shape)}"
+    end
+  end
+
+  defp check_sampler!(sampler) do
+    unless sampler in Sampler.samplers() do
+      raise ArgumentError,
+            "expected :sampler to be one of #{inspect(Sampler.samplers())}, got: #{inspect(sampler)}"
+    end
+  end
+
+  @doc false
+  def count!(value, _name) when is_integer(value) and value > 0, do: value
+
+  def count!(value, name) do
+    raise ArgumentError,
+          "expected #{inspect(name)} to be a positive integer, got: #{inspect(value)}"
+  end
+
+  # Tokens between two looks of the host.
+  defp chunk!(options) do
+    case {options[:token_callback], options[:host_sync]} do
+      {callback, :end} when callback == nil -> options[:max_new_tokens]
+      {callback, {:chunk, n}} when callback == nil and is_integer(n) and n > 0 -> n
+      {_, sync} when sync in [:per_token, :end] -> 1
+      {_, {:chunk, n}} when is_integer(n) and n > 0 -> 1
+      {_, other} -> raise ArgumentError, bad_sync(other)
+    end
+  end
+
+  defp bad_sync(other) do
+    "expected :host_sync to be :per_token, :end or {:chunk, positive_integer}, got: " <>
+      inspect(other)
+  end
+
+  defp start(state, prompt, options) do
+    {model, config} = {Map.from_struct(state) |> Map.delete(:config) |> ready(), state.config}
+    wanted = min(options[:max_len], prompt + options[:max_new_tokens] - 1)
+    cache = options[:kv_cache] || Decoder.new_cache(model, config, bucket(wanted))
+    room = if options[:kv_cache], do: min(options[:max_len], room(cache)), else: wanted
+
+    if prompt > room do
+      raise ArgumentError,
+            "the prompt has #{prompt} tokens, and the cache has room for #{room}"
+    end
+
+    %{
+      model: model,
+      config: config,
+      cache: cache,
+      backend: Decoder.backend(model),
+      at: nil,
+      tokens: [],
+      left: min(options[:max_new_tokens], room - prompt + 1),
+      stop: stop_tokens(config),
+      options: options
+    }
+  end
+
+  defp ready(%{layers: layers} = model) when is_tuple(layers), do: model
+
+  @doc false
+  def bucket(length), do: div(length + @bucket - 1, @bucket) * @bucket
+
+  defp room(cache), do: cache |> elem(0) |> elem(0) |> Nx.axis_size(2)
+
+  defp stop_tokens(config), do: List.wrap(Map.get(config, :eos_token_id) || @default_stop)
+
+  defp key(options), do: options[:rng_key] || Nx.Random.key(options[:seed])
+
+  defp chance(options), do: {options[:temperature], options[:top_p]}
+
+  ## Steps
+
+  # Programs are kept by their functions, and these by what they close over.
+  defp compiled(run, fun, arguments) do
+    options = Keyword.merge([compiler: EMLX], run.options[:defn_options])
+    Nx.with_default_backend(run.backend, fn -> Nx.Defn.jit_apply(fun, arguments, options) end)
+  end
+
+  defp first(run, input_ids) do
+    settings = [config: run.config, sampler: run.options[:sampler]]
+    prompt = Nx.axis_size(input_ids, 1)
+
+    {token, key, cache} =
+      compiled(run, &Decoder.begin(&1, &2, &3, &4, &5, &6, settings), [
+        run.model,
+        run.cache,
+        Nx.as_type(input_ids, :s32),
+        Nx.s32(0),
+        key(run.options),
+        chance(run.options)
+      ])
+
+    number = Nx.to_number(token)
+    {number, %{run | cache: cache, at: {token, Nx.s32(prompt), key}}}
+  end
+
+  defp more(%{left: 0} = run, _chunk, spent), do: {run, Enum.reverse(spent)}
+
+  defp more(run, chunk, spent) do
+    if stopped?(run) do
+      {run, Enum.reverse(spent)}
+    else
+      started = now()
+      {tokens, run} = chunk(run, min(chunk, run.left))
+      each = since(started) / length(tokens)
+      run = emit(run, tokens)
+      more(run, chunk, List.duplicate(each, length(tokens)) ++ spent)
+    end
+  end
+
+  defp chunk(run, count) do
+    settings = [
+      config: run.config,
+      sampler: run.options[:sampler],
+      stop: run.stop,
+      count: count
+    ]
+
+    {tokens, at, cache} =
+      compiled(run, &Decoder.draw(&1, &2, &3, &4, settings), [
+        run.model,
+        run.cache,
+        run.at,
+        chance(run.options)
+      ])
+
+    drawn = tokens |> Nx.to_flat_list() |> Enum.take_while(&(&1 >= 0))
+    {drawn, %{run | cache: cache, at: at}}
+  end
+
+  defp stopped?(%{tokens: [last | _], stop: stop}), do: last in stop
+
+  ## What the caller hears
+
+  defp emit_first(run, token) do
+    {chunked, now?} = {run.options[:chunk_callback], run.options[:chunk_callback_first_token]}
+    if each = run.options[:token_callback], do: each.(token)
+    if chunked && now?, do: chunked.([token])
+    waiting = if chunked && not now?, do: [token], else: []
+    run |> Map.merge(%{tokens: [token], left: run.left - 1}) |> Map.put(:waiting, waiting)
+  end
+
+  defp emit(run, tokens) do
+    if each = run.options[:token_callback], do: Enum.each(tokens, each)
+    if chunked = run.options[:chunk_callback], do: chunked.(run.waiting ++ tokens)
+    left = run.left - length(tokens)
+    %{run | tokens: Enum.reverse(tokens, run.tokens), left: left, waiting: []}
+  end
+
+  defp finish(run, started, prefill, spent) do
+    if run.waiting != [], do: run.options[:chunk_callback].(run.waiting)
+    spent = if run.options[:profile_timing], do: spent, else: []
+    timing = %{prefill_ms: prefill, per_token_ms: spent, total_ms: since(started)}
+    reason = if stopped?(run), do: :stop, else: :length
+    tokens = Enum.reverse(run.tokens)
+    report(tokens, timing, reason, run)
+    metadata = %{timing: timing, finish_reason: reason}
+
+    if run.options[:return_kv_cache],
+      do: {tokens, Map.put(metadata, :kv_cache, run.cache)},
+      else: {tokens, metadata}
+  end
+
+  # Milliseconds, tokens, and how much of the cache is in use.
+  defp report(tokens, timing, reason, run) do
+    rest = max(timing.total_ms - timing.prefill_ms, 1.0e-3)
+
+    measurements = %{
+      time_to_first_token: timing.prefill_ms,
+      duration: timing.total_ms,
+      tokens: length(tokens),
+      tokens_per_second: (length(tokens) - 1) * 1000 / rest,
+      cache_length: room(run.cache)
+    }
+
+    :telemetry.execute([:emlx_axon, :generate, :stop], measurements, %{finish_reason: reason})
+  end
+
+  defp now, do: System.monotonic_time(:microsecond)
+  defp since(started), do: (now() - started) / 1000
+end

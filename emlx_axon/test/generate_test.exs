@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+defmodule EMLXAxon.GenerateTest do
+  use ExUnit.Case, async: true
+  doctest EMLXAxon.Sampler
+
+  alias EMLXAxon.{Llama, Qwen3, TestModel}
+
+  @moduletag :tmp_dir
+  @moduletag timeout: 300_000
+
+  @families [
+    llama: {Llama.DenseLoader, Llama.Model, Llama.Generate},
+    qwen3: {Qwen3.DenseLoader, Qwen3.Model, Qwen3.Generate}
+  ]
+
+  defp model(family, folder, more \\ %{}, files \\ 1) do
+    config = TestModel.config(family, more)
+    tensors = TestModel.tensors(family, config)
+    TestModel.write(folder, config, tensors, files)
+    {loader, module, generate} = @families[family]
+    {:ok, state} = loader.from_safetensors_dir(folder)
+    {config, tensors, state, module, generate}
+  end
+
+  @scaling %{
+    "rope_scaling" => %{
+      "rope_type" => "llama3",
+      "factor" => 4.0,
+      "low_freq_factor" => 1.0,
+      "high_freq_factor" => 4.0,
+      "original_max_position_embeddings" => 64
+    }
+  }
+
+  test "logits are the oracle's, with a cache that grows", %{tmp_dir: folder} do
+    for {family, more} <- [llama: %{}, qwen3: %{}, llama: @scaling] do
+      {config, tensors, state, module, _} = model(family, folder, more)
+      tokens = [3, 17, 99, 5, 64, 2]
+      cache = module.init_kv_cache(state, 16)
+      {_, cache} = module.forward(Nx.tensor([Enum.take(tokens, 3)]), cache, 0, state)
+
+      Enum.reduce(3..5, cache, fn at, cache ->
+        {logits, cache} = module.forward(Nx.tensor([[Enum.at(tokens, at)]]), cache, at, state)
+        expected = TestModel.logits(family, config, tensors, Enum.take(tokens, at + 1))
+        assert_close(expected, logits)
+        cache
+      end)
+    end
+  end
+
+  defp assert_close(expected, got) do
+    got = Nx.to_flat_list(got)
+    most = expected |> Enum.map(&abs/1) |> Enum.max()
+    for {a, b} <- Enum.zip(expected, got), do: assert_in_delta(a, b, most * 1.0e-5)
+  end
+
+  # The likeliest token each time, by the oracle; ties are out of the question.
+  defp greedy(family, config, tensors, tokens, count) do
+    Enum.reduce_while(1..count, tokens, fn _, tokens ->
+      logits = TestModel.logits(family, config, tensors, tokens)
+      next = logits |> Enum.with_index() |> Enum.max() |> elem(1)
+      step = if next == config["eos_token_id"], do: :halt, else: :cont
+      {step, tokens ++ [next]}
+    end)
+    |> Enum.drop(length(tokens))
+  end
+
+  test "greedy tokens are the oracle's, however often the host looks", %{tmp_dir: folder} do
+    for {family, files} <- [llama: 1, qwen3: 3] do
+      {config, tensors, state, _, generate} = model(family, folder, %{}, files)
+      expected = greedy(family, config, tensors, [1, 2, 3], 12)
+
+      for sync <- [:per_token, {:chunk, 5}, {:chunk, 12}, :end] do
+        {tokens, metadata} =
+          generate.generate(Nx.tensor([[1, 2, 3]]), state, max_new_tokens: 12, host_sync: sync)
+
+        assert tokens == expected
+        assert metadata.finish_reason in [:length, :stop]
+        assert metadata.timing.total_ms >= metadata.timing.prefill_ms
+      end
+
+      File.rm_rf!(folder)
+    end
+  end
+
+  test "an end token is the last", %{tmp_dir: folder} do
+    {config, tensors, _, _, generate} = model(:llama, folder)
+    all = greedy(:llama, config, tensors, [1, 2, 3], 8)
+    stop = Enum.at(all, 4)
+    until = Enum.take(all, Enum.find_index(all, &(&1 == stop)) + 1)
+
+    for stop <- [stop, [500, stop]] do
+      TestModel.write(folder, Map.put(config, "eos_token_id", stop), tensors)
+      {:ok, state} = Llama.DenseLoader.from_safetensors_dir(folder)
+
+      for sync <- [:per_token, {:chunk, 3}, :end] do
+        options = [max_new_tokens: 8, host_sync: sync, chunk_callback: &send(self(), &1)]
+
+        options =
+          if sync == {:chunk, 3}, do: options, else: Keyword.delete(options, :chunk_callback)
+
+        {tokens, metadata} = generate.generate(Nx.tensor([[1, 2, 3]]), state, options)
+        assert {tokens, metadata.finish_reason} == {until, :stop}
+      end
+    end
+  end
+
+  test "callbacks hear all tokens in order", %{tmp_dir: folder} do
+    {_, _, state, _, generate} = model(:llama, folder)
+    ids = Nx.tensor([[1, 2, 3]])
+    hear = &send(self(), {:heard, List.wrap(&1)})
+    {tokens, _} = generate.generate(ids, state, max_new_tokens: 7, token_callback: hear)
+    assert heard() == Enum.map(tokens, &[&1])
+    options = [max_new_tokens: 7, host_sync: {:chunk, 3}, chunk_callback: hear]
+    generate.generate(ids, state, options)
+    assert List.flatten(all = heard()) == tokens
+    assert length(all) == 2
+    generate.generate(ids, state, options ++ [chunk_callback_first_token: true])
+    assert [[_] | _] = all = heard()
+    assert List.flatten(all) == tokens
+  end
+
+  defp heard do
+    receive do
+      {:heard, tokens} -> [tokens | heard()]
+    after
+      0 -> []
+    end
+  end
+
+  test "a cache goes on where it is given again, and bounds what is drawn", %{tmp_dir: folder} do
+    {_, _, state, module, generate} = model(:qwen3, folder)
+    cache = module.init_kv_cache(state, 8)
+    ids = Nx.tensor([[1, 2, 3]])
+    options = [max_new_tokens: 4, return_kv_cache: true]
+    {tokens, metadata} = generate.generate(ids, state, options)
+    {again, _} = generate.generate(ids, state, max_new_tokens: 4, kv_cache: cache)
+    assert again == tokens
+    {again, _} = generate.generate(ids, state, max_new_tokens: 4, kv_cache: metadata.kv_cache)
+    assert again == tokens
+    {few, metadata} = generate.generate(ids, state, max_new_tokens: 100, max_len: 5)
+    assert length(few) == 3 and metadata.finish_reason == :length
+
+    assert_raise ArgumentError, ~r/the prompt has 3 tokens, and the cache has room for 2/, fn ->
+      generate.generate(ids, state, max_len: 2)
+    end
+  end
+
+  test "what is drawn from a nucleus depends on the seed alone", %{tmp_dir: folder} do
+    {_, _, state, _, generate} = model(:llama, folder)
+    ids = Nx.tensor([[1, 2, 3]])
+
+    draw = fn seed, sync ->
+      options = [sampler: :top_p_cpu, temperature: 1.5, top_p: 0.95, seed: seed, host_sync: sync]
+      elem(generate.generate(ids, state, [max_new_tokens: 12] ++ options), 0)
+    end
+
+    assert draw.(1, :end) == draw.(1, :per_token)
+    assert draw.(1, :end) != draw.(2, :end)
+  end
+
+  test "a nucleus has the tokens that come to top_p, drawn as likely as they are" do
+    logits = Nx.log(Nx.tensor([[0.5, 0.3, 0.15, 0.05]]))
+
+    {counts, _} =
+      Enum.reduce(1..1000, {%{}, Nx.Random.key(3)}, fn _, {counts, key} ->
+        {token, key} = EMLXAxon.Sampler.top_p(logits, key, 1.0, 0.75)
+        {Map.update(counts, Nx.to_number(token), 1, &(&1 + 1)), key}
+      end)
+
+    assert counts |> Map.keys() |> Enum.sort() == [0, 1]
+    assert_in_delta counts[0] / 1000, 0.625, 0.06
+  end
+
+  test "wrong options are named", %{tmp_dir: folder} do
+    {_, _, state, _, generate} = model(:llama, folder)
+    ids = Nx.tensor([[1, 2, 3]])
+
+    for {options, words} <- [
+          {[max_new_tokens: 0], ~r/:max_new_tokens to be a positive integer, got: 0/},
+          {[max_new_tokens: "7"], ~r/:max_new_tokens/},
+          {[sampler: :best], ~r/:sampler to be one of/},
+          {[host_sync: {:chunk, 0}], ~r/:host_sync to be/},
+          {[host_sync: :never], ~r/:host_sync to be/},
+          {[tokens: 3], ~r/unknown keys \[:tokens\]/}
+        ] do
+      assert_raise ArgumentError, words, fn -> generate.generate(ids, state, options) end
+    end
+
+    assert_raise ArgumentError, ~r/one sequence of tokens/, fn ->
+      generate.generate(Nx.tensor([[1], [2]]), state)
+    end
+  end
+
+  test "checkpoints that do not fit are told so in a sentence", %{tmp_dir: folder} do
+    assert {:error, "there is no file *.safetensors in " <> _} =
+             Llama.DenseLoader.from_safetensors_dir(folder)
+
+    config = TestModel.config(:llama)
+    tensors = TestModel.tensors(:llama, config)
+    load = fn -> Llama.DenseLoader.from_safetensors_dir(folder) end
+
+    for {config, words} <- [
+          {Map.put(config, "model_type", "qwen3"),
+           "describes a model of type \"qwen3\", not llama"},
+          {Map.delete(config, "vocab_size"), "no whole number for vocab_size"},
+          {Map.put(config, "rope_scaling", %{"type" => "yarn"}), "only llama3 is known"},
+          {Map.put(config, "num_hidden_layers", 3),
+           "has no tensor model.layers.2.input_layernorm"}
+        ] do
+      TestModel.write(folder, config, tensors)
+      assert {:error, text} = load.()
+      assert text =~ words
+    end
+
+    File.write!(Path.join(folder, "config.json"), "[1]")
+    assert {:error, text} = load.()
+    assert text =~ "is not an object of JSON"
+    assert {:error, text} = Llama.DenseLoader.from_safetensors_dir(folder, type: :s8)
+    assert text =~ "expected :type"
+  end
+
+  test "weights may be cast, and kernels of Bumblebee lie the other way round", %{tmp_dir: folder} do
+    {config, tensors, state, module, _} = model(:llama, folder)
+    {:ok, cast} = Llama.DenseLoader.from_safetensors_dir(folder, type: :bf16)
+    assert Nx.type(elem(cast.layers, 0).q) == {:bf, 16}
+
+    turned =
+      for layer <- Tuple.to_list(state.layers) do
+        Map.new(layer, fn {key, t} -> {key, if(Nx.rank(t) == 2, do: Nx.transpose(t), else: t)} end)
+      end
+
+    turned = %{
+      state
+      | layers: List.to_tuple(turned),
+        config: %{state.config | kernel_layout: :in_out}
+    }
+
+    {logits, _} =
+      module.forward(Nx.tensor([[1, 2, 3]]), module.init_kv_cache(turned, 8), 0, turned)
+
+    assert_close(TestModel.logits(:llama, config, tensors, [1, 2, 3]), logits)
+  end
+end
