@@ -191,6 +191,25 @@ static void shrink_cache(uint64_t keep) {
 
 static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 
+// What engines' own allocators keep ---------------------------------------------------------------
+
+#define CACHES_MAX 8
+static _Atomic(const memory_cache *) caches[CACHES_MAX];
+
+void memory_add_cache(const memory_cache *cache) {
+    for (int i = 0; i < CACHES_MAX; i++) {
+        const memory_cache *none = NULL;
+        if (atomic_compare_exchange_strong(&caches[i], &none, cache) || none == cache) return;
+    }
+}
+
+static uint64_t kept_elsewhere(void) {
+    uint64_t sum = 0;
+    const memory_cache *c;
+    for (int i = 0; i < CACHES_MAX && (c = atomic_load(&caches[i])) != NULL; i++) sum += c->kept();
+    return sum;
+}
+
 // Allocation ------------------------------------------------------------------------------------
 
 static emlx_status out_of_memory(size_t size, emlx_error *err) {
@@ -280,7 +299,7 @@ void emlx_memory_info(emlx_memory *info) {
     if (info == NULL) return;
     info->active = atomic_load(&active);
     info->peak = atomic_load(&peak);
-    info->cached = atomic_load(&cached);
+    info->cached = atomic_load(&cached) + kept_elsewhere();
     info->limit = atomic_load(&limit);
 }
 
@@ -294,10 +313,16 @@ uint64_t emlx_memory_set_cache_limit(uint64_t bytes) {
     pthread_once(&once, set_defaults);
     uint64_t previous = atomic_exchange(&cache_limit, bytes);
     shrink_cache(bytes);
+    const memory_cache *c;
+    for (int i = 0; i < CACHES_MAX && (c = atomic_load(&caches[i])) != NULL; i++) c->limit(bytes);
     return previous;
 }
 
-void emlx_memory_clear_cache(void) { shrink_cache(0); }
+void emlx_memory_clear_cache(void) {
+    const memory_cache *c;
+    shrink_cache(0);
+    for (int i = 0; i < CACHES_MAX && (c = atomic_load(&caches[i])) != NULL; i++) c->clear();
+}
 
 void emlx_memory_reset_peak(void) {
     uint64_t now = atomic_load(&active);

@@ -33,6 +33,16 @@ void pool_free(void *pointer, size_t size);
 bool pool_reserve(size_t size);
 void pool_unreserve(size_t size);
 
+// What an engine's own allocator keeps for reuse: bytes, a bound of them, giving all of it back.
+// Added once, for good.
+typedef struct memory_cache {
+    uint64_t (*kept)(void);
+    void (*limit)(uint64_t bytes);
+    void (*clear)(void);
+} memory_cache;
+
+void memory_add_cache(const memory_cache *cache);
+
 // A counted block of memory of a device. Host buffers are made here; an engine with its own memory
 // embeds this structure, calls buffer_init and sets the rest.
 //

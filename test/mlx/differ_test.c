@@ -123,6 +123,31 @@ static void test_all_functions(void **state) {
     run_programs(PROGRAM_ROUGH);
 }
 
+// What no memory is there for is an error; and what tensors take is counted while they live.
+static void test_memory(void **state) {
+    (void)state;
+    emlx_error err;
+    emlx_memory before, after;
+    emlx_tensor *t;
+    int64_t huge[] = {1000000, 1000000, 4}, some[] = {1000, 250};
+    emlx_attr shape = with_ints("shape", huge, 3);
+    if (theirs == NULL) skip();
+    const emlx_op *iota = emlx_op_find("iota");
+    assert_ok(emlx_apply(iota, theirs, NULL, 0, &shape, 1, EMLX_F32, &t, &err), err);
+    assert_error(emlx_eval(&t, 1, &err), EMLX_OUT_OF_MEMORY, err, "no memory for");
+    emlx_tensor_release(t);
+    shape = with_ints("shape", some, 2);
+    emlx_memory_info(&before);
+    assert_ok(emlx_apply(iota, theirs, NULL, 0, &shape, 1, EMLX_F32, &t, &err), err);
+    assert_ok(emlx_eval(&t, 1, &err), err);
+    emlx_memory_info(&after);
+    assert_int_equal(after.active - before.active, 1000000);
+    emlx_tensor_release(t);
+    emlx_memory_info(&after);
+    assert_int_equal(after.active, before.active);
+    emlx_memory_clear_cache();
+}
+
 // A device that is not there leaves its tests out.
 static int open_devices(const char *name, bool exact) {
     emlx_error err;
@@ -156,6 +181,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_exact, open_cpu_exact, close_devices),
         cmocka_unit_test_setup_teardown(test_all_functions, open_cpu, close_devices),
+        cmocka_unit_test_setup_teardown(test_memory, open_cpu, close_devices),
         cmocka_unit_test_setup_teardown(test_exact, open_gpu_exact, close_devices),
         cmocka_unit_test_setup_teardown(test_all_functions, open_gpu, close_devices),
     };

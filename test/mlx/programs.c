@@ -392,6 +392,8 @@ static void draw_broadcast(program *p, const step_row *row) {
     apply(p, row, &v, 1, list, 2, EMLX_TYPE_DEFAULT);
 }
 
+static const emlx_type counts[] = {EMLX_S32, EMLX_S64, EMLX_U64, EMLX_U8};
+
 // Starts are numbers or, at random, values.
 static size_t some_starts(program *p, int *list, size_t count, const emlx_shape *s, emlx_attr *attr,
                           int64_t *starts) {
@@ -399,7 +401,7 @@ static size_t some_starts(program *p, int *list, size_t count, const emlx_shape 
     bool values = draw(2) == 0 && s->rank <= 4;
     for (int32_t d = 0; d < s->rank; d++) {
         starts[d] = draw(3);
-        if (values) list[count++] = fresh(p, draw(2) ? EMLX_S32 : EMLX_S64, &scalar);
+        if (values) list[count++] = fresh(p, ONE_OF(counts), &scalar);
     }
     *attr = with_ints("starts", starts, (size_t)s->rank);
     return count;

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "memory/memory.h"
+
 #ifdef __APPLE__
 #define ADAPTER_NAME "libemlx_mlx.dylib"
 #else
@@ -21,6 +23,19 @@ static struct {
     const mlx_edge *edge;
     char why[400];
 } found = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+// What MLX keeps for reuse ------------------------------------------------------------------------
+
+static uint64_t bytes_kept(void) {
+    mlx_memory memory;
+    found.edge->memory(&memory);
+    return memory.cache;
+}
+static void limit_kept(uint64_t bytes) { found.edge->set_cache_limit((size_t)bytes); }
+static void clear_kept(void) { found.edge->clear_cache(); }
+static const memory_cache cache = {bytes_kept, limit_kept, clear_kept};
+
+// The file ----------------------------------------------------------------------------------------
 
 static bool find_adapter(char *path, size_t size) {
     const char *named = getenv("EMLX_MLX_ADAPTER");
@@ -59,6 +74,7 @@ const mlx_edge *adapter_open(char *why, size_t size) {
             found.edge = open_file(path);
         else
             snprintf(found.why, sizeof found.why, "the adapter of MLX has too long a path");
+        if (found.edge != NULL) memory_add_cache(&cache);
     }
     pthread_mutex_unlock(&found.lock);
     if (found.edge == NULL) snprintf(why, size, "%s", found.why);

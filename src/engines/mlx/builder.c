@@ -98,6 +98,11 @@ void mlx_slice_axis(int64_t *ints, int32_t rank, int32_t axis, int64_t start, in
     ints[2 * rank + axis] = step;
 }
 
+void mlx_note_size(builder *b, const emlx_shape *shape, size_t element) {
+    size_t size = (size_t)emlx_shape_count(shape) * element;
+    if (size > b->out->largest) b->out->largest = size;
+}
+
 // Checks ----------------------------------------------------------------------------------------
 
 static uint32_t add_output(builder *b, value x) {

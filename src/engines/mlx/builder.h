@@ -40,6 +40,8 @@ value mlx_zeros(builder *b, const emlx_shape *shape, mlx_dtype dtype);
 // An axis of a slice: `count` elements from `start` on, `step` apart.
 void mlx_slice_axis(int64_t *ints, int32_t rank, int32_t axis, int64_t start, int64_t count,
                     int64_t step);
+// Remembers the size of an array that is made: the largest counts.
+void mlx_note_size(builder *b, const emlx_shape *shape, size_t element);
 // A check, with what it needs to be told of: see mlx_check.
 void mlx_add_check(builder *b, mlx_check check, value flag, value detail);
 

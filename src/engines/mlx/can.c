@@ -80,8 +80,10 @@ static bool can_map(const mlx_traits *t, const plan_node *n, const plan_node *no
     const map_params *p = n->params;
     bool as_is = p->guard != GUARD_NONE || p->op == SCALAR_bitcast;
     if (as_is) return true;
-    for (uint32_t i = p->op == SCALAR_select; i < n->operand_count; i++)
-        if (!reads(t, type_of(n, nodes, i))) return false;
+    for (uint32_t i = p->op == SCALAR_select; i < n->operand_count; i++) {
+        emlx_type type = type_of(n, nodes, i);
+        if (!reads(t, type) || !casts(type, (emlx_type)p->compute)) return false;
+    }
     emlx_type computed = scalar_result_type((scalar_op)p->op, (emlx_type)p->compute);
     return casts(computed, n->type) && !is_f8((emlx_type)p->compute) &&
            can_compute(t, (scalar_op)p->op, (emlx_type)p->compute);

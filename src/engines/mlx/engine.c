@@ -119,13 +119,30 @@ static void mlx_describe(const emlx_device *device, char *text, size_t size) {
 static void destroy_buffer(emlx_buffer *buffer) {
     const mlx_edge *edge = buffer->owner;
     if (buffer->handle != NULL) edge->block_free(buffer->handle);
+    pool_unreserve(buffer->size);
     mem_free(buffer, sizeof *buffer);
+}
+
+// MLX looks at no address that malloc gives it: what there is no room for must not reach it.
+#define LARGE ((size_t)64 << 20)
+static bool has_room(size_t size) {
+    void *probe = size < LARGE ? NULL : malloc(size);
+    free(probe);
+    return size < LARGE || probe != NULL;
+}
+
+static emlx_status no_room(size_t size, emlx_error *err) {
+    return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for %zu bytes of MLX's", size);
 }
 
 static emlx_status empty_buffer(const mlx_state *s, size_t size, emlx_buffer **out,
                                 emlx_error *err) {
     emlx_buffer *buffer = mem_alloc(sizeof *buffer);
     if (buffer == NULL) return error_no_memory(err, "for a buffer's description");
+    if (!pool_reserve(size)) {
+        mem_free(buffer, sizeof *buffer);
+        return no_room(size, err);
+    }
     buffer_init(buffer, size, destroy_buffer);
     buffer->owner = (void *)s->edge;
     *out = buffer;
@@ -142,6 +159,7 @@ static emlx_status mlx_allocate(emlx_device *device, size_t size, emlx_buffer **
     char message[MLX_MESSAGE_SIZE];
     const mlx_state *s = device->state;
     mlx_block *block;
+    if (!has_room(size)) return no_room(size, err);
     TRY(empty_buffer(s, size, out, err));
     if (!s->edge->block_new(s->session, size, &block, message)) {
         buffer_release(*out);
@@ -292,6 +310,7 @@ static emlx_status run_now(run_job *j, emlx_error *err) {
     char message[MLX_MESSAGE_SIZE];
     uint32_t made = 0;
     if (cancel_raised(j->cancel)) return error_set(err, EMLX_CANCELLED, "cancelled");
+    if (!has_room(j->form->lowered.largest)) return no_room(j->form->lowered.largest, err);
     for (uint32_t i = 0; i < j->plan->input_count; i++) {
         j->in[i] = j->inputs[i]->handle;
         if (j->in[i] == NULL) return error_set(err, EMLX_INTERNAL, "an input was never computed");

@@ -88,6 +88,9 @@ value mlx_lower_reduce(builder *b, const plan_node *n) {
     for (int32_t d = 0; d < operand->shape.rank; d++)
         if (p->axes >> d & 1) ints[count++] = d;
     if (count > 1) x = mlx_emit(b, folds[p->kind].whole, mlx_dtype_of(b, x), &x, 1, ints, count);
+    // Sums begin with 0, to which -0 adds nothing.
+    if (p->kind == REDUCE_SUM && type_is_float(type))
+        x = mlx_binary(b, MLX_add, x, mlx_real(b, 0, mlx_dtype_of(b, x)));
     // MLX adds up small integers in wider ones.
     if (type_is_integer(type))
         x = mlx_wrap(b, mlx_emit(b, MLX_astype, mlx_dtype_for(type), &x, 1, NULL, 0), type);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/types.h"
 #include "engines/mlx/builder.h"
 
 static void set_input(builder *b, uint32_t at, emlx_type type, const emlx_shape *shape) {
@@ -50,6 +51,29 @@ static value lower_constant(builder *b, const plan_node *n, uint32_t input) {
                     (size_t)n->shape.rank);
 }
 
+// Folds and counts are made in 64 bits, functions in their own type; what moves elements has
+// theirs.
+static size_t element_size(const plan_node *n) {
+    switch (n->primitive) {
+    case PRIM_constant:
+    case PRIM_view:
+    case PRIM_write:
+    case PRIM_gather: return type_size((emlx_type)n->type);
+    case PRIM_map: {
+        size_t own = type_size((emlx_type)n->type);
+        size_t computed = type_size((emlx_type)((const map_params *)n->params)->compute);
+        return own > computed ? own : computed;
+    }
+    default: return sizeof(int64_t);
+    }
+}
+
+static void note_sizes(builder *b, const plan_node *n) {
+    mlx_note_size(b, &n->shape, element_size(n));
+    for (uint32_t i = 0; i < n->operand_count; i++)
+        mlx_note_size(b, &mlx_operand_node(b, n, i)->shape, element_size(n));
+}
+
 emlx_status mlx_lower(const emlx_plan *plan, const mlx_traits *traits, arena *memory,
                       mlx_lowered *out, emlx_error *err) {
     *out = (mlx_lowered){0};
@@ -57,6 +81,7 @@ emlx_status mlx_lower(const emlx_plan *plan, const mlx_traits *traits, arena *me
     take_inputs(&b, plan);
     for (b.node = plan->input_count; b.node < plan->node_count && !b.failed; b.node++) {
         const plan_node *n = &plan->nodes[b.node];
+        note_sizes(&b, n);
         b.value_of[b.node] = n->primitive == PRIM_constant
                                  ? lower_constant(&b, n, plan->input_count + n->constant)
                                  : lowerings[n->primitive](&b, n);

@@ -29,6 +29,7 @@ typedef struct mlx_lowered {
     mlx_list list;
     mlx_check *checks;
     uint32_t check_count;
+    size_t largest; // bytes that one array on the way may take
 } mlx_lowered;
 
 // Whether MLX is to compute the node; its operands are in `nodes`.

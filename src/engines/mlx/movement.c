@@ -26,12 +26,18 @@ value mlx_lower_iota(builder *b, const plan_node *n) {
 // Run-time starts
 // -----------------------------------------------------------------------------------
 
-// A scalar, brought between 0 and the limit.
-static value clamped(builder *b, const plan_node *n, uint32_t operand, int64_t limit) {
-    value s = mlx_to_dtype(b, mlx_operand_value(b, n, operand), MLX_DTYPE_s64);
-    value nought = mlx_integer(b, 0, MLX_DTYPE_s64), most = mlx_integer(b, limit, MLX_DTYPE_s64);
-    s = mlx_where(b, mlx_test(b, MLX_less, s, nought), nought, s);
+static value at_most(builder *b, value s, int64_t limit) {
+    value most = mlx_integer(b, limit, mlx_dtype_of(b, s));
     return mlx_where(b, mlx_test(b, MLX_greater, s, most), most, s);
+}
+
+// A scalar, brought between 0 and the limit. Of 64 bits without a sign it may be beyond s64.
+static value clamped(builder *b, const plan_node *n, uint32_t operand, int64_t limit) {
+    value s = mlx_operand_value(b, n, operand);
+    if (mlx_dtype_of(b, s) == MLX_DTYPE_u64) s = at_most(b, s, limit);
+    s = mlx_to_dtype(b, s, MLX_DTYPE_s64);
+    value nought = mlx_integer(b, 0, MLX_DTYPE_s64);
+    return at_most(b, mlx_where(b, mlx_test(b, MLX_less, s, nought), nought, s), limit);
 }
 
 // The list of one number that MLX takes starts as.

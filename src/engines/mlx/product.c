@@ -116,6 +116,7 @@ static value padded(builder *b, const plan_node *n, value x) {
         mlx_slice_axis(to, rank, d, a.at, a.kept, a.step);
     }
     if (!needed) return x;
+    mlx_note_size(b, &all, sizeof(float));
     value zeros = mlx_zeros(b, &all, mlx_dtype_of(b, x));
     if (nothing) return zeros;
     x = mlx_emit(b, MLX_slice, mlx_dtype_of(b, x), &x, 1, from, 3 * (size_t)rank);
