@@ -73,9 +73,10 @@ chosen = $(if $(ONLY),$(foreach path,$1,$(if $(findstring $(ONLY),$(path)),$(pat
 TEST_SOURCES := $(call chosen,$(ALL_TESTS))
 # QUICK=1 leaves out the scripts, which run the program many times.
 TEST_SCRIPTS := $(if $(QUICK),,$(call chosen,$(sort $(call find,test,*_test.sh))))
-# Engines for tests, each a shared object.
+# Engines for tests, each a shared object; one may have more files in a folder of its name.
 TEST_ENGINES := $(sort $(wildcard test/engines/*.c))
-TEST_HELPERS := $(filter-out %_test.c $(TEST_ENGINES),$(sort $(call find,test,*.c)))
+ENGINE_PARTS := $(sort $(foreach engine,$(TEST_ENGINES:%.c=%),$(wildcard $(engine)/*.c)))
+TEST_HELPERS := $(filter-out %_test.c $(TEST_ENGINES) $(ENGINE_PARTS),$(sort $(call find,test,*.c)))
 
 LIB_OBJECTS := $(patsubst %.c,$(OBJ)/%.o,$(filter-out %_level.c,$(LIB_SOURCES))) \
                $(foreach level,$(LEVELS),$(patsubst %.c,$(OBJ)/%.$(level).o, \
@@ -86,7 +87,7 @@ NIF_OBJECTS := $(NIF_SOURCES:%.c=$(OBJ)/%.o)
 BENCH_OBJECTS := $(BENCH_SOURCES:%.c=$(OBJ)/%.o)
 TEST_OBJECTS := $(ALL_TESTS:%.c=$(OBJ)/%.o)
 HELPER_OBJECTS := $(TEST_HELPERS:%.c=$(OBJ)/%.o)
-ENGINE_OBJECTS := $(TEST_ENGINES:%.c=$(OBJ)/%.o)
+ENGINE_OBJECTS := $(TEST_ENGINES:%.c=$(OBJ)/%.o) $(ENGINE_PARTS:%.c=$(OBJ)/%.o)
 ENGINE_FILES := $(TEST_ENGINES:%.c=$(BUILD)/%.so)
 TEST_BINARIES := $(TEST_SOURCES:%.c=$(BUILD)/%)
 BENCH_BINARIES := $(BENCH_SOURCES:%.c=$(BUILD)/%)
@@ -258,7 +259,12 @@ $(BUILD)/test/%_test: $(OBJ)/test/%_test.o $(HELPERS) $(CLI_PARTS) $(LIB_STATIC)
 # They bring their own copy of what they use of the library, and show nothing of it.
 $(BUILD)/test/engines/%.so: $(OBJ)/test/engines/%.o $(HELPERS) $(LIB_STATIC)
 	@mkdir -p $(@D)
-	$(call short,LD,$@)$(CC) $(LINK_FLAGS) -shared $(if $(filter Darwin,$(SYSTEM)),,-Wl,--exclude-libs,ALL) -o $@ $< $(HELPERS) $(LIB_STATIC) $(LIBS)
+	$(call short,LD,$@)$(CC) $(LINK_FLAGS) -shared $(if $(filter Darwin,$(SYSTEM)),,-Wl,--exclude-libs,ALL) -o $@ $(filter %.o,$^) $(HELPERS) $(LIB_STATIC) $(LIBS)
+
+define engine_parts
+$(BUILD)/$1.so: $(patsubst %.c,$(OBJ)/%.o,$(filter $1/%,$(ENGINE_PARTS)))
+endef
+$(foreach engine,$(TEST_ENGINES:%.c=%),$(eval $(call engine_parts,$(engine))))
 
 TEST_PROGRAMS := $(TEST_BINARIES) $(TEST_SCRIPTS)
 
