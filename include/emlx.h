@@ -268,6 +268,12 @@ EMLX_API const emlx_shape *emlx_tensor_shape(const emlx_tensor *tensor);
 EMLX_API emlx_device *emlx_tensor_device(const emlx_tensor *tensor);
 // Bytes of its dense data.
 EMLX_API size_t emlx_tensor_bytes(const emlx_tensor *tensor);
+// The same tensor on another device: computed, and copied there, from device to device where one
+// engine has both; without a copy where the other one can use the memory as it is. Waits for that.
+// On its own device that is one more reference on the tensor, computed or not. Fails as emlx_eval
+// does.
+EMLX_API emlx_status emlx_tensor_copy(emlx_tensor *tensor, emlx_device *device, emlx_tensor **out,
+                                      emlx_error *err);
 // Whether the data is there, so that reading it does not wait.
 EMLX_API bool emlx_tensor_ready(const emlx_tensor *tensor);
 // Number of pending computations on the longest path below: 0 when ready or being computed.

@@ -271,6 +271,7 @@ emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_bloc
     XX(from_binary, 5)                                                                             \
     XX(to_binary, 3)                                                                               \
     XX(deallocate, 1)                                                                              \
+    XX(tensor_copy, 3)                                                                             \
     XX(tensor_info, 1)                                                                             \
     XX(tensor_type, 1)                                                                             \
     XX(tensor_address, 1)                                                                          \

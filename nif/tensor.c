@@ -280,6 +280,50 @@ ERL_NIF_TERM nif_apply(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     return enif_make_tuple2(env, bounded ? atoms.ok : atoms.busy, term);
 }
 
+// Copying to other devices ---------------------------------------------------------------------
+
+static emlx_status copy_tensor(ErlNifEnv *env, ERL_NIF_TERM term, emlx_device *device,
+                               ERL_NIF_TERM *out, emlx_error *err) {
+    emlx_tensor *tensor, *copy;
+    TRY(tensor_get(env, term, &tensor, err));
+    emlx_status status = emlx_tensor_copy(tensor, device, &copy, err);
+    emlx_tensor_release(tensor);
+    return status == EMLX_OK ? make_tensor(env, copy, out, err) : status;
+}
+
+static ERL_NIF_TERM run_tensor_copy(task *task) {
+    emlx_error err;
+    ERL_NIF_TERM term;
+    emlx_status status = copy_tensor(task->to->env, task->term, task->device->device, &term, &err);
+    return status == EMLX_OK ? make_ok(task->to->env, term)
+                             : make_error(task->to->env, status, &err);
+}
+
+// tensor_copy(tensor, device, reference): {:ok, tensor} where it is there already, else :wait and a
+// message with it.
+ERL_NIF_TERM nif_tensor_copy(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    emlx_error err;
+    emlx_tensor *tensor;
+    device_res *device;
+    ERL_NIF_TERM term = atoms.wait;
+    task *task;
+    emlx_status status = device_get(env, argv[1], &device, &err);
+    if (status == EMLX_OK) status = tensor_get(env, argv[0], &tensor, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    bool there = emlx_tensor_device(tensor) == device->device;
+    emlx_tensor_release(tensor);
+    if (there) {
+        status = copy_tensor(env, argv[0], device->device, &term, &err);
+        return status == EMLX_OK ? make_ok(env, term) : make_error(env, status, &err);
+    }
+    status = task_new(env, argv[2], device, argv[0], "", &task, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    task->run = run_tensor_copy;
+    task_start(task, JOB_BLOCKS);
+    return atoms.wait;
+}
+
 // Evaluating ----------------------------------------------------------------------------------
 
 static bool all_ready(const tensor_list *list) {

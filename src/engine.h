@@ -73,6 +73,11 @@ typedef struct engine_ops {
     emlx_status (*download)(emlx_device *device, const emlx_buffer *from, size_t offset, void *to,
                             size_t size, emlx_error *err);
 
+    // Copies a buffer whose writer has ended well from another device of the engine into the start
+    // of one that nobody uses yet; may block its thread. May be NULL: that goes by way of the host.
+    emlx_status (*copy)(emlx_device *device, emlx_buffer *to, emlx_device *from,
+                        const emlx_buffer *buffer, size_t size, emlx_error *err);
+
     // Whether it can run a node of a graph, with its operands before it; what it cannot the host's
     // engine does, between parts of the plan. May be NULL: everything.
     bool (*can)(const emlx_device *device, const plan_node *nodes, uint32_t node);

@@ -135,10 +135,23 @@ defmodule EMLX.Backend do
   defp shape_text(%T{shape: shape}),
     do: Kernel.inspect(Tuple.to_list(shape), charlists: :as_lists)
 
+  # Between our devices there is no binary on the way.
   @impl true
+  def backend_copy(%T{data: %B{ref: {from, ref}}} = tensor, __MODULE__, options)
+      when not is_remote(ref) do
+    check_type(tensor)
+    device = device(options)
+    tensor |> Nx.devectorize() |> put(device, copy(ref, from, device))
+  end
+
   def backend_copy(%T{} = tensor, module, options) do
     tensor = Nx.devectorize(tensor)
     module.from_binary(tensor, to_binary(tensor, Nx.size(tensor)), options)
+  end
+
+  defp copy(ref, from, device) do
+    if device != from, do: evaluate([ref], from)
+    Native.copy(ref, Native.device(device))
   end
 
   @impl true
@@ -349,6 +362,9 @@ defmodule EMLX.Backend do
   # The native reference of a tensor on a device; other tensors are copied there.
   @spec native(T.t(), atom) :: reference
   def native(%T{data: %B{ref: {device, ref}}}, device) when not is_remote(ref), do: ref
+
+  def native(%T{data: %B{ref: {from, ref}}}, device) when not is_remote(ref),
+    do: copy(ref, from, device)
 
   def native(%T{data: %Nx.Defn.Expr{}} = tensor, _device) do
     raise ArgumentError,

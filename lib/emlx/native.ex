@@ -94,6 +94,13 @@ defmodule EMLX.Native do
   end
 
   def shm_unlink(name), do: unwrap(NIF.shm_unlink(name))
+  # To another device; on its own it is the same tensor.
+  def copy(tensor, device) do
+    fn _ -> await(reference, NIF.tensor_copy(tensor, device, reference)) end
+    |> with_memory()
+    |> unwrap()
+  end
+
   def deallocate(tensor), do: unwrap(NIF.deallocate(tensor))
 
   def apply(op, device, operands, attributes, type) do

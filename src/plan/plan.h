@@ -200,7 +200,8 @@ typedef struct emlx_plan {
     uint32_t *last_part; // of each value: the part that reads it last; UINT32_MAX: it stays
     uint32_t *outputs;   // values, in the order of the roots; inputs may be among them
     arena memory;        // where all of the above lives
-    // The engine's own form of this plan, made at the first run and given back through its ops.
+    // The engine's own form of this plan, made when a program is compiled or at the first run, and
+    // given back through its ops.
     _Atomic(void *) prepared;
     emlx_device *device; // whose form that is; borrowed, as plans do not outlive their device
 } emlx_plan;

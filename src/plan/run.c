@@ -132,6 +132,13 @@ static emlx_status prepare(emlx_device *device, emlx_plan *plan, void **form, em
     return EMLX_OK;
 }
 
+emlx_status plan_prepare(emlx_plan *plan, emlx_error *err) {
+    void *form;
+    if (plan->part_count == 0) return prepare(plan->device, plan, &form, err);
+    for (uint32_t p = 0; p < plan->part_count; p++) TRY(plan_prepare(plan->parts[p].plan, err));
+    return EMLX_OK;
+}
+
 emlx_status plan_submit(const planned *planned, const plan_work *work, fence **end,
                         emlx_error *err) {
     emlx_device *device = work->device;

@@ -18,6 +18,9 @@ typedef struct plan_work {
     emlx_device *memory;   // where results are to lie; NULL: with the device itself
 } plan_work;
 
+// Makes the forms that engines run the plan in, which otherwise the first run does.
+emlx_status plan_prepare(emlx_plan *plan, emlx_error *err);
+
 // *end: NULL where the work is done, else a reference on the fence that ends it. Until then what
 // was planned stays as it is.
 emlx_status plan_submit(const planned *planned, const plan_work *work, fence **end,

@@ -213,23 +213,6 @@ emlx_status emlx_block_tensor(emlx_block *block, emlx_tensor *tensor, uint32_t *
     return EMLX_OK;
 }
 
-emlx_status tensor_transfer(emlx_tensor *tensor, emlx_device *device, emlx_tensor **out,
-                            emlx_error *err) {
-    if (emlx_tensor_device(tensor) == device) {
-        *out = emlx_tensor_retain(tensor);
-        return EMLX_OK;
-    }
-    size_t size = emlx_tensor_bytes(tensor);
-    void *data;
-    TRY(pool_alloc(size, &data, err));
-    emlx_status status = emlx_tensor_read(tensor, 0, data, size, err);
-    if (status == EMLX_OK)
-        status = emlx_tensor_from_data(device, emlx_tensor_type(tensor), emlx_tensor_shape(tensor),
-                                       data, size, out, err);
-    pool_free(data, size);
-    return status;
-}
-
 // Op calls -------------------------------------------------------------------------------------
 
 static emlx_status apply_symbols(const emlx_op *op, emlx_device *device,

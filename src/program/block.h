@@ -68,9 +68,6 @@ emlx_status placeholder_new(emlx_device *device, emlx_type type, const emlx_shap
 // On failure none is kept. Literals are evaluated, and copied to that device.
 emlx_status block_replay(const emlx_block *block, emlx_device *device, emlx_tensor **symbols,
                          emlx_error *err);
-// A tensor's data on another device.
-emlx_status tensor_transfer(emlx_tensor *tensor, emlx_device *device, emlx_tensor **out,
-                            emlx_error *err);
 
 // Whether a block has neither control flow nor calls.
 bool block_is_plain(const emlx_block *block);

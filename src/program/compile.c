@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "plan/cost.h"
+#include "plan/run.h"
 #include "program/nodes.h"
 #include "program/program.h"
 
@@ -124,7 +125,7 @@ static emlx_status add_bound(compiler *c, emlx_tensor *data, uint32_t slot, emlx
 static emlx_status bind_literal(compiler *c, emlx_tensor *literal, node_note *note,
                                 emlx_error *err) {
     emlx_tensor *data;
-    TRY(tensor_transfer(literal, c->device, &data, err));
+    TRY(emlx_tensor_copy(literal, c->device, &data, err));
     emlx_status status = emlx_eval(&data, 1, err);
     if (status == EMLX_OK) status = add_bound(c, data, c->code->slot_count, err);
     if (status == EMLX_OK) note->slot = new_slot(c);
@@ -334,6 +335,7 @@ static emlx_status plan_segment(compiler *c, const segment *seg, step *st, emlx_
     split(seg->leaves.items, leaves, nodes + roots, st->inputs);
     plan_request request = {c->device, nodes, roots, nodes + roots, leaves};
     emlx_status status = plan_find(&request, &st->planned, err);
+    if (status == EMLX_OK) status = plan_prepare(st->planned.plan, err);
     if (status == EMLX_OK) c->code->kernel_count += plan_kernel_count(st->planned.plan);
     mem_free(nodes, (roots + leaves) * sizeof *nodes);
     return status;

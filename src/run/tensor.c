@@ -77,6 +77,70 @@ emlx_status emlx_tensor_read(emlx_tensor *t, size_t offset, void *data, size_t s
     return t->device->ops->download(t->device, buffer, offset, data, size, err);
 }
 
+// Copies to other devices -----------------------------------------------------------------------
+
+// The memory of one device as it is, for another one that can use it.
+static void release_buffer(void *buffer) { buffer_release(buffer); }
+
+static emlx_status share(emlx_buffer *from, size_t size, emlx_buffer **out, emlx_error *err) {
+    TRY(buffer_wrap(from->data, size, release_buffer, from, out, err));
+    buffer_retain(from);
+    return EMLX_OK;
+}
+
+// By way of host memory, which neither side is.
+static emlx_status copy_by_host(const emlx_tensor *t, emlx_device *device, emlx_buffer *to,
+                                size_t size, emlx_error *err) {
+    void *data;
+    TRY(pool_alloc(size, &data, err));
+    emlx_status status = t->device->ops->download(t->device, node_buffer(t), 0, data, size, err);
+    if (status == EMLX_OK) status = device->ops->upload(device, to, data, size, err);
+    if (status == EMLX_OK) buffer_know(to, data);
+    pool_free(data, size);
+    return status;
+}
+
+static emlx_status copy_data(const emlx_tensor *t, emlx_device *device, emlx_buffer *to,
+                             size_t size, emlx_error *err) {
+    const engine_ops *ops = device->ops;
+    const emlx_buffer *from = node_buffer(t);
+    if (size == 0) return EMLX_OK;
+    if (to->data != NULL) return t->device->ops->download(t->device, from, 0, to->data, size, err);
+    if (ops == t->device->ops && ops->copy != NULL) {
+        TRY(ops->copy(device, to, t->device, from, size, err));
+    } else if (from->data != NULL) {
+        TRY(ops->upload(device, to, from->data, size, err));
+    } else {
+        return copy_by_host(t, device, to, size, err);
+    }
+    if (buffer_seen(from) != NULL) buffer_know(to, buffer_seen(from));
+    return EMLX_OK;
+}
+
+emlx_status emlx_tensor_copy(emlx_tensor *t, emlx_device *device, emlx_tensor **out,
+                             emlx_error *err) {
+    REQUIRE(t);
+    REQUIRE(device);
+    REQUIRE(out);
+    emlx_buffer *from, *to = NULL;
+    size_t size = emlx_tensor_bytes(t);
+    if (t->device == device) {
+        *out = emlx_tensor_retain(t);
+        return EMLX_OK;
+    }
+    TRY(ready_buffer(t, &from, err));
+    bool as_it_is = from->data != NULL && size > 0 &&
+                    device->ops->can_wrap(device, from->data, size, type_size(t->type));
+    emlx_status status =
+        as_it_is ? share(from, size, &to, err) : device->ops->allocate(device, size, &to, err);
+    if (status != EMLX_OK) return status;
+    if (!as_it_is) status = copy_data(t, device, to, size, err);
+    if (status == EMLX_OK)
+        status = node_from_buffer(device, (emlx_type)t->type, &t->shape, to, out, err);
+    if (status != EMLX_OK) buffer_release(to);
+    return status;
+}
+
 emlx_status emlx_tensor_data(emlx_tensor *t, const void **data, emlx_error *err) {
     REQUIRE(t);
     REQUIRE(data);

@@ -154,6 +154,41 @@ defmodule EMLX.DevicesTest do
     end
   end
 
+  describe "tensors that move" do
+    @describetag skip: unless("late:1" in NIF.devices(), do: "EMLX_ENGINES names no late.so")
+
+    test "go from device to device, not through a binary" do
+      :telemetry.attach(__MODULE__, [:emlx, :to_binary, :start], &__MODULE__.heard/4, self())
+      x = Nx.iota({2, 3}, names: [:a, :b], backend: {Backend, device: :late}) |> Nx.add(1)
+      y = Nx.backend_copy(x, {Backend, device: :"late:1"})
+      z = Nx.backend_transfer(y, {Backend, device: :cpu})
+      back = z |> Nx.vectorize(:a) |> Nx.backend_transfer({Backend, device: :late})
+      refute_received {:heard, _, _}
+      :telemetry.detach(__MODULE__)
+
+      assert {:"late:1", _} = Backend.from_nx(y)
+      assert_raise ArgumentError, ~r/deallocated/, fn -> Nx.to_list(y) end
+      assert {:late, _} = Backend.from_nx(back)
+      assert back.vectorized_axes == [a: 2]
+      for t <- [x, Nx.devectorize(back)], do: assert(Nx.to_list(t) == [[1, 2, 3], [4, 5, 6]])
+      assert x.names == [:a, :b]
+    end
+
+    test "do not move where they cannot be computed" do
+      x = Nx.tensor([1, 2, 3], backend: {Backend, device: :late})
+      wrong = Nx.take(x, Nx.add(x, 7))
+      assert_raise ArgumentError, ~r/out of bounds/, fn -> Nx.backend_copy(wrong, Backend) end
+    end
+  end
+
+  test "a copy on the same device does not go with its original" do
+    x = Nx.tensor([1, 2, 3])
+    y = Nx.backend_copy(Nx.add(x, 1), Backend)
+    z = Nx.backend_copy(y, Backend)
+    Nx.backend_deallocate(y)
+    assert Nx.to_list(z) == [2, 3, 4]
+  end
+
   def heard(_event, measurements, metadata, process),
     do: send(process, {:heard, measurements, metadata})
 

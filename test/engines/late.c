@@ -81,6 +81,12 @@ static emlx_status late_download(emlx_device *device, const emlx_buffer *from, s
     return EMLX_OK;
 }
 
+static emlx_status late_copy(emlx_device *device, emlx_buffer *to, emlx_device *from,
+                             const emlx_buffer *buffer, size_t size, emlx_error *err) {
+    (void)device;
+    return late_download(from, buffer, 0, ((emlx_buffer *)to->handle)->data, size, err);
+}
+
 // Work -------------------------------------------------------------------------------------------
 
 // One plan in a stream. Of its inputs it owns those that it may overwrite.
@@ -379,6 +385,7 @@ static const engine_ops late = {
     .can_wrap = late_can_wrap,
     .upload = late_upload,
     .download = late_download,
+    .copy = late_copy,
     .takes = late_takes,
     .prepare = late_prepare,
     .discard = late_discard,

@@ -10,8 +10,10 @@
 static const node_fn nodes[PRIM_COUNT] = {
 #define PRIMITIVE(name, form, kept, cost) [PRIM_##name] = run_##name,
 #define run_input NULL
+#define run_either NULL // is chosen before any engine sees it
 #include "graph/primitive.def"
 #undef run_input
+#undef run_either
 #undef PRIMITIVE
 };
 

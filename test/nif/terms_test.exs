@@ -266,6 +266,7 @@ defmodule EMLX.NIF.TermsTest do
       :binary_address -> [<<1>>]
       :to_binary -> [tensor, 16, make_ref()]
       :deallocate -> [tensor]
+      :tensor_copy -> [tensor, cpu(), make_ref()]
       :tensor_info -> [tensor]
       :tensor_type -> [tensor]
       :tensor_address -> [tensor]

@@ -48,6 +48,26 @@ static void ports_are_described(void **state) {
     emlx_device_release(device);
 }
 
+static size_t unprepared(const code *c) {
+    size_t count = 0;
+    for (size_t i = 0; i < c->steps.count; i++) {
+        const step *st = &c->steps.items[i];
+        if (st->kind == STEP_SEGMENT) count += atomic_load(&st->planned.plan->prepared) == NULL;
+        for (uint32_t b = 0; b < st->block_count; b++) count += unprepared(st->blocks[b]);
+    }
+    return count;
+}
+
+// The first run is no longer than others.
+static void plans_are_prepared_when_compiled(void **state) {
+    (void)state;
+    emlx_device *device = cpu();
+    emlx_program *program = sample(device);
+    assert_int_equal(unprepared(program->main), 0);
+    emlx_program_release(program);
+    emlx_device_release(device);
+}
+
 // exp is used before, inside and after a cond: it must be in one kernel of one segment only.
 static void shared_values_are_computed_once(void **state) {
     (void)state;
@@ -495,6 +515,7 @@ int main(void) {
         cmocka_unit_test(failures_name_the_op),
         cmocka_unit_test(a_hundred_runs_at_once),
         cmocka_unit_test(threads_share_a_program),
+        cmocka_unit_test(plans_are_prepared_when_compiled),
         cmocka_unit_test(a_run_can_be_cancelled),
         cmocka_unit_test(loops_reuse_their_state),
         cmocka_unit_test(no_allocation_may_fail_unnoticed),

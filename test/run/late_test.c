@@ -178,6 +178,47 @@ static void queues_are_of_a_device(void **state) {
     emlx_device_release(other);
 }
 
+// What is pending is computed first; little data stays known, so that errors come at the call.
+static void tensors_move_between_devices(void **state) {
+    (void)state;
+    const char *names[] = {"late:1", "cpu", "late:0", "cpu", "late:1", "late:0"};
+    emlx_device *devices[6];
+    emlx_error err;
+    emlx_tensor *half = scalar(21), *t = twice(half), *same;
+    emlx_tensor_release(half);
+    assert_ok(emlx_tensor_copy(t, test_device, &same, &err), err);
+    assert_ptr_equal(same, t);
+    emlx_tensor_release(same);
+    for (int i = 0; i < 6; i++) {
+        emlx_tensor *there, *sum;
+        assert_ok(emlx_device_open(names[i], &devices[i], &err), err);
+        assert_ok(emlx_tensor_copy(t, devices[i], &there, &err), err);
+        emlx_tensor_release(t);
+        assert_ptr_equal(emlx_tensor_device(there), devices[i]);
+        expect(there, 42 << i);
+        sum = twice(there);
+        emlx_tensor_release(there);
+        t = sum;
+    }
+    emlx_tensor_release(t);
+    for (int i = 0; i < 6; i++) emlx_device_release(devices[i]);
+}
+
+static void nothing_moves_as_well(void **state) {
+    (void)state;
+    const emlx_shape none = {2, {0, 3}};
+    emlx_device *device;
+    emlx_error err;
+    emlx_tensor *t = tensor_of(EMLX_F32, &none, NULL), *there;
+    assert_ok(emlx_device_open("late:1", &device, &err), err);
+    assert_ok(emlx_tensor_copy(t, device, &there, &err), err);
+    assert_int_equal(emlx_tensor_bytes(there), 0);
+    emlx_tensor *wrong = failing();
+    assert_error(emlx_tensor_copy(wrong, device, &there, &err), EMLX_OUT_OF_BOUNDS, err, "take");
+    emlx_tensor_release(t), emlx_tensor_release(there), emlx_tensor_release(wrong);
+    emlx_device_release(device);
+}
+
 // What nobody waits for is done all the same, and its memory comes back.
 static void nothing_is_held(void **state) {
     (void)state;
@@ -207,6 +248,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(others_finish_what_is_cancelled),
         cmocka_unit_test(queues_keep_their_order),
         cmocka_unit_test(queues_are_of_a_device),
+        cmocka_unit_test(tensors_move_between_devices),
+        cmocka_unit_test(nothing_moves_as_well),
         cmocka_unit_test(nothing_is_held),
     };
     (void)argc;

@@ -84,6 +84,9 @@ static void of_tensors(void **state) {
     assert_ok(emlx_tensor_from_memory(device, EMLX_F32, &shape, data, 8, NULL, NULL, &made, &err),
               err);
     emlx_tensor_release(made);
+    REFUSES("t is", emlx_tensor_copy(NULL, device, &made, &err));
+    REFUSES("device", emlx_tensor_copy(tensor, NULL, &made, &err));
+    REFUSES("out", emlx_tensor_copy(tensor, device, NULL, &err));
     REFUSES("t is", emlx_tensor_read(NULL, 0, bytes, 8, &err));
     REFUSES("data", emlx_tensor_read(tensor, 0, NULL, 8, &err));
     assert_ok(emlx_tensor_read(tensor, 0, NULL, 0, &err), err);

@@ -29,6 +29,7 @@ defmodule EMLX.NIF do
     from_binary: 5,
     to_binary: 3,
     deallocate: 1,
+    tensor_copy: 3,
     tensor_info: 1,
     tensor_type: 1,
     tensor_address: 1,
