@@ -106,6 +106,65 @@ def peer_softmax(xp, t):
     return e / e.sum(-1, keepdims=True)
 
 
+def log_softmax(nx, t):
+    last = [len(t.shape) - 1]
+    t = t - nx.reduce_max(t, axes=last, keep_axes=True)
+    return t - nx.log(nx.sum(nx.exp(t), axes=last, keep_axes=True))
+
+
+def peer_log_softmax(xp, t):
+    t = t - t.max(-1, keepdims=True)
+    return t - xp.log(xp.exp(t).sum(-1, keepdims=True))
+
+
+def log_sum_exp(nx, t):
+    highest = nx.reduce_max(t, axes=[1], keep_axes=True)
+    return nx.log(nx.sum(nx.exp(t - highest), axes=[1], keep_axes=True)) + highest
+
+
+def peer_log_sum_exp(xp, t):
+    highest = t.max(-1, keepdims=True)
+    return xp.log(xp.exp(t - highest).sum(-1, keepdims=True)) + highest
+
+
+def row_variance(nx, t):
+    centred = t - nx.mean(t, 1)
+    return nx.mean(centred * centred, 1)
+
+
+def rows_of(length):
+    """Folds along rows and maps between them, over as many elements whatever the length."""
+    full = SIDE * SIDE
+    t = (f"rows of {length}", wave, (full // length, length))
+
+    def row(name, ours, peers, out=full, **more):
+        return Row(f"{name}, rows of {length}", [t], ours, peers, bytes=4 * (full + out), **more)
+
+    return [
+        row("softmax", lambda nx, x: nx.softmax(x), peer_softmax, torch=lambda xp, x: x.softmax(1),
+            jax=lambda xp, x: __import__("jax").nn.softmax(x)),
+        row("log-softmax", log_softmax, peer_log_softmax, torch=lambda xp, x: x.log_softmax(1),
+            jax=lambda xp, x: __import__("jax").nn.log_softmax(x)),
+        row("layer norm", layer_norm, peer_norm,
+            torch=lambda xp, x: xp.nn.functional.layer_norm(x, (length,))),
+        row("RMS norm", lambda nx, x: x / nx.sqrt(nx.mean(x * x, 1) + 1e-5),
+            lambda xp, x: x / xp.sqrt((x * x).mean(1, keepdims=True) + 1e-5),
+            torch=lambda xp, x: xp.nn.functional.rms_norm(x, (length,), eps=1e-5)),
+        row("variance", row_variance, lambda xp, x: xp.var(x, -1, keepdims=True), full // length,
+            torch=lambda xp, x: xp.var(x, 1, unbiased=False, keepdim=True)),
+        row("logsumexp", log_sum_exp, peer_log_sum_exp, full // length,
+            torch=lambda xp, x: xp.logsumexp(x, 1, keepdim=True),
+            jax=lambda xp, x: __import__("jax").nn.logsumexp(x, 1, keepdims=True)),
+        row("sum", lambda nx, x: nx.sum(x, axes=[1]), lambda xp, x: x.sum(1), full // length),
+        row("max", lambda nx, x: nx.reduce_max(x, axes=[1]), lambda xp, x: x.max(1),
+            full // length, torch=lambda xp, x: x.amax(1)),
+    ]
+
+
+def rows():
+    return [row for length in (16, 64, 1024, 4096, M) for row in rows_of(length)]
+
+
 def jax_pool(start, fold, side, step, scale):
     def pool(xp, t):
         lax = __import__("jax").lax
@@ -116,7 +175,6 @@ def jax_pool(start, fold, side, step, scale):
 
 def folds():
     a = ("a", wave, (SIDE, SIDE))
-    short = ("short", wave, (M, 16))
     i = ("i", wave, (SIDE, SIDE), "s32", 1000)
     image = ("image", wave, (32, 64, 56, 56))
     full, pixels = SIDE * SIDE, 32 * 64 * 56 * 56
@@ -136,14 +194,10 @@ def folds():
     return [
         fold("sum f32", "sum", "sum", tolerance=1e-2), fold("sum s32", "sum", "sum", i, check=False),
         fold("sum rows", "sum", "sum", axis=1), fold("sum columns", "sum", "sum", axis=0),
-        fold("sum rows of 16", "sum", "sum", short, 1, M),
-        fold("max rows of 16", "reduce_max", "max", short, 1, M, torch=lambda xp, x: x.amax(1)),
         arg("argmax rows", 1), arg("argmax columns", 0),
         Row("variance", [a], variance, lambda xp, x: xp.var(x), bytes=4 * full,
             torch=lambda xp, x: xp.var(x, unbiased=False)),
         Row("softmax", [a], lambda nx, x: nx.softmax(x), peer_softmax, bytes=8 * full, **softmax),
-        Row("softmax rows of 16", [short], lambda nx, x: nx.softmax(x), peer_softmax,
-            bytes=8 * full, **softmax),
         Row("layer norm", [a], layer_norm, peer_norm, bytes=8 * full,
             torch=lambda xp, t: xp.nn.functional.layer_norm(t, (SIDE,)),
             mlx=lambda xp, t: xp.fast.layer_norm(t, None, None, 1e-5)),
@@ -290,4 +344,4 @@ def algebra():
     ]
 
 
-FAMILIES = (element_wise, folds, movement, products, algebra)
+FAMILIES = (element_wise, folds, rows, movement, products, algebra)
