@@ -16,6 +16,9 @@ typedef void (*tile_fn)(void *dst, const void *a, const void *b, const void *c, 
 // dst[i] = src[i * stride], or dst[i * stride] = src[i].
 typedef void (*stride_fn)(void *dst, const void *src, int64_t stride, size_t n);
 
+// dst[r * length + i] = src[r * step] for all r < rows, i < length.
+typedef void (*repeat_fn)(void *dst, const void *src, int64_t step, size_t rows, size_t length);
+
 // dst[i] = start + i * step, computed in 64-bit wrapping integers, then converted to the type.
 typedef void (*iota_fn)(void *dst, int64_t start, int64_t step, size_t n);
 
@@ -147,6 +150,7 @@ typedef struct cpu_kernels {
     // By log2 of the element's size in bytes (1, 2, 4, 8, 16).
     const stride_fn *gather;
     const stride_fn *scatter;
+    const repeat_fn *repeat;
     // reduce[kind][element type]; `init` is NULL where there is none.
     const reduce_fns (*reduce)[EMLX_TYPE_COUNT];
     // conv[element type]: sums in f64 for floats, in u32 or u64 for integers (which wrap alike for

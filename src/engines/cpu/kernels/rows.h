@@ -219,6 +219,7 @@ extern const tile_fn KERNEL(cast, table)[EMLX_TYPE_COUNT][EMLX_TYPE_COUNT];
 extern const iota_fn KERNEL(iota, table)[EMLX_TYPE_COUNT];
 extern const stride_fn KERNEL(gather, table)[5];
 extern const stride_fn KERNEL(scatter, table)[5];
+extern const repeat_fn KERNEL(repeat, table)[5];
 extern const reduce_fns KERNEL(reduce, table)[REDUCE_COUNT][EMLX_TYPE_COUNT];
 extern const conv_fns KERNEL(conv, table)[EMLX_TYPE_COUNT];
 extern const conv_fns KERNEL(conv, quick);

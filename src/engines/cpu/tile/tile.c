@@ -467,6 +467,32 @@ static void transfer_run(const tile_run *run, const transfer_of *t, int64_t offs
         k->scatter[log2_size(t->size)](memory, elements, stride, n);
 }
 
+// Loads several runs at once where all elements of one are the same, or all runs are. The number of
+// runs; none, or one, where they are not.
+static int64_t load_alike(const tile_run *run, const transfer_of *t, const position *p,
+                          size_t count, char *elements) {
+    const tile_form *f = run->form;
+    const int64_t *strides = f->strides[t->access];
+    int32_t last = f->rank - 1;
+    int64_t length = f->dims[last];
+    if (t->what != TRANSFER_LOAD || last == 0 || p->index[last] != 0) return 0;
+    int64_t runs = least((int64_t)count / length, f->dims[last - 1] - p->index[last - 1]);
+    bool same = strides[last - 1] == 0;
+    if (runs < 2 || (strides[last] != 0 && !same)) return 0;
+    int64_t offset = offset_at(f, p, strides);
+    if (!same) {
+        const char *memory = run->bases[t->access] + offset * (int64_t)t->size;
+        f->kernels->repeat[log2_size(t->size)](elements, memory, strides[last - 1], (size_t)runs,
+                                               (size_t)length);
+        return runs;
+    }
+    size_t first = (size_t)length * t->size, all = (size_t)runs * first;
+    transfer_run(run, t, offset, strides[last], elements, (size_t)length);
+    for (size_t done = first; done < all; done *= 2)
+        memcpy(elements + done, elements, done < all - done ? done : all - done);
+    return runs;
+}
+
 // Every run along the last axis within a tile.
 static void transfer_runs(const tile_run *run, const transfer_of *t, const tile_part *part,
                           char *elements) {
@@ -478,10 +504,15 @@ static void transfer_runs(const tile_run *run, const transfer_of *t, const tile_
     while (count > 0) {
         int64_t left = length - p.index[f->rank - 1];
         size_t n = (size_t)left < count ? (size_t)left : count;
-        transfer_run(run, t, offset_at(f, &p, strides), inner, elements, n);
+        int64_t runs = load_alike(run, t, &p, count, elements);
+        if (runs == 0)
+            transfer_run(run, t, offset_at(f, &p, strides), inner, elements, n);
+        else
+            n = (size_t)(runs * length);
         elements += n * t->size;
         count -= n;
-        advance(f, &p, (int64_t)n);
+        if (runs > 0) p.index[f->rank - 2] += runs - 1;
+        advance(f, &p, runs > 0 ? length : (int64_t)n);
     }
 }
 

@@ -164,6 +164,31 @@ static void check_copies(const cpu_kernels *k, size_t log, int64_t stride, size_
     }
 }
 
+// Nothing behind the last row is written.
+static void check_repeat(const cpu_kernels *k, size_t log, int64_t step, size_t length) {
+    static uint8_t from[16 * 1024], to[64 * 1024];
+    const size_t size = (size_t)1 << log, rows = 9;
+    for (size_t i = 0; i < sizeof from; i++) from[i] = (uint8_t)random_bits();
+    memset(to, 0, sizeof to);
+    const uint8_t *first = from + (step < 0 ? (size_t)-step * rows * size : 0);
+    k->repeat[log](to, first, step, rows, length);
+    for (size_t i = 0; i < rows * length; i++)
+        assert_memory_equal(to + i * size, first + (int64_t)(i / length) * step * (int64_t)size,
+                            size);
+    for (size_t i = rows * length * size; i < sizeof to; i++) assert_true(to[i] == 0);
+}
+
+static void test_repeat(void **state) {
+    (void)state;
+    static const size_t lengths[] = {1, 2, 3, 7, 15, 16, 17, 63, 64, 65, 100, 200};
+    FOR_EACH_LEVEL(k) {
+        for (size_t log = 0; log < 5; log++) {
+            for (size_t l = 0; l < sizeof lengths / sizeof lengths[0]; l++)
+                for (int64_t step = -2; step <= 3; step++) check_repeat(k, log, step, lengths[l]);
+        }
+    }
+}
+
 static void test_copies(void **state) {
     (void)state;
     static const int64_t strides[] = {0, 1, -1, 2, -2, 3, 7, -7};
@@ -181,7 +206,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_casts),       cmocka_unit_test(test_casts_round_once),
         cmocka_unit_test(test_casts_named), cmocka_unit_test(test_iota),
-        cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_copies),      cmocka_unit_test(test_repeat),
     };
     return RUN_TESTS("engines/cpu/kernels/cast", tests);
 }

@@ -230,6 +230,7 @@ static void check_fold_case(const fold_case *c) {
             check_rows(c, (size_t)round % 6 + 1, lengths[l]);
             check_columns(c, lengths[l] < 70 ? lengths[l] : 9, (size_t)round + 1);
         }
+        if (lengths[l] < 70) check_rows(c, 3 * 512 / lengths[l] + 5, lengths[l]);
         check_columns(c, 6, lengths[l]);
         check_apart(c, 6, lengths[l]);
     }

@@ -481,5 +481,7 @@ typedef struct two_words {
 
 const stride_fn KERNEL(gather, table)[5] = {copy_1_gather, copy_2_gather, copy_4_gather,
                                             copy_8_gather, copy_16_gather};
+const repeat_fn KERNEL(repeat, table)[5] = {copy_1_repeat, copy_2_repeat, copy_4_repeat,
+                                            copy_8_repeat, copy_16_repeat};
 const stride_fn KERNEL(scatter, table)[5] = {copy_1_scatter, copy_2_scatter, copy_4_scatter,
                                              copy_8_scatter, copy_16_scatter};

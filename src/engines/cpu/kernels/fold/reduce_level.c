@@ -6,6 +6,10 @@
 #define KERNELS_JOIN_2_(a, b) a##_##b
 #define KERNELS_JOIN_2(a, b) KERNELS_JOIN_2_(a, b)
 
+// Bytes between what a fold reads and what it asks memory for: the machine's own look-ahead ends
+// with the page.
+enum { FETCH_AHEAD = 2048 };
+
 // CPUs make NaNs of either sign; a result has the one that is positive.
 #define ONE_NAN(x) ((x) != (x) ? __builtin_nan("") : (x))
 

@@ -130,6 +130,7 @@ const cpu_kernels KERNELS_JOIN(cpu, kernels, LEVEL) = {
     .cast = KERNEL(cast, table),
     .iota = KERNEL(iota, table),
     .gather = KERNEL(gather, table),
+    .repeat = KERNEL(repeat, table),
     .scatter = KERNEL(scatter, table),
     .reduce = KERNEL(reduce, table),
     .conv = KERNEL(conv, table),
