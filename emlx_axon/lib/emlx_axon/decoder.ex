@@ -5,14 +5,15 @@ defmodule EMLXAxon.Decoder do
   #
   # A model is a map of weights: `embed_tokens` `{vocabulary, hidden}`, `norm`, `lm_head`, `freqs`, and
   # `layers`, a tuple of one map a layer. Its configuration (EMLXAxon.Config) comes apart from it, as
-  # it is no data. A cache is a tuple of `{keys, values}` a layer, `{1, groups, length, size}` each,
-  # of which the positions before `offset` are filled.
+  # it is no data. A cache is a tuple of `{keys, values}` a layer, `{batch, groups, length, size}` each,
+  # of which the positions before `offset` are filled: a scalar, or for single tokens a number each,
+  # `{batch}`.
 
   import Nx.Defn
 
   @doc """
-  Takes tokens `{1, count}` at position `offset` on, and gives the logits `{1, vocabulary}` after the
-  last of them, of type f32, and the cache with these positions filled in.
+  Takes tokens `{batch, count}` at position `offset` on, and gives the logits `{batch, vocabulary}`
+  after the last of each row, of type f32, and the cache with these positions filled in.
   """
   deftransform forward(model, config, tokens, cache, offset) do
     x = Nx.take(model.embed_tokens, tokens)
@@ -75,59 +76,115 @@ defmodule EMLXAxon.Decoder do
   defp head_norm(x, weight, config), do: norm(x, weight, config)
 
   defp turn(x, config, freqs, offset) do
-    positions = Nx.add(Nx.iota({1, Nx.axis_size(x, 2)}, type: :s32), offset)
+    offset = if Nx.rank(offset) == 1, do: Nx.new_axis(offset, 1), else: offset
+    count = Nx.iota({Nx.axis_size(x, 0), Nx.axis_size(x, 2)}, axis: 1, type: :s32)
 
     x
     |> Nx.transpose(axes: [0, 2, 1, 3])
-    |> EMLX.Fast.rope_with_freqs(positions, config.head_dim, false, 1.0, freqs)
+    |> EMLX.Fast.rope_with_freqs(Nx.add(count, offset), config.head_dim, false, 1.0, freqs)
     |> Nx.transpose(axes: [0, 2, 1, 3])
   end
 
-  defp keep(cache, new, offset),
-    do: Nx.put_slice(cache, [0, 0, offset, 0], Nx.as_type(new, Nx.type(cache)))
+  defp keep(cache, new, offset) do
+    new = Nx.as_type(new, Nx.type(cache))
+
+    if Nx.rank(offset) == 0,
+      do: Nx.put_slice(cache, [0, 0, offset, 0], new),
+      else: keep_each(cache, new, offset)
+  end
+
+  # A row of each head goes to the position of its sequence.
+  defp keep_each(cache, new, offset) do
+    {batch, groups, 1, size} = Nx.shape(new)
+    shape = {batch, groups, 1}
+
+    places =
+      [Nx.iota(shape, axis: 0), Nx.iota(shape, axis: 1), Nx.reshape(offset, {batch, 1, 1})]
+      |> Enum.map(&(&1 |> Nx.as_type(:s32) |> Nx.broadcast(shape)))
+      |> Nx.concatenate(axis: 2)
+      |> Nx.reshape({batch * groups, 3})
+
+    Nx.indexed_put(cache, places, Nx.reshape(new, {batch * groups, size}), axes: [0, 1, 2])
+  end
 
   ## Several tokens
 
   @doc """
   Draws tokens one after another, at most `:count` of them, each from the logits after the one before.
 
-  `at` is `{token, offset, key}`: the last token, the position that it goes to, and the state of the
-  random numbers. Gives the tokens, `{count}` with -1 for those that were not drawn after an end token
-  of `:stop`, where it stands then, and the cache.
+  `at` is `{token, offset, key, done}`: the last token of each row, `{batch}`, the positions that they
+  go to, a scalar or `{batch}`, the state of the random numbers, and a 1 for each row that has ended,
+  `{batch}`. Gives the tokens, `{batch, count}` with -1 for those that were not drawn after an end
+  token of `:stop`, where it stands then, and the cache.
   """
   defn draw(model, cache, at, chance, opts \\ []) do
-    {token, offset, key} = at
+    {token, offset, key, done} = at
     count = opts[:count]
-    tokens = Nx.broadcast(Nx.s32(-1), {count})
-    done = Nx.u8(0)
+    batch = Nx.size(token)
+    tokens = Nx.broadcast(Nx.s32(-1), {batch, count})
 
-    {_, tokens, token, offset, key, _, cache, _, _} =
+    {_, tokens, token, offset, key, done, cache, _, _} =
       while {i = 0, tokens, token, offset, key, done, cache, model, chance},
-            i < count and not done do
-        {logits, cache} = forward(model, opts[:config], Nx.reshape(token, {1, 1}), cache, offset)
-        {token, key} = EMLXAxon.Sampler.sample(logits, key, chance, sampler: opts[:sampler])
-        tokens = Nx.put_slice(tokens, [i], Nx.reshape(token, {1}))
-        done = stops(token, stop: opts[:stop])
-        {i + 1, tokens, token, offset + 1, key, done, cache, model, chance}
+            i < count and not Nx.all(done) do
+        column = Nx.reshape(token, {batch, 1})
+        {logits, cache} = forward(model, opts[:config], column, cache, offset)
+        {next, key} = EMLXAxon.Sampler.sample(logits, key, chance, sampler: opts[:sampler])
+        token = Nx.select(done, token, next)
+        drawn = Nx.select(done, -1, next) |> Nx.reshape({batch, 1})
+        tokens = Nx.put_slice(tokens, [0, i], drawn)
+        offset = further(offset, done)
+        done = Nx.as_type(done or stops(next, stop: opts[:stop]), :u8)
+        {i + 1, tokens, token, offset, key, done, cache, model, chance}
       end
 
-    {tokens, {token, offset, key}, cache}
+    {tokens, {token, offset, key, done}, cache}
   end
 
-  @doc "Takes the prompt, and draws the first token: `{token, key, cache}`."
+  # Rows that have ended stay where they are.
+  deftransformp further(offset, done) do
+    step = if Nx.rank(offset) == 0, do: 1, else: Nx.subtract(1, done)
+    offset |> Nx.add(step) |> Nx.as_type(Nx.type(offset))
+  end
+
+  @doc "Takes prompts of the same length, and draws the first token of each: `{token, key, cache}`."
   defn begin(model, cache, tokens, offset, key, chance, opts \\ []) do
     {logits, cache} = forward(model, opts[:config], tokens, cache, offset)
     {token, key} = EMLXAxon.Sampler.sample(logits, key, chance, sampler: opts[:sampler])
     {token, key, cache}
   end
 
-  deftransformp stops(token, opts) do
-    Enum.reduce(opts[:stop], Nx.u8(0), &Nx.logical_or(&2, Nx.equal(token, &1)))
+  @doc "As `begin/7` for one prompt that gets row `row` of a cache."
+  defn admit(model, cache, row, tokens, key, chance, opts \\ []) do
+    {token, key, taken} = begin(model, fresh(cache), tokens, 0, key, chance, opts)
+    {token, key, put_row(cache, taken, row)}
   end
 
-  @doc "A cache without anything in it, for `length` positions, on the model's device."
-  def new_cache(model, config, length) do
-    shape = {1, config.num_key_value_heads, length, config.head_dim}
+  # An empty cache of one row as long as the others.
+  deftransformp fresh(cache) do
+    empty = fn t -> Nx.broadcast(Nx.tensor(0, type: Nx.type(t)), put_elem(Nx.shape(t), 0, 1)) end
+
+    cache
+    |> Tuple.to_list()
+    |> Enum.map(fn {k, v} -> {empty.(k), empty.(v)} end)
+    |> List.to_tuple()
+  end
+
+  deftransformp put_row(cache, taken, row) do
+    put = fn to, from -> Nx.put_slice(to, [row, 0, 0, 0], from) end
+
+    [Tuple.to_list(cache), Tuple.to_list(taken)]
+    |> Enum.zip_with(fn [{k, v}, {new_k, new_v}] -> {put.(k, new_k), put.(v, new_v)} end)
+    |> List.to_tuple()
+  end
+
+  deftransformp stops(token, opts) do
+    none = Nx.broadcast(Nx.u8(0), token)
+    Enum.reduce(opts[:stop], none, &Nx.logical_or(&2, Nx.equal(token, &1)))
+  end
+
+  @doc "A cache of `batch` rows without anything in it, on the model's device."
+  def new_cache(model, config, length, batch \\ 1) do
+    shape = {batch, config.num_key_value_heads, length, config.head_dim}
     type = Nx.type(model.norm)
     empty = fn -> Nx.broadcast(Nx.tensor(0, type: type), shape) end
 

@@ -122,7 +122,8 @@ defmodule EMLXAxon.Generate do
 
   defp room(cache), do: cache |> elem(0) |> elem(0) |> Nx.axis_size(2)
 
-  defp stop_tokens(config), do: List.wrap(Map.get(config, :eos_token_id) || @default_stop)
+  @doc false
+  def stop_tokens(config), do: List.wrap(Map.get(config, :eos_token_id) || @default_stop)
 
   defp key(options), do: options[:rng_key] || Nx.Random.key(options[:seed])
 
@@ -150,8 +151,8 @@ defmodule EMLXAxon.Generate do
         chance(run.options)
       ])
 
-    number = Nx.to_number(token)
-    {number, %{run | cache: cache, at: {token, Nx.s32(prompt), key}}}
+    at = {token, Nx.s32(prompt), key, Nx.tensor([0], type: :u8)}
+    {Nx.to_number(token[0]), %{run | cache: cache, at: at}}
   end
 
   defp more(%{left: 0} = run, _chunk, spent), do: {run, Enum.reverse(spent)}

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+defmodule EMLXAxon.Server do
+  @moduledoc """
+  A process that gives text to many at once: their tokens are rows of the same products.
+
+      children = [
+        {EMLXAxon.Server, name: MyText, tokenizer: tokenizer, state: state, slots: 8}
+      ]
+
+      EMLXAxon.Server.run(MyText, "The capital of France is")
+      MyText |> EMLXAxon.Server.stream("Once upon a time") |> Enum.each(&IO.write/1)
+
+  There are `:slots` rows. A text that comes gets a free row, or waits for one; its prompt is read, and
+  from then on its tokens are drawn together with those of the others, a few at a time. Where somebody
+  who waits for text dies, its row is free with the next tokens.
+
+  ## Options
+
+    * `:tokenizer`, `:state` - as for `EMLXAxon.TextGeneration`
+    * `:slots` - texts at the same time, 4
+    * `:max_len` - tokens of a text with its prompt, 2048
+    * `:chunk` - tokens that are drawn before anybody hears of them, 5
+    * `:sampler`, `:temperature`, `:top_p`, `:seed` - as for `EMLXAxon.Qwen3.Generate.generate/3`
+    * `:name` - of the process
+
+  `run/3` and `stream/3` take `:max_new_tokens`, 100, and `run/3` a `:timeout`, `:infinity`.
+  """
+
+  use GenServer
+
+  alias EMLXAxon.{Decoder, Generate, Sampler, Tokenizer}
+
+  @options [
+    :name,
+    :tokenizer,
+    :state,
+    slots: 4,
+    max_len: 2048,
+    chunk: 5,
+    sampler: :greedy,
+    temperature: 0.95,
+    top_p: 0.9,
+    seed: 42
+  ]
+
+  @doc "Starts the process."
+  @spec start_link(keyword) :: GenServer.on_start()
+  def start_link(options) do
+    options = Keyword.validate!(options, @options)
+    for name <- [:slots, :max_len, :chunk], do: Generate.count!(options[name], name)
+
+    unless options[:sampler] in Sampler.samplers() do
+      raise ArgumentError, "expected :sampler to be one of #{inspect(Sampler.samplers())}"
+    end
+
+    GenServer.start_link(__MODULE__, options, Keyword.take(options, [:name]))
+  end
+
+  @doc "Text after a text: a map as of `EMLXAxon.TextGeneration.run/4`."
+  @spec run(GenServer.server(), String.t(), keyword) :: map
+  def run(server, text, options \\ []) when is_binary(text) do
+    options = Keyword.validate!(options, max_new_tokens: 100, timeout: :infinity)
+    request = ask(server, text, options[:max_new_tokens])
+    {tokens, reason} = all(request, [], options[:timeout])
+    text = Tokenizer.decode(request.tokenizer, tokens)
+    %{results: [%{generated_text: text, num_tokens: length(tokens)}], finish_reason: reason}
+  end
+
+  defp all(request, tokens, timeout) do
+    case next(request, timeout) do
+      {:tokens, more, nil} -> all(request, tokens ++ more, timeout)
+      {:tokens, more, reason} -> {tokens ++ more, reason}
+    end
+  end
+
+  @doc "The text as it comes, in pieces: a stream that is read once, by the process that asked."
+  @spec stream(GenServer.server(), String.t(), keyword) :: Enumerable.t()
+  def stream(server, text, options \\ []) when is_binary(text) do
+    options = Keyword.validate!(options, max_new_tokens: 100)
+
+    Stream.resource(
+      fn -> ask(server, text, options[:max_new_tokens]) end,
+      fn
+        :done ->
+          {:halt, :done}
+
+        request ->
+          {:tokens, tokens, reason} = next(request, :infinity)
+          {[Tokenizer.decode(request.tokenizer, tokens)], if(reason, do: :done, else: request)}
+      end,
+      &leave(server, &1)
+    )
+  end
+
+  defp leave(_server, :done), do: :ok
+  defp leave(server, request), do: GenServer.cast(server, {:leave, request.monitor})
+
+  # The monitor is the request's name, so that an answer and the server's end are told apart.
+  defp ask(server, text, count) do
+    Generate.count!(count, :max_new_tokens)
+    tokenizer = GenServer.call(server, :tokenizer, :infinity)
+    ids = Tokenizer.encode(tokenizer, text)
+    monitor = Process.monitor(GenServer.whereis(server))
+
+    case GenServer.call(server, {:ask, self(), monitor, ids, count}, :infinity) do
+      :ok ->
+        %{monitor: monitor, tokenizer: tokenizer}
+
+      {:error, text} ->
+        Process.demonitor(monitor, [:flush])
+        raise ArgumentError, text
+    end
+  end
+
+  defp next(%{monitor: monitor}, timeout) do
+    receive do
+      {^monitor, {:tokens, _, reason} = answer} ->
+        if reason, do: Process.demonitor(monitor, [:flush])
+        answer
+
+      {:DOWN, ^monitor, _, _, reason} ->
+        exit({reason, {__MODULE__, :next, []}})
+    after
+      timeout -> exit({:timeout, {__MODULE__, :next, []}})
+    end
+  end
+
+  ## The process
+
+  @impl true
+  def init(options) do
+    state = options[:state]
+    model = state |> Map.from_struct() |> Map.delete(:config)
+    length = Generate.bucket(options[:max_len])
+    slots = options[:slots]
+
+    {:ok,
+     %{
+       tokenizer: options[:tokenizer],
+       options: options,
+       model: model,
+       config: state.config,
+       backend: Decoder.backend(model),
+       cache: Decoder.new_cache(model, state.config, length, slots),
+       key: Nx.Random.key(options[:seed]),
+       stop: Generate.stop_tokens(state.config),
+       rows: Map.new(0..(slots - 1), &{&1, nil}),
+       waiting: :queue.new()
+     }}
+  end
+
+  @impl true
+  def handle_call(:tokenizer, _from, server), do: {:reply, server.tokenizer, server}
+
+  def handle_call({:ask, pid, name, ids, count}, _from, server) do
+    prompt = Nx.axis_size(ids, 1)
+    room = server.options[:max_len] - prompt + 1
+
+    if room > 0 do
+      request = %{
+        pid: pid,
+        name: name,
+        ids: ids,
+        left: min(count, room),
+        watch: Process.monitor(pid),
+        token: 0,
+        offset: prompt
+      }
+
+      {:reply, :ok, %{server | waiting: :queue.in(request, server.waiting)}, {:continue, :go}}
+    else
+      text = "the prompt has #{prompt} tokens, and a text may have #{server.options[:max_len]}"
+      {:reply, {:error, text}, server}
+    end
+  end
+
+  @impl true
+  def handle_cast({:leave, name}, server), do: {:noreply, forget(server, &(&1.name == name))}
+
+  @impl true
+  def handle_info({:DOWN, watch, :process, _, _}, server),
+    do: {:noreply, forget(server, &(&1.watch == watch))}
+
+  def handle_info(:go, server), do: {:noreply, server, {:continue, :go}}
+  def handle_info(_other, server), do: {:noreply, server}
+
+  @impl true
+  def handle_continue(:go, server) do
+    server = server |> seat() |> draw()
+    # Others are heard between two chunks.
+    if busy?(server), do: send(self(), :go)
+    {:noreply, server}
+  end
+
+  defp busy?(server), do: Enum.any?(server.rows, fn {_, request} -> request != nil end)
+
+  defp forget(server, who) do
+    rows = Map.new(server.rows, fn {row, r} -> {row, if(r && who.(r), do: nil, else: r)} end)
+    %{server | rows: rows, waiting: :queue.filter(&(not who.(&1)), server.waiting)}
+  end
+
+  ## Rows
+
+  # Free rows go to those that wait; the first token of each is heard at once.
+  defp seat(server) do
+    free = for {row, nil} <- Enum.sort(server.rows), do: row
+
+    case {free, :queue.out(server.waiting)} do
+      {[row | _], {{:value, request}, waiting}} ->
+        %{server | waiting: waiting} |> admit(row, request) |> seat()
+
+      _ ->
+        server
+    end
+  end
+
+  defp admit(server, row, request) do
+    settings = [config: server.config, sampler: server.options[:sampler]]
+    ids = Nx.as_type(request.ids, :s32)
+    arguments = [server.model, server.cache, Nx.s32(row), ids, server.key, chance(server)]
+
+    {token, key, cache} =
+      compiled(server, &Decoder.admit(&1, &2, &3, &4, &5, &6, settings), arguments)
+
+    heard(%{server | key: key, cache: cache}, row, request, [Nx.to_number(token[0])], 0)
+  end
+
+  defp draw(server) do
+    if busy?(server), do: draw_all(server), else: server
+  end
+
+  defp draw_all(server) do
+    rows = for {_, request} <- Enum.sort(server.rows), do: request
+    seated = Enum.reject(rows, &is_nil/1)
+    count = min(server.options[:chunk], seated |> Enum.map(& &1.left) |> Enum.min())
+
+    settings = [
+      config: server.config,
+      sampler: server.options[:sampler],
+      stop: server.stop,
+      count: count
+    ]
+
+    of = fn key, type -> Nx.tensor(for(r <- rows, do: if(r, do: r[key], else: 0)), type: type) end
+    done = Nx.tensor(for(r <- rows, do: if(r, do: 0, else: 1)), type: :u8)
+    at = {of.(:token, :s32), of.(:offset, :s32), server.key, done}
+
+    {tokens, {_, _, key, _}, cache} =
+      compiled(server, &Decoder.draw(&1, &2, &3, &4, settings), [
+        server.model,
+        server.cache,
+        at,
+        chance(server)
+      ])
+
+    server = %{server | key: key, cache: cache}
+
+    for {request, row, drawn} <- Enum.zip([rows, 0..(length(rows) - 1), Nx.to_list(tokens)]),
+        request != nil,
+        reduce: server do
+      server ->
+        drawn = Enum.take_while(drawn, &(&1 >= 0))
+        heard(server, row, request, drawn, length(drawn))
+    end
+  end
+
+  # Tells who asked, who keeps the row unless that was the end.
+  defp heard(server, row, request, tokens, moved) do
+    last = List.last(tokens)
+    left = request.left - length(tokens)
+
+    reason =
+      cond do
+        last in server.stop -> :stop
+        left == 0 -> :length
+        true -> nil
+      end
+
+    send(request.pid, {request.name, {:tokens, tokens, reason}})
+    if reason, do: Process.demonitor(request.watch, [:flush])
+    request = %{request | token: last, left: left, offset: request.offset + moved}
+    %{server | rows: Map.put(server.rows, row, if(reason, do: nil, else: request))}
+  end
+
+  defp chance(server), do: {server.options[:temperature], server.options[:top_p]}
+
+  defp compiled(server, fun, arguments) do
+    Nx.with_default_backend(server.backend, fn ->
+      Nx.Defn.jit_apply(fun, arguments, compiler: EMLX)
+    end)
+  end
+end
