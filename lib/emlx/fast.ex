@@ -42,7 +42,7 @@ defmodule EMLX.Fast do
 
   defmodule Rope do
     @moduledoc false
-    defstruct [:dims, :traditional]
+    defstruct [:dims, :traditional, :base, :scale]
   end
 
   defmodule SwiGLU do
@@ -52,8 +52,17 @@ defmodule EMLX.Fast do
 
   defmodule Attention do
     @moduledoc false
-    # What the arguments after query, key and value are, in order.
-    defstruct [:scale, causal: false, offset: 0, extra: []]
+    # Query i sees keys up to `first` + i. The others say which arguments there are after query,
+    # key and value, in this order.
+    defstruct [
+      :scale,
+      :first,
+      causal: false,
+      offset: false,
+      mask: false,
+      key_mask: false,
+      sinks: false
+    ]
   end
 
   ## Sums of powers
@@ -184,47 +193,27 @@ defmodule EMLX.Fast do
       ...> |> Nx.to_flat_list()
       [100.0, 0.0, 54.0, 84.0]
   """
-  deftransform rope(x, dims, traditional, base, scale, offset) do
-    rank = Nx.rank(x)
-    positions = Nx.iota({Nx.axis_size(x, rank - 2)}, type: :f32) |> Nx.add(offset)
-    angles = angles(positions, frequencies(dims, base), scale)
-    turn(x, angles, [rank - 2], dims, traditional)
-  end
+  deftransform(rope(x, dims, traditional, base, scale, offset),
+    do: turn(x, offset |> Nx.to_tensor() |> Nx.reshape({}), dims, traditional, scale, base: base)
+  )
 
   @doc """
   As `rope/6` for `{batch, positions, ..., size}`, each position being given by a tensor
   `{batch, positions}` of integers.
   """
-  deftransform rope_with_positions(x, positions, dims, traditional, base, scale) do
-    angles = angles(positions, frequencies(dims, base), scale)
-    turn(x, angles, [0, 1], dims, traditional)
-  end
+  deftransform(rope_with_positions(x, positions, dims, traditional, base, scale),
+    do: turn(x, positions, dims, traditional, scale, base: base)
+  )
 
   @doc """
   As `rope_with_positions/6`, with a tensor `{dims / 2}` of the periods by which positions are
   divided, where `rope/6` has `base ** (2 * i / dims)`.
   """
-  deftransform rope_with_freqs(x, positions, dims, traditional, scale, freqs) do
-    angles = angles(positions, Nx.divide(1.0, Nx.as_type(freqs, :f32)), scale)
-    turn(x, angles, [0, 1], dims, traditional)
-  end
+  deftransform(rope_with_freqs(x, positions, dims, traditional, scale, freqs),
+    do: turn(x, positions, dims, traditional, scale, freqs: freqs)
+  )
 
-  defp frequencies(dims, base) do
-    exponents = Nx.iota({div(dims, 2)}, type: :f32) |> Nx.multiply(-2 / dims)
-    Nx.pow(base * 1.0, exponents)
-  end
-
-  # {positions..., pairs}
-  defp angles(positions, frequencies, scale) do
-    positions
-    |> Nx.as_type(:f32)
-    |> Nx.multiply(scale)
-    |> Nx.new_axis(-1)
-    |> Nx.multiply(frequencies)
-  end
-
-  # The axes of the angles but the last are `axes` of x.
-  defp turn(x, angles, axes, dims, traditional) do
+  defp turn(x, positions, dims, traditional, scale, periods) do
     size = Nx.axis_size(x, -1)
 
     if rem(dims, 2) != 0 or dims > size do
@@ -232,22 +221,49 @@ defmodule EMLX.Fast do
             "rope turns an even number of dims, at most the last axis' #{size}, got: #{dims}"
     end
 
-    lengths =
-      for {axis, i} <- Enum.with_index(axes), into: %{}, do: {axis, Nx.axis_size(angles, i)}
+    struct = %Rope{dims: dims, traditional: traditional, base: periods[:base], scale: scale}
 
-    front = for axis <- 0..(Nx.rank(x) - 2)//1, do: Map.get(lengths, axis, 1)
-    angles = Nx.reshape(angles, List.to_tuple(front ++ [div(dims, 2)]))
+    case periods[:freqs] do
+      nil -> block(struct, [x, positions], &turned(&1, &2, &3, nil))
+      freqs -> block(struct, [x, positions, freqs], &turned/4)
+    end
+  end
 
-    block(%Rope{dims: dims, traditional: traditional}, [x, angles], fn struct, x, angles ->
-      turned = turn_pairs(struct, Nx.slice_along_axis(x, 0, dims, axis: -1), angles)
+  defp turned(%{dims: dims} = struct, x, positions, freqs) do
+    angles = angles(struct, x, positions, frequencies(struct, Nx.type(x), freqs))
+    turned = turn_pairs(struct, Nx.slice_along_axis(x, 0, dims, axis: -1), angles)
+    rest = Nx.axis_size(x, -1) - dims
 
-      if dims == size do
-        turned
-      else
-        rest = Nx.slice_along_axis(x, dims, size - dims, axis: -1)
-        Nx.concatenate([turned, rest], axis: -1)
-      end
-    end)
+    if rest == 0,
+      do: turned,
+      else: Nx.concatenate([turned, Nx.slice_along_axis(x, dims, rest, axis: -1)], axis: -1)
+  end
+
+  defp frequencies(%{dims: dims, base: base}, type, nil) do
+    exponents = Nx.iota({div(dims, 2)}, type: type) |> Nx.multiply(-2 / dims)
+    Nx.pow(base * 1.0, exponents)
+  end
+
+  defp frequencies(_struct, type, freqs), do: Nx.divide(1.0, Nx.as_type(freqs, type))
+
+  # {positions..., pairs}, with axes of length 1 where positions do not differ.
+  defp angles(%{scale: scale}, x, positions, frequencies) do
+    type = Nx.type(x)
+    positions = Nx.as_type(positions, type)
+    [count | front] = x |> Nx.shape() |> Tuple.to_list() |> Enum.reverse() |> tl()
+
+    {positions, shape} =
+      if Nx.rank(positions) == 0,
+        do:
+          {Nx.add(Nx.iota({count}, type: type), positions),
+           Enum.map(front, fn _ -> 1 end) ++ [count]},
+        else:
+          {positions, Tuple.to_list(Nx.shape(positions)) ++ List.duplicate(1, length(front) - 1)}
+
+    positions
+    |> Nx.multiply(scale)
+    |> Nx.reshape(List.to_tuple(shape ++ [1]))
+    |> Nx.multiply(frequencies)
   end
 
   defp turn_pairs(%{dims: dims, traditional: traditional}, x, angles) do
@@ -281,8 +297,8 @@ defmodule EMLX.Fast do
   @doc """
   Attention with a mask, or with options (`:sinks`).
 
-  The mask has a shape that stretches to `{batch, heads, queries, keys}`. Unsigned integers of 8 bits
-  say with 1 where a query may look; other numbers are added to the scores.
+  The mask has a shape that stretches to `{batch, heads, queries, keys}`. Integers say with 0 where a
+  query may not look; floats are added to the scores.
 
   ## Examples
 
@@ -317,8 +333,7 @@ defmodule EMLX.Fast do
 
   @doc "As `scaled_dot_product_attention_causal/4`, with options (`:sinks`)."
   deftransform scaled_dot_product_attention_causal(q, k, v, scale, options) do
-    offset = Nx.axis_size(k, 2) - Nx.axis_size(q, 2)
-    attention(q, k, v, scale, [causal: true, offset: offset], options)
+    attention(q, k, v, scale, [first: Nx.axis_size(k, 2) - Nx.axis_size(q, 2)], options)
   end
 
   @doc """
@@ -333,9 +348,8 @@ defmodule EMLX.Fast do
 
   @doc "As `scaled_dot_product_attention_causal_key_masked/5`, with options (`:sinks`)."
   deftransform scaled_dot_product_attention_causal_key_masked(q, k, v, scale, key_mask, options) do
-    offset = if Nx.axis_size(q, 2) == 1, do: Nx.axis_size(k, 2) - 1, else: 0
-    what = [causal: true, offset: offset, key_mask: key_mask]
-    attention(q, k, v, scale, what, options)
+    first = if Nx.axis_size(q, 2) == 1, do: Nx.axis_size(k, 2) - 1, else: 0
+    attention(q, k, v, scale, [first: first, key_mask: key_mask], options)
   end
 
   @doc """
@@ -357,19 +371,41 @@ defmodule EMLX.Fast do
   defp put(cache, offset, new),
     do: Nx.put_slice(cache, [0, offset, 0, 0], Nx.as_type(new, Nx.type(cache)))
 
+  @doc """
+  Attention to a cache of which only a part is filled: query `i` sees keys up to number `offset` + `i`,
+  an integer or a tensor `{}` or `{batch}` of integers. No more than these keys are read.
+
+  ## Examples
+
+      iex> q = Nx.tensor([[[[1.0]]]])
+      iex> k = Nx.tensor([[[[1.0], [1.0], [1.0]]]])
+      iex> v = Nx.tensor([[[[1.0], [3.0], [100.0]]]])
+      iex> EMLX.Fast.scaled_dot_product_attention_from(q, k, v, 1.0, 1) |> Nx.to_flat_list()
+      [2.0]
+  """
+  deftransform(scaled_dot_product_attention_from(q, k, v, scale, offset),
+    do: scaled_dot_product_attention_from(q, k, v, scale, offset, [])
+  )
+
+  @doc "As `scaled_dot_product_attention_from/5`, with options (`:sinks`)."
+  deftransform(scaled_dot_product_attention_from(q, k, v, scale, offset, options),
+    do: attention(q, k, v, scale, [offset: Nx.to_tensor(offset)], options)
+  )
+
+  @extras [:offset, :mask, :key_mask, :sinks]
+
   defp attention(q, k, v, scale, what, options) do
-    options = Keyword.validate!(options, [:sinks])
-    extra = for name <- [:mask, :key_mask], what[name], do: {name, what[name]}
-    extra = if options[:sinks], do: extra ++ [sinks: options[:sinks]], else: extra
+    what = what ++ Keyword.validate!(options, [:sinks])
+    extra = for name <- @extras, what[name] != nil, do: {name, what[name]}
     check_heads(Nx.shape(q), Nx.shape(k), Nx.shape(v))
 
     struct = %Attention{
       scale: scale,
-      causal: what[:causal] || false,
-      offset: what[:offset] || 0,
-      extra: Keyword.keys(extra)
+      causal: what[:first] != nil,
+      first: what[:first]
     }
 
+    struct = struct!(struct, for({name, _} <- extra, do: {name, true}))
     block(struct, [q, k, v | Keyword.values(extra)], attention_of(length(extra)))
   end
 
@@ -390,7 +426,7 @@ defmodule EMLX.Fast do
   end
 
   defp attend(%Attention{} = struct, q, k, v, extra) do
-    extra = Enum.zip(struct.extra, extra)
+    extra = Enum.zip(for(name <- @extras, Map.fetch!(struct, name), do: name), extra)
     {batch, heads, queries, size} = Nx.shape(q)
     {_, groups, keys, _} = Nx.shape(k)
     width = Nx.axis_size(v, 3)
@@ -413,26 +449,31 @@ defmodule EMLX.Fast do
   end
 
   defp mask(scores, struct, extra) do
-    {_, _, queries, keys} = Nx.shape(scores)
-
-    scores =
-      if struct.causal do
-        row = Nx.iota({queries, 1}) |> Nx.add(struct.offset)
-        keep(scores, Nx.less_equal(Nx.iota({1, keys}), row))
-      else
-        scores
-      end
+    scores = if struct.causal, do: up_to(scores, struct.first), else: scores
 
     Enum.reduce(extra, scores, fn
+      {:offset, offset}, scores ->
+        up_to(
+          scores,
+          if(Nx.rank(offset) == 1, do: Nx.reshape(offset, {:auto, 1, 1, 1}), else: offset)
+        )
+
       {:key_mask, seen}, scores ->
         keep(scores, seen |> Nx.not_equal(0) |> Nx.new_axis(1) |> Nx.new_axis(1))
 
       {:mask, mask}, scores ->
-        if Nx.type(mask) == {:u, 8}, do: keep(scores, mask), else: Nx.add(scores, mask)
+        if Nx.Type.integer?(Nx.type(mask)), do: keep(scores, mask), else: Nx.add(scores, mask)
 
       {:sinks, _}, scores ->
         scores
     end)
+  end
+
+  # Keys up to a number that grows with the query.
+  defp up_to(scores, first) do
+    {_, _, queries, keys} = Nx.shape(scores)
+    row = Nx.iota({queries, 1}) |> Nx.add(first)
+    keep(scores, Nx.less_equal(Nx.iota({1, keys}), row))
   end
 
   # The lowest finite number: rows that see nothing have equal weights rather than NaN.

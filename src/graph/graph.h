@@ -307,8 +307,10 @@ typedef enum either_function {
 // first two axes.
 enum { ROPE_TRADITIONAL = 1 /* neighbours are pairs, else elements of both halves */ };
 
-// Scores are query * key * n[0]; query i sees keys up to number `count` + i where it is causal, or
-// up to i + the offset given as an operand, {} or {batch}.
+// Queries {batch, heads, queries, size}, keys {batch, groups, keys, size} and values of any size; a
+// group serves heads / groups neighbouring heads. Scores are query * key * n[0]; query i sees keys
+// up to number `count` + i where it is causal, and up to i + offset where that is given, {} or
+// {batch}. What is not seen has the lowest finite score.
 enum {
     ATTENTION_CAUSAL = 1,
     // Further operands.

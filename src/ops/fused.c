@@ -3,8 +3,7 @@
 // What they mean is what they are composed of here.
 #include "ops/make.h"
 
-// Real numbers go in, the result has the shape of operand 0 and by default its type.
-static emlx_status check_first(const op_call *call, op_result *result, emlx_error *err) {
+emlx_status check_first(const op_call *call, op_result *result, emlx_error *err) {
     TRY(refuse_complex(call, err));
     result->type = type_floating(operand_type(call, 0));
     result->shape = *operand_shape(call, 0);
@@ -13,7 +12,7 @@ static emlx_status check_first(const op_call *call, op_result *result, emlx_erro
 
 // Folding axes and keeping them ------------------------------------------------------------------
 
-static emlx_tensor *fold(maker *m, const char *op, emlx_tensor *t, uint32_t axes) {
+emlx_tensor *make_fold(maker *m, const char *op, emlx_tensor *t, uint32_t axes) {
     int64_t list[EMLX_MAX_RANK];
     size_t count = 0;
     for (int64_t d = 0; d < EMLX_MAX_RANK; d++)
@@ -24,22 +23,14 @@ static emlx_tensor *fold(maker *m, const char *op, emlx_tensor *t, uint32_t axes
     return make_op_with(m, op, EMLX_TYPE_DEFAULT, &t, 1, attrs, 2);
 }
 
-static emlx_tensor *binary(maker *m, const char *op, emlx_tensor *a, emlx_tensor *b) {
-    return make_op(m, op, EMLX_TYPE_DEFAULT, 2, a, b);
-}
-
-static emlx_tensor *unary(maker *m, const char *op, emlx_tensor *t) {
-    return make_op(m, op, EMLX_TYPE_DEFAULT, 1, t);
-}
-
 // Over the last axis.
 static emlx_tensor *mean(maker *m, emlx_tensor *t) {
     if (t == NULL) return NULL;
     int32_t last = t->shape.rank - 1;
-    emlx_tensor *sum = fold(m, "sum", t, 1u << last);
+    emlx_tensor *sum = make_fold(m, "sum", t, 1u << last);
     if (sum == NULL) return NULL;
-    return binary(m, "divide", sum,
-                  make_real(m, emlx_tensor_type(sum), (double)t->shape.dims[last]));
+    return make_binary(m, "divide", sum,
+                       make_real(m, emlx_tensor_type(sum), (double)t->shape.dims[last]));
 }
 
 // Softmax ----------------------------------------------------------------------------------------
@@ -68,9 +59,10 @@ emlx_status lower_softmax(const op_call *call, const op_result *result, emlx_ten
         return make_done(&m, make_constant(&m, result->type, &result->shape, &zero), out);
     }
     emlx_tensor *x = make_wide(&m, call->in[0]);
-    emlx_tensor *most = fold(&m, "reduce_max", x, params.bits);
-    emlx_tensor *powers = unary(&m, "exp", binary(&m, "subtract", x, most));
-    emlx_tensor *parts = binary(&m, "divide", powers, fold(&m, "sum", powers, params.bits));
+    emlx_tensor *most = make_fold(&m, "reduce_max", x, params.bits);
+    emlx_tensor *powers = make_unary(&m, "exp", make_binary(&m, "subtract", x, most));
+    emlx_tensor *parts =
+        make_binary(&m, "divide", powers, make_fold(&m, "sum", powers, params.bits));
     emlx_tensor *plain = make_cast(&m, parts, result->type);
     return make_done(&m, make_either(&m, &params, plain, call->in, 1), out);
 }
@@ -89,13 +81,13 @@ emlx_status lower_logsumexp(const op_call *call, const op_result *result, emlx_t
     TRY(folded_axes(call, &params.bits, err));
     make_start(&m, call, &result->shape, err);
     emlx_tensor *x = make_wide(&m, call->in[0]);
-    emlx_tensor *most = fold(&m, "reduce_max", x, params.bits);
+    emlx_tensor *most = make_fold(&m, "reduce_max", x, params.bits);
     if (most == NULL) return make_done(&m, NULL, out);
-    most = make_op(&m, "select", emlx_tensor_type(most), 3, unary(&m, "is_infinity", most),
+    most = make_op(&m, "select", emlx_tensor_type(most), 3, make_unary(&m, "is_infinity", most),
                    make_real(&m, emlx_tensor_type(most), 0), most);
-    emlx_tensor *powers = unary(&m, "exp", binary(&m, "subtract", x, most));
-    emlx_tensor *sum = unary(&m, "log", fold(&m, "sum", powers, params.bits));
-    emlx_tensor *plain = view_reshape(&m, binary(&m, "add", sum, most), &result->shape);
+    emlx_tensor *powers = make_unary(&m, "exp", make_binary(&m, "subtract", x, most));
+    emlx_tensor *sum = make_unary(&m, "log", make_fold(&m, "sum", powers, params.bits));
+    emlx_tensor *plain = view_reshape(&m, make_binary(&m, "add", sum, most), &result->shape);
     plain = make_cast(&m, plain, result->type);
     return make_done(&m, make_either(&m, &params, plain, call->in, 1), out);
 }
@@ -105,8 +97,7 @@ emlx_status lower_logsumexp(const op_call *call, const op_result *result, emlx_t
 emlx_status check_norm(const op_call *call, op_result *result, emlx_error *err) {
     const emlx_shape *x = operand_shape(call, 0);
     char a[SHAPE_TEXT], b[SHAPE_TEXT];
-    if (attr_get(call, "eps")->value.kind == EMLX_NUMBER_COMPLEX)
-        return error_set(err, EMLX_INVALID, "eps must be real");
+    TRY(check_real(call, "eps", err));
     for (size_t i = 1; i < call->count; i++) {
         const emlx_shape *w = operand_shape(call, i);
         if (x->rank > 0 && w->rank == 1 && w->dims[0] == x->dims[x->rank - 1]) continue;
@@ -117,29 +108,23 @@ emlx_status check_norm(const op_call *call, op_result *result, emlx_error *err) 
     return check_first(call, result, err);
 }
 
-static double number_of(const emlx_number *number) {
-    return number->kind == EMLX_NUMBER_REAL     ? number->as.f[0]
-           : number->kind == EMLX_NUMBER_SIGNED ? (double)number->as.s
-                                                : (double)number->as.u;
-}
-
 // t / sqrt(mean(t * t) + eps)
 static emlx_tensor *scaled(maker *m, emlx_tensor *t, double eps) {
-    emlx_tensor *square = mean(m, binary(m, "multiply", t, t));
+    emlx_tensor *square = mean(m, make_binary(m, "multiply", t, t));
     if (square == NULL) return NULL;
-    emlx_tensor *more = binary(m, "add", square, make_real(m, emlx_tensor_type(square), eps));
-    return binary(m, "multiply", t, unary(m, "rsqrt", more));
+    emlx_tensor *more = make_binary(m, "add", square, make_real(m, emlx_tensor_type(square), eps));
+    return make_binary(m, "multiply", t, make_unary(m, "rsqrt", more));
 }
 
 emlx_status lower_rms_norm(const op_call *call, const op_result *result, emlx_tensor **out,
                            emlx_error *err) {
     either_params params = {.function = EITHER_rms_norm};
-    params.n[0] = number_of(&attr_get(call, "eps")->value);
+    params.n[0] = attr_real(call, "eps", 0);
     maker m;
     make_start(&m, call, &result->shape, err);
     emlx_tensor *x = make_wide(&m, call->in[0]);
     emlx_tensor *weight = make_wide(&m, call->in[1]);
-    emlx_tensor *t = binary(&m, "multiply", scaled(&m, x, params.n[0]), weight);
+    emlx_tensor *t = make_binary(&m, "multiply", scaled(&m, x, params.n[0]), weight);
     emlx_tensor *plain = make_cast(&m, t, result->type);
     return make_done(&m, make_either(&m, &params, plain, call->in, call->count), out);
 }
@@ -147,14 +132,14 @@ emlx_status lower_rms_norm(const op_call *call, const op_result *result, emlx_te
 emlx_status lower_layer_norm(const op_call *call, const op_result *result, emlx_tensor **out,
                              emlx_error *err) {
     either_params params = {.function = EITHER_layer_norm};
-    params.n[0] = number_of(&attr_get(call, "eps")->value);
+    params.n[0] = attr_real(call, "eps", 0);
     maker m;
     make_start(&m, call, &result->shape, err);
     emlx_tensor *x = make_wide(&m, call->in[0]);
-    emlx_tensor *centered = binary(&m, "subtract", x, mean(&m, x));
+    emlx_tensor *centered = make_binary(&m, "subtract", x, mean(&m, x));
     emlx_tensor *t =
-        binary(&m, "multiply", scaled(&m, centered, params.n[0]), make_wide(&m, call->in[1]));
-    if (call->count == 3) t = binary(&m, "add", t, make_wide(&m, call->in[2]));
+        make_binary(&m, "multiply", scaled(&m, centered, params.n[0]), make_wide(&m, call->in[1]));
+    if (call->count == 3) t = make_binary(&m, "add", t, make_wide(&m, call->in[2]));
     emlx_tensor *plain = make_cast(&m, t, result->type);
     return make_done(&m, make_either(&m, &params, plain, call->in, call->count), out);
 }
@@ -176,7 +161,7 @@ emlx_status lower_swiglu(const op_call *call, const op_result *result, emlx_tens
     maker m;
     make_start(&m, call, &result->shape, err);
     emlx_tensor *gate = make_wide(&m, call->in[0]), *up = make_wide(&m, call->in[1]);
-    emlx_tensor *open = binary(&m, "multiply", gate, unary(&m, "sigmoid", gate));
-    emlx_tensor *plain = make_cast(&m, binary(&m, "multiply", open, up), result->type);
+    emlx_tensor *open = make_binary(&m, "multiply", gate, make_unary(&m, "sigmoid", gate));
+    emlx_tensor *plain = make_cast(&m, make_binary(&m, "multiply", open, up), result->type);
     return make_done(&m, make_either(&m, &params, plain, call->in, call->count), out);
 }

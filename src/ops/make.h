@@ -33,6 +33,14 @@ emlx_tensor *make_op(maker *m, const char *name, emlx_type type, int operands, .
 // The same for any number of operands, with attributes.
 emlx_tensor *make_op_with(maker *m, const char *name, emlx_type type, emlx_tensor *const *operands,
                           size_t count, const emlx_attr *attrs, size_t attr_count);
+static inline emlx_tensor *make_unary(maker *m, const char *name, emlx_tensor *t) {
+    return make_op(m, name, EMLX_TYPE_DEFAULT, 1, t);
+}
+static inline emlx_tensor *make_binary(maker *m, const char *name, emlx_tensor *a, emlx_tensor *b) {
+    return make_op(m, name, EMLX_TYPE_DEFAULT, 2, a, b);
+}
+// An op with the attributes `axes`, from bits, and `keep_axes`.
+emlx_tensor *make_fold(maker *m, const char *name, emlx_tensor *t, uint32_t axes);
 // A scalar function of up to three operands (unused ones NULL), computed in `compute` and given
 // in `type`. Constant operands are converted here and now.
 emlx_tensor *make_map(maker *m, scalar_op op, emlx_type compute, emlx_type type, emlx_tensor *a,
@@ -65,6 +73,10 @@ emlx_type fold_type(reduce_kind kind, emlx_type from, emlx_type to);
 // negative padding crops.
 emlx_tensor *make_pad(maker *m, emlx_tensor *t, emlx_tensor *value, const int64_t *padding,
                       const emlx_shape *shape);
+
+// The check of functions of real numbers whose result has the shape of operand 0 and, unless asked
+// for another, its type.
+emlx_status check_first(const op_call *call, op_result *result, emlx_error *err);
 
 // The number of windows along each axis, by the window attributes of the call.
 emlx_status windows_shape(const op_call *call, emlx_shape *shape, emlx_error *err);

@@ -63,6 +63,10 @@ const emlx_attr *attr_get(const op_call *call, const char *name);
 int64_t attr_int(const op_call *call, const char *name, int64_t otherwise);
 const char *attr_text(const op_call *call, const char *name, const char *otherwise);
 
+// A number as a double; `check_real` has seen that it is no complex one.
+double attr_real(const op_call *call, const char *name, double otherwise);
+emlx_status check_real(const op_call *call, const char *name, emlx_error *err);
+
 static inline emlx_type operand_type(const op_call *call, size_t i) {
     return emlx_tensor_type(call->in[i]);
 }

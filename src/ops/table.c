@@ -52,6 +52,12 @@ ATTRS(attrs_fft2, {"lengths", EMLX_ATTR_INTS, false}, {"axes", EMLX_ATTR_INTS, f
       {"eps", EMLX_ATTR_NUMBER, false})
 ATTRS(attrs_axes_opt, {"axes", EMLX_ATTR_INTS, false})
 ATTRS(attrs_norm, {"eps", EMLX_ATTR_NUMBER, true})
+ATTRS(attrs_rope, {"dims", EMLX_ATTR_INT, true}, {"traditional", EMLX_ATTR_BOOL, false},
+      {"base", EMLX_ATTR_NUMBER, false}, {"scale", EMLX_ATTR_NUMBER, false})
+ATTRS(attrs_attention, {"scale", EMLX_ATTR_NUMBER, true}, {"causal", EMLX_ATTR_BOOL, false},
+      {"first", EMLX_ATTR_INT, false}, {"offset", EMLX_ATTR_BOOL, false},
+      {"mask", EMLX_ATTR_BOOL, false}, {"key_mask", EMLX_ATTR_BOOL, false},
+      {"sinks", EMLX_ATTR_BOOL, false})
 ATTRS(attrs_qr, {"mode", EMLX_ATTR_TEXT, false})
 ATTRS(attrs_svd, {"full_matrices?", EMLX_ATTR_BOOL, false})
 
@@ -128,6 +134,21 @@ int64_t attr_int(const op_call *call, const char *name, int64_t otherwise) {
 const char *attr_text(const op_call *call, const char *name, const char *otherwise) {
     const emlx_attr *attr = attr_get(call, name);
     return attr == NULL ? otherwise : attr->text;
+}
+
+double attr_real(const op_call *call, const char *name, double otherwise) {
+    const emlx_attr *attr = attr_get(call, name);
+    if (attr == NULL) return otherwise;
+    const emlx_number *number = &attr->value;
+    return number->kind == EMLX_NUMBER_REAL     ? number->as.f[0]
+           : number->kind == EMLX_NUMBER_SIGNED ? (double)number->as.s
+                                                : (double)number->as.u;
+}
+
+emlx_status check_real(const op_call *call, const char *name, emlx_error *err) {
+    const emlx_attr *attr = attr_get(call, name);
+    if (attr == NULL || attr->value.kind != EMLX_NUMBER_COMPLEX) return EMLX_OK;
+    return error_set(err, EMLX_INVALID, "%s must be real", name);
 }
 
 // Checks before the op's own ----------------------------------------------------------------

@@ -110,12 +110,39 @@ static size_t no_attrs(const either_params *p, int64_t *unused, emlx_attr *attrs
     return 0;
 }
 
+static void set_number(emlx_attr *attr, const char *name, double value) {
+    *attr = (emlx_attr){.name = name, .kind = EMLX_ATTR_NUMBER};
+    attr->value = (emlx_number){EMLX_NUMBER_REAL, {.f = {value}}};
+}
+
+static void set_integer(emlx_attr *attr, const char *name, emlx_attr_kind kind, int64_t value) {
+    *attr = (emlx_attr){.name = name, .kind = kind, .value = {EMLX_NUMBER_SIGNED, {.s = value}}};
+}
+
+static size_t rope_attrs(const either_params *p, int64_t *unused, emlx_attr *attrs) {
+    (void)unused;
+    set_integer(&attrs[0], "dims", EMLX_ATTR_INT, p->count);
+    set_integer(&attrs[1], "traditional", EMLX_ATTR_BOOL, p->bits & ROPE_TRADITIONAL);
+    set_number(&attrs[2], "base", p->n[0]);
+    set_number(&attrs[3], "scale", p->n[1]);
+    return 4;
+}
+
+static size_t attention_attrs(const either_params *p, int64_t *unused, emlx_attr *attrs) {
+    static const char *const names[] = {"causal", "offset", "mask", "key_mask", "sinks"};
+    (void)unused;
+    set_number(&attrs[0], "scale", p->n[0]);
+    set_integer(&attrs[1], "first", EMLX_ATTR_INT, p->count);
+    for (int i = 0; i < 5; i++)
+        set_integer(&attrs[2 + i], names[i], EMLX_ATTR_BOOL, p->bits >> i & 1);
+    return 7;
+}
+
 // The attributes of the op by the function's parameters.
 static size_t (*const taken[EITHER_COUNT])(const either_params *, int64_t *, emlx_attr *) = {
-    [EITHER_softmax] = fold_attrs,
-    [EITHER_rms_norm] = norm_attrs,
-    [EITHER_layer_norm] = norm_attrs,
-    [EITHER_swiglu] = no_attrs,
+    [EITHER_softmax] = fold_attrs,    [EITHER_rms_norm] = norm_attrs,
+    [EITHER_layer_norm] = norm_attrs, [EITHER_swiglu] = no_attrs,
+    [EITHER_rope] = rope_attrs,       [EITHER_attention] = attention_attrs,
 };
 
 static bool picky_takes(const emlx_device *device, const emlx_tensor *t) {
@@ -130,7 +157,7 @@ static emlx_status whole_make(emlx_device *device, const plan_node *n, emlx_tens
                               emlx_tensor **out, emlx_error *err) {
     const either_params *p = n->params;
     int64_t axes[EMLX_MAX_RANK];
-    emlx_attr attrs[2];
+    emlx_attr attrs[8];
     size_t count = taken[p->function](p, axes, attrs);
     return emlx_apply(emlx_op_find(either_names[p->function]), device, operands, n->operand_count,
                       attrs, count, (emlx_type)n->type, out, err);

@@ -18,8 +18,8 @@ typedef struct sample {
 } sample;
 
 // m: a matrix of f32, i: of s32, c: of c64; s: a scalar of f32; b: a batch of images of f32;
-// v: a vector of f32; x: two indices of a row; w: two rows; p: a quarter of a matrix. Ops that are
-// not here take matrices, and required attributes as below.
+// v: a vector of f32; n: a scalar of s32; x: two indices of a row; w: two rows; p: a quarter of a
+// matrix. Ops that are not here take matrices, and required attributes as below.
 static const sample samples[] = {
     {"clip", "mss", {{NULL}}},
     {"reshape", "m", {{"shape", {2, 8}, 2}}},
@@ -55,6 +55,8 @@ static const sample samples[] = {
     {"imag", "c", {{NULL}}},
     {"phase", "c", {{NULL}}},
     {"rms_norm", "mv", {{NULL}}},
+    {"rope", "mn", {{NULL}}},
+    {"attention", "bbb", {{NULL}}},
     {"layer_norm", "mvv", {{NULL}}},
 };
 
@@ -74,6 +76,7 @@ static emlx_tensor *operand(char letter) {
     case 's': return random_tensor(EMLX_F32, &scalar, 0, 3);
     case 'b': return random_tensor(EMLX_F32, &images, 0, 3);
     case 'v': return random_tensor(EMLX_F32, &vector, 0, 3);
+    case 'n': return random_tensor(EMLX_S32, &scalar, 0, 3);
     case 'x': return random_tensor(EMLX_S64, &column, 0, 3);
     case 'w': return random_tensor(EMLX_F32, &rows, 0, 3);
     case 'p': return random_tensor(EMLX_F32, &quarter, 0, 3);
@@ -111,7 +114,9 @@ static size_t attributes(const emlx_op *op, const sample *s, emlx_function *func
         if (!named && !required) continue;
         if (kind == EMLX_ATTR_FUNCTION) attr.function = function;
         if (kind == EMLX_ATTR_NUMBER) attr.value = (emlx_number){EMLX_NUMBER_REAL, {.f = {2, 0}}};
-        if (kind == EMLX_ATTR_INT) attr.value = (emlx_number){EMLX_NUMBER_SIGNED, {.s = 0}};
+        if (kind == EMLX_ATTR_INT)
+            attr.value =
+                (emlx_number){EMLX_NUMBER_SIGNED, {.s = strcmp(name, "dims") == 0 ? 2 : 0}};
         attrs[count++] = attr;
     }
     return count;

@@ -14,7 +14,7 @@ defmodule Recorder.Case do
           [:indexed_add, :window_scatter_max, :window_scatter_min, :reduce, :window_reduce]
   @fft [:fft, :ifft, :fft2, :ifft2, :rfft, :irfft]
   @linear_algebra [:triangular_solve, :cholesky, :qr, :lu, :determinant, :solve]
-  @fused [:softmax, :logsumexp, :rms_norm, :layer_norm, :swiglu]
+  @fused [:softmax, :logsumexp, :rms_norm, :layer_norm, :swiglu, :rope, :attention]
   @elementwise [:exp, :expm1, :log, :log1p, :sigmoid, :cos, :sin, :tan, :cosh, :sinh, :tanh] ++
                  [:acos, :asin, :atan, :acosh, :asinh, :atanh, :sqrt, :rsqrt, :cbrt, :erf] ++
                  [:erfc, :erf_inv, :add, :subtract, :multiply, :divide, :pow, :remainder] ++

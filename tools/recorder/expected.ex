@@ -26,7 +26,7 @@ defmodule Recorder.Expected do
   @width "bits are counted in the type's own width"
 
   # Each of their many steps is rounded by the reference.
-  @fused [:softmax, :logsumexp, :rms_norm, :layer_norm, :swiglu]
+  @fused [:softmax, :logsumexp, :rms_norm, :layer_norm, :swiglu, :rope, :attention]
   @iterated [:cholesky, :solve, :determinant, :qr, :lu, :fft2, :ifft2, :rfft, :irfft]
 
   @doc "The expected result of a backend callback."
@@ -313,7 +313,12 @@ defmodule Recorder.Expected do
       name == :phase and match?([%T{type: {:f, 8}}], outs) ->
         in_double(outs, tensors, reference, default, @zero)
 
-      name in @iterated or name in @fused ->
+      name in @fused ->
+        {integers, floats} = Enum.split_with(Enum.with_index(tensors), &integers?([elem(&1, 0)]))
+        compute = fn wide -> default.(in_order(integers, floats, wide)) end
+        in_double(outs, Enum.map(floats, &elem(&1, 0)), reference, compute, @double)
+
+      name in @iterated ->
         in_double(outs, tensors, reference, default, @double)
 
       is_exception(reference) ->
@@ -339,6 +344,12 @@ defmodule Recorder.Expected do
     one = if name == :fft2, do: :fft, else: :ifft
     tensor = transform(one, tensor, second, columns, Map.take(struct, [:eps]))
     transform(one, tensor, first, rows, Map.take(struct, [:eps]))
+  end
+
+  # Integers are masks and positions, and stay what they are.
+  defp in_order(integers, floats, wide) do
+    wide = Enum.zip_with(floats, wide, fn {_tensor, index}, tensor -> {tensor, index} end)
+    for {tensor, _index} <- Enum.sort_by(integers ++ wide, &elem(&1, 1)), do: tensor
   end
 
   defp integers?(tensors), do: Enum.all?(tensors, &(elem(&1.type, 0) in [:u, :s]))

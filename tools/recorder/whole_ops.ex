@@ -32,6 +32,8 @@ defmodule Recorder.WholeOps do
   def rule(op) when op in [:softmax, :logsumexp], do: each(fused(), &exponents(op, &1))
   def rule(op) when op in [:rms_norm, :layer_norm], do: each(fused(), &norm(op, &1))
   def rule(:swiglu), do: each(fused(), &gate/1)
+  def rule(:rope), do: each(fused(), &rope/1)
+  def rule(:attention), do: each(fused(), &attention/1)
   # Recorded as programs.
   def rule(op) when op in [:reduce, :window_reduce, :eigh, :svd], do: true
   def rule(_op), do: false
@@ -310,6 +312,54 @@ defmodule Recorder.WholeOps do
           call(fn ->
             Fast.swiglu(tensor(type, shape, style, 1), tensor(other, shape, :plain, 2))
           end)
+  end
+
+  defp rope(type) do
+    for {shape, dims} <- [{{1, 2}, 2}, {{2, 3, 8}, 8}, {{2, 3, 2, 10}, 4}, {{1, 5, 3, 64}, 64}],
+        traditional <- [true, false] do
+      x = tensor(type, shape, :plain, 1)
+      call(fn -> Fast.rope(x, dims, traditional, 10_000.0, 1.0, of(:s32, {}, [3])) end)
+      call(fn -> Fast.rope(x, dims, traditional, 100, 0.5, of(:s64, {}, [0])) end)
+
+      if tuple_size(shape) > 2 do
+        {batch, length} = {elem(shape, 0), elem(shape, 1)}
+        at = of(:s32, {batch, length}, for(i <- 1..(batch * length), do: rem(i * 5, 11)))
+        freqs = of(:f32, {div(dims, 2)}, for(i <- 1..div(dims, 2), do: 0.5 + i))
+        call(fn -> Fast.rope_with_positions(x, at, dims, traditional, 1.0e6, 1.0) end)
+        call(fn -> Fast.rope_with_freqs(x, at, dims, traditional, 1.0, freqs) end)
+      end
+    end
+  end
+
+  # Batch, heads, groups, queries, keys, size, size of a value.
+  @attentions [
+    {1, 1, 1, 1, 1, 1, 1},
+    {2, 4, 2, 3, 5, 8, 8},
+    {1, 2, 2, 1, 33, 16, 16},
+    {1, 3, 1, 7, 7, 5, 9},
+    {2, 2, 1, 17, 40, 4, 3}
+  ]
+
+  defp attention(type) do
+    for {batch, heads, groups, queries, keys, size, width} <- @attentions do
+      q = tensor(type, {batch, heads, queries, size}, :unit, 1)
+      k = tensor(type, {batch, groups, keys, size}, :unit, 2)
+      v = tensor(type, {batch, groups, keys, width}, :plain, 3)
+      # As f32 it is what it is.
+      scale = if size > 4, do: 0.25, else: 1.0
+      sinks = [sinks: tensor(:f32, {heads}, :unit, 4)]
+      seen = of(:u8, {batch, keys}, for(i <- 1..(batch * keys), do: rem(i * 3, 4)))
+      mask = of(:u8, {queries, keys}, for(i <- 1..(queries * keys), do: rem(i * 5, 3)))
+      added = tensor(:f32, {heads, 1, keys}, :plain, 5)
+      at = of(:s32, {batch}, for(i <- 1..batch, do: max(keys - queries - i, 0)))
+      call(fn -> Fast.scaled_dot_product_attention(q, k, v, scale) end)
+      call(fn -> Fast.scaled_dot_product_attention(q, k, v, scale, mask) end)
+      call(fn -> Fast.scaled_dot_product_attention(q, k, v, scale, added, sinks) end)
+      call(fn -> Fast.scaled_dot_product_attention_causal(q, k, v, scale) end)
+      call(fn -> Fast.scaled_dot_product_attention_causal(q, k, v, scale, sinks) end)
+      call(fn -> Fast.scaled_dot_product_attention_causal_key_masked(q, k, v, scale, seen) end)
+      call(fn -> Fast.scaled_dot_product_attention_from(q, k, v, scale, at, sinks) end)
+    end
   end
 
   ## Transforms and linear algebra

@@ -171,13 +171,16 @@ defmodule EMLX.Call do
         logsumexp: Fast.LogSumExp,
         rms_norm: Fast.RMSNorm,
         layer_norm: Fast.LayerNorm,
-        swiglu: Fast.SwiGLU
+        swiglu: Fast.SwiGLU,
+        rope: Fast.Rope,
+        attention: Fast.Attention
       ],
       do: def(block(%unquote(module){} = struct), do: plain(unquote(name), fields(struct)))
 
   def block(_struct), do: nil
 
-  defp fields(struct), do: struct |> Map.from_struct() |> Map.to_list()
+  defp fields(struct),
+    do: for({_name, value} = field <- Map.from_struct(struct), value != nil, do: field)
 
   # Attributes are numbers; where one is a tensor, Nx's own definition is used.
   defp plain(name, attributes) do
