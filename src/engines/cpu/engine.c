@@ -58,12 +58,19 @@ typedef struct kernel_runner {
 } kernel_runner;
 
 static const kernel_runner runners[KERNEL_COUNT] = {
-    [KERNEL_MAP] = {prepare_map, run_map},    [KERNEL_REDUCE] = {prepare_fold, run_fold},
-    [KERNEL_DOT] = {NULL, run_dot},           [KERNEL_GATHER] = {NULL, run_gather},
-    [KERNEL_SCATTER] = {NULL, run_scatter},   [KERNEL_SORT] = {NULL, run_sort},
-    [KERNEL_CONV] = {NULL, run_conv},         [KERNEL_SCAN] = {NULL, run_scan},
-    [KERNEL_PICK] = {NULL, run_pick},         [KERNEL_ROUTINE] = {prepare_routine, run_routine},
-    [KERNEL_CALL] = {NULL, run_call},         [KERNEL_CUSTOM] = {prepare_custom, run_custom},
+    [KERNEL_MAP] = {prepare_map, run_map},
+    [KERNEL_REDUCE] = {prepare_fold, run_fold},
+    [KERNEL_DOT] = {NULL, run_dot},
+    [KERNEL_GATHER] = {NULL, run_gather},
+    [KERNEL_SCATTER] = {NULL, run_scatter},
+    [KERNEL_SORT] = {NULL, run_sort},
+    [KERNEL_CONV] = {NULL, run_conv},
+    [KERNEL_SCAN] = {NULL, run_scan},
+    [KERNEL_PICK] = {NULL, run_pick},
+    [KERNEL_ROUTINE] = {prepare_routine, run_routine},
+    [KERNEL_EITHER] = {NULL, run_either},
+    [KERNEL_CALL] = {NULL, run_call},
+    [KERNEL_CUSTOM] = {prepare_custom, run_custom},
     [KERNEL_ROWS] = {prepare_rows, run_rows},
 };
 
@@ -166,6 +173,7 @@ const engine_ops cpu_engine = {
     .upload = cpu_upload,
     .download = cpu_download,
     .rows = cpu_rows,
+    .takes = cpu_takes,
     .prepare = cpu_prepare,
     .discard = cpu_discard,
     .submit = cpu_submit,

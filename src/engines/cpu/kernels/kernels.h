@@ -136,6 +136,17 @@ typedef struct product_fns {
     void (*leave)(void);
 } product_fns;
 
+// Rows of scores of attention, in f32.
+typedef struct attention_fns {
+    // x[i] = x[i] * by + added[i], which may be NULL; gives the largest, NaNs aside.
+    float (*scale)(float *x, float by, const float *added, size_t n);
+    // x[i] = -infinity where seen[i] is 0; gives the largest, NaNs aside.
+    float (*hide)(float *x, const uint8_t *seen, size_t n);
+    // x[i] = exp(x[i] - most), where no x[i] is above `most`; gives the sum.
+    float (*powers)(float *x, float most, size_t n);
+    void (*multiply)(float *x, float by, size_t n);
+} attention_fns;
+
 typedef struct cpu_kernels {
     const char *level;
     // scalar[function][type it is computed in]; NULL where that makes no sense.
@@ -163,6 +174,7 @@ typedef struct cpu_kernels {
     // By the matrix's element type. `across` is NULL for types that have none; so is `tile`.
     const vector_fns *vector;
     const product_fns *product;
+    const attention_fns *attention;
 } cpu_kernels;
 
 // The tables that this build has; each is complete.

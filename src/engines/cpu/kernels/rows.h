@@ -223,6 +223,7 @@ extern const repeat_fn KERNEL(repeat, table)[5];
 extern const reduce_fns KERNEL(reduce, table)[REDUCE_COUNT][EMLX_TYPE_COUNT];
 extern const conv_fns KERNEL(conv, table)[EMLX_TYPE_COUNT];
 extern const conv_fns KERNEL(conv, quick);
+extern const attention_fns KERNEL(attention, table);
 extern const vector_fns KERNEL(vector, table)[EMLX_TYPE_COUNT];
 extern const product_fns KERNEL(product, table)[EMLX_TYPE_COUNT];
 void KERNEL(fft, unfold)(int64_t half, const double *turns, int64_t lines, const double *from_re,

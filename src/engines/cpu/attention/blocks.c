@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+// blocks.c - attention of many rows: keys and values are packed once for all rows that share them,
+// and blocks of rows go through them a block of keys at a time, by the tiles of matrix products.
+#include <string.h>
+
+#include "base/error.h"
+#include "base/types.h"
+#include "engines/cpu/attention/attention.h"
+
+// Rows of a task, a whole number of any panel's lines, and bytes of what is packed at a time.
+enum { ROW_BLOCK = 96, MOST_PACKED = 1 << 25 };
+
+typedef struct blocks {
+    attention *a;
+    const product_fns *scores, *sums; // products with keys, and with values
+    size_t element;                   // of packed keys and queries
+    int64_t terms;                    // of these: the size, to whole groups
+    int64_t columns;                  // of values: the width, to whole panels
+    int64_t key_blocks, row_blocks;
+    size_t keys_bytes, values_bytes; // of a packed block
+    int64_t first, count;            // pairs that are packed
+    char *packed;                    // [pair][block of keys]: keys, then values
+} blocks;
+
+// What a task works with.
+typedef struct work {
+    float *queries; // [row][term], or as they are packed
+    char *left;     // panels of them, or of weights
+    float *scores;  // [row][key]
+    float *weights; // panels of them
+    float *sums;    // [row][column]
+    row_sum so_far[ROW_BLOCK];
+} work;
+
+static const product_fns *of_type(const attention *a, emlx_type type) {
+    return &a->run->kernels->product[type];
+}
+
+// Products of bf16 are exact in f32, whatever multiplies them.
+static const product_fns *score_fns(const attention *a) {
+    bool narrow = a->q.type == EMLX_BF16 && a->k.type == EMLX_BF16 && a->q.strides[3] == 1 &&
+                  a->k.strides[3] == 1;
+    const product_fns *fns = of_type(a, narrow ? EMLX_BF16 : EMLX_F32);
+    return fns->tile != NULL ? fns : of_type(a, EMLX_F32);
+}
+
+static int64_t group_of(const product_fns *f) {
+    return f->left.group > f->right.group ? f->left.group : f->right.group;
+}
+
+// Packing ----------------------------------------------------------------------------------------
+
+// A row of keys or queries, as it is packed.
+static void load_packed(const blocks *b, const operand *o, int64_t batch, int64_t head, int64_t t,
+                        void *to) {
+    if (b->scores->packed == EMLX_F32)
+        load_row(b->a, o, batch, head, t, 0, b->a->size, to);
+    else
+        memcpy(to, operand_at(o, batch, head, t), (size_t)b->a->size * b->element);
+}
+
+// Lines that are one after the other in `rows`, as panels; what fills the last group is 0.
+static void pack_lines(const blocks *b, const panel_form *form, const void *rows, int64_t count,
+                       char *to) {
+    int64_t own = whole(b->a->size, form->group);
+    size_t line = (size_t)b->a->size * b->element;
+    size_t panel = (size_t)(form->lines * b->terms) * b->element;
+    for (int64_t i = 0; i < count; i += form->lines, to += panel) {
+        form->pack(to, (const char *)rows + (size_t)i * line, b->a->size, 1,
+                   (size_t)least(form->lines, count - i), (size_t)b->a->size);
+        memset(to + (size_t)(own * form->lines) * b->element, 0,
+               (size_t)((b->terms - own) * form->lines) * b->element);
+    }
+}
+
+static void pack_values(const blocks *b, const float *rows, int64_t step, int64_t count, char *to) {
+    const panel_form *form = &b->sums->right;
+    size_t panel = (size_t)(form->lines * KEY_BLOCK) * sizeof(float);
+    for (int64_t c = 0; c < b->a->width; c += form->lines, to += panel)
+        form->pack(to, rows + c, 1, step, (size_t)least(form->lines, b->a->width - c),
+                   (size_t)count);
+}
+
+static char *packed_at(const blocks *b, int64_t pair, int64_t block) {
+    size_t each = b->keys_bytes + b->values_bytes;
+    return b->packed + (size_t)((pair - b->first) * b->key_blocks + block) * each;
+}
+
+static void pack_task(void *context, int64_t index) {
+    blocks *b = context;
+    attention *a = b->a;
+    int64_t pair = b->first + index / b->key_blocks, block = index % b->key_blocks;
+    int64_t batch = pair / a->groups, group = pair % a->groups, key = block * KEY_BLOCK;
+    int64_t count = least(KEY_BLOCK, a->keys - key);
+    size_t bytes = (size_t)(KEY_BLOCK * (a->size > a->width ? a->size : a->width)) * sizeof(float);
+    char *to = packed_at(b, pair, block);
+    emlx_error err;
+    void *rows;
+    if (key >= row_limit(a, pair, a->queries - 1)) return;
+    if (pool_alloc(bytes, &rows, &err) != EMLX_OK) {
+        task_failed(&a->errors, &err);
+        return;
+    }
+    for (int64_t i = 0; i < count; i++)
+        load_packed(b, &a->k, batch, group, key + i,
+                    (char *)rows + (size_t)(i * a->size) * b->element);
+    pack_lines(b, &b->scores->right, rows, count, to);
+    for (int64_t i = 0; i < count; i++)
+        load_row(a, &a->v, batch, group, key + i, 0, a->width, (float *)rows + i * a->width);
+    pack_values(b, rows, a->width, count, to + b->keys_bytes);
+    pool_free(rows, bytes);
+}
+
+// Blocks of rows ---------------------------------------------------------------------------------
+
+static void load_queries(const blocks *b, int64_t pair, int64_t first, int64_t rows, work *w) {
+    const attention *a = b->a;
+    for (int64_t i = 0; i < rows; i++)
+        load_packed(b, &a->q, pair / a->groups, row_head(a, pair, first + i),
+                    (first + i) % a->queries,
+                    (char *)w->queries + (size_t)(i * a->size) * b->element);
+    pack_lines(b, &b->scores->left, w->queries, rows, w->left);
+}
+
+// scores = queries * keys
+static void multiply_keys(const blocks *b, int64_t rows, int64_t count, const char *keys, work *w) {
+    const product_fns *f = b->scores;
+    size_t left = (size_t)(f->left.lines * b->terms) * b->element;
+    size_t right = (size_t)(f->right.lines * b->terms) * b->element;
+    if (f->enter != NULL) f->enter();
+    for (int64_t j = 0; j < count; j += f->right.lines)
+        for (int64_t i = 0; i < rows; i += f->left.lines)
+            f->tile(b->terms, w->left + (size_t)(i / f->left.lines) * left,
+                    keys + (size_t)(j / f->right.lines) * right, w->scores + i * KEY_BLOCK + j,
+                    KEY_BLOCK, false);
+    if (f->leave != NULL) f->leave();
+}
+
+// sums += weights * values
+static void multiply_values(const blocks *b, int64_t rows, int64_t count, const char *values,
+                            work *w) {
+    const product_fns *f = b->sums;
+    int64_t left = f->left.lines * KEY_BLOCK;
+    size_t right = (size_t)(f->right.lines * KEY_BLOCK) * sizeof(float);
+    for (int64_t i = 0; i < rows; i += f->left.lines)
+        f->left.pack(w->weights + i / f->left.lines * left, w->scores + i * KEY_BLOCK, KEY_BLOCK, 1,
+                     (size_t)least(f->left.lines, rows - i), (size_t)count);
+    for (int64_t j = 0; j < b->a->width; j += f->right.lines)
+        for (int64_t i = 0; i < rows; i += f->left.lines)
+            f->tile(count, w->weights + i / f->left.lines * left,
+                    values + (size_t)(j / f->right.lines) * right, w->sums + i * b->columns + j,
+                    b->columns, true);
+}
+
+static void attend_block(const blocks *b, int64_t pair, int64_t first, int64_t rows, work *w) {
+    const attention *a = b->a;
+    int64_t most = 0;
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t limit = row_limit(a, pair, first + i);
+        most = limit > most ? limit : most;
+        w->so_far[i] = row_begin(a, pair, first + i);
+    }
+    for (int64_t key = 0; key < most; key += KEY_BLOCK) {
+        if (!task_goes_on(a->run)) return;
+        int64_t count = least(KEY_BLOCK, most - key);
+        const char *packed = packed_at(b, pair, key / KEY_BLOCK);
+        multiply_keys(b, rows, count, packed, w);
+        for (int64_t i = 0; i < rows; i++) {
+            float by =
+                row_weigh(a, pair, first + i, key, count, w->scores + i * KEY_BLOCK, &w->so_far[i]);
+            if (by != 1) a->fns->multiply(w->sums + i * b->columns, by, (size_t)a->width);
+        }
+        multiply_values(b, rows, count, packed + b->keys_bytes, w);
+    }
+    for (int64_t i = 0; i < rows; i++)
+        row_finish(a, pair, first + i, &w->so_far[i], w->sums + i * b->columns);
+}
+
+static void block_task(void *context, int64_t index) {
+    blocks *b = context;
+    attention *a = b->a;
+    int64_t pair = b->first + index / b->row_blocks, first = index % b->row_blocks * ROW_BLOCK;
+    size_t lines = ROW_BLOCK, query = (size_t)a->size, left = (size_t)b->terms;
+    size_t floats = lines * (query + left + 2 * KEY_BLOCK + (size_t)b->columns);
+    emlx_error err;
+    void *memory;
+    if (pool_alloc(floats * sizeof(float), &memory, &err) != EMLX_OK) {
+        task_failed(&a->errors, &err);
+        return;
+    }
+    work w = {.queries = memory};
+    w.left = (char *)(w.queries + lines * query);
+    w.scores = w.queries + lines * (query + left);
+    w.weights = w.scores + lines * KEY_BLOCK;
+    w.sums = w.weights + lines * KEY_BLOCK;
+    memset(w.sums, 0, lines * (size_t)b->columns * sizeof(float));
+    int64_t rows = least(ROW_BLOCK, a->rows - first);
+    load_queries(b, pair, first, rows, &w);
+    attend_block(b, pair, first, rows, &w);
+    pool_free(memory, floats * sizeof(float));
+}
+
+static emlx_status run_blocks(blocks *b, int64_t at_once, emlx_error *err) {
+    attention *a = b->a;
+    for (b->first = 0; b->first < a->pairs; b->first += at_once) {
+        b->count = least(at_once, a->pairs - b->first);
+        TRY(run_tasks(a->run, b->count * b->key_blocks, pack_task, b, err));
+        TRY(task_result(&a->errors, err));
+        TRY(run_tasks(a->run, b->count * b->row_blocks, block_task, b, err));
+        TRY(task_result(&a->errors, err));
+    }
+    return EMLX_OK;
+}
+
+emlx_status attend_blocks(attention *a, emlx_error *err) {
+    blocks b = {.a = a, .scores = score_fns(a), .sums = of_type(a, EMLX_F32)};
+    b.element = type_size(b.scores->packed);
+    b.terms = whole(a->size, group_of(b.scores));
+    b.columns = whole(a->width, b.sums->right.lines);
+    b.key_blocks = (a->keys - 1) / KEY_BLOCK + 1;
+    b.row_blocks = (a->rows - 1) / ROW_BLOCK + 1;
+    b.keys_bytes = (size_t)(whole(KEY_BLOCK, b.scores->right.lines) * b.terms) * b.element;
+    b.values_bytes = (size_t)(KEY_BLOCK * b.columns) * sizeof(float);
+    size_t pair = (size_t)b.key_blocks * (b.keys_bytes + b.values_bytes);
+    int64_t at_once = pair < MOST_PACKED ? MOST_PACKED / (int64_t)pair : 1;
+    at_once = least(at_once, a->pairs);
+    void *memory;
+    TRY(pool_alloc((size_t)at_once * pair, &memory, err));
+    b.packed = memory;
+    emlx_status status = run_blocks(&b, at_once, err);
+    pool_free(memory, (size_t)at_once * pair);
+    return status;
+}
