@@ -59,6 +59,7 @@ defmodule EMLX.MixProject do
         "README.md",
         "guides/cuda.md",
         "guides/mlx.md",
+        "guides/models.md",
         "guides/moving.md",
         "guides/serving.md",
         "docs/differences.md",

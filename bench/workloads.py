@@ -312,6 +312,60 @@ def products():
     return rows
 
 
+def torch_attention(**options):
+    def attend(xp, q, k, v):
+        return xp.nn.functional.scaled_dot_product_attention(q, k, v, **options)
+    return attend
+
+
+def attend_row(name, kind, shape, keys=None, groups=None, **options):
+    """Attention of {batch, heads, queries, size} to as many keys, or `keys` of `groups` heads."""
+    batch, heads, queries, size = shape
+    groups, keys = groups or heads, keys or queries
+    causal = options.pop("is_causal", False)
+    operands = [(f"q{shape}{kind}", wave, shape, kind)]
+    operands += [(f"{n}{batch}{groups}{keys}{size}{kind}", wave, (batch, groups, keys, size), kind,
+                  0.5 + i) for i, n in enumerate("kv")]
+    if causal:
+        options["is_causal"] = True
+    share = 0.5 if causal and queries == keys else 1
+    return Row(f"attention {kind} {name}", operands,
+               lambda nx, q, k, v: nx.attention(q, k, v, scale=size ** -0.5, causal=causal),
+               torch=torch_attention(**options), rate="f32", tolerance=2e-2 if kind == "bf16" else 1e-4,
+               flops=4 * batch * heads * queries * keys * size * share,
+               bytes=BYTES[kind] * 2 * batch * groups * keys * size if queries == 1 else 0)
+
+
+def language():
+    x, w = ("x", wave, (4096, 1024)), ("w", wave, (1024,))
+    gate = ("gate", wave, (4096, 3072))
+    size = 4096 * 1024
+
+    def layers(xp):
+        return xp.nn.functional
+
+    return [
+        attend_row("8x16x1024x64", "f32", (8, 16, 1024, 64)),
+        attend_row("8x16x1024x64 causal", "f32", (8, 16, 1024, 64), is_causal=True),
+        attend_row("8x16x1024x64", "bf16", (8, 16, 1024, 64)),
+        attend_row("1x16x4096x64 causal", "f32", (1, 16, 4096, 64), is_causal=True),
+        attend_row("1x16x128x128", "f32", (1, 16, 128, 128)),
+        attend_row("1 of 4096, 16 heads of 8 groups", "bf16", (1, 16, 1, 128), 4096, 8,
+                   enable_gqa=True),
+        attend_row("1 of 4096, 16 heads", "f32", (1, 16, 1, 128), 4096),
+        attend_row("1 of 512, 16 heads", "f32", (1, 16, 1, 64), 512),
+        Row("softmax f32 4096x1024", [x], lambda nx, x: nx.softmax(x),
+            torch=lambda xp, x: xp.softmax(x, -1), bytes=8 * size),
+        Row("rms_norm f32 4096x1024", [x, w], lambda nx, x, w: nx.rms_norm(x, w, eps=1e-6),
+            torch=lambda xp, x, w: layers(xp).rms_norm(x, (1024,), w, 1e-6), bytes=8 * size),
+        Row("layer_norm f32 4096x1024", [x, w, w],
+            lambda nx, x, w, b: nx.layer_norm(x, w, b, eps=1e-5),
+            torch=lambda xp, x, w, b: layers(xp).layer_norm(x, (1024,), w, b), bytes=8 * size),
+        Row("swiglu f32 4096x3072", [gate, gate], lambda nx, g, u: nx.swiglu(g, u),
+            torch=lambda xp, g, u: layers(xp).silu(g) * u, bytes=12 * 4096 * 3072),
+    ]
+
+
 def algebra():
     m = ("m", wave, (1024, 1024))
     square, large, symmetric = (("s", wave, (512, 512), "f64"), ("large", definite, 512),
@@ -344,4 +398,4 @@ def algebra():
     ]
 
 
-FAMILIES = (element_wise, folds, rows, movement, products, algebra)
+FAMILIES = (element_wise, folds, rows, movement, products, language, algebra)

@@ -392,6 +392,13 @@ defmodule EMLX.Fast do
     do: attention(q, k, v, scale, [offset: Nx.to_tensor(offset)], options)
   )
 
+  @doc false
+  # Attention with `:first` (causal), `:offset`, `:mask`, `:key_mask` and `:sinks`.
+  def attend_to_cache(q, k, v, scale, what) do
+    {options, what} = Keyword.split(what, [:sinks])
+    attention(q, k, v, scale, what, options)
+  end
+
   @extras [:offset, :mask, :key_mask, :sinks]
 
   defp attention(q, k, v, scale, what, options) do
@@ -506,6 +513,76 @@ defmodule EMLX.Fast do
   @spec einsum(String.t(), [Nx.Tensor.t()]) :: Nx.Tensor.t()
   def einsum(subscripts, operands) when is_binary(subscripts) and is_list(operands),
     do: EMLX.Einsum.einsum(subscripts, operands)
+
+  ## Callbacks
+  #
+  # The same functions with the tensors in a tuple, and numbers as options.
+
+  @doc false
+  def rms_norm_callback({x, weight}, options), do: rms_norm(x, weight, options[:eps])
+
+  @doc false
+  def layer_norm_callback({x, weight, bias}, options),
+    do: layer_norm(x, weight, bias, options[:eps])
+
+  @doc false
+  def layer_norm_no_bias_callback({x, weight}, options), do: layer_norm(x, weight, options[:eps])
+
+  @doc false
+  def swiglu_callback({gate, up}, _options), do: swiglu(gate, up)
+
+  @doc false
+  def rope_callback(x, o),
+    do: rope(x, o[:dims], o[:traditional], o[:base], o[:scale], o[:offset])
+
+  for name <- [:rope_with_positions_callback, :rope_with_positions_fast_callback] do
+    @doc false
+    def unquote(name)({x, positions}, o),
+      do: rope_with_positions(x, positions, o[:dims], o[:traditional], o[:base], o[:scale])
+  end
+
+  for name <- [:rope_with_freqs_callback, :rope_with_freqs_fast_callback] do
+    @doc false
+    def unquote(name)({x, positions, freqs}, o),
+      do: rope_with_freqs(x, positions, o[:dims], o[:traditional], o[:scale], freqs)
+  end
+
+  @doc false
+  def sdpa_callback({q, k, v}, o), do: attend_to_cache(q, k, v, o[:scale], [])
+
+  @doc false
+  def sdpa_sinks_callback({q, k, v, sinks}, o),
+    do: attend_to_cache(q, k, v, o[:scale], sinks: sinks)
+
+  @doc false
+  def sdpa_masked_callback({q, k, v, mask}, o),
+    do: attend_to_cache(q, k, v, o[:scale], mask: mask)
+
+  @doc false
+  def sdpa_masked_sinks_callback({q, k, v, mask, sinks}, o),
+    do: attend_to_cache(q, k, v, o[:scale], mask: mask, sinks: sinks)
+
+  @doc false
+  def sdpa_causal_callback({q, k, v}, o),
+    do: scaled_dot_product_attention_causal(q, k, v, o[:scale])
+
+  @doc false
+  def sdpa_causal_sinks_callback({q, k, v, sinks}, o),
+    do: scaled_dot_product_attention_causal(q, k, v, o[:scale], sinks: sinks)
+
+  @doc false
+  def sdpa_causal_key_masked_callback({q, k, v, key_mask}, o),
+    do: attend_to_cache(q, k, v, o[:scale], first: o[:kv_offset], key_mask: key_mask)
+
+  @doc false
+  def sdpa_causal_key_masked_sinks_callback({q, k, v, key_mask, sinks}, o) do
+    what = [first: o[:kv_offset], key_mask: key_mask, sinks: sinks]
+    attend_to_cache(q, k, v, o[:scale], what)
+  end
+
+  @doc false
+  def kv_cache_sdpa_update_callback({q, new_k, new_v, k_cache, v_cache, offset, key_mask}, o),
+    do: kv_cache_sdpa_update(q, new_k, new_v, k_cache, v_cache, offset, key_mask, o[:scale])
 
   ## Blocks
 

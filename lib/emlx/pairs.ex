@@ -5,7 +5,7 @@ defmodule EMLX.Pairs do
 
   import EMLX.Refs, only: [pairs: 1, pairs_of_operations: 0]
 
-  alias EMLX.{Backend, Native, Refs}
+  alias EMLX.{Backend, Fast, Native, Refs}
 
   @on_definition Refs
   Module.register_attribute(__MODULE__, :documented, accumulate: true)
@@ -132,6 +132,42 @@ defmodule EMLX.Pairs do
 
   defp einsum_of(tensors, subscripts),
     do: Refs.wrap(Refs.beside(tensors, fn -> EMLX.Einsum.einsum(subscripts, tensors) end))
+
+  @doc """
+  `kv_cache_attention/7` with `:scale` as an option, or, given `:key_mask`,
+  `kv_cache_attention_masked/8`.
+  """
+  @spec causal_kv_attention(
+          Backend.ref(),
+          Backend.ref(),
+          Backend.ref(),
+          Backend.ref(),
+          Backend.ref(),
+          non_neg_integer,
+          keyword
+        ) :: {Backend.ref(), Backend.ref(), Backend.ref()}
+  def causal_kv_attention(query, new_key, new_value, key_cache, value_cache, offset, options)
+      when is_integer(offset) and offset >= 0 and is_list(options) do
+    options = Keyword.validate!(options, [:scale, :key_mask])
+    scale = Keyword.fetch!(options, :scale)
+
+    case options[:key_mask] do
+      nil ->
+        kv_cache_attention(query, new_key, new_value, key_cache, value_cache, offset, scale)
+
+      mask ->
+        kv_cache_attention_masked(
+          query,
+          new_key,
+          new_value,
+          key_cache,
+          value_cache,
+          offset,
+          scale,
+          mask
+        )
+    end
+  end
 
   pairs_of_operations()
 
@@ -357,6 +393,150 @@ defmodule EMLX.Pairs do
 
     tri_inv(tensor, upper) ->
       Refs.inverse(tensor, upper)
+
+    fast_rms_norm(tensor, tensor_weight, eps) ->
+      Fast.rms_norm(tensor, tensor_weight, eps)
+
+    fast_layer_norm(tensor, tensor_weight, tensor_bias, eps) ->
+      Fast.layer_norm(tensor, tensor_weight, tensor_bias, eps)
+
+    fast_layer_norm_no_bias(tensor, tensor_weight, eps) ->
+      Fast.layer_norm(tensor, tensor_weight, eps)
+
+    fast_swiglu(tensor_gate, tensor_up) ->
+      Fast.swiglu(tensor_gate, tensor_up)
+
+    fast_rope(tensor, dims, traditional, base, scale, offset) ->
+      Fast.rope(tensor, dims, traditional, base, scale, offset)
+
+    fast_rope_ids(tensor, dims, traditional, base, scale, tensor_offsets) ->
+      Fast.rope_with_positions(
+        tensor,
+        Refs.positions(tensor, tensor_offsets),
+        dims,
+        traditional,
+        base,
+        scale
+      )
+
+    fast_rope_positions(tensor, dims, traditional, base, scale, tensor_positions) ->
+      Fast.rope_with_positions(tensor, tensor_positions, dims, traditional, base, scale)
+
+    fast_rope_with_freqs(tensor, dims, traditional, scale, tensor_offsets, tensor_freqs) ->
+      Fast.rope_with_freqs(
+        tensor,
+        Refs.positions(tensor, tensor_offsets),
+        dims,
+        traditional,
+        scale,
+        tensor_freqs
+      )
+
+    fast_sdpa(tensor_q, tensor_k, tensor_v, scale) ->
+      Fast.scaled_dot_product_attention(tensor_q, tensor_k, tensor_v, scale)
+
+    fast_sdpa(tensor_q, tensor_k, tensor_v, scale, sinks) ->
+      Fast.scaled_dot_product_attention(tensor_q, tensor_k, tensor_v, scale, Refs.sinks(sinks))
+
+    fast_sdpa_masked(tensor_q, tensor_k, tensor_v, tensor_mask, scale) ->
+      Fast.scaled_dot_product_attention(tensor_q, tensor_k, tensor_v, scale, tensor_mask)
+
+    fast_sdpa_masked(tensor_q, tensor_k, tensor_v, tensor_mask, scale, sinks) ->
+      Fast.scaled_dot_product_attention(
+        tensor_q,
+        tensor_k,
+        tensor_v,
+        scale,
+        tensor_mask,
+        Refs.sinks(sinks)
+      )
+
+    fast_sdpa_causal(tensor_q, tensor_k, tensor_v, scale) ->
+      Fast.scaled_dot_product_attention_causal(tensor_q, tensor_k, tensor_v, scale)
+
+    fast_sdpa_causal(tensor_q, tensor_k, tensor_v, scale, sinks) ->
+      Fast.scaled_dot_product_attention_causal(
+        tensor_q,
+        tensor_k,
+        tensor_v,
+        scale,
+        Refs.sinks(sinks)
+      )
+
+    fast_sdpa_causal_key_masked(tensor_q, tensor_k, tensor_v, scale, tensor_key_mask, offset) ->
+      Fast.attend_to_cache(tensor_q, tensor_k, tensor_v, scale,
+        first: offset,
+        key_mask: tensor_key_mask
+      )
+
+    fast_sdpa_causal_key_masked(
+      tensor_q,
+      tensor_k,
+      tensor_v,
+      scale,
+      tensor_key_mask,
+      offset,
+      sinks
+    ) ->
+      Fast.attend_to_cache(
+        tensor_q,
+        tensor_k,
+        tensor_v,
+        scale,
+        [first: offset, key_mask: tensor_key_mask] ++ Refs.sinks(sinks)
+      )
+
+    kv_cache_sdpa_update(
+      tensor_q,
+      tensor_new_k,
+      tensor_new_v,
+      tensor_k_cache,
+      tensor_v_cache,
+      offset,
+      scale
+    ) ->
+      Refs.attend_and_keep(
+        [tensor_q, tensor_new_k, tensor_new_v, tensor_k_cache, tensor_v_cache],
+        2,
+        offset,
+        scale,
+        nil
+      )
+
+    kv_cache_attention(
+      tensor_q,
+      tensor_new_k,
+      tensor_new_v,
+      tensor_k_cache,
+      tensor_v_cache,
+      offset,
+      scale
+    ) ->
+      Refs.attend_and_keep(
+        [tensor_q, tensor_new_k, tensor_new_v, tensor_k_cache, tensor_v_cache],
+        1,
+        offset,
+        scale,
+        nil
+      )
+
+    kv_cache_attention_masked(
+      tensor_q,
+      tensor_new_k,
+      tensor_new_v,
+      tensor_k_cache,
+      tensor_v_cache,
+      offset,
+      scale,
+      tensor_key_mask
+    ) ->
+      Refs.attend_and_keep(
+        [tensor_q, tensor_new_k, tensor_new_v, tensor_k_cache, tensor_v_cache],
+        1,
+        offset,
+        scale,
+        tensor_key_mask
+      )
   end
 
   @documented_all Map.new(@documented)

@@ -106,6 +106,8 @@ static plain_array (*const obeyed[MLX_CODE_COUNT])(const plain_call *) = {
     [MLX_logsumexp] = plain_logsumexp,
     [MLX_rms_norm] = plain_norm,
     [MLX_layer_norm] = plain_norm,
+    [MLX_rope] = plain_rope,
+    [MLX_attention] = plain_attention,
 };
 
 // What comes out is of the type that the list says, but for sums of small integers.

@@ -49,19 +49,45 @@ defmodule EMLX.PairDocs do
       "The lower factor of a positive definite matrix, or the upper one, its adjoint.",
     linalg_eigh:
       "Eigenvalues and eigenvectors of a symmetric matrix, of which one triangle is read.",
-    tri_inv: "The inverse of a triangular matrix."
+    tri_inv: "The inverse of a triangular matrix.",
+    fast_rope_ids:
+      "`EMLX.Fast.rope_with_positions/6` whose positions count from `{batch}` offsets.",
+    fast_rope_with_freqs:
+      "`EMLX.Fast.rope_with_freqs/6` whose positions count from `{batch}` offsets.",
+    fast_sdpa_causal_key_masked:
+      "Attention of query `i` to the keys up to `offset + i` that the mask, `{batch, keys}`, has a 1 for.",
+    kv_cache_sdpa_update:
+      "Keys and values written into caches `{batch, groups, length, size}` at `offset`, and causal " <>
+        "attention to what is there then: the attention and both caches.",
+    kv_cache_attention:
+      "As `kv_cache_sdpa_update/7` where positions come before heads, in the result as well.",
+    kv_cache_attention_masked:
+      "As `kv_cache_attention/7`, to positions that the mask has a 1 for; it is as long as the caches " <>
+        "are filled then."
   }
 
   @results %{
     linalg_lu: [:list],
     linalg_svd: [:list],
     linalg_qr: [:pair],
-    linalg_eigh: [:pair]
+    linalg_eigh: [:pair],
+    kv_cache_sdpa_update: [:three],
+    kv_cache_attention: [:three],
+    kv_cache_attention_masked: [:three]
   }
 
-  @booleans [:keep, :reverse, :inclusive, :upper, :equal_nan, :compute_uv, :integer?]
-  @integers [:m, :n, :axis, :offset, :groups]
-  @numbers [:start, :stop, :step, :rtol, :atol]
+  @booleans [
+    :traditional,
+    :keep,
+    :reverse,
+    :inclusive,
+    :upper,
+    :equal_nan,
+    :compute_uv,
+    :integer?
+  ]
+  @integers [:m, :n, :dims, :axis, :offset, :groups]
+  @numbers [:eps, :base, :scale, :start, :stop, :step, :rtol, :atol]
 
   @doc "The documentation of a function, given the call that it is."
   def sentence(name, call), do: @sentences[name] || "`#{Macro.to_string(call)}`, on pairs."
@@ -83,11 +109,13 @@ defmodule EMLX.PairDocs do
   defp result(nil), do: pair()
   defp result([:list]), do: [pair()]
   defp result([:pair]), do: {pair(), pair()}
+  defp result([:three]), do: quote(do: {unquote(pair()), unquote(pair()), unquote(pair())})
 
   defp pair, do: quote(do: EMLX.Backend.ref())
 
   defp type(name, :tensor_indices) when name in [:gather, :scatter, :scatter_add], do: [pair()]
   defp type(_name, :tensors), do: [pair()]
+  defp type(_name, :sinks), do: quote(do: EMLX.Backend.ref() | nil)
   defp type(_name, :device), do: quote(do: atom)
   defp type(_name, :type), do: quote(do: atom | Nx.Type.t())
   defp type(_name, :shape), do: quote(do: tuple | [non_neg_integer])

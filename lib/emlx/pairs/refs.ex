@@ -462,6 +462,43 @@ defmodule EMLX.Refs do
     Nx.LinAlg.triangular_solve(tensor, one, lower: not upper)
   end
 
+  @doc "Positions of `{batch, positions, ...}` that count from an offset for each of the batch."
+  def positions(tensor, offsets) do
+    count = Nx.iota({1, Nx.axis_size(tensor, 1)}, type: :s32)
+    Nx.add(count, Nx.reshape(offsets, {:auto, 1}))
+  end
+
+  @doc "The option of attention for a pair of sinks, or for none."
+  def sinks(nil), do: []
+  def sinks(pair), do: [sinks: unwrap(pair)]
+
+  @doc """
+  Writes keys and values of new positions into their caches, whose positions are on an axis of this
+  number, and attends to those up to each query's own. The mask has a number for each position that
+  is filled then.
+  """
+  def attend_and_keep([q, new_k, new_v, k_cache, v_cache], axis, offset, scale, key_mask) do
+    starts = if axis == 1, do: [0, offset, 0, 0], else: [0, 0, offset, 0]
+    [k, v] = for {cache, new} <- [{k_cache, new_k}, {v_cache, new_v}], do: put(cache, starts, new)
+    filled = offset + Nx.axis_size(new_k, axis)
+
+    [heads_k, heads_v] =
+      for cache <- [k, v], do: cache |> Nx.slice_along_axis(0, filled, axis: axis) |> heads(axis)
+
+    masks = if key_mask, do: [key_mask: key_mask], else: []
+
+    attended =
+      EMLX.Fast.attend_to_cache(heads(q, axis), heads_k, heads_v, scale, [first: offset] ++ masks)
+
+    {heads(attended, axis), k, v}
+  end
+
+  defp put(cache, starts, new), do: Nx.put_slice(cache, starts, Nx.as_type(new, Nx.type(cache)))
+
+  # Heads before positions; the same turns them back.
+  defp heads(tensor, 2), do: tensor
+  defp heads(tensor, 1), do: Nx.transpose(tensor, axes: [0, 2, 1, 3])
+
   @doc "A lower triangular factor, or the upper one that is its adjoint."
   def upper(tensor, false), do: tensor
   def upper(tensor, true), do: Nx.LinAlg.adjoint(tensor)

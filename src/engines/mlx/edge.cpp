@@ -186,6 +186,28 @@ array layer_norm(const arrays &in, ints n, mx::Stream s) {
     return mx::fast::layer_norm(in[0], in[1], bias, (float)real(*n.at), s);
 }
 
+array rope(const arrays &in, ints n, mx::Stream s) {
+    int dims = n.next();
+    bool traditional = n.next() != 0;
+    float base = (float)real(n.at[0]), scale = (float)real(n.at[1]);
+    if (in.size() > 2)
+        return mx::fast::rope(in[0], dims, traditional, std::nullopt, scale, in[1], in[2], s);
+    return mx::fast::rope(in[0], dims, traditional, base, scale, in[1], std::nullopt, s);
+}
+
+array attention(const arrays &in, ints n, mx::Stream s) {
+    const char *mask = n.at[1] != 0 ? "causal" : "";
+    std::optional<array> sinks;
+    if (n.at[2] != 0) sinks = in[3];
+#if MLX_VERSION_NUMERIC >= 32004
+    return mx::fast::scaled_dot_product_attention(in[0], in[1], in[2], (float)real(n.at[0]), mask,
+                                                  std::nullopt, sinks, false, s);
+#else
+    return mx::fast::scaled_dot_product_attention(in[0], in[1], in[2], (float)real(n.at[0]), mask,
+                                                  std::nullopt, sinks, s);
+#endif
+}
+
 array obey(const mlx_instruction &i, const arrays &in, ints n, mx::Stream s) {
     mx::Dtype dtype = dtypes[i.dtype];
     switch (i.code) {
@@ -237,6 +259,8 @@ array obey(const mlx_instruction &i, const arrays &in, ints n, mx::Stream s) {
     case MLX_logsumexp: return fold(i.code, in[0], n, s);
     case MLX_rms_norm: return mx::fast::rms_norm(in[0], in[1], (float)real(*n.at), s);
     case MLX_layer_norm: return layer_norm(in, n, s);
+    case MLX_rope: return rope(in, n, s);
+    case MLX_attention: return attention(in, n, s);
     case MLX_conv: return conv(in[0], in[1], n, s);
     default: throw std::invalid_argument("an instruction that this adapter does not know");
     }

@@ -73,6 +73,10 @@ typedef enum mlx_dtype {
 //                   the kernel's dilation
 //   softmax         of all digits; ints: axes
 //   logsumexp       ints: whether axes are kept, axes
+//   rope            operands: x, s32 offset, f32 periods if any; ints: dims, whether neighbours are
+//                   pairs, bits of the f64 base and scale
+//   attention       operands: queries, keys, values, sinks if any; ints: bits of the f64 scale,
+//                   whether it is causal, whether there are sinks
 //   rms_norm, layer_norm   operands: x, weight, bias if any; ints: the bits of the f64 eps
 // clang-format on
 typedef enum mlx_code {

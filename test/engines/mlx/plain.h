@@ -106,5 +106,7 @@ plain_array plain_scatter(const plain_call *c);
 plain_array plain_softmax(const plain_call *c);
 plain_array plain_logsumexp(const plain_call *c);
 plain_array plain_norm(const plain_call *c);
+plain_array plain_rope(const plain_call *c);
+plain_array plain_attention(const plain_call *c);
 
 #endif
