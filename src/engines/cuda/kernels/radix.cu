@@ -6,10 +6,44 @@
 // put in order in shared memory first, so that what is written lies together.
 enum { RADIX = 256 }; // digits, and threads of a block
 
-// Pass 0 makes keys; each pass reads what the one before wrote.
-template <class KEY, class W>
-DEVICE typename KEY::K radix_key(const W &p, ll line, ll at, ll pass, const typename KEY::K *in) {
-    return pass == 0 ? KEY::key(p, line, at) : in[at];
+// Elements `start` + i * `step` for i below ITEMS: pass 0 makes keys, each pass reads what the one
+// before wrote. What lies beyond the line's end has the largest key, and so comes last.
+template <class KEY, int ITEMS, class W>
+DEVICE void radix_keys(const W &p, ll line, ll start, int step, ll length, ll pass,
+                       const typename KEY::K *in, typename KEY::K (&key)[ITEMS]) {
+    if (pass == 0) {
+#pragma unroll
+        for (int i = 0; i < ITEMS; i++) {
+            ll at = start + i * step;
+            key[i] = KEY::key(p, line, at < length ? at : length - 1);
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < ITEMS; i++) {
+            ll at = start + i * step;
+            key[i] = in[at < length ? at : length - 1];
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < ITEMS; i++)
+        if (start + i * step >= length) key[i] = ~(typename KEY::K)0;
+}
+template <class KEY, int ITEMS, class W>
+DEVICE void radix_loads(const W &p, ll line, ll start, int step, ll length, ll pass,
+                        const unsigned *in, unsigned (&load)[ITEMS]) {
+    if (pass == 0) {
+#pragma unroll
+        for (int i = 0; i < ITEMS; i++) {
+            ll at = start + i * step;
+            load[i] = KEY::load(p, line, at < length ? at : length - 1);
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < ITEMS; i++) {
+            ll at = start + i * step;
+            load[i] = in[at < length ? at : length - 1];
+        }
+    }
 }
 
 // counts[line][digit][tile]
@@ -17,19 +51,23 @@ template <class KEY, int ITEMS, class W>
 DEVICE void radix_count(const W &p, ll length, ll pass, ll first, ll second, ll counts) {
     typedef typename KEY::K K;
     const int TILE = RADIX * ITEMS;
-    __shared__ unsigned seen[RADIX];
+    __shared__ unsigned seen[RADIX / 32][RADIX];
     ll tiles = (length + TILE - 1) / TILE, line = blockIdx.x / tiles, tile = blockIdx.x % tiles;
-    const K *in = (const K *)(pass % 2 ? first : second) + line * length;
-    seen[threadIdx.x] = 0;
+    ll start = tile * TILE + threadIdx.x;
+    int shift = (int)(8 * pass), warp = threadIdx.x / 32;
+    K key[ITEMS];
+    for (int w = 0; w < RADIX / 32; w++) seen[w][threadIdx.x] = 0;
+    radix_keys<KEY>(p, line, start, RADIX, length, pass,
+                    (const K *)(pass % 2 ? first : second) + line * length, key);
     __syncthreads();
 #pragma unroll
-    for (int i = 0; i < ITEMS; i++) {
-        ll at = tile * TILE + i * RADIX + threadIdx.x;
-        if (at < length)
-            atomicAdd(&seen[radix_key<KEY>(p, line, at, pass, in) >> (8 * pass) & (RADIX - 1)], 1u);
-    }
+    for (int i = 0; i < ITEMS; i++)
+        if (start + i * RADIX < length)
+            atomicAdd(&seen[warp][(int)(key[i] >> shift) & (RADIX - 1)], 1u);
     __syncthreads();
-    ((unsigned *)counts)[(line * RADIX + threadIdx.x) * tiles + tile] = seen[threadIdx.x];
+    unsigned sum = 0;
+    for (int w = 0; w < RADIX / 32; w++) sum += seen[w][threadIdx.x];
+    ((unsigned *)counts)[(line * RADIX + threadIdx.x) * tiles + tile] = sum;
 }
 
 // The sum of what the threads before this one have, and in `total` of all.
@@ -68,71 +106,124 @@ DEVICE void radix_add(ll counts, ll totals, ll tiles) {
     if (threadIdx.x == 0) ((unsigned *)totals)[blockIdx.x] = total;
 }
 
-template <class KEY, int ITEMS, class W>
-DEVICE void radix_move(const W &p, ll length, ll pass, ll first, ll second, ll places_at, ll counts,
-                       ll totals) {
-    typedef typename KEY::K K;
-    const int TILE = RADIX * ITEMS, WARPS = RADIX / 32;
-    __shared__ K keys[TILE];
-    __shared__ unsigned places[TILE];
-    __shared__ unsigned seen[WARPS][RADIX];
-    __shared__ unsigned begin[RADIX];
-    __shared__ ll target[RADIX];
-    ll from = pass % 2 ? first : second, to = pass % 2 ? second : first;
-    ll tiles = (length + TILE - 1) / TILE, line = blockIdx.x / tiles, tile = blockIdx.x % tiles;
-    const K *in = (const K *)from + line * length;
-    const unsigned *in_places = (const unsigned *)(from + places_at) + line * length;
+// How the keys of a block are put in the order of one digit.
+struct Ranking {
+    unsigned seen[RADIX / 32][RADIX]; // by warps before, of each digit
+    unsigned begin[RADIX];            // where each digit begins
+};
+
+// Ranks keys among those of the same digit in their warp. Warps have their keys in order, and each
+// the first of all its threads before the second.
+template <class K, int ITEMS>
+DEVICE void rank_digits(Ranking &r, const K (&key)[ITEMS], int shift, unsigned (&rank)[ITEMS]) {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    ll start = tile * TILE, mine = start + warp * (32 * ITEMS) + lane;
-    K key[ITEMS];
-    unsigned rank[ITEMS], all;
+    unsigned sum = 0, all;
 #pragma unroll
-    for (int i = 0; i < WARPS; i++) seen[i][threadIdx.x] = 0;
-    // What lies beyond the line's end has the last digit and comes last.
-#pragma unroll
-    for (int i = 0; i < ITEMS; i++) {
-        ll at = mine + i * 32;
-        key[i] = at < length ? radix_key<KEY>(p, line, at, pass, in) : ~(K)0;
-    }
+    for (int w = 0; w < RADIX / 32; w++) r.seen[w][threadIdx.x] = 0;
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < ITEMS; i++) {
-        int digit = (int)(key[i] >> (8 * pass) & (RADIX - 1));
-        unsigned same = __match_any_sync(~0u, digit), before = seen[warp][digit];
+        int digit = (int)(key[i] >> shift) & (RADIX - 1);
+        unsigned same = __match_any_sync(~0u, digit), before = r.seen[warp][digit];
         int lower = __popc(same & ((1u << lane) - 1));
         __syncwarp();
-        if (lower == 0) seen[warp][digit] = before + __popc(same);
+        if (lower == 0) r.seen[warp][digit] = before + __popc(same);
         __syncwarp();
         rank[i] = before + lower;
     }
     __syncthreads();
-    unsigned sum = 0;
 #pragma unroll
-    for (int w = 0; w < WARPS; w++) {
-        unsigned count = seen[w][threadIdx.x];
-        seen[w][threadIdx.x] = sum;
+    for (int w = 0; w < RADIX / 32; w++) {
+        unsigned count = r.seen[w][threadIdx.x];
+        r.seen[w][threadIdx.x] = sum;
         sum += count;
     }
-    ll digit_at = line * RADIX + threadIdx.x;
-    begin[threadIdx.x] = sum_before(sum, all);
-    target[threadIdx.x] = (ll)sum_before(((const unsigned *)totals)[digit_at], all) +
-                          ((const unsigned *)counts)[digit_at * tiles + tile] - begin[threadIdx.x];
+    r.begin[threadIdx.x] = sum_before(sum, all);
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < ITEMS; i++) {
-        ll at = mine + i * 32;
-        int digit = (int)(key[i] >> (8 * pass) & (RADIX - 1));
-        unsigned local = begin[digit] + seen[warp][digit] + rank[i];
-        keys[local] = key[i];
-        places[local] = pass == 0 || at >= length ? (unsigned)at : in_places[at];
+        int digit = (int)(key[i] >> shift) & (RADIX - 1);
+        rank[i] += r.begin[digit] + r.seen[warp][digit];
+    }
+}
+
+// `load` goes with a key: its place, or what has it.
+template <class KEY, int ITEMS, class W>
+DEVICE void radix_move(const W &p, ll length, ll pass, ll first, ll second, ll loads_at, ll counts,
+                       ll totals) {
+    typedef typename KEY::K K;
+    const int TILE = RADIX * ITEMS;
+    __shared__ K keys[TILE];
+    __shared__ unsigned loads[TILE];
+    __shared__ Ranking ranking;
+    __shared__ ll target[RADIX];
+    ll from = pass % 2 ? first : second, to = pass % 2 ? second : first;
+    ll tiles = (length + TILE - 1) / TILE, line = blockIdx.x / tiles, tile = blockIdx.x % tiles;
+    ll start = tile * TILE, mine = start + threadIdx.x / 32 * (32 * ITEMS) + threadIdx.x % 32;
+    int shift = (int)(8 * pass);
+    K key[ITEMS];
+    unsigned rank[ITEMS], load[ITEMS], all;
+    radix_keys<KEY>(p, line, mine, 32, length, pass, (const K *)from + line * length, key);
+    radix_loads<KEY>(p, line, mine, 32, length, pass,
+                     (const unsigned *)(from + loads_at) + line * length, load);
+    rank_digits(ranking, key, shift, rank);
+    ll digit_at = line * RADIX + threadIdx.x;
+    target[threadIdx.x] = (ll)sum_before(((const unsigned *)totals)[digit_at], all) +
+                          ((const unsigned *)counts)[digit_at * tiles + tile] -
+                          ranking.begin[threadIdx.x];
+#pragma unroll
+    for (int i = 0; i < ITEMS; i++) {
+        keys[rank[i]] = key[i];
+        loads[rank[i]] = load[i];
     }
     __syncthreads();
     K *out = (K *)to + line * length;
-    unsigned *out_places = (unsigned *)(to + places_at) + line * length;
-    for (int i = threadIdx.x; i < TILE && start + i < length; i += RADIX) {
+    unsigned *out_loads = (unsigned *)(to + loads_at) + line * length;
+#pragma unroll
+    for (int j = 0; j < ITEMS; j++) {
+        int i = j * RADIX + threadIdx.x;
+        if (start + i >= length) continue;
         K own = keys[i];
-        ll at = target[own >> (8 * pass) & (RADIX - 1)] + i;
+        ll at = target[(int)(own >> shift) & (RADIX - 1)] + i;
         out[at] = own;
-        out_places[at] = places[i];
+        out_loads[at] = loads[i];
     }
+}
+
+// A whole line of up to RADIX * ITEMS keys, in shared memory from the first digit to the last.
+template <class KEY, int ITEMS, class W>
+DEVICE void radix_line(const W &p, ll length, ll passes, ll to, ll loads_at) {
+    typedef typename KEY::K K;
+    __shared__ K keys[RADIX * ITEMS];
+    __shared__ unsigned loads[RADIX * ITEMS];
+    __shared__ Ranking ranking;
+    ll line = blockIdx.x;
+    int mine = threadIdx.x / 32 * (32 * ITEMS) + threadIdx.x % 32;
+    K key[ITEMS];
+    unsigned rank[ITEMS], load[ITEMS];
+    radix_keys<KEY>(p, line, (ll)mine, 32, length, 0, (const K *)0, key);
+    radix_loads<KEY>(p, line, (ll)mine, 32, length, 0, (const unsigned *)0, load);
+    for (int pass = 0; pass < passes; pass++) {
+        rank_digits(ranking, key, 8 * pass, rank);
+        __syncthreads();
+#pragma unroll
+        for (int i = 0; i < ITEMS; i++) {
+            keys[rank[i]] = key[i];
+            loads[rank[i]] = load[i];
+        }
+        __syncthreads();
+#pragma unroll
+        for (int i = 0; i < ITEMS; i++) {
+            key[i] = keys[mine + i * 32];
+            load[i] = loads[mine + i * 32];
+        }
+    }
+    K *out = (K *)to + line * length;
+    unsigned *out_loads = (unsigned *)(to + loads_at) + line * length;
+#pragma unroll
+    for (int i = 0; i < ITEMS; i++)
+        if (mine + i * 32 < length) {
+            out[mine + i * 32] = key[i];
+            out_loads[mine + i * 32] = load[i];
+        }
 }

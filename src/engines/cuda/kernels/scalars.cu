@@ -129,20 +129,20 @@ DEVICE float sigmoidf(float x) {
 }
 DEVICE double inverse_sqrt(double x) { return 1.0 / sqrt(x); }
 
-// Doubles that round to the right f32: an error below 2^-40 is enough.
+// What rounds to the right f32: an error below 2^-40 is enough. The fewer operations in double the
+// better, so that comparisons are made in f32.
 DEVICE double reciprocal_short(double d) {
-    double r;
+    double r, e;
     asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(r) : "d"(d));
-    r = fma(r, fma(-d, r, 1.0), r);
-    return fma(r, fma(-d, r, 1.0), r);
+    e = fma(-d, r, 1.0);
+    return fma(r, fma(e, e, e), r);
 }
-// With t = exp(2 a) - 1 it is t / (t + 2). Of 2 a = k ln 2 + r, t is 2^k (exp(r) - 1) + (2^k - 1).
-DEVICE double tanh_short(double x) {
+// Of y = k ln 2 + r: exp(r) - 1, and in `scale` 2^k.
+DEVICE double exp_parts(double y, double &scale) {
     const double magic = 0x1.8p52;
-    double a = fabs(x), y = a < 20 ? a + a : 40, k = fma(y, 1.4426950408889634, magic);
-    int n = __double2loint(k);
+    double k = fma(y, 1.4426950408889634, magic), q = 2.7625115538962956e-06;
     double r = fma(k - magic, -0.69314718055994531, y);
-    double q = 2.7625115538962956e-06;
+    scale = __hiloint2double((__double2loint(k) + 1023) << 20, 0);
     q = fma(q, r, 2.4876178960310242e-05);
     q = fma(q, r, 0.0001984120873265277);
     q = fma(q, r, 0.001388882165071539);
@@ -151,11 +151,24 @@ DEVICE double tanh_short(double x) {
     q = fma(q, r, 0.1666666666664829);
     q = fma(q, r, 0.49999999999797773);
     q = fma(q, r, 1.0);
-    double s = __hiloint2double((n + 1023) << 20, 0), t = fma(s, r * q, s - 1);
-    return x != x ? x : copysign(t * reciprocal_short(t + 2), x);
+    return r * q;
+}
+DEVICE double exp_wide(float x) {
+    double scale, p = exp_parts(fminf(fmaxf(x, -150.f), 150.f), scale);
+    return fma(scale, p, scale);
+}
+DEVICE float exp_short(float x) { return x != x ? x : (float)exp_wide(x); }
+DEVICE float sigmoid_short(float x) {
+    double e = exp_wide(-fabsf(x)), r = reciprocal_short(1 + e);
+    return x != x ? x : (float)(x < 0 ? e * r : r);
+}
+// With t = exp(2 a) - 1 it is t / (t + 2).
+DEVICE float tanh_short(float x) {
+    double scale, p = exp_parts(2 * fminf(fabsf(x), 20.f), scale), t = fma(scale, p, scale - 1);
+    return x != x ? x : copysignf((float)(t * reciprocal_short(t + 2)), x);
 }
 // 2 atanh((m - 1) / (m + 1)) of x = m 2^n, m between the roots of 1/2 and 2.
-DEVICE double log_short(double x) {
+DEVICE double log_of(double x) {
     if (!(x > 0) || x == INFINITE) return x == 0 ? -INFINITE : x > 0 ? x : NOT_A_NUMBER;
     const ll root = 0x3fe6a09e00000000ll;
     ll bits = __double_as_longlong(x) - root;
@@ -166,8 +179,10 @@ DEVICE double log_short(double x) {
     for (int i = 17; i > 1; i -= 2) p = fma(p, z, 1.0 / i);
     return fma(n, 0.69314718055994530942, 2 * fma(s * z, p, s));
 }
-DEVICE double log1p_short(double x) {
-    return fabs(x) < 0x1p-29 ? x * (1 - x / 2) : log_short(1 + x);
+DEVICE float log_short(float x) { return (float)log_of(x); }
+DEVICE float log1p_short(float f) {
+    double x = f;
+    return (float)(fabs(x) < 0x1p-29 ? x * (1 - x / 2) : log_of(1 + x));
 }
 
 #define DOUBLE(op, function)                                                                       \
@@ -177,18 +192,21 @@ DEVICE double log1p_short(double x) {
 #if F32_IN_DOUBLE
 #define MATH_AS(op, function, brief, single)                                                       \
     DOUBLE(op, function)                                                                           \
-    DEVICE float f_##op(float x) { return (float)brief((double)x); }
+    DEVICE float f_##op(float x) { return brief(x); }
+#define MATH(op, function, single)                                                                 \
+    DOUBLE(op, function)                                                                           \
+    DEVICE float f_##op(float x) { return (float)function((double)x); }
 #else
 #define MATH_AS(op, function, brief, single)                                                       \
     DOUBLE(op, function)                                                                           \
     DEVICE float f_##op(float x) { return single(x); }
-#endif
 #define MATH(op, function, single) MATH_AS(op, function, function, single)
-MATH(exp, exp, expf)
+#endif
+MATH_AS(exp, exp, exp_short, expf)
 MATH(expm1, expm1, expm1f)
 MATH_AS(log, log, log_short, logf)
 MATH_AS(log1p, log1p, log1p_short, log1pf)
-MATH(sigmoid, sigmoid, sigmoidf)
+MATH_AS(sigmoid, sigmoid, sigmoid_short, sigmoidf)
 MATH(sin, sin, sinf)
 MATH(cos, cos, cosf)
 MATH(tan, tan, tanf)

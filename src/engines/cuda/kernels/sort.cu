@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// sort.cu - stable merge sort of lines of keys with their places.
+// sort.cu - stable merge sort of lines of keys, and of what goes with them: their places, or what
+// has the keys.
 //
 // Runs of one tile are sorted within a block; each pass then merges two runs into one. Threads find
 // by bisection which part of both runs is theirs (a "merge path"), so that each merges equally many.
@@ -86,7 +87,8 @@ DEVICE void sort_tile(const W &p, ll length, ll to, ll places_at) {
 #pragma unroll
     for (int i = 0; i < ITEMS; i++) {
         key[i] = keys[threadIdx.x * ITEMS + i];
-        place[i] = (unsigned)(first + threadIdx.x * ITEMS + i);
+        ll at = first + threadIdx.x * ITEMS + i;
+        place[i] = at < length ? KEY::load(p, line, at) : 0;
     }
     sort_block<K, THREADS, ITEMS>(keys, places, key, place);
     __syncthreads();

@@ -121,9 +121,7 @@ typedef struct scattering {
     const char *type;
 } scattering;
 
-// Sorted updates that are summed by one thread for each element of the slice: few where there are
-// many elements. It depends on the shape alone.
-static int64_t chunk_of(int64_t slice) { return slice < 32 ? 32 : 8; }
+enum { CHUNK = 8 }; // of sorted updates, summed by one thread for each element of the slice
 
 // The struct that gives an update's key: the offset of its slice in the target.
 static void emit_update_key(emitter *e, const scattering *s, const char *key) {
@@ -133,7 +131,8 @@ static void emit_update_key(emitter *e, const scattering *s, const char *key) {
     emit_slice(e, s->indices, s->params->axes, s->params->count, s->target, s->strides, 1);
     EMIT("  if (bad) ");
     emit_report(e, REPORT_INDEX, "m");
-    EMIT("\n  return bad ? ~(K)0 : (K)off;\n }\n};\n");
+    EMIT("\n  return bad ? ~(K)0 : (K)off;\n }\n"
+         " static METHOD unsigned load(const Words<#> &p, ll, ll m) { return (unsigned)m; }\n};\n");
 }
 
 // Where element t of a slice lies in it.
@@ -179,7 +178,7 @@ static void emit_apply(emitter *e, scattering *s, const sorting *order) {
         code_launch_add(e->code, 'p', s->count * s->slice, 0);
         return;
     }
-    int64_t chunk = chunk_of(s->slice), chunks = (s->count + chunk - 1) / chunk;
+    int64_t chunks = (s->count + CHUNK - 1) / CHUNK;
     int64_t part = chunks * s->slice * 16;
     emit_sum(e);
     s->heads = code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)e->code->scratch);
@@ -189,7 +188,7 @@ static void emit_apply(emitter *e, scattering *s, const sorting *order) {
         emit_function(e, second ? 'r' : 'p', 256);
         EMIT(" add_%s<Add@, Key@::K, Slice@, %d>(p, p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
              "p.w[%u], p.w[%u], p.w[%u]);\n}\n",
-             second ? "joined" : "chunks", (int)chunk, order->keys, order->places, s->count_word,
+             second ? "joined" : "chunks", CHUNK, order->keys, order->places, s->count_word,
              s->slice_word, s->updates_word, s->out, s->heads, s->tails);
         code_launch_add(e->code, second ? 'r' : 'p', chunks * s->slice, 0);
     }

@@ -11,7 +11,7 @@ enum {
     ITEMS = 8, // keys a thread
     SMALL = 32,
     LARGE = 256, // threads of a block
-    LONG = 1 << 14,
+    SHORT = 512,
     LONG_OF_WIDE = 1 << 19
 };
 #define INDEX_NARROW ((int64_t)1 << 30)
@@ -96,10 +96,24 @@ static void sort_by_digits(emitter *e, sorting *s) {
     set_sorted(e, s, &b, passes % 2 == 0);
 }
 
+// A line that a block holds.
+static void sort_by_lines(emitter *e, sorting *s) {
+    int items = s->length <= LARGE * 4 ? 4 : s->length <= LARGE * 8 ? 8 : 16;
+    sort_buffers b = make_buffers(e, s, false);
+    e->code->parts |= PART_RADIX;
+    emit_function(e, 'b', LARGE);
+    EMIT(" radix_line<Key@, %d>(p, p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n", items, b.length,
+         code_word(e->code, (s->key_bits + 7) / 8), b.first, b.places);
+    add_pass(e, &b, 'b', LARGE, s->lines, 0);
+    set_result(e, s, &b, false);
+}
+
 // Passes over digits are as many however long a line is; merges are more the longer it is.
 void emit_sorting(emitter *e, sorting *s) {
-    int64_t few = s->key_size > 4 ? LONG_OF_WIDE : LONG;
-    if (s->length >= few || (s->key_bits <= 8 && s->length >= LONG / 4))
+    bool narrow = s->key_size <= 4;
+    if (narrow && s->length > SHORT && s->length <= LARGE * 16)
+        sort_by_lines(e, s);
+    else if (s->length > (narrow ? LARGE * 16 : LONG_OF_WIDE))
         sort_by_digits(e, s);
     else
         sort_by_merging(e, s);
@@ -149,8 +163,16 @@ void emit_sort(emitter *e) {
         EMIT("  return line / p.w[%u] * p.w[%u] * length + line %% p.w[%u];\n }\n", i, i, i);
     EMIT(" static METHOD K key(const Words<#> &p, ll line, ll i) {\n"
          "  const T x = ((const T *)p.w[%u])[base(p, line, p.w[%u]) + i * p.w[%u]];\n"
-         "  const K k = %s;\n  return %sk;\n }\n};\n",
+         "  const K k = %s;\n  return %sk;\n }\n"
+         " static METHOD unsigned load(const Words<#> &p, ll line, ll i) {\n",
          in, w, i, key, p->descending ? "~" : "");
+    // What goes with a key: a number that is to be sorted, if it is small enough, else its place.
+    bool carried = !p->indices && size <= 4;
+    if (carried)
+        EMIT("  return ((const %s *)p.w[%u])[base(p, line, p.w[%u]) + i * p.w[%u]];\n }\n};\n",
+             raw_type(size), in, w, i);
+    else
+        EMIT("  return (unsigned)i;\n }\n};\n");
     emit_sorting(e, &s);
     emit_function(e, 'w', 256);
     emit_loop(e, s.lines * p->keep);
@@ -170,7 +192,7 @@ void emit_sort(emitter *e) {
     EMIT("  const ll place = ((const T_u32 *)p.w[%u])[line * p.w[%u] + rank];\n"
          "  ((%s *)p.w[%u])[t] = ",
          s.places, w, p->indices ? "ll" : raw_type(size), to);
-    if (p->indices)
+    if (p->indices || carried)
         EMIT("place;\n }\n}\n");
     else
         EMIT("((const %s *)p.w[%u])[Key@::base(p, line, p.w[%u]) + place * p.w[%u]];\n }\n}\n",
