@@ -123,6 +123,11 @@ struct handover {
     uint64_t count;
 };
 
+// For an engine that finds only while it runs a kernel that it has to hand it over: counts one, and
+// says whether the user refuses such.
+void handover_count(emlx_device *device, const char *op);
+bool handovers_refused(void);
+
 extern const engine_ops cpu_engine;
 extern const engine_ops cuda_engine;
 extern const engine_ops mlx_engine, mlx_cpu_engine;

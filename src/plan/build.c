@@ -89,8 +89,10 @@ static atomic_bool refusing;
 
 void emlx_refuse_handovers(bool refuse) { atomic_store(&refusing, refuse); }
 
+bool handovers_refused(void) { return atomic_load_explicit(&refusing, memory_order_relaxed); }
+
 static emlx_status check_handovers(const emlx_plan *plan, emlx_error *err) {
-    if (!atomic_load_explicit(&refusing, memory_order_relaxed)) return EMLX_OK;
+    if (!handovers_refused()) return EMLX_OK;
     for (uint32_t p = 0; p < plan->part_count; p++) {
         const plan_part *part = &plan->parts[p];
         if (!part->handed_over) continue;

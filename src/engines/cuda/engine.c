@@ -44,8 +44,19 @@ static void cuda_close(emlx_device *device) {
     gpu_close(g);
 }
 
+// "op 3, other 1": how often each op was handed over.
+static void describe_handovers(const emlx_device *device, char *text, size_t size) {
+    const char *op;
+    uint64_t count;
+    for (size_t i = 0; emlx_device_handover(device, i, &op, &count); i++) {
+        size_t used = strlen(text);
+        snprintf(text + used, size - used, "%s%s %llu", i == 0 ? "; handed over: " : ", ", op,
+                 (unsigned long long)count);
+    }
+}
+
 static void cuda_describe(const emlx_device *device, char *text, size_t size) {
-    char handed[512], place[512];
+    char place[512];
     gpu_describe(device->state, text, size);
     product_describe(place, sizeof place);
     size_t used = strlen(text);
@@ -56,9 +67,7 @@ static void cuda_describe(const emlx_device *device, char *text, size_t size) {
     transform_describe(place, sizeof place);
     used = strlen(text);
     snprintf(text + used, size - used, "; transforms: %s", place);
-    hand_describe(handed, sizeof handed);
-    used = strlen(text);
-    if (handed[0] != '\0') snprintf(text + used, size - used, "; handed over: %s", handed);
+    describe_handovers(device, text, size);
 }
 
 static emlx_status cuda_allocate(emlx_device *device, size_t size, emlx_buffer **out,
@@ -160,8 +169,11 @@ static emlx_status run_kernel(emlx_device *device, void *context, const kernel_c
     gpu *g = device->state;
     gpu_plan *form = call->prepared;
     gpu_kernel *k = &form->kernels[call->kernel - call->plan->kernels];
-    if (k->run == NULL || g->rehearsal) return hand_over(g, device->pool, &k->handed, call, err);
-    return k->run(g, k, call, err);
+    if (k->run != NULL && !g->rehearsal) return k->run(g, k, call, err);
+    if (!g->rehearsal && handovers_refused())
+        return error_set(err, EMLX_UNSUPPORTED, "device %s cannot compute it", device->name);
+    if (!g->rehearsal) handover_count(device, call->kernel->op);
+    return hand_over(g, device->pool, &k->handed, call, err);
 }
 
 // All work of a device is in one stream, so that whatever is queued counts as done: what comes

@@ -1,41 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// hand.c - hands kernels over to the CPU engine and counts them by op.
+// hand.c - hands kernels over to the CPU engine.
 #include "engines/cuda/hand.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "memory/arena.h"
-
-// Counts ------------------------------------------------------------------------------------------
-
-enum { OPS_MOST = 64 };
-
-static struct {
-    pthread_mutex_t lock;
-    const char *op[OPS_MOST];
-    uint64_t count[OPS_MOST];
-} handed = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-static void count_op(const char *op) {
-    pthread_mutex_lock(&handed.lock);
-    int i = 0;
-    while (i < OPS_MOST - 1 && handed.op[i] != NULL && strcmp(handed.op[i], op) != 0) i++;
-    handed.op[i] = i < OPS_MOST - 1 ? op : "others";
-    handed.count[i]++;
-    pthread_mutex_unlock(&handed.lock);
-}
-
-void hand_describe(char *text, size_t size) {
-    size_t used = 0;
-    text[0] = '\0';
-    pthread_mutex_lock(&handed.lock);
-    for (int i = 0; i < OPS_MOST && handed.op[i] != NULL && used < size; i++)
-        used += (size_t)snprintf(text + used, size - used, "%s%s %llu", i > 0 ? ", " : "",
-                                 handed.op[i], (unsigned long long)handed.count[i]);
-    pthread_mutex_unlock(&handed.lock);
-}
 
 // The CPU engine ----------------------------------------------------------------------------------
 
@@ -225,12 +195,13 @@ static emlx_status find_form(_Atomic(void *) *form, const kernel_call *call, han
 
 // Running -----------------------------------------------------------------------------------------
 
-// Copies of the inputs, or in a rehearsal the inputs themselves. The CPU engine takes them over.
+// Copies of the inputs, or of those on the host the inputs themselves. The CPU engine takes them over.
 static emlx_status bring(gpu *g, const handed_plan *h, const kernel_call *call,
                          emlx_buffer **inputs, emlx_error *err) {
     for (uint32_t i = 0; i < h->plan.input_count; i++) {
         emlx_buffer *from = call->buffers[h->values[i]];
-        if (g->rehearsal) {
+        // What lies on the host, as a function does, is no copy.
+        if (g->rehearsal || from->handle == NULL) {
             inputs[i] = buffer_retain(from);
             continue;
         }
@@ -276,7 +247,6 @@ emlx_status hand_over(gpu *g, thread_pool *pool, _Atomic(void *) *form, const ke
     handed_plan *h;
     TRY(open_cpu(pool, err));
     TRY(find_form(form, call, &h, err));
-    count_op(call->kernel->op);
     size_t size = (h->plan.input_count + h->plan.output_count + 1) * sizeof(emlx_buffer *);
     emlx_buffer **buffers = mem_alloc(size);
     if (buffers == NULL) return error_no_memory(err, "to run a kernel");

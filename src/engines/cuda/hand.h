@@ -12,7 +12,5 @@ typedef struct handed_kernel handed_kernel;
 emlx_status hand_over(gpu *g, thread_pool *pool, _Atomic(void *) *form, const kernel_call *call,
                       emlx_error *err);
 void hand_discard(void *form);
-// "op 3, other 1": how often each op was handed over in this process. An empty text: never.
-void hand_describe(char *text, size_t size);
 
 #endif

@@ -47,6 +47,12 @@ static void count_handed(emlx_device *device, const plan_part *part) {
                    0);
 }
 
+void handover_count(emlx_device *device, const char *op) {
+    mutex_lock(&counting);
+    count_one(device, op);
+    mutex_unlock(&counting);
+}
+
 bool emlx_device_handover(const emlx_device *device, size_t index, const char **op,
                           uint64_t *count) {
     if (device == NULL) return false;
