@@ -173,7 +173,7 @@ DEVICE double log_size(double x, double y) {
 DEVICE T_c128 f_log(T_c128 z) { return {log_size(z.re, z.im), atan2(z.im, z.re)}; }
 DEVICE T_c128 f_log1p(T_c128 z) {
     double x = z.re, y = z.im;
-    T_c128 above = {1 + x, y};
+    T_c128 above = {1 + x, 0.0 + y};
     if (!(fabs(x) < 4 && fabs(y) < 4)) return f_log(above);
     double xx = x * x, yy = y * y, sum = 2 * x + xx, excess = sum + yy;
     double lost = fma(x, x, -xx) + fma(y, y, -yy) + lost_in_sum(2 * x, xx) + lost_in_sum(sum, yy);

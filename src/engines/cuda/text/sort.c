@@ -12,6 +12,7 @@ enum {
     SMALL = 32,
     LARGE = 256, // threads of a block
     SHORT = 512,
+    LONG = 1 << 14, // a pass over digits is three launches
     LONG_OF_WIDE = 1 << 19
 };
 #define INDEX_NARROW ((int64_t)1 << 30)
@@ -113,7 +114,7 @@ void emit_sorting(emitter *e, sorting *s) {
     bool narrow = s->key_size <= 4;
     if (narrow && s->length > SHORT && s->length <= LARGE * 16)
         sort_by_lines(e, s);
-    else if (s->length > (narrow ? LARGE * 16 : LONG_OF_WIDE))
+    else if (s->length > (narrow ? LONG : LONG_OF_WIDE))
         sort_by_digits(e, s);
     else
         sort_by_merging(e, s);
