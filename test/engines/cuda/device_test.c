@@ -179,10 +179,10 @@ static void test_rows(void **state) {
     for (int i = 0; i < 8; i++)
         for (int64_t scaled = 0; scaled < 2; scaled++) {
             emlx_shape rows = {3, {3, 2, lengths[i]}}, line = {1, {lengths[i]}};
-            compare("softmax f32", softmax_f32, rows, scaled, 1e-6);
-            compare("softmax f32 of a line", softmax_f32, line, scaled, 1e-6);
-            compare("softmax bf16", softmax_bf16, rows, scaled, 1e-2);
-            compare("softmax f64", softmax_f64, rows, scaled, 1e-14);
+            compare_devices("softmax f32", softmax_f32, rows, scaled, 1e-6);
+            compare_devices("softmax f32 of a line", softmax_f32, line, scaled, 1e-6);
+            compare_devices("softmax bf16", softmax_bf16, rows, scaled, 1e-2);
+            compare_devices("softmax f64", softmax_f64, rows, scaled, 1e-14);
         }
 }
 

@@ -106,7 +106,7 @@ static void sort_by_lines(emitter *e, sorting *s) {
     EMIT(" radix_line<Key@, %d>(p, p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n", items, b.length,
          code_word(e->code, (s->key_bits + 7) / 8), b.first, b.places);
     add_pass(e, &b, 'b', LARGE, s->lines, 0);
-    set_result(e, s, &b, false);
+    set_sorted(e, s, &b, false);
 }
 
 // Passes over digits are as many however long a line is; merges are more the longer it is.
