@@ -282,7 +282,9 @@ static void rows_task(void *context, int64_t index) {
 
 emlx_status run_rows(const cpu_run *run, emlx_error *err) {
     const rows_form *f = run->form->rows;
-    rows_work w = {.run = run, .form = f, .group = TASK_ELEMENTS / f->length};
+    // Of several stages a task has fewer rows, so that it is as brief as that of another kernel.
+    int64_t group = 2 * TASK_ELEMENTS / (f->length * f->stage_count);
+    rows_work w = {.run = run, .form = f, .group = group > 0 ? group : 1};
     TRY(run_tasks(run, (f->rows - 1) / w.group + 1, rows_task, &w, err));
     return task_result(&w.errors, err);
 }
