@@ -6,7 +6,7 @@
 // memory is the host's, or with EMLX_PICKY_APART=1 one that the host cannot read. What is refused
 // depends on the node and EMLX_PICKY_SEED; one in EMLX_PICKY_ODDS (3) is. Of the functions of an
 // `either` it takes whole what stands in a list, at random as well: they are computed as the op of
-// that name by the CPU engine, so that they give the bits of their primitives.
+// that name by the CPU engine, so that they give the bits that they have there.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -148,6 +148,8 @@ static size_t (*const taken[EITHER_COUNT])(const either_params *, int64_t *, eml
 static bool picky_takes(const emlx_device *device, const emlx_tensor *t) {
     const picky_device *d = device->state;
     const either_params *p = t->params;
+    // What the CPU engine takes whole has bits of its own.
+    if (cpu_engine.takes(&d->cpu, t)) return true;
     uint32_t hash = mix(mix(d->seed, p->function), t->type);
     for (int32_t i = 0; i < t->shape.rank; i++) hash = mix(hash, (uint32_t)t->shape.dims[i]);
     return taken[p->function] != NULL && (hash >> 8) % d->odds != 0;
