@@ -123,12 +123,19 @@ static emlx_tensor *exchange_last(maker *m, emlx_tensor *t, int64_t axis) {
     return view_transpose(m, t, axes);
 }
 
+// Lines of up to that length are transformed side by side where they lie so in memory. Longer ones
+// are brought together first.
+#define LONGEST_BESIDE 4096
+
 static emlx_tensor *make_transform(maker *m, const op_call *call, routine_kind kind, along a,
                                    int64_t length, emlx_type type, emlx_tensor *t) {
-    t = exchange_last(m, make_cast(m, t, line_type(emlx_tensor_type(t))), a.axis);
+    t = make_cast(m, t, line_type(emlx_tensor_type(t)));
+    int64_t last = t == NULL ? 0 : t->shape.rank - 1, axis = last;
+    if (kind == ROUTINE_fft && a.length <= LONGEST_BESIDE) axis = a.axis;
+    if (axis != a.axis) t = exchange_last(m, t, a.axis);
     if (t == NULL) return NULL;
     routine_params params = {.kind = (int32_t)kind,
-                             .batch = t->shape.rank - 1,
+                             .batch = (int32_t)axis,
                              .flags = call->op->code,
                              .length = a.length,
                              .tolerance = tolerance(call)};
@@ -139,8 +146,9 @@ static emlx_tensor *make_transform(maker *m, const op_call *call, routine_kind k
                       .params_size = sizeof params,
                       .inputs = &t,
                       .input_count = 1};
-    spec.shape.dims[spec.shape.rank - 1] = length;
-    return exchange_last(m, make_node(m, &spec), a.axis);
+    spec.shape.dims[axis] = length;
+    t = make_node(m, &spec);
+    return axis != a.axis ? exchange_last(m, t, a.axis) : t;
 }
 
 // The type of the transform whose result is to be of `type`.

@@ -71,6 +71,9 @@ static emlx_tensor *scanned(void) {
 
 static emlx_tensor *transformed(void) { return then_apply(made(1, 1 << 22, 1), "fft", NULL, 0); }
 
+// A prime: prepared by transforms of its own, within the run.
+static emlx_tensor *chirped(void) { return then_apply(made(1, 4194301, 1), "fft", NULL, 0); }
+
 static emlx_tensor *convolved(void) {
     emlx_shape image = {4, {4, 64, 128, 128}}, filters = {4, {128, 64, 5, 5}};
     emlx_tensor *in[2] = {random_tensor(EMLX_F32, &image, 0, 1),
@@ -127,6 +130,7 @@ static const struct {
                {"sort", sorted},
                {"cumulative_sum", scanned},
                {"fft", transformed},
+               {"fft of a large prime", chirped},
                {"conv", convolved},
                {"cholesky", cholesky},
                {"determinant", determinant},

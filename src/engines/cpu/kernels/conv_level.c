@@ -1,19 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // conv_level.c - inner loops of direct convolutions for all types, and their table.
 #include "engines/cpu/kernels/rows.h"
-
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
-
-// Of a register. Longer vectors would be cut by the compiler, badly.
-#if defined(__AVX512F__)
-#define VECTOR_BYTES 64
-#elif defined(__AVX2__)
-#define VECTOR_BYTES 32
-#else
-#define VECTOR_BYTES 16
-#endif
+#include "engines/cpu/kernels/vectors.h"
 
 // gcc 12 converts vectors of floats in halves when it is left to itself.
 #if defined(__AVX512F__)

@@ -226,9 +226,6 @@ extern const conv_fns KERNEL(conv, quick);
 extern const attention_fns KERNEL(attention, table);
 extern const vector_fns KERNEL(vector, table)[EMLX_TYPE_COUNT];
 extern const product_fns KERNEL(product, table)[EMLX_TYPE_COUNT];
-void KERNEL(fft, unfold)(int64_t half, const double *turns, int64_t lines, const double *from_re,
-                         const double *from_im, double *to_re, double *to_im);
-void KERNEL(fft, pass)(const fft_pass *pass, int64_t lines, const double *from_re,
-                       const double *from_im, double *to_re, double *to_im);
+extern const fft_fns KERNEL(fft, table)[2];
 
 #endif

@@ -133,20 +133,18 @@ static emlx_status run_elements(const cpu_run *run, emlx_error *err) {
 
 // Transforms -------------------------------------------------------------------------------------
 
-// What a longer transform needs is not kept between runs.
-#define KEPT_LENGTH 65536
-
 static bool is_transform(const plan_kernel *k) {
     return routine_elements[((const routine_params *)k->params)->kind] == ROUTINE_OF_LINE;
 }
 
 emlx_status prepare_routine(kernel_form *form, const emlx_plan *plan, const plan_kernel *kernel,
                             const cpu_kernels *kernels, arena *memory, emlx_error *err) {
-    (void)plan;
-    (void)kernels;
     const routine_params *p = kernel->params;
-    if (!is_transform(kernel) || p->length > KEPT_LENGTH) return EMLX_OK;
-    form->fft = fft_prepare(p->length, NULL, memory);
+    if (!is_transform(kernel)) return EMLX_OK;
+    emlx_type from = kernel->accesses[0].type, to = plan->values[kernel->output].type;
+    bool last = p->batch == kernel->shapes[0].rank - 1;
+    bool real = last && (!type_is_complex(from) || p->kind == ROUTINE_irfft);
+    form->fft = fft_prepare(p->length, type_part(to), real, kernels, memory);
     if (form->fft == NULL)
         return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a transform of length %lld",
                          (long long)p->length);

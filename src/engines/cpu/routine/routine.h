@@ -37,9 +37,10 @@ bool call_goes_on(const routine_call *call);
 
 // The transforms of lines, many at a time.
 typedef struct fft_form fft_form;
-// What a transform of that length needs, in `memory`; NULL when there is none left, or the flag,
-// which may be NULL, was raised.
-const fft_form *fft_prepare(int64_t length, const cpu_run *run, arena *memory);
+// What a transform of that length needs, of lines of a type, in `memory`; `real`: of real numbers,
+// or to such; NULL when there is none left.
+const fft_form *fft_prepare(int64_t length, emlx_type type, bool real, const cpu_kernels *kernels,
+                            arena *memory);
 emlx_status run_fft(const cpu_run *run, emlx_error *err);
 
 // The routines of linear algebra by type: f32, f64, c64, c128. NULL: there is none.

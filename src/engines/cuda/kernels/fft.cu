@@ -11,13 +11,17 @@ DEVICE void put_pair(double &to, T_c128 z) { to = z.re; }
 DEVICE void put_pair(T_c64 &to, T_c128 z) { to = {(float)z.re, (float)z.im}; }
 DEVICE void put_pair(T_c128 &to, T_c128 z) { to = z; }
 
+// Where line number `line` begins, of lines of that length, `beside` of which lie side by side,
+// element by element.
+DEVICE ll line_at(ll line, ll length, ll beside) { return line / beside * beside * length + line % beside; }
+
 // Element k of a line that is cut or padded with zeros to `given` elements, of which those past
 // `half` mirror the others (half = n: none does).
-template <class T> DEVICE T_c128 line_element(const T *line, ll given, ll half, ll n, ll k) {
+template <class T> DEVICE T_c128 line_element(const T *line, ll beside, ll given, ll half, ll n, ll k) {
     bool mirrored = k >= half;
     ll at = mirrored ? n - k : k;
     if (at >= given) return {0, 0};
-    T_c128 z = as_pair(line[at]);
+    T_c128 z = as_pair(line[at * beside]);
     return mirrored ? T_c128{z.re, -z.im} : z;
 }
 
@@ -29,13 +33,13 @@ template <class T> DEVICE void put_result(T &to, T_c128 z, double by, double alm
 
 // A block a line: every result is a sum over the line, with turns from a table.
 template <class F, class T, int ROOM, bool INVERSE>
-DEVICE void transform_line(ll in, ll out, ll given, ll half, ll n, ll results, double almost) {
+DEVICE void transform_line(ll in, ll out, ll given, ll half, ll n, ll results, ll beside, double almost) {
     __shared__ T_c128 x[ROOM], turns[ROOM];
-    const F *line = (const F *)in + blockIdx.x * given;
-    T *to = (T *)out + blockIdx.x * results;
+    const F *line = (const F *)in + line_at(blockIdx.x, given, beside);
+    T *to = (T *)out + line_at(blockIdx.x, results, beside);
     for (int k = threadIdx.x; k < n; k += blockDim.x) {
         double re, im;
-        x[k] = line_element(line, given, half, n, k);
+        x[k] = line_element(line, beside, given, half, n, k);
         sincospi(2.0 * k / (double)n, &im, &re);
         turns[k] = {re, INVERSE ? im : -im};
     }
@@ -48,15 +52,19 @@ DEVICE void transform_line(ll in, ll out, ll given, ll half, ll n, ll results, d
             at += by;
             if (at >= n) at -= (int)n;
         }
-        put_result(to[k], sum, INVERSE ? (double)n : 1.0, almost);
+        put_result(to[k * beside], sum, INVERSE ? (double)n : 1.0, almost);
     }
 }
 
 // A library takes dense lines of its own types.
-template <class F, class T> DEVICE void bring_line(ll in, ll out, ll given, ll half, ll n, ll length, ll t) {
-    put_pair(((T *)out)[t], line_element((const F *)in + t / length * given, given, half, n, t % length));
+template <class F, class T>
+DEVICE void bring_line(ll in, ll out, ll given, ll half, ll n, ll length, ll beside, ll t) {
+    const F *line = (const F *)in + line_at(t / length, given, beside);
+    put_pair(((T *)out)[t], line_element(line, beside, given, half, n, t % length));
 }
 template <class F, class T>
-DEVICE void take_line(ll in, ll out, ll there, ll results, double by, double almost, ll t) {
-    put_result(((T *)out)[t], as_pair(((const F *)in)[t / results * there + t % results]), by, almost);
+DEVICE void take_line(ll in, ll out, ll there, ll results, ll beside, double by, double almost, ll t) {
+    ll line = t / results, k = t % results;
+    T *to = (T *)out + line_at(line, results, beside) + k * beside;
+    put_result(*to, as_pair(((const F *)in)[line * there + k]), by, almost);
 }

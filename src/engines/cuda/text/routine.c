@@ -166,11 +166,12 @@ static void short_transform(emitter *e, const transform *t) {
     code_word(e->code, t->half);
     code_word(e->code, t->length);
     code_word(e->code, t->results);
+    code_word(e->code, t->beside);
     emit_function(e, 'k', 256);
     EMIT(" transform_line<T_%s, T_%s, %d, %s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
-         "p.w[%u], *(const double *)&p.w[%u]);\n}\n",
+         "p.w[%u], p.w[%u], *(const double *)&p.w[%u]);\n}\n",
          type_text(t->from), type_text(t->to), room, truth(t->inverse), in, to, sizes, sizes + 1,
-         sizes + 2, sizes + 3, code_double(e->code, t->tolerance));
+         sizes + 2, sizes + 3, sizes + 4, code_double(e->code, t->tolerance));
     code_launch *launch = code_launch_add(e->code, 'k', 1, 0);
     launch->block = t->length <= 32 ? 32 : t->length <= 128 ? 128 : 256;
     launch->grid_x = t->lines;

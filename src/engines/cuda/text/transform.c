@@ -9,9 +9,11 @@ transform find_transform(const emlx_plan *plan, const plan_kernel *kernel) {
     const routine_params *p = kernel->params;
     const emlx_shape *shape = &kernel->shapes[0];
     const plan_value *out = &plan->values[kernel->output];
-    transform t = {.lines = axes_product(shape->dims, shape->rank - 1), .length = p->length};
-    t.given = shape->dims[shape->rank - 1];
-    t.results = out->shape.dims[out->shape.rank - 1];
+    int32_t axis = p->batch;
+    transform t = {.length = p->length, .given = shape->dims[axis]};
+    t.beside = axes_product(shape->dims + axis + 1, shape->rank - axis - 1);
+    t.lines = axes_product(shape->dims, axis) * t.beside;
+    t.results = out->shape.dims[axis];
     t.half = p->kind == ROUTINE_irfft ? p->length / 2 + 1 : p->length;
     t.from = kernel->accesses[0].type;
     t.to = out->type;
@@ -26,10 +28,11 @@ static void emit_bring(emitter *e, const transform *t, const library_lines *l) {
     emit_function(e, 'a', 256);
     emit_loop(e, t->lines * l->in);
     e->code->launches[e->code->launch_count - 1].suffix = 'a';
-    EMIT("  bring_line<T_%s, T_%s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], t);\n "
-         "}\n}\n",
+    EMIT("  bring_line<T_%s, T_%s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
+         "p.w[%u], t);\n }\n}\n",
          type_text(t->from), type_text(l->in_type), in, to, code_word(e->code, t->given),
-         code_word(e->code, t->half), code_word(e->code, t->length), code_word(e->code, l->in));
+         code_word(e->code, t->half), code_word(e->code, t->length), code_word(e->code, l->in),
+         code_word(e->code, t->beside));
 }
 
 static void emit_take(emitter *e, const transform *t, const library_lines *l) {
@@ -38,10 +41,10 @@ static void emit_take(emitter *e, const transform *t, const library_lines *l) {
     emit_function(e, 'b', 256);
     emit_loop(e, t->lines * t->results);
     e->code->launches[e->code->launch_count - 1].suffix = 'b';
-    EMIT("  take_line<T_%s, T_%s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], *(const double *)&p.w[%u], "
+    EMIT("  take_line<T_%s, T_%s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], *(const double *)&p.w[%u], "
          "*(const double *)&p.w[%u], t);\n }\n}\n",
          type_text(l->out_type), type_text(t->to), in, to, code_word(e->code, l->out),
-         code_word(e->code, t->results), code_double(e->code, t->inverse ? (double)t->length : 1.0),
+         code_word(e->code, t->results), code_word(e->code, t->beside), code_double(e->code, t->inverse ? (double)t->length : 1.0),
          code_double(e->code, t->tolerance));
 }
 

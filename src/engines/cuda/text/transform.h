@@ -8,6 +8,7 @@
 typedef struct transform {
     int64_t lines, length;
     int64_t given, results; // elements of a line in memory, before and after
+    int64_t beside;         // lines that lie side by side, element by element
     int64_t half;           // elements that are given; the others mirror them
     int from, to;           // types
     bool inverse;

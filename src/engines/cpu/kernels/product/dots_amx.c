@@ -72,7 +72,7 @@ static void leave(void) { _tile_release(); }
 TILE(bf16_tile, _tile_dpbf16ps, 32)
 TILE(u8_tile, _tile_dpbuud, 64)
 
-#include "engines/cpu/kernels/product/zip.h"
+#include "engines/cpu/kernels/shuffle.h"
 
 #define UNIT T
 #define LINES 32

@@ -30,7 +30,7 @@
 #undef MADD
 #undef T
 
-#include "engines/cpu/kernels/product/zip.h"
+#include "engines/cpu/kernels/shuffle.h"
 
 #define UNIT uint32_t
 #define LINES ROWS

@@ -1,26 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // product_level.c - the inner loops of matrix products that every level has, and their tables.
 #include "engines/cpu/kernels/level.h"
-#include "engines/cpu/kernels/product/zip.h"
-
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
-
-#if defined(__AVX512F__)
-#define VECTOR_BYTES 64
-#define FMA_F32(s, x, y) (__typeof__(s))_mm512_fmadd_ps((__m512)(x), (__m512)(y), (__m512)(s))
-#define FMA_F64(s, x, y) (__typeof__(s))_mm512_fmadd_pd((__m512d)(x), (__m512d)(y), (__m512d)(s))
-#elif defined(__AVX2__)
-#define VECTOR_BYTES 32
-#define FMA_F32(s, x, y) (__typeof__(s))_mm256_fmadd_ps((__m256)(x), (__m256)(y), (__m256)(s))
-#define FMA_F64(s, x, y) (__typeof__(s))_mm256_fmadd_pd((__m256d)(x), (__m256d)(y), (__m256d)(s))
-#else
-#define VECTOR_BYTES 16
-#define FMA_F32(s, x, y) ((s) + (x) * (y))
-#define FMA_F64(s, x, y) ((s) + (x) * (y))
-#endif
-#define TIMES_PLUS(s, x, y) ((s) + (x) * (y))
+#include "engines/cpu/kernels/shuffle.h"
+#include "engines/cpu/kernels/vectors.h"
 
 // Matrix by vector -------------------------------------------------------------------------------
 

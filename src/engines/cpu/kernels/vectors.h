@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// vectors.h - the registers of a level: VECTOR_BYTES of one, and FMA_F32(s, x, y) and FMA_F64: s +
+// x * y in a vector, in one rounding where the level has an instruction for that. For sources that
+// are compiled once per level.
+#ifndef EMLX_CPU_KERNELS_VECTORS_H
+#define EMLX_CPU_KERNELS_VECTORS_H
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+// Longer vectors than registers would be cut by the compiler, badly.
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#define FMA_F32(s, x, y) (__typeof__(s))_mm512_fmadd_ps((__m512)(x), (__m512)(y), (__m512)(s))
+#define FMA_F64(s, x, y) (__typeof__(s))_mm512_fmadd_pd((__m512d)(x), (__m512d)(y), (__m512d)(s))
+#elif defined(__AVX2__)
+#define VECTOR_BYTES 32
+#define FMA_F32(s, x, y) (__typeof__(s))_mm256_fmadd_ps((__m256)(x), (__m256)(y), (__m256)(s))
+#define FMA_F64(s, x, y) (__typeof__(s))_mm256_fmadd_pd((__m256d)(x), (__m256d)(y), (__m256d)(s))
+#elif defined(__aarch64__)
+#define VECTOR_BYTES 16
+#define FMA_F32(s, x, y)                                                                           \
+    (__typeof__(s))vfmaq_f32((float32x4_t)(s), (float32x4_t)(x), (float32x4_t)(y))
+#define FMA_F64(s, x, y)                                                                           \
+    (__typeof__(s))vfmaq_f64((float64x2_t)(s), (float64x2_t)(x), (float64x2_t)(y))
+#else
+#define VECTOR_BYTES 16
+#define FMA_F32(s, x, y) ((s) + (x) * (y))
+#define FMA_F64(s, x, y) ((s) + (x) * (y))
+#endif
+#define TIMES_PLUS(s, x, y) ((s) + (x) * (y))
+
+#endif
