@@ -139,12 +139,13 @@ static void every_length(void **unused) {
 // As many lines as fill panels, and some more; side by side along the first axis.
 static void many_lines(void **unused) {
     (void)unused;
-    static const int64_t lengths[] = {8, 45, 97, 640, 1080, 2048};
+    static const int64_t lengths[] = {8, 45, 97, 1080};
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
         for (int type = 0; type < 4; type++)
             for (int axis = 0; axis < 2; axis++)
                 for (int op = 0; op < 4; op++) {
                     int64_t n = lengths[i], there = op == 3 ? n / 2 + 1 : n;
+                    if (n > 1000 && type != axis && type != axis + 2) continue;
                     fft_case c = {ops[op], types[type], {2, {19, there}}, axis, n};
                     if (axis == 0) c.shape = (emlx_shape){2, {there, 19}};
                     if (op != 2 || !is_complex(types[type])) transform(&c);

@@ -24,8 +24,9 @@
 #define LINES 16
 #define WIDTH WIDTH_F32
 #define SQUARE WIDTH
-#include "engines/cpu/kernels/fft/lines.inc"
 #include "engines/cpu/kernels/product/pack.inc"
+// After what it takes from there.
+#include "engines/cpu/kernels/fft/lines.inc"
 #undef NAME
 #undef T
 #undef MADD
@@ -37,8 +38,9 @@
 #define MADD FMA_F64
 #define LINES 8
 #define WIDTH WIDTH_F64
-#include "engines/cpu/kernels/fft/lines.inc"
 #include "engines/cpu/kernels/product/pack.inc"
+// After what it takes from there.
+#include "engines/cpu/kernels/fft/lines.inc"
 #undef NAME
 #undef T
 #undef MADD
