@@ -110,9 +110,9 @@ static void test_vectors(void **state) {
 
 static void test_matrices(void **state) {
     (void)state;
-    static const dot_case cases[] = {{1, 17, 17, 17}, {1, 5, 300, 130}, {1, 130, 31, 140},
-                                     {5, 33, 40, 65}, {1, 8, 1, 700},   {2, 129, 128, 127},
-                                     {1, 600, 40, 33}};
+    static const dot_case cases[] = {{1, 17, 17, 17},  {1, 5, 300, 130},  {1, 130, 31, 140},
+                                     {5, 33, 40, 65},  {1, 8, 1, 700},    {2, 129, 128, 127},
+                                     {1, 600, 40, 33}, {2, 20, 700, 270}, {1, 270, 530, 20}};
     check_all(cases, sizeof cases / sizeof *cases);
 }
 

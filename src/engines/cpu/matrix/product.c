@@ -14,6 +14,8 @@
 #define MOST_PACKED (1 << 25)
 // Bytes of both packed sides up to which a task does a whole product by itself.
 #define SMALL_PACKED (1 << 19)
+// Elements of a side that goes by in a task, about.
+#define STREAM_READS (1 << 18)
 // Elements that are converted at a time, a whole number of groups of terms for any line.
 enum { STAGE_TERMS = 64, STAGE = 64 * STAGE_TERMS };
 
@@ -76,31 +78,37 @@ static void stage_panel(const product *p, const panels *s, char *to, const char 
                   (size_t)terms);
 }
 
-static void pack_panel(const product *p, const panels *s, int64_t index) {
+// `count` terms of a panel, from `first` on, and zeros up to `whole_count`.
+static void pack_terms(const product *p, const panels *s, int64_t index, int64_t first,
+                       int64_t count, int64_t whole_count, char *to) {
     const side *x = s->from;
-    int64_t first = index * s->form->lines, size = (int64_t)type_size(x->type);
-    int64_t lines = s->lines - first < s->form->lines ? s->lines - first : s->form->lines;
-    const char *from = side_batch(x, p->batch) + (s->first + first) * x->row_step * size;
-    char *to = s->data + (size_t)index * s->bytes;
-    int64_t packed = whole(p->w->k, s->form->group), line = s->form->lines * (int64_t)s->size;
+    int64_t line = index * s->form->lines, size = (int64_t)type_size(x->type);
+    int64_t lines = least(s->lines - line, s->form->lines);
+    const char *from =
+        side_batch(x, p->batch) + ((s->first + line) * x->row_step + first * x->column_step) * size;
+    int64_t packed = whole(count, s->form->group), row = s->form->lines * (int64_t)s->size;
     if (!s->cast)
-        s->form->pack(to, from, x->row_step, x->column_step, (size_t)lines, (size_t)p->w->k);
-    for (int64_t t = 0; s->cast && t < p->w->k; t += STAGE_TERMS) {
-        int64_t left = p->w->k - t < STAGE_TERMS ? p->w->k - t : STAGE_TERMS;
-        stage_panel(p, s, to + t * line, from + t * x->column_step * size, lines, left);
-    }
+        s->form->pack(to, from, x->row_step, x->column_step, (size_t)lines, (size_t)count);
+    for (int64_t t = 0; s->cast && t < count; t += STAGE_TERMS)
+        stage_panel(p, s, to + t * row, from + t * x->column_step * size, lines,
+                    least(count - t, STAGE_TERMS));
     // Groups that only the other side has.
-    memset(to + packed * line, 0, (size_t)((p->terms - packed) * line));
+    memset(to + packed * row, 0, (size_t)((whole_count - packed) * row));
+}
+
+// A product that the tiles would take for another is not computed by them.
+static void look_at(product *p, const panels *s, const char *data, size_t bytes) {
+    if (p->fns->flushes != NULL && p->fns->flushes(data, bytes / s->size))
+        atomic_store_explicit(&p->flushes, true, memory_order_relaxed);
 }
 
 static void pack_task(void *context, int64_t index) {
     product *p = context;
     const panels *s = index < p->left.count ? &p->left : &p->right;
     if (s == &p->right) index -= p->left.count;
-    pack_panel(p, s, index);
-    size_t count = s->bytes / s->size;
-    if (p->fns->flushes != NULL && p->fns->flushes(s->data + (size_t)index * s->bytes, count))
-        atomic_store_explicit(&p->flushes, true, memory_order_relaxed);
+    char *to = s->data + (size_t)index * s->bytes;
+    pack_terms(p, s, index, 0, p->w->k, p->terms, to);
+    look_at(p, s, to, s->bytes);
 }
 
 static void set_lines(panels *s, int64_t first, int64_t lines) {
@@ -181,6 +189,94 @@ static void block_task(void *context, int64_t index) {
     if (run_block(p, &b, &err) != EMLX_OK) task_failed(&p->errors, &err);
 }
 
+// Streams ---------------------------------------------------------------------------------------
+
+// Where one side has few lines, the other is read once: some terms of a panel are packed and used
+// before they leave the first-level cache.
+typedef struct stream {
+    product *p;
+    panels *kept, *passing;
+    int64_t group; // panels of a task
+    size_t part, sums;
+} stream;
+
+static void multiply_part(const stream *s, const char *part, int64_t first, int64_t terms,
+                          char *sums) {
+    const product *p = s->p;
+    const product_fns *f = p->fns;
+    bool left = s->kept == &p->left;
+    int64_t step = left ? f->right.lines : whole(s->kept->lines, f->right.lines);
+    int64_t apart = left ? f->left.lines * step : f->right.lines;
+    for (int64_t i = 0; i < s->kept->count; i++) {
+        const char *kept = s->kept->data + (size_t)i * s->kept->bytes +
+                           (size_t)(first * s->kept->form->lines) * s->kept->size;
+        char *to = sums + (size_t)(i * apart) * type_size(f->sum);
+        f->tile(terms, left ? kept : part, left ? part : kept, to, step, first > 0);
+    }
+}
+
+static void stream_panel(const stream *s, int64_t index, char *part, char *sums) {
+    product *p = s->p;
+    bool left = s->kept == &p->left;
+    int64_t lines = s->passing->form->lines, line = index * lines;
+    for (int64_t t = 0; t < p->terms; t += p->fns->terms) {
+        int64_t terms = least(p->terms - t, p->fns->terms), there = least(p->w->k - t, terms);
+        pack_terms(p, s->passing, index, t, there, terms, part);
+        look_at(p, s->passing, part, (size_t)(terms * lines) * s->passing->size);
+        multiply_part(s, part, t, terms, sums);
+    }
+    int64_t found = least(s->passing->lines - line, lines);
+    block b = {left ? 0 : line,
+               left ? line : 0,
+               left ? s->kept->lines : found,
+               left ? found : s->kept->lines,
+               sums,
+               0};
+    b.step = left ? lines : whole(s->kept->lines, p->fns->right.lines);
+    round_block(p, &b);
+}
+
+static void stream_task(void *context, int64_t index) {
+    const stream *s = context;
+    const product_fns *f = s->p->fns;
+    int64_t end = least((index + 1) * s->group, s->passing->count);
+    void *memory;
+    emlx_error err;
+    if (pool_alloc(s->part + s->sums, &memory, &err) != EMLX_OK) {
+        task_failed(&s->p->errors, &err);
+        return;
+    }
+    if (f->enter != NULL) f->enter();
+    for (int64_t i = index * s->group; i < end; i++)
+        stream_panel(s, i, memory, (char *)memory + s->part);
+    if (f->leave != NULL) f->leave();
+    pool_free(memory, s->part + s->sums);
+}
+
+static void pack_kept(void *context, int64_t index) {
+    const stream *s = context;
+    product *p = s->p;
+    char *to = s->kept->data + (size_t)index * s->kept->bytes;
+    pack_terms(p, s->kept, index, 0, p->w->k, p->terms, to);
+    look_at(p, s->kept, to, s->kept->bytes);
+}
+
+// All lines of both sides are set.
+static emlx_status run_stream(stream *s, emlx_error *err) {
+    product *p = s->p;
+    const cpu_run *run = p->w->run;
+    int64_t lines = s->passing->form->lines, rows = whole(s->kept->lines, s->kept->form->lines);
+    s->part = (size_t)(p->fns->terms * lines) * s->passing->size;
+    s->sums = (size_t)(rows * lines) * type_size(p->fns->sum);
+    s->group = STREAM_READS / (p->terms * lines) + 1;
+    for (p->batch = 0; p->batch < p->w->batches; p->batch++) {
+        TRY(run_tasks(run, s->kept->count, pack_kept, s, err));
+        TRY(run_tasks(run, (s->passing->count - 1) / s->group + 1, stream_task, s, err));
+        if (atomic_load_explicit(&p->flushes, memory_order_relaxed)) break;
+    }
+    return task_result(&p->errors, err);
+}
+
 // Products --------------------------------------------------------------------------------------
 
 static void begin_product(product *p, const dot_work *w, const product_fns *fns) {
@@ -246,6 +342,26 @@ static emlx_status multiply_large(product *p, emlx_error *err) {
     return status;
 }
 
+// Whether one side has few lines, and then that one: the other is not worth a copy.
+static panels *few_lines(product *p) {
+    if (p->w->m <= BLOCK_LINES && p->w->n > BLOCK_LINES) return &p->left;
+    return p->w->n <= BLOCK_LINES && p->w->m > BLOCK_LINES ? &p->right : NULL;
+}
+
+static emlx_status multiply_streamed(product *p, emlx_error *err) {
+    stream s = {.p = p, .kept = few_lines(p)};
+    s.passing = s.kept == &p->left ? &p->right : &p->left;
+    set_lines(&p->left, 0, p->w->m);
+    set_lines(&p->right, 0, p->w->n);
+    void *memory;
+    size_t size = (size_t)s.kept->count * s.kept->bytes;
+    TRY(pool_alloc(size, &memory, err));
+    s.kept->data = memory;
+    emlx_status status = run_stream(&s, err);
+    pool_free(memory, size);
+    return status;
+}
+
 // A whole product within a task, whose packed sides stay in its cache.
 static emlx_status multiply_small(product *p, emlx_error *err) {
     size_t left = (size_t)p->left.count * p->left.bytes;
@@ -293,7 +409,8 @@ static emlx_status multiply_with(const dot_work *w, const product_fns *fns, bool
         status = run_tasks(w->run, w->batches, small_task, &p, err);
         if (status == EMLX_OK) status = task_result(&p.errors, err);
     } else {
-        status = multiply_large(&p, err);
+        bool streams = few_lines(&p) != NULL;
+        status = streams ? multiply_streamed(&p, err) : multiply_large(&p, err);
     }
     *flushes = atomic_load_explicit(&p.flushes, memory_order_relaxed);
     return status;
