@@ -398,4 +398,99 @@ def algebra():
     ]
 
 
-FAMILIES = (element_wise, folds, rows, movement, products, language, algebra)
+def convolution(shape, filters, side, padding, groups=1):
+    """Rows of a convolution, of the gradient of its kernel and of that of its input."""
+    n, c, h, w = shape
+    out = (n, filters, h + 2 * padding - side + 1, w + 2 * padding - side + 1)
+    x, k = ("x", wave, shape), ("k", wave, (filters, c // groups, side, side))
+    g = ("g", wave, out)
+    exchanged = [1, 0, 2, 3]
+    pads, back = [padding] * 4, [side - 1 - padding] * 4
+
+    def xla(xp, x, k):
+        return __import__("jax").lax.conv_general_dilated(
+            x, k, (1, 1), [(padding, padding)] * 2, feature_group_count=groups)
+
+    def xla_gradient(which):
+        def gradient(xp, a, b):
+            zeros = xp.zeros(shape if which == 0 else k[2], "float32")
+            other = b if which == 0 else a
+            run = (lambda z: xla(xp, z, other)) if which == 0 else lambda z: xla(xp, other, z)
+            return __import__("jax").linear_transpose(run, zeros)(b if which else a)[0]
+        return gradient
+
+    name = f"conv {side}x{side} {c} to {filters} on {n}x{h}x{w}"
+    name += f", {groups} groups" if groups > 1 else ""
+    flops = 2 * n * filters * (c // groups) * side * side * out[2] * out[3]
+    rows = [Row(name, [x, k], lambda nx, x, k: nx.conv(x, k, padding=pads, feature_group_size=groups),
+                torch=lambda xp, x, k: xp.nn.functional.conv2d(x, k, padding=padding, groups=groups),
+                jax=xla, flops=flops, rate="f32")]
+    if groups > 1:
+        return rows
+    return rows + [
+        Row(name + ", kernel's gradient", [x, g],
+            lambda nx, x, g: nx.conv(x, g, padding=pads, input_permutation=exchanged,
+                                     kernel_permutation=exchanged, output_permutation=exchanged),
+            torch=lambda xp, x, g: xp.nn.grad.conv2d_weight(x, k[2], g, padding=padding),
+            jax=xla_gradient(1), flops=flops, rate="f32"),
+        Row(name + ", input's gradient", [g, k],
+            lambda nx, g, k: nx.conv(g, nx.reverse(k, axes=[2, 3]), padding=back,
+                                     kernel_permutation=exchanged),
+            torch=lambda xp, g, k: xp.nn.grad.conv2d_input(shape, k, g, padding=padding),
+            jax=xla_gradient(0), flops=flops, rate="f32")]
+
+
+def convolutions():
+    return (convolution((64, 1, 28, 28), 6, 5, 2) + convolution((64, 6, 14, 14), 16, 5, 0) +
+            convolution((4, 64, 28, 28), 64, 3, 1) + convolution((8, 64, 56, 56), 64, 3, 1, 64))
+
+
+def threefry(nx, count):
+    """Uniform numbers of f32 as Nx.Random makes them: 20 rounds on halves of a counter."""
+    def number(value):
+        return nx.scalar(value, "u32")
+
+    half = count // 2
+    keys = [0, 42]
+    keys.append(keys[0] ^ keys[1] ^ 0x1BD11BDA)
+    x = [nx.add(nx.apply("iota", (), "u32", shape=[half]), number(keys[0])),
+         nx.add(nx.apply("iota", (), "u32", shape=[half]), number(half + keys[1]))]
+    turns = ((13, 15, 26, 6), (17, 29, 16, 24))
+    for step in range(5):
+        for turn in turns[step % 2]:
+            x[0] = nx.add(x[0], x[1])
+            turned = nx.bitwise_or(nx.left_shift(x[1], number(turn)),
+                                   nx.right_shift(x[1], number(32 - turn)))
+            x[1] = nx.bitwise_xor(x[0], turned)
+        x[0] = nx.add(x[0], number(keys[(step + 1) % 3]))
+        x[1] = nx.add(x[1], number(keys[(step + 2) % 3] + step + 1))
+    bits = nx.concatenate(*x, axis=0)
+    mantissa = nx.bitwise_or(nx.right_shift(bits, number(9)), number(0x3F800000))
+    return nx.apply("bitcast", (mantissa,), "f32") - 1.0
+
+
+def random():
+    def row(name, count):
+        return Row(name, [("none", wave, (1,))], lambda nx, x: threefry(nx, count),
+                   torch=lambda xp, x: xp.rand(count),
+                   jax=lambda xp, x: __import__("jax").random.uniform(
+                       __import__("jax").random.key(42), (count,), "float32"), check=False)
+
+    return [row("uniform 1M", M), row("uniform 10M", 10 * M)]
+
+
+def sizes():
+    """Around thresholds: no size is much slower an element than those beside it."""
+    few = [product(kind, m, 1024, 3072, turned) for kind in ("f32", "bf16", "f16", "s8")
+           for m in (2, 5, 8, 16, 32, 64) for turned in (False, True)]
+    lines = [Row(f"fft of {n}, {M // n} lines", [(f"line{n}", wave, (M // n, n))],
+                 lambda nx, x: nx.fft(x), lambda xp, x: xp.fft.fft(x), bytes=12 * M)
+             for n in (16, 64, 256, 1024, 4096, 1 << 14, 1 << 17, M)]
+    sums = [Row(f"add of {n}", [(f"v{n}", wave, (n,))] * 2, lambda nx, a, b: a + b,
+                lambda xp, a, b: a + b, bytes=12 * n)
+            for n in (8, 1000, 30_000, 70_000, 300_000, 2_000_000)]
+    return few + lines + sums
+
+
+FAMILIES = (element_wise, folds, rows, movement, products, language, algebra, convolutions, random,
+            sizes)
