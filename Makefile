@@ -173,7 +173,7 @@ CLI_PATH = $(if $(filter /%,$(CLI)),,$(CURDIR)/)$(CLI)
 NIF := $(if $(SANITIZE)$(COVERAGE),$(BUILD)/)priv/emlx_nif.so
 BUILD_NIF := $(if $(SANITIZE),,$(if $(ERL_INCLUDE),$(NIF_SOURCES)))
 
-.PHONY: all demo mlx test-mlx test test-c test-nif test-nvrtc coverage covered test-eco test-arm64 tests bench install ops api format lint clean mix-priv always
+.PHONY: all demo mlx mlx-if-any test-mlx test test-c test-nif test-nvrtc coverage covered test-eco test-arm64 tests bench install ops api format lint clean mix-priv always
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -318,10 +318,15 @@ mlx: all
 	    rm -f priv/mlx && ln -s "$$(cat $(BUILD)/mlx.tree)" priv/mlx; fi
 	@$(CLI_PATH) info | grep ' mlx'
 
-test-mlx: mlx $(BUILD)/test/mlx/differ_test
-	@EMLX_CLI='$(CLI_PATH)' EMLX_MLX_ADAPTER='$(BUILD)/$(ADAPTER)' EMLX_DIFFER_PROGRAMS=10000 \
+# For mix, on a Mac: without MLX, as without a network, there is the native engine.
+mlx-if-any: all
+	@$(MAKE) --no-print-directory mlx || echo 'mlx: not built; the native engine is used'
+
+test-mlx: mlx $(BUILD)/test/mlx/differ_test $(BUILD)/test/run/exit_test
+	@EMLX_CLI='$(CLI_PATH)' EMLX_MLX_ADAPTER='$(CURDIR)/$(BUILD)/$(ADAPTER)' EMLX_TEST_DEVICE=mlx-cpu \
+	    EMLX_DIFFER_PROGRAMS=10000 EMLX_TEST_TIMEOUT=$${EMLX_TEST_TIMEOUT:-1800} \
 	    scripts/test-c $(BUILD)/tally test/mlx/binaries_test.sh test/mlx/mlx_test.sh \
-	    $(BUILD)/test/mlx/differ_test
+	    $(BUILD)/test/mlx/differ_test $(BUILD)/test/run/exit_test test/mlx/beam.sh
 
 # Benchmarks -------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ defmodule EMLX.MixProject do
       # Tests implement protocols of their own.
       consolidate_protocols: Mix.env() != :test and seen_by_mix(),
       make_env: %{"EMLX_VERSION" => @version},
+      make_targets: ["all" | mlx(System.get_env("EMLX_ENGINE") || Application.get_env(:emlx, :engine))],
       start_permanent: Mix.env() == :prod,
       test_paths: ["test/elixir"],
       elixirc_paths: elixirc_paths(Mix.env()),
@@ -106,6 +107,11 @@ defmodule EMLX.MixProject do
 
     true
   end
+
+  # Apple's MLX is fetched where it is the engine that is chosen, as it is on a Mac unless another is.
+  defp mlx(engine) when engine in ["mlx", :mlx], do: ["mlx"]
+  defp mlx(nil), do: if(:os.type() == {:unix, :darwin}, do: ["mlx-if-any"], else: [])
+  defp mlx(_engine), do: []
 
   defp package do
     [

@@ -3,4 +3,4 @@
 Application.put_env(:emlx, :add_backend_on_inspect, false)
 
 EMLX.Case.choose_device()
-ExUnit.start()
+ExUnit.start(exclude: EMLX.Case.exceptions())

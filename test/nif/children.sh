@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# children.sh EBIN - loading the native functions into a BEAM and computing with them starts no
+# children.sh EBIN [DEVICE] - loading the native functions into a BEAM and computing with them starts no
 # program and installs no signal handler. Needs strace; left out where that cannot be used.
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -14,7 +14,7 @@ strace -f -qq -e trace=execve,execveat,fork,vfork,rt_sigaction,openat -o "$log" 
     [start] = System.argv()
     File.touch!(start)
     alias EMLX.Native
-    cpu = Native.device(:cpu)
+    cpu = Native.device(:"'"${2:-cpu}"'")
     data = for x <- 1..100_000, into: <<>>, do: <<x::float-32-native>>
     tensor = Native.from_binary(cpu, :f32, {100_000}, data)
     root = Native.apply(:sqrt, cpu, [tensor], [], :f32)

@@ -60,7 +60,7 @@ defmodule NxTests do
     suite = %EMLX.Suite{
       source: source,
       list: Path.join(__DIR__, "known.txt"),
-      versions: [@mark],
+      versions: [@mark | if(mlx?(), do: ["[mlx] "], else: [])],
       names: [{[:Nx, :Defn, :Evaluator], EMLX}, {[:Evaluator], EMLX}]
     }
 
@@ -69,6 +69,8 @@ defmodule NxTests do
       support -> if cluster(support), do: [], else: [:distributed]
     end)
   end
+
+  defp mlx?, do: String.starts_with?(System.get_env("EMLX_TEST_DEVICE", ""), "mlx")
 
   defp chosen?(file, arguments), do: Enum.any?(arguments, &String.contains?(file, &1))
 

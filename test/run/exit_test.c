@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// exit_test.c - a process may end at any moment, also while the library computes for it.
+// exit_test.c - a process may end at any moment, also while the library computes for it; on the device
+// that EMLX_TEST_DEVICE names.
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,7 +17,8 @@ static void multiply_and_exit(int delay) {
     emlx_attr attrs[4] = {with_ints("contract_left", &one, 1),
                           with_ints("contract_right", &zero, 1), with_ints("batch_left", &none, 0),
                           with_ints("batch_right", &none, 0)};
-    if (data == NULL || emlx_device_open("cpu", &device, &err) != EMLX_OK) _exit(3);
+    const char *name = getenv("EMLX_TEST_DEVICE");
+    if (data == NULL || emlx_device_open(name ? name : "cpu", &device, &err) != EMLX_OK) _exit(3);
     if (emlx_tensor_from_data(device, EMLX_F32, &s, data, 900 * 900 * 4, &t, &err) != EMLX_OK)
         _exit(4);
     free(data);

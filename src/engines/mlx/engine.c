@@ -93,6 +93,7 @@ static emlx_status open_place(emlx_device *device, mlx_place place, emlx_error *
                              .rank = cpu ? EMLX_MAX_RANK : 10};
     device->state = s;
     worker_do(s->worker, open_session, s);
+    worker_watch_exit();
     if (s->session != NULL) return EMLX_OK;
     mlx_failed(s->message, err);
     mlx_close(device);

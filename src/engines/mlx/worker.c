@@ -3,6 +3,9 @@
 #include "engines/mlx/worker.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
 
 #include "base/error.h"
 #include "memory/memory.h"
@@ -13,12 +16,72 @@ struct mlx_worker {
     pthread_cond_t changed;
     mlx_job *first, **last;
     bool ending;
+    bool busy;        // with a job
+    mlx_worker *next; // of all there are
 };
+
+// The end of the process --------------------------------------------------------------------------
+
+// MLX's own data ends with the process, and nothing may be running in it then: a thread finishes
+// its list, which at worst is waited for so long, and takes no other.
+#define LONGEST_WAIT 10
+
+static struct {
+    pthread_mutex_t lock;
+    mlx_worker *first;
+    bool watched;
+    atomic_bool over;
+} all = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void rest(mlx_worker *w, const struct timespec *until) {
+    pthread_mutex_lock(&w->lock);
+    while (w->busy && pthread_cond_timedwait(&w->changed, &w->lock, until) == 0) continue;
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void rest_all(void) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += LONGEST_WAIT;
+    atomic_store(&all.over, true);
+    pthread_mutex_lock(&all.lock);
+    for (mlx_worker *w = all.first; w != NULL; w = w->next) rest(w, &until);
+    pthread_mutex_unlock(&all.lock);
+}
+
+void worker_watch_exit(void) {
+    pthread_mutex_lock(&all.lock);
+    bool watched = all.watched;
+    all.watched = true;
+    pthread_mutex_unlock(&all.lock);
+    if (!watched) atexit(rest_all);
+}
+
+static void list_worker(mlx_worker *w) {
+    pthread_mutex_lock(&all.lock);
+    w->next = all.first;
+    all.first = w;
+    pthread_mutex_unlock(&all.lock);
+}
+
+static void unlist_worker(const mlx_worker *w) {
+    pthread_mutex_lock(&all.lock);
+    mlx_worker **at = &all.first;
+    while (*at != w) at = &(*at)->next;
+    *at = w->next;
+    pthread_mutex_unlock(&all.lock);
+}
+
+// Jobs --------------------------------------------------------------------------------------------
 
 static mlx_job *take_job(mlx_worker *w) {
     pthread_mutex_lock(&w->lock);
-    while (w->first == NULL && !w->ending) pthread_cond_wait(&w->changed, &w->lock);
+    if (w->busy) pthread_cond_broadcast(&w->changed);
+    w->busy = false;
+    while ((w->first == NULL || atomic_load(&all.over)) && !w->ending)
+        pthread_cond_wait(&w->changed, &w->lock);
     mlx_job *job = w->first;
+    w->busy = job != NULL;
     if (job != NULL) w->first = job->next;
     if (w->first == NULL) w->last = &w->first;
     pthread_mutex_unlock(&w->lock);
@@ -38,6 +101,7 @@ emlx_status worker_start(mlx_worker **out, emlx_error *err) {
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->changed, NULL);
     if (pthread_create(&w->thread, NULL, do_lists, w) == 0) {
+        list_worker(w);
         *out = w;
         return EMLX_OK;
     }
@@ -48,6 +112,7 @@ emlx_status worker_start(mlx_worker **out, emlx_error *err) {
 }
 
 void worker_stop(mlx_worker *w) {
+    unlist_worker(w);
     pthread_mutex_lock(&w->lock);
     w->ending = true;
     pthread_cond_broadcast(&w->changed);

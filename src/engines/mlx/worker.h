@@ -17,6 +17,9 @@ typedef struct mlx_job {
 emlx_status worker_start(mlx_worker **out, emlx_error *err);
 // Does what is left, then ends the thread. Not from the thread itself.
 void worker_stop(mlx_worker *worker);
+// From now on the process's end waits for lists that are running. To be called when MLX has made
+// its own data: what is registered later comes first.
+void worker_watch_exit(void);
 // Queues a job.
 void worker_post(mlx_worker *worker, mlx_job *job);
 // Waits until the job, and all before it, have run. It must not be in use by others.

@@ -31,6 +31,19 @@ defmodule EMLX.Case do
          do: Application.put_env(:emlx, :default_device, String.to_atom(name))
   end
 
+  @doc """
+  What is left out on that device, as ExUnit's filters: the lines of test/mlx/known.txt where it is one
+  of MLX.
+  """
+  def exceptions do
+    if String.starts_with?(System.get_env("EMLX_TEST_DEVICE", ""), "mlx") do
+      lines = "test/mlx/known.txt" |> File.read!() |> String.split("\n", trim: true)
+      for line <- lines, not String.starts_with?(line, "#"), do: {:test, String.to_atom(line)}
+    else
+      []
+    end
+  end
+
   @doc "Runs a function with Nx's reference backend and evaluator as defaults."
   def with_reference(fun) do
     Task.await(
