@@ -240,6 +240,16 @@ EMLX_API uint64_t emlx_memory_set_cache_limit(uint64_t bytes);
 EMLX_API void emlx_memory_clear_cache(void);
 // The peak becomes what is held now.
 EMLX_API void emlx_memory_reset_peak(void);
+// Bytes held in host memory and in that of all devices that are open. Does not wait: of devices
+// that are just being opened or closed it may not know.
+EMLX_API uint64_t emlx_memory_held(void);
+// As the functions above of the memory of a device. One whose tensors lie in host memory, and NULL,
+// have that of the process.
+EMLX_API void emlx_device_memory_info(const emlx_device *device, emlx_memory *info);
+EMLX_API uint64_t emlx_device_memory_set_limit(emlx_device *device, uint64_t bytes);
+EMLX_API uint64_t emlx_device_memory_set_cache_limit(emlx_device *device, uint64_t bytes);
+EMLX_API void emlx_device_memory_clear_cache(emlx_device *device);
+EMLX_API void emlx_device_memory_reset_peak(emlx_device *device);
 
 // Tensors -------------------------------------------------------------------------------------
 

@@ -72,7 +72,7 @@ defmodule EMLX do
 
   @behaviour Nx.Defn.Compiler
 
-  alias EMLX.{Backend, Compiler, Debug, Device, Native, NIF, Program}
+  alias EMLX.{Backend, Compiler, Debug, Device, Native, Program}
 
   @doc """
   Whether two values are the device and the reference of a tensor; for guards.
@@ -277,9 +277,12 @@ defmodule EMLX do
   end
 
   @doc """
-  Bytes held by tensors (`:active_memory`), the highest number so far
+  Bytes held by tensors of a device (`:active_memory`), the highest number so far
   (`:peak_memory`), bytes kept for reuse (`:cache_memory`) and the limit on both
   (`:memory_limit`, 0 for none).
+
+  Devices that compute in the memory of the host, as the CPU does, share it. This is
+  true of the other functions on memory as well.
 
   ## Examples
 
@@ -288,35 +291,44 @@ defmodule EMLX do
 
   """
   @spec memory_info() :: %{atom => non_neg_integer}
-  def memory_info do
-    {active, peak, cached, limit} = NIF.memory_info()
+  @spec memory_info(atom | {:gpu, non_neg_integer}) :: %{atom => non_neg_integer}
+  def memory_info(device \\ default_device()) do
+    {active, peak, cached, limit} = device |> Native.device() |> Native.memory_info()
     %{active_memory: active, peak_memory: peak, cache_memory: cached, memory_limit: limit}
   end
 
   @doc """
-  Limits the bytes held by tensors and kept for reuse; 0 for no limit. Returns the
+  Limits the bytes held by tensors of a device and kept for reuse; 0 for no limit. Returns the
   previous limit.
   """
   @spec set_memory_limit(non_neg_integer) :: non_neg_integer
-  def set_memory_limit(bytes), do: Native.set_memory_limit(bytes)
+  @spec set_memory_limit(non_neg_integer, atom | {:gpu, non_neg_integer}) :: non_neg_integer
+  def set_memory_limit(bytes, device \\ default_device()),
+    do: device |> Native.device() |> Native.set_memory_limit(bytes)
 
   @doc """
   Limits the bytes kept for reuse. Returns the previous limit.
   """
   @spec set_cache_limit(non_neg_integer) :: non_neg_integer
-  def set_cache_limit(bytes), do: Native.set_cache_limit(bytes)
+  @spec set_cache_limit(non_neg_integer, atom | {:gpu, non_neg_integer}) :: non_neg_integer
+  def set_cache_limit(bytes, device \\ default_device()),
+    do: device |> Native.device() |> Native.set_cache_limit(bytes)
 
   @doc """
   Gives the bytes kept for reuse back to the system.
   """
   @spec clear_cache() :: :ok
-  def clear_cache, do: NIF.memory_clear_cache()
+  @spec clear_cache(atom | {:gpu, non_neg_integer}) :: :ok
+  def clear_cache(device \\ default_device()),
+    do: device |> Native.device() |> Native.clear_cache()
 
   @doc """
   Starts measuring the peak of memory anew.
   """
   @spec reset_peak_memory() :: :ok
-  def reset_peak_memory, do: NIF.memory_reset_peak()
+  @spec reset_peak_memory(atom | {:gpu, non_neg_integer}) :: :ok
+  def reset_peak_memory(device \\ default_device()),
+    do: device |> Native.device() |> Native.reset_peak_memory()
 
   ## Hand-overs
 

@@ -110,22 +110,31 @@ ERL_NIF_TERM nif_refuse_handovers(ErlNifEnv *env, int argc, const ERL_NIF_TERM a
 // Memory --------------------------------------------------------------------------------------
 
 // {active, peak, cached, limit}
+static ERL_NIF_TERM make_memory(ErlNifEnv *env, const emlx_memory *info) {
+    return enif_make_tuple4(env, enif_make_uint64(env, info->active),
+                            enif_make_uint64(env, info->peak), enif_make_uint64(env, info->cached),
+                            enif_make_uint64(env, info->limit));
+}
+
 ERL_NIF_TERM nif_memory_info(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc, (void)argv;
     emlx_memory info;
     emlx_memory_info(&info);
-    return enif_make_tuple4(env, enif_make_uint64(env, info.active),
-                            enif_make_uint64(env, info.peak), enif_make_uint64(env, info.cached),
-                            enif_make_uint64(env, info.limit));
+    return make_memory(env, &info);
+}
+
+static emlx_status read_bytes(ErlNifEnv *env, ERL_NIF_TERM term, ErlNifUInt64 *bytes,
+                              emlx_error *err) {
+    if (enif_get_uint64(env, term, bytes)) return EMLX_OK;
+    return nif_fail(err, EMLX_INVALID, "a number of bytes must be a non-negative 64-bit integer");
 }
 
 static ERL_NIF_TERM set_bytes(ErlNifEnv *env, ERL_NIF_TERM term, uint64_t (*set)(uint64_t bytes)) {
     ErlNifUInt64 bytes;
-    if (enif_get_uint64(env, term, &bytes)) return make_ok(env, enif_make_uint64(env, set(bytes)));
     emlx_error err;
-    emlx_status status =
-        nif_fail(&err, EMLX_INVALID, "a number of bytes must be a non-negative 64-bit integer");
-    return make_error(env, status, &err);
+    emlx_status status = read_bytes(env, term, &bytes, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    return make_ok(env, enif_make_uint64(env, set(bytes)));
 }
 
 ERL_NIF_TERM nif_memory_set_limit(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
@@ -148,6 +157,60 @@ ERL_NIF_TERM nif_memory_reset_peak(ErlNifEnv *env, int argc, const ERL_NIF_TERM 
     (void)env, (void)argc, (void)argv;
     emlx_memory_reset_peak();
     return atoms.ok;
+}
+
+// The same of a device.
+
+ERL_NIF_TERM nif_device_memory_info(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    device_res *res;
+    emlx_error err;
+    emlx_memory info;
+    emlx_status status = device_get(env, argv[0], &res, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    emlx_device_memory_info(res->device, &info);
+    return make_ok(env, make_memory(env, &info));
+}
+
+static ERL_NIF_TERM set_device_bytes(ErlNifEnv *env, const ERL_NIF_TERM argv[],
+                                     uint64_t (*set)(emlx_device *device, uint64_t bytes)) {
+    device_res *res;
+    emlx_error err;
+    ErlNifUInt64 bytes;
+    emlx_status status = device_get(env, argv[0], &res, &err);
+    if (status == EMLX_OK) status = read_bytes(env, argv[1], &bytes, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    return make_ok(env, enif_make_uint64(env, set(res->device, bytes)));
+}
+
+ERL_NIF_TERM nif_device_memory_set_limit(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    return set_device_bytes(env, argv, emlx_device_memory_set_limit);
+}
+
+ERL_NIF_TERM nif_device_memory_set_cache_limit(ErlNifEnv *env, int argc,
+                                               const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    return set_device_bytes(env, argv, emlx_device_memory_set_cache_limit);
+}
+
+static ERL_NIF_TERM do_to_device(ErlNifEnv *env, ERL_NIF_TERM term, void (*fn)(emlx_device *)) {
+    device_res *res;
+    emlx_error err;
+    emlx_status status = device_get(env, term, &res, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    fn(res->device);
+    return atoms.ok;
+}
+
+ERL_NIF_TERM nif_device_memory_clear_cache(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    return do_to_device(env, argv[0], emlx_device_memory_clear_cache);
+}
+
+ERL_NIF_TERM nif_device_memory_reset_peak(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    return do_to_device(env, argv[0], emlx_device_memory_reset_peak);
 }
 
 // Time ----------------------------------------------------------------------------------------

@@ -267,6 +267,8 @@ emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_bloc
     XX(observe, 1)                                                                                 \
     XX(memory_info, 0)                                                                             \
     XX(memory_reset_peak, 0)                                                                       \
+    XX(device_memory_info, 1)                                                                      \
+    XX(device_memory_reset_peak, 1)                                                                \
     XX(memory_relieve, 2)                                                                          \
     XX(from_binary, 5)                                                                             \
     XX(to_binary, 3)                                                                               \
@@ -296,6 +298,9 @@ emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_bloc
     XX(memory_set_limit, 1)                                                                        \
     XX(memory_set_cache_limit, 1)                                                                  \
     XX(memory_clear_cache, 0)                                                                      \
+    XX(device_memory_set_limit, 2)                                                                 \
+    XX(device_memory_set_cache_limit, 2)                                                           \
+    XX(device_memory_clear_cache, 1)                                                               \
     XX(from_address, 5)                                                                            \
     XX(shm_unlink, 1)
 

@@ -19,19 +19,13 @@ static uint64_t grown(uint64_t bytes) {
 }
 
 bool memory_pressure(void) {
-    emlx_memory info;
-    emlx_memory_info(&info);
-    if (grown(info.active) < atomic_load(&pressure_at))
-        atomic_store(&pressure_at, grown(info.active));
-    return info.active > atomic_load(&pressure_at);
+    uint64_t held = emlx_memory_held();
+    if (grown(held) < atomic_load(&pressure_at)) atomic_store(&pressure_at, grown(held));
+    return held > atomic_load(&pressure_at);
 }
 
 // What is in use now is no garbage of that process.
-static void pressure_reset(void) {
-    emlx_memory info;
-    emlx_memory_info(&info);
-    atomic_store(&pressure_at, grown(info.active));
-}
+static void pressure_reset(void) { atomic_store(&pressure_at, grown(emlx_memory_held())); }
 
 // Pins ----------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@
 #define EMLX_ENGINE_H
 
 #include "base/pool.h"
+#include "memory/account.h"
 #include "memory/fence.h"
 #include "memory/spares.h"
 #include "plan/plan.h"
@@ -111,9 +112,10 @@ struct emlx_device {
     char name[32]; // "cpu", "cuda:0"
     size_t references;
     thread_pool *pool;
-    emlx_device *host; // does what this one cannot; NULL where that is nothing
-    handover *handed;  // what was handed over so far
-    void *state;       // the engine's own
+    emlx_device *host;      // does what this one cannot; NULL where that is nothing
+    handover *handed;       // what was handed over so far
+    void *state;            // the engine's own
+    memory_account *memory; // what its memory holds, set when it is opened; NULL: the host's
 };
 
 // Nodes of one op that the host's engine did in place of the device's.

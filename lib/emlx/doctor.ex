@@ -138,7 +138,7 @@ defmodule EMLX.Doctor do
   end
 
   defp memory do
-    info = EMLX.memory_info()
+    info = EMLX.memory_info(:cpu)
 
     limit =
       if info.memory_limit == 0, do: "none", else: "#{div(info.memory_limit, 1_048_576)} MiB"

@@ -237,8 +237,11 @@ defmodule EMLX.Native do
 
   ## Memory
 
-  def set_memory_limit(bytes), do: unwrap(NIF.memory_set_limit(bytes))
-  def set_cache_limit(bytes), do: unwrap(NIF.memory_set_cache_limit(bytes))
+  def memory_info(device), do: unwrap(NIF.device_memory_info(device))
+  def set_memory_limit(device, bytes), do: unwrap(NIF.device_memory_set_limit(device, bytes))
+  def set_cache_limit(device, bytes), do: unwrap(NIF.device_memory_set_cache_limit(device, bytes))
+  def clear_cache(device), do: unwrap(NIF.device_memory_clear_cache(device))
+  def reset_peak_memory(device), do: unwrap(NIF.device_memory_reset_peak(device))
 
   ## Results
 

@@ -4,10 +4,8 @@
 // Sizes are rounded up to classes, each with a list of free blocks. Keeping large blocks matters
 // most: fresh pages cost a fault and a clearing each, often more than the kernel that fills them.
 // All figures (active, cached, limits) are of rounded sizes, as that is what the process holds.
-#include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -16,6 +14,7 @@
 #include "base/error.h"
 #include "base/event.h"
 #include "base/mutex.h"
+#include "memory/account.h"
 #include "memory/classes.h"
 #include "memory/internal.h"
 
@@ -61,12 +60,10 @@ static size_t class_block(unsigned index) { return size_class_block(index, BUFFE
 
 // Accounts --------------------------------------------------------------------------------------
 
-static _Atomic uint64_t active, peak, cached, limit, cache_limit;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static void shrink_cache(memory_account *account, uint64_t keep);
 
-// What tensors hold and what is kept for reuse together stays below it, as far as that is possible
-// without an error.
-static _Atomic uint64_t soft_limit = UINT64_MAX;
+static memory_account host = {.shrink = shrink_cache};
+static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 // Bytes that this process may have: the machine's, or what its container leaves to it. 0: unknown.
 static uint64_t machine_memory(void) {
@@ -80,25 +77,17 @@ static uint64_t machine_memory(void) {
 // last eighth is about to be taken.
 static void set_defaults(void) {
     uint64_t memory = machine_memory();
-    atomic_store(&cache_limit, memory == 0 ? (uint64_t)1 << 30 : memory / 8);
-    if (memory != 0) atomic_store(&soft_limit, memory - memory / 8);
+    atomic_store(&host.cache_limit, memory == 0 ? (uint64_t)1 << 30 : memory / 8);
+    if (memory != 0) atomic_store(&host.soft_limit, memory - memory / 8);
 }
 
-// The peak that observers were told of last.
-static _Atomic uint64_t told;
-
-static void tell_peak(uint64_t now) {
-    uint64_t before = atomic_load(&told);
-    uint64_t enough = before / 8 > (uint64_t)64 << 20 ? before / 8 : (uint64_t)64 << 20;
-    if (now < before + enough || !atomic_compare_exchange_strong(&told, &before, now)) return;
-    event_send((emlx_event){.kind = EMLX_EVENT_MEMORY, .bytes = now}, 0);
+memory_account *account_of_host(void) {
+    pthread_once(&once, set_defaults);
+    return &host;
 }
 
 static void raise_peak(void) {
-    uint64_t now = atomic_load_explicit(&active, memory_order_relaxed);
-    uint64_t seen = atomic_load_explicit(&peak, memory_order_relaxed);
-    while (now > seen && !atomic_compare_exchange_weak(&peak, &seen, now)) continue;
-    if (now > seen && event_wanted()) tell_peak(now);
+    if (account_raise_peak(&host) && event_wanted()) account_tell(&host);
 }
 
 // Advances with every block got from the system: the measure of how long a class was idle.
@@ -145,7 +134,7 @@ static void class_push(unsigned index, void *block, size_t size) {
     mutex_unlock(class_lock(index));
     atomic_store_explicit(&c->used, atomic_load_explicit(&epoch, memory_order_relaxed),
                           memory_order_relaxed);
-    atomic_fetch_add(&cached, size);
+    atomic_fetch_add(&host.cached, size);
 }
 
 // A free block of the class, or NULL.
@@ -160,7 +149,7 @@ static void *class_pop(unsigned index, size_t size) {
         class_count(c, (size_t)-1);
     }
     mutex_unlock(class_lock(index));
-    if (block != NULL) atomic_fetch_sub(&cached, size);
+    if (block != NULL) atomic_fetch_sub(&host.cached, size);
     return block;
 }
 
@@ -179,8 +168,8 @@ static unsigned class_idle(void) {
 }
 
 // Gives free blocks back to the system until at most `keep` bytes of them remain.
-static void shrink_cache(uint64_t keep) {
-    while (atomic_load(&cached) > keep) {
+static void shrink_cache(memory_account *account, uint64_t keep) {
+    while (atomic_load(&account->cached) > keep) {
         unsigned index = class_idle();
         if (index == CLASS_COUNT) return;
         size_t size = class_block(index);
@@ -189,66 +178,21 @@ static void shrink_cache(uint64_t keep) {
     }
 }
 
-static uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
-
-// What engines' own allocators keep ---------------------------------------------------------------
-
-#define CACHES_MAX 8
-static _Atomic(const memory_cache *) caches[CACHES_MAX];
-
-void memory_add_cache(const memory_cache *cache) {
-    for (int i = 0; i < CACHES_MAX; i++) {
-        const memory_cache *none = NULL;
-        if (atomic_compare_exchange_strong(&caches[i], &none, cache) || none == cache) return;
-    }
-}
-
-static uint64_t kept_elsewhere(void) {
-    uint64_t sum = 0;
-    const memory_cache *c;
-    for (int i = 0; i < CACHES_MAX && (c = atomic_load(&caches[i])) != NULL; i++) sum += c->kept();
-    return sum;
-}
-
 // Allocation ------------------------------------------------------------------------------------
-
-static emlx_status out_of_memory(size_t size, emlx_error *err) {
-    uint64_t most = atomic_load(&limit);
-    char text[40] = "none";
-    uint64_t now = atomic_load(&active);
-    event_send((emlx_event){.kind = EMLX_EVENT_MEMORY, .bytes = now, .refused = size}, 0);
-    if (most != 0) (void)snprintf(text, sizeof text, "%" PRIu64 " bytes", most);
-    return error_set(err, EMLX_OUT_OF_MEMORY,
-                     "no memory for %zu bytes: tensors hold %" PRIu64 ", the limit is %s", size,
-                     now, text);
-}
-
-// Adds `size` to the active bytes. False when that passes the limit even with nothing cached.
-static bool reserve(size_t size) {
-    uint64_t most = atomic_load_explicit(&limit, memory_order_relaxed);
-    uint64_t now = atomic_fetch_add(&active, size) + size;
-    uint64_t soft = atomic_load_explicit(&soft_limit, memory_order_relaxed);
-    if (now + atomic_load(&cached) > soft) shrink_cache(less(soft, now));
-    if (most == 0 || now + atomic_load(&cached) <= most) return true;
-    shrink_cache(less(most, now));
-    if (now <= most) return true;
-    atomic_fetch_sub(&active, size);
-    return false;
-}
 
 static void *block_get(unsigned index, size_t size) {
     void *block = class_pop(index, size);
-    if (!reserve(size)) {
+    if (!account_take(&host, size)) {
         if (block != NULL) system_free(block, size);
         return NULL;
     }
     if (block == NULL) block = system_alloc(size);
     if (block == NULL) {
-        shrink_cache(0);
+        account_shrink(&host, 0);
         block = system_alloc(size);
     }
     if (block == NULL) {
-        atomic_fetch_sub(&active, size);
+        account_give(&host, size);
     } else {
         raise_peak();
     }
@@ -257,11 +201,11 @@ static void *block_get(unsigned index, size_t size) {
 
 emlx_status pool_alloc(size_t size, void **out, emlx_error *err) {
     pthread_once(&once, set_defaults);
-    if (size > MAX_SIZE || mem_should_fail()) return out_of_memory(size, err);
+    if (size > MAX_SIZE || mem_should_fail()) return account_refused(&host, size, err);
     size_t rounded;
     unsigned index = class_of(size, &rounded);
     void *block = block_get(index, rounded);
-    if (block == NULL) return out_of_memory(size, err);
+    if (block == NULL) return account_refused(&host, size, err);
     BLOCK_HIDE((char *)block + size, rounded - size);
     *out = block;
     return EMLX_OK;
@@ -272,60 +216,23 @@ void pool_free(void *pointer, size_t size) {
     size_t rounded;
     unsigned index = class_of(size, &rounded);
     BLOCK_SHOW(pointer, rounded);
-    atomic_fetch_sub(&active, rounded);
-    uint64_t most = atomic_load_explicit(&cache_limit, memory_order_relaxed);
+    account_give(&host, rounded);
+    uint64_t most = atomic_load_explicit(&host.cache_limit, memory_order_relaxed);
     if (rounded > most) {
         system_free(pointer, rounded);
         return;
     }
-    if (atomic_load_explicit(&cached, memory_order_relaxed) > most - rounded) {
-        shrink_cache(most - rounded);
+    if (atomic_load_explicit(&host.cached, memory_order_relaxed) > most - rounded) {
+        account_shrink(&host, most - rounded);
     }
     class_push(index, pointer, rounded);
 }
 
 bool pool_reserve(size_t size) {
     pthread_once(&once, set_defaults);
-    if (size > MAX_SIZE || !reserve(size)) return false;
+    if (size > MAX_SIZE || !account_take(&host, size)) return false;
     raise_peak();
     return true;
 }
 
-void pool_unreserve(size_t size) { atomic_fetch_sub(&active, size); }
-
-// Public ----------------------------------------------------------------------------------------
-
-void emlx_memory_info(emlx_memory *info) {
-    if (info == NULL) return;
-    info->active = atomic_load(&active);
-    info->peak = atomic_load(&peak);
-    info->cached = atomic_load(&cached) + kept_elsewhere();
-    info->limit = atomic_load(&limit);
-}
-
-uint64_t emlx_memory_set_limit(uint64_t bytes) {
-    uint64_t previous = atomic_exchange(&limit, bytes);
-    if (bytes != 0) shrink_cache(less(bytes, atomic_load(&active)));
-    return previous;
-}
-
-uint64_t emlx_memory_set_cache_limit(uint64_t bytes) {
-    pthread_once(&once, set_defaults);
-    uint64_t previous = atomic_exchange(&cache_limit, bytes);
-    shrink_cache(bytes);
-    const memory_cache *c;
-    for (int i = 0; i < CACHES_MAX && (c = atomic_load(&caches[i])) != NULL; i++) c->limit(bytes);
-    return previous;
-}
-
-void emlx_memory_clear_cache(void) {
-    const memory_cache *c;
-    shrink_cache(0);
-    for (int i = 0; i < CACHES_MAX && (c = atomic_load(&caches[i])) != NULL; i++) c->clear();
-}
-
-void emlx_memory_reset_peak(void) {
-    uint64_t now = atomic_load(&active);
-    atomic_store(&peak, now);
-    atomic_store(&told, now);
-}
+void pool_unreserve(size_t size) { account_give(&host, size); }

@@ -36,6 +36,9 @@ static struct {
     char refused[256]; // the file that could not be opened last, and why
 } all = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+// Devices that are open and have memory of their own.
+static atomic_int memories;
+
 // All from here to the public part is done under the lock.
 
 static const engine_entry *entry_in(void *file) {
@@ -135,6 +138,7 @@ static emlx_status open_device(emlx_device *device, emlx_error *err) {
     emlx_status status = device->ops->open != NULL ? device->ops->open(device, err) : EMLX_OK;
     if (status == EMLX_OK) status = open_host(device, err);
     if (status != EMLX_OK) pool_release(device->pool);
+    if (status == EMLX_OK && device->memory != NULL) atomic_fetch_add(&memories, 1);
     return status;
 }
 
@@ -173,6 +177,7 @@ emlx_device *emlx_device_retain(emlx_device *device) {
 // Under the lock. Plans hold forms made by the engine, so they go first.
 static void close_device(emlx_device *device) {
     plan_cache_clear(device);
+    if (device->memory != NULL) atomic_fetch_sub(&memories, 1);
     if (device->ops->close != NULL) device->ops->close(device);
     while (device->handed != NULL) {
         handover *gone = device->handed;
@@ -204,6 +209,57 @@ const char *emlx_device_name(const emlx_device *device) {
 
 bool emlx_device_host_memory(const emlx_device *device) {
     return device != NULL && device->ops->host_memory;
+}
+
+// Those that compute in the host's memory have none of their own.
+static bool has_memory(const emlx_device *device) {
+    return device != NULL && device->memory != NULL;
+}
+
+void emlx_device_memory_info(const emlx_device *device, emlx_memory *info) {
+    if (!has_memory(device))
+        emlx_memory_info(info);
+    else if (info != NULL)
+        account_info(device->memory, info);
+}
+
+uint64_t emlx_memory_held(void) {
+    emlx_memory host;
+    emlx_memory_info(&host);
+    uint64_t held = host.active;
+    if (atomic_load_explicit(&memories, memory_order_relaxed) == 0 || !mutex_try_lock(&all.lock))
+        return held;
+    for (int i = 0; i < all.count; i++) {
+        const emlx_device *device = &all.devices[i];
+        if (device->references > 0 && device->memory != NULL)
+            held += atomic_load(&device->memory->active);
+    }
+    mutex_unlock(&all.lock);
+    return held;
+}
+
+uint64_t emlx_device_memory_set_limit(emlx_device *device, uint64_t bytes) {
+    if (!has_memory(device)) return emlx_memory_set_limit(bytes);
+    return account_set_limit(device->memory, bytes);
+}
+
+uint64_t emlx_device_memory_set_cache_limit(emlx_device *device, uint64_t bytes) {
+    if (!has_memory(device)) return emlx_memory_set_cache_limit(bytes);
+    return account_set_cache_limit(device->memory, bytes);
+}
+
+void emlx_device_memory_clear_cache(emlx_device *device) {
+    if (has_memory(device))
+        account_shrink(device->memory, 0);
+    else
+        emlx_memory_clear_cache();
+}
+
+void emlx_device_memory_reset_peak(emlx_device *device) {
+    if (has_memory(device))
+        account_reset_peak(device->memory);
+    else
+        emlx_memory_reset_peak();
 }
 
 void emlx_device_describe(const emlx_device *device, char *text, size_t size) {

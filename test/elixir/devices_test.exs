@@ -174,6 +174,23 @@ defmodule EMLX.DevicesTest do
       assert x.names == [:a, :b]
     end
 
+    test "count where they lie, within that device's limit" do
+      before = EMLX.memory_info(:late).active_memory
+      other = EMLX.memory_info(:"late:1").active_memory
+      x = Nx.iota({1000}, type: :s64, backend: {Backend, device: :late}) |> EMLX.eval()
+      assert EMLX.memory_info(:late).active_memory >= before + 8000
+      assert EMLX.memory_info(:"late:1").active_memory == other
+      assert EMLX.set_memory_limit(1, :"late:1") == 0
+
+      assert_raise EMLX.Error, ~r/the limit is 1 bytes/, fn ->
+        Nx.backend_copy(x, {Backend, device: :"late:1"})
+      end
+
+      assert EMLX.set_memory_limit(0, :"late:1") == 1
+      assert :ok = EMLX.reset_peak_memory(:late)
+      assert :ok = EMLX.clear_cache(:late)
+    end
+
     test "do not move where they cannot be computed" do
       x = Nx.tensor([1, 2, 3], backend: {Backend, device: :late})
       wrong = Nx.take(x, Nx.add(x, 7))

@@ -24,6 +24,7 @@ typedef struct stream stream;
 
 typedef struct late_device {
     emlx_device cpu; // whose kernels are used
+    memory_account memory;
     stream *own;
     unsigned least, delay;
     atomic_ulong done; // plans
@@ -36,13 +37,21 @@ static void destroy(emlx_buffer *buffer) {
     emlx_buffer *behind = buffer->handle;
     if (behind != NULL && buffer_exclusive(behind)) memset(behind->data, POISON, behind->size);
     buffer_release(behind);
+    account_give(buffer->owner, buffer->size);
     mem_free(buffer, sizeof *buffer);
 }
 
-static emlx_status make(size_t size, emlx_buffer *behind, emlx_buffer **out, emlx_error *err) {
+static emlx_status make(late_device *d, size_t size, emlx_buffer *behind, emlx_buffer **out,
+                        emlx_error *err) {
     emlx_buffer *buffer = mem_alloc(sizeof *buffer);
     if (buffer == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "late: no memory for a buffer");
+    if (!account_take(&d->memory, size)) {
+        mem_free(buffer, sizeof *buffer);
+        return account_refused(&d->memory, size, err);
+    }
+    account_raise_peak(&d->memory);
     buffer_init(buffer, size, destroy);
+    buffer->owner = &d->memory;
     buffer->writable = true;
     buffer->handle = behind;
     *out = buffer;
@@ -51,10 +60,9 @@ static emlx_status make(size_t size, emlx_buffer *behind, emlx_buffer **out, eml
 
 static emlx_status late_allocate(emlx_device *device, size_t size, emlx_buffer **out,
                                  emlx_error *err) {
-    (void)device;
     emlx_buffer *behind;
     TRY(buffer_new(size, &behind, err));
-    emlx_status status = make(size, behind, out, err);
+    emlx_status status = make(device->state, size, behind, out, err);
     if (status != EMLX_OK) buffer_release(behind);
     return status;
 }
@@ -216,7 +224,7 @@ static work *work_new(const plan_call *call) {
 }
 
 // The buffers of the results, which have memory behind them once the work has been done.
-static emlx_status make_outputs(work *w, const plan_call *call, emlx_error *err) {
+static emlx_status make_outputs(late_device *d, work *w, const plan_call *call, emlx_error *err) {
     const emlx_plan *plan = call->plan;
     uint32_t i = 0;
     emlx_status status = EMLX_OK;
@@ -225,7 +233,7 @@ static emlx_status make_outputs(work *w, const plan_call *call, emlx_error *err)
         if (v < plan->input_count)
             w->outputs[i] = buffer_retain(call->inputs[v]);
         else
-            status = make(plan->values[v].bytes, NULL, &w->outputs[i], err);
+            status = make(d, plan->values[v].bytes, NULL, &w->outputs[i], err);
     }
     for (i = 0; i < plan->output_count && status != EMLX_OK; i++) buffer_release(w->outputs[i]);
     return status;
@@ -251,7 +259,7 @@ static emlx_status begin_work(work *w, stream *s, const plan_call *call, emlx_er
     TRY(fence_new(&w->end, err));
     w->end->device = s->device;
     w->end->stream = s;
-    emlx_status status = make_outputs(w, call, err);
+    emlx_status status = make_outputs(s->device, w, call, err);
     if (status == EMLX_OK) return EMLX_OK;
     fence_arrive(w->end, NULL);
     fence_release(w->end);
@@ -337,6 +345,7 @@ static emlx_status late_open(emlx_device *device, emlx_error *err) {
     d->least = late_setting("EMLX_LATE_LEAST", 0);
     d->delay = longest > d->least ? longest - d->least : 1;
     device->state = d;
+    device->memory = &d->memory;
     emlx_status status = pool_new(1, &d->cpu.pool, err);
     if (status == EMLX_OK) status = cpu_engine.open(&d->cpu, err);
     if (status == EMLX_OK) status = stream_new(d, &d->own, err);
@@ -345,6 +354,7 @@ static emlx_status late_open(emlx_device *device, emlx_error *err) {
 
 static void late_close(emlx_device *device) {
     late_device *d = device->state;
+    device->memory = NULL;
     stream_free(d->own);
     pool_release(d->cpu.pool);
     mem_free(d, sizeof *d);

@@ -18,7 +18,7 @@ defmodule EMLX.NIF.MemoryTest do
 
   test "results that were dropped are no reason for being out of memory" do
     code = """
-    Native.set_memory_limit(20_000_000)
+    Native.set_memory_limit(Native.device(:cpu), 20_000_000)
     {:ok, failures} = {:ok, for(_ <- 1..200, reduce: 0) do
       n -> try do Native.eval([ones.(2_000_000)]); n rescue EMLX.Error -> n + 1 end
     end}
@@ -30,7 +30,7 @@ defmodule EMLX.NIF.MemoryTest do
 
   test "nor are those that other processes have dropped" do
     code = """
-    Native.set_memory_limit(20_000_000)
+    Native.set_memory_limit(Native.device(:cpu), 20_000_000)
     parent = self()
     for _ <- 1..20 do
       spawn(fn -> Native.eval([ones.(2_000_000)]); send(parent, :done); Process.sleep(:infinity) end)
@@ -44,7 +44,7 @@ defmodule EMLX.NIF.MemoryTest do
 
   test "nor is what small results that nobody has read need" do
     code = """
-    Native.set_memory_limit(20_000_000)
+    Native.set_memory_limit(Native.device(:cpu), 20_000_000)
     sums = for i <- 1..30 do
       x = ones.(2_000_000)
       Native.eval([x])
@@ -77,7 +77,7 @@ defmodule EMLX.NIF.MemoryTest do
 
   test "what does not fit is still an error" do
     code = """
-    Native.set_memory_limit(20_000_000)
+    Native.set_memory_limit(Native.device(:cpu), 20_000_000)
     try do Native.eval([ones.(6_000_000)]) rescue e in EMLX.Error -> IO.inspect(e.kind) end
     Native.eval([ones.(1000)])
     """

@@ -145,7 +145,7 @@ defmodule EMLX.NIF.ProcessTest do
   end
 
   test "a limit on memory is an error of the one who passes it" do
-    previous = Native.set_memory_limit(active_bytes() + 64 * 1024 * 1024)
+    previous = Native.set_memory_limit(Native.device(:cpu), active_bytes() + 64 * 1024 * 1024)
 
     try do
       big = apply_op(:iota, [], [shape: {256 * 1024 * 1024}], :f32)
@@ -153,7 +153,7 @@ defmodule EMLX.NIF.ProcessTest do
       assert error.kind == :out_of_memory
       assert s32_list(apply_op(:add, [s32([1]), s32([2])])) == [3]
     after
-      Native.set_memory_limit(previous)
+      Native.set_memory_limit(Native.device(:cpu), previous)
     end
   end
 end

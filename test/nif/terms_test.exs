@@ -65,8 +65,9 @@ defmodule EMLX.NIF.TermsTest do
     ]
   end
 
-  # Limits of the whole library are no business of random terms.
-  @skipped [:load, :memory_set_limit, :memory_set_cache_limit, :module_info, :__info__]
+  # Limits of the whole library, and who observes it, are no business of random terms.
+  @skipped [:load, :memory_set_limit, :memory_set_cache_limit, :module_info, :__info__] ++
+             [:device_memory_set_limit, :device_memory_set_cache_limit, :observe]
 
   defp functions do
     for {name, arity} <- NIF.__info__(:functions), name not in @skipped, do: {name, arity}
@@ -248,6 +249,8 @@ defmodule EMLX.NIF.TermsTest do
     for bad <- [-1, 1.0, nil, 0x10000000000000000, "1"] do
       assert {:error, :invalid, _} = NIF.memory_set_limit(bad)
       assert {:error, :invalid, _} = NIF.memory_set_cache_limit(bad)
+      assert {:error, :invalid, _} = NIF.device_memory_set_limit(cpu(), bad)
+      assert {:error, :invalid, _} = NIF.device_memory_set_cache_limit(cpu(), bad)
     end
   end
 
@@ -259,6 +262,10 @@ defmodule EMLX.NIF.TermsTest do
     case name do
       :device_open -> ["cpu", make_ref()]
       :device_describe -> [cpu()]
+      :archive_read -> [cpu(), path, make_ref()]
+      :device_memory_info -> [cpu()]
+      :device_memory_clear_cache -> [cpu()]
+      :device_memory_reset_peak -> [cpu()]
       :handovers -> [cpu()]
       :refuse_handovers -> [false]
       :memory_relieve -> [true, make_ref()]

@@ -219,6 +219,47 @@ static void nothing_moves_as_well(void **state) {
     emlx_device_release(device);
 }
 
+static emlx_memory held_by(const emlx_device *device) {
+    emlx_memory info;
+    emlx_device_memory_info(device, &info);
+    return info;
+}
+
+// Each device has its own, beside the host's.
+static void memory_is_of_a_device(void **state) {
+    (void)state;
+    const emlx_shape many = {1, {100000}};
+    emlx_device *other;
+    emlx_error err;
+    emlx_memory host, now;
+    double *zeros = calloc(100000, sizeof *zeros);
+    assert_ok(emlx_device_open("late:1", &other, &err), err);
+    emlx_memory_info(&host);
+    uint64_t before = held_by(test_device).active;
+    emlx_tensor *t = tensor_of(EMLX_F64, &many, zeros), *more = twice(t);
+    assert_int_equal(held_by(test_device).active, before + 800000);
+    assert_int_equal(held_by(other).active, 0);
+    assert_int_equal(emlx_device_memory_set_limit(test_device, before + 1000000), 0);
+    assert_error(emlx_eval(&more, 1, &err), EMLX_OUT_OF_MEMORY, err, "the limit is");
+    assert_false(emlx_tensor_ready(more));
+    emlx_tensor *there;
+    assert_ok(emlx_tensor_copy(t, other, &there, &err), err);
+    assert_int_equal(held_by(other).active, 800000);
+    assert_true(emlx_memory_held() >= before + 1600000);
+    assert_int_equal(emlx_device_memory_set_limit(test_device, 0), before + 1000000);
+    assert_ok(emlx_eval(&more, 1, &err), err);
+    assert_true(held_by(test_device).peak >= before + 1600000);
+    emlx_tensor_release(t), emlx_tensor_release(there), emlx_tensor_release(more);
+    assert_int_equal(held_by(test_device).active, before);
+    emlx_device_memory_reset_peak(test_device);
+    assert_int_equal(held_by(test_device).peak, before);
+    emlx_memory_info(&now);
+    assert_int_equal(now.limit, host.limit);
+    assert_int_equal(held_by(NULL).limit, host.limit);
+    emlx_device_release(other);
+    free(zeros);
+}
+
 // What nobody waits for is done all the same, and its memory comes back.
 static void nothing_is_held(void **state) {
     (void)state;
@@ -249,6 +290,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(queues_keep_their_order),
         cmocka_unit_test(queues_are_of_a_device),
         cmocka_unit_test(tensors_move_between_devices),
+        cmocka_unit_test(memory_is_of_a_device),
         cmocka_unit_test(nothing_moves_as_well),
         cmocka_unit_test(nothing_is_held),
     };

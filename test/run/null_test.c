@@ -56,6 +56,7 @@ static void of_shapes_types_and_devices(void **state) {
     assert_false(emlx_device_handover(NULL, 0, NULL, NULL));
     assert_false(emlx_device_handover(device, 0, NULL, NULL));
     emlx_memory_info(NULL);
+    emlx_device_memory_info(device, NULL);
     emlx_cancel_raise(NULL);
 }
 

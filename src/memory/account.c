@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// account.c - asking what a pool of memory holds, and limiting it.
+#include "memory/account.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/error.h"
+#include "base/event.h"
+#include "memory/memory.h"
+
+void account_tell(memory_account *a) {
+    uint64_t now = atomic_load(&a->active), before = atomic_load(&a->told);
+    uint64_t enough = before / 8 > (uint64_t)64 << 20 ? before / 8 : (uint64_t)64 << 20;
+    if (now < before + enough || !atomic_compare_exchange_strong(&a->told, &before, now)) return;
+    event_send((emlx_event){.kind = EMLX_EVENT_MEMORY, .bytes = now}, 0);
+}
+
+emlx_status account_refused(const memory_account *a, size_t size, emlx_error *err) {
+    emlx_memory now;
+    char text[40] = "none";
+    account_info(a, &now);
+    event_send((emlx_event){.kind = EMLX_EVENT_MEMORY, .bytes = now.active, .refused = size}, 0);
+    if (now.limit != 0) (void)snprintf(text, sizeof text, "%" PRIu64 " bytes", now.limit);
+    return error_set(err, EMLX_OUT_OF_MEMORY,
+                     "no memory for %zu bytes: tensors hold %" PRIu64 ", the limit is %s", size,
+                     now.active, text);
+}
+
+void account_info(const memory_account *a, emlx_memory *info) {
+    info->active = atomic_load(&a->active);
+    info->peak = atomic_load(&a->peak);
+    info->cached = atomic_load(&a->cached);
+    info->limit = atomic_load(&a->limit);
+}
+
+uint64_t account_set_limit(memory_account *a, uint64_t bytes) {
+    uint64_t previous = atomic_exchange(&a->limit, bytes);
+    if (bytes != 0) account_shrink(a, bytes_less(bytes, atomic_load(&a->active)));
+    return previous;
+}
+
+uint64_t account_set_cache_limit(memory_account *a, uint64_t bytes) {
+    uint64_t previous = atomic_exchange(&a->cache_limit, bytes);
+    account_shrink(a, bytes);
+    return previous;
+}
+
+void account_reset_peak(memory_account *a) {
+    uint64_t now = atomic_load(&a->active);
+    atomic_store(&a->peak, now);
+    atomic_store(&a->told, now);
+}
+
+// Of the host ------------------------------------------------------------------------------------
+
+// What engines' own allocators keep counts with it.
+enum { CACHES_MAX = 8 };
+static _Atomic(const memory_cache *) caches[CACHES_MAX];
+
+void memory_add_cache(const memory_cache *cache) {
+    for (int i = 0; i < CACHES_MAX; i++) {
+        const memory_cache *none = NULL;
+        if (atomic_compare_exchange_strong(&caches[i], &none, cache) || none == cache) return;
+    }
+}
+
+static const memory_cache *cache_at(int i) {
+    return i < CACHES_MAX ? atomic_load(&caches[i]) : NULL;
+}
+
+void emlx_memory_info(emlx_memory *info) {
+    const memory_cache *c;
+    if (info == NULL) return;
+    account_info(account_of_host(), info);
+    for (int i = 0; (c = cache_at(i)) != NULL; i++) info->cached += c->kept();
+}
+
+uint64_t emlx_memory_set_limit(uint64_t bytes) {
+    return account_set_limit(account_of_host(), bytes);
+}
+
+uint64_t emlx_memory_set_cache_limit(uint64_t bytes) {
+    const memory_cache *c;
+    uint64_t previous = account_set_cache_limit(account_of_host(), bytes);
+    for (int i = 0; (c = cache_at(i)) != NULL; i++) c->limit(bytes);
+    return previous;
+}
+
+void emlx_memory_clear_cache(void) {
+    const memory_cache *c;
+    account_shrink(account_of_host(), 0);
+    for (int i = 0; (c = cache_at(i)) != NULL; i++) c->clear();
+}
+
+void emlx_memory_reset_peak(void) { account_reset_peak(account_of_host()); }
