@@ -135,30 +135,24 @@ static void key_text(char out[256], int type) {
                  digits - 1);
 }
 
-void emit_sort(emitter *e) {
-    const plan_kernel *k = e->kernel;
-    const sort_params *p = k->params;
-    const emlx_shape *shape = &k->shapes[0];
-    int type = k->accesses[0].type;
-    int64_t count = emlx_shape_count(shape), length = shape->dims[p->axis], inner = 1;
-    size_t size = type_size((emlx_type)type);
+// A sort along an axis: words of the operand, the line's length and how far its elements are apart.
+typedef struct sort_axis {
+    int type;
+    size_t size;
+    int64_t inner;
+    bool indices, carried; // a number that is small enough goes along with its key, else its place
+    uint32_t in, length_word, inner_word, keep_word;
+} sort_axis;
+
+// The struct that gives a line's keys, and what goes with them.
+static void emit_sort_keys(emitter *e, const sort_axis *s, size_t key_size, bool descending) {
     char key[256];
-    if (type_is_complex((emlx_type)type)) e->refused = "a sort of complex numbers";
-    if (count == 0 || p->keep == 0) return;
-    for (int32_t d = p->axis + 1; d < shape->rank; d++) inner *= shape->dims[d];
-    sorting s = {.lines = count / length,
-                 .length = length,
-                 .key_size = size > 4 ? 8 : 4,
-                 .key_bits = (int)size * 8};
-    uint32_t in = operand_word(e, 0), to = output_word(e), w = code_word(e->code, length);
-    uint32_t i = code_word(e->code, inner), keep = code_word(e->code, p->keep);
-    e->code->parts |= PART_SORT;
-    key_text(key, type);
-    e->wide = count > INDEX_NARROW;
+    uint32_t i = s->inner_word;
+    key_text(key, s->type);
     EMIT("struct Key@ {\n typedef %s K;\n typedef T_%s T;\n"
          " static METHOD ll base(const Words<#> &p, ll line, ll length) {\n",
-         raw_type(s.key_size), type_text(type));
-    if (inner == 1)
+         raw_type(key_size), type_text(s->type));
+    if (s->inner == 1)
         EMIT("  return line * length;\n }\n");
     else
         EMIT("  return line / p.w[%u] * p.w[%u] * length + line %% p.w[%u];\n }\n", i, i, i);
@@ -166,36 +160,63 @@ void emit_sort(emitter *e) {
          "  const T x = ((const T *)p.w[%u])[base(p, line, p.w[%u]) + i * p.w[%u]];\n"
          "  const K k = %s;\n  return %sk;\n }\n"
          " static METHOD unsigned load(const Words<#> &p, ll line, ll i) {\n",
-         in, w, i, key, p->descending ? "~" : "");
-    // What goes with a key: a number that is to be sorted, if it is small enough, else its place.
-    bool carried = !p->indices && size <= 4;
-    if (carried)
+         s->in, s->length_word, i, key, descending ? "~" : "");
+    if (s->carried)
         EMIT("  return ((const %s *)p.w[%u])[base(p, line, p.w[%u]) + i * p.w[%u]];\n }\n};\n",
-             raw_type(size), in, w, i);
+             raw_type(s->size), s->in, s->length_word, i);
     else
         EMIT("  return (unsigned)i;\n }\n};\n");
-    emit_sorting(e, &s);
+}
+
+// Results in the order of memory, where neighbours are neighbours of the innermost axes.
+static void emit_sorted(emitter *e, const sort_axis *s, const sorting *order, int64_t keep) {
+    uint32_t i = s->inner_word, k = s->keep_word, to = output_word(e);
     emit_function(e, 'w', 256);
-    emit_loop(e, s.lines * p->keep);
+    emit_loop(e, order->lines * keep);
     e->code->launches[e->code->launch_count - 1].suffix = 'w';
-    // Neighbours in memory are neighbours of the innermost axes.
-    if (s.lines == 1)
+    if (order->lines == 1)
         EMIT("  const ll rank = t, line = 0;\n");
-    else if (inner == 1)
+    else if (s->inner == 1)
         EMIT("  const X n = t, of = n / (X)p.w[%u];\n  const ll line = of, rank = n - of * "
              "(X)p.w[%u];\n",
-             keep, keep);
+             k, k);
     else
         EMIT("  const X n = t, up = n / (X)p.w[%u], in = n - up * (X)p.w[%u], out = up / "
              "(X)p.w[%u];\n"
              "  const ll rank = up - out * (X)p.w[%u], line = out * p.w[%u] + in;\n",
-             i, i, keep, keep, i);
+             i, i, k, k, i);
     EMIT("  const ll place = ((const T_u32 *)p.w[%u])[line * p.w[%u] + rank];\n"
          "  ((%s *)p.w[%u])[t] = ",
-         s.places, w, p->indices ? "ll" : raw_type(size), to);
-    if (p->indices || carried)
+         order->places, s->length_word, s->indices ? "ll" : raw_type(s->size), to);
+    if (s->indices || s->carried)
         EMIT("place;\n }\n}\n");
     else
         EMIT("((const %s *)p.w[%u])[Key@::base(p, line, p.w[%u]) + place * p.w[%u]];\n }\n}\n",
-             raw_type(size), in, w, i);
+             raw_type(s->size), s->in, s->length_word, i);
+}
+
+void emit_sort(emitter *e) {
+    const plan_kernel *k = e->kernel;
+    const sort_params *p = k->params;
+    const emlx_shape *shape = &k->shapes[0];
+    int64_t count = emlx_shape_count(shape), length = shape->dims[p->axis];
+    sort_axis s = {.type = k->accesses[0].type, .inner = 1, .indices = p->indices};
+    s.size = type_size((emlx_type)s.type);
+    s.carried = !p->indices && s.size <= 4;
+    if (type_is_complex((emlx_type)s.type)) e->refused = "a sort of complex numbers";
+    if (count == 0 || p->keep == 0) return;
+    for (int32_t d = p->axis + 1; d < shape->rank; d++) s.inner *= shape->dims[d];
+    sorting order = {.lines = count / length,
+                     .length = length,
+                     .key_size = s.size > 4 ? 8 : 4,
+                     .key_bits = (int)s.size * 8};
+    s.in = operand_word(e, 0);
+    s.length_word = code_word(e->code, length);
+    s.inner_word = code_word(e->code, s.inner);
+    s.keep_word = code_word(e->code, p->keep);
+    e->code->parts |= PART_SORT;
+    e->wide = count > INDEX_NARROW;
+    emit_sort_keys(e, &s, order.key_size, p->descending);
+    emit_sorting(e, &order);
+    emit_sorted(e, &s, &order, p->keep);
 }
