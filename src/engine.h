@@ -46,6 +46,9 @@ typedef struct engine_ops {
     // How many operations on elements it does in the time in which the CPU engine does one,
     // roughly; 0 is 1. What a device computes is as much less for those who choose where and when.
     int speed;
+    // It has no f64. Where that only serves rounding, nodes come to it in f32; where the user chose
+    // it `can` refuses them.
+    bool no_f64;
     // The host can read and write buffers that no work is using: their `data` is set.
     bool host_memory;
 

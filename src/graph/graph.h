@@ -361,6 +361,7 @@ struct emlx_tensor {
     atomic_int references;
     uint8_t type;        // emlx_type
     uint8_t primitive;   // primitive
+    _Atomic bool chosen; // its type is the user's: it is the result of an op
     uint8_t evaluations; // times it was computed inside a kernel without being kept (guarded)
     uint32_t input_count;
     uint32_t params_size;

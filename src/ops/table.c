@@ -243,6 +243,12 @@ static emlx_status choose_type(emlx_type wanted, op_result *result, emlx_error *
     return EMLX_OK;
 }
 
+// Where f64 only serves rounding a device may do without it (plan/parts/narrow.c): not here.
+static void note_chosen(emlx_tensor *t) {
+    if (t->type == EMLX_F64 && !atomic_load_explicit(&t->chosen, memory_order_relaxed))
+        atomic_store_explicit(&t->chosen, true, memory_order_relaxed);
+}
+
 static emlx_status apply(op_call *call, emlx_type type, emlx_tensor **out, emlx_error *err) {
     op_result results[EMLX_MAX_RESULTS] = {{.choice = CHOOSE_ANY}};
     TRY(check_operands(call, err));
@@ -253,7 +259,9 @@ static emlx_status apply(op_call *call, emlx_type type, emlx_tensor **out, emlx_
         return error_set(err, EMLX_INVALID, "there are %zu results, of types that cannot be chosen",
                          call->op->results);
     for (size_t i = 0; i < call->op->results; i++) TRY(choose_type(type, &results[i], err));
-    return call->op->lower(call, results, out, err);
+    TRY(call->op->lower(call, results, out, err));
+    for (size_t i = 0; i < call->op->results; i++) note_chosen(out[i]);
+    return EMLX_OK;
 }
 
 emlx_status emlx_apply(const emlx_op *op, emlx_device *device, emlx_tensor *const *operands,

@@ -50,18 +50,28 @@ static emlx_status make_form(subgraph *g, emlx_plan *plan, emlx_error *err) {
                                                  : make_kernels(g, plan, err);
 }
 
-static emlx_status new_plan(emlx_device *device, emlx_plan **out, emlx_error *err) {
+static emlx_status new_plan(const subgraph *g, emlx_device *device, emlx_plan **out,
+                            emlx_error *err) {
     emlx_plan *plan = mem_alloc(sizeof *plan);
     if (plan == NULL) return error_no_memory(err, "for a plan");
     atomic_init(&plan->references, 1);
     plan->device = device;
+    plan->constant_count = g->constant_count;
+    plan->constant_types = arena_array(&plan->memory, g->constant_count + 1, 1);
+    if (plan->constant_types == NULL) {
+        plan_release(plan);
+        return error_no_memory(err, "for a plan");
+    }
+    for (uint32_t n = g->leaf_count; n < g->count; n++)
+        if (g->nodes[n]->primitive == PRIM_constant)
+            plan->constant_types[g->constant[n]] = g->nodes[n]->type;
     *out = plan;
     return EMLX_OK;
 }
 
 static emlx_status build_part(subgraph *g, emlx_device *device, emlx_plan **out, emlx_error *err) {
     emlx_plan *plan = NULL;
-    TRY(new_plan(device, &plan, err));
+    TRY(new_plan(g, device, &plan, err));
     emlx_status status = make_form(g, plan, err);
     if (status == EMLX_OK)
         *out = plan;
@@ -73,7 +83,8 @@ static emlx_status build_part(subgraph *g, emlx_device *device, emlx_plan **out,
 static emlx_status build(subgraph *g, emlx_device *device, emlx_plan **out, emlx_error *err) {
     emlx_plan *plan = NULL;
     bool divided;
-    TRY(new_plan(device, &plan, err));
+    if (device->ops->no_f64) TRY(narrow_rounding(g, err));
+    TRY(new_plan(g, device, &plan, err));
     emlx_status status = divide(g, plan, build_part, &divided, err);
     if (status == EMLX_OK && !divided) status = make_form(g, plan, err);
     if (status == EMLX_OK)
@@ -102,20 +113,24 @@ static emlx_status check_handovers(const emlx_plan *plan, emlx_error *err) {
     return EMLX_OK;
 }
 
+// The values that this use has, of the types that the plan has them in.
 static emlx_status collect_constants(const subgraph *g, planned *out, emlx_error *err) {
     if (g->constant_count == 0) return EMLX_OK;
     out->constants = mem_alloc(g->constant_count * sizeof *out->constants);
     if (out->constants == NULL) return error_no_memory(err, "for a plan's constants");
     out->constant_count = g->constant_count;
-    for (uint32_t n = g->leaf_count; n < g->count; n++)
-        if (g->nodes[n]->primitive == PRIM_constant)
-            node_is_constant(g->nodes[n], &out->constants[g->constant[n]]);
+    for (uint32_t n = g->leaf_count; n < g->count; n++) {
+        const emlx_tensor *t = g->nodes[n];
+        scalar_value *value = &out->constants[g->constant[n]];
+        if (!node_is_constant(t, value)) continue;
+        emlx_type type = (emlx_type)out->plan->constant_types[g->constant[n]];
+        if (type != (emlx_type)t->type) constant_convert(value, (emlx_type)t->type, type);
+    }
     return EMLX_OK;
 }
 
 static emlx_status find_or_build(subgraph *g, emlx_device *device, planned *out, emlx_error *err) {
     plan_key key = {.device = device};
-    TRY(collect_constants(g, out, err));
     TRY(subgraph_key(g, &key.bytes, &key.size, err));
     out->plan = plan_cache_get(&key);
     if (out->plan != NULL) return EMLX_OK;
@@ -134,6 +149,7 @@ emlx_status plan_find(const plan_request *request, planned *out, emlx_error *err
     planned found = {0};
     emlx_status status = subgraph_collect(request, &g, err);
     if (status == EMLX_OK) status = find_or_build(&g, request->device, &found, err);
+    if (status == EMLX_OK) status = collect_constants(&g, &found, err);
     if (status == EMLX_OK && found.plan->part_count > 0) status = check_handovers(found.plan, err);
     subgraph_clear(&g);
     if (status == EMLX_OK)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/types.h"
+#include "engine.h"
 
 // Text ------------------------------------------------------------------------------------------
 
@@ -217,6 +218,17 @@ static void keep(program *p, const step_row *row, program_value v, bool rough, d
     p->values[p->count++] = v;
 }
 
+// Floats from integers that f32 does not hold are computed in f64, and in f32 where there is none.
+static bool is_narrowed(const program *p, emlx_tensor *const *operands, size_t count,
+                        const emlx_tensor *result) {
+    bool large = false;
+    for (size_t i = 0; i < count; i++) {
+        emlx_type type = emlx_tensor_type(operands[i]);
+        large = large || (type_is_integer(type) && emlx_type_bits(type) > 16);
+    }
+    return large && p->theirs->ops->no_f64 && type_is_float(emlx_tensor_type(result));
+}
+
 static void apply(program *p, const step_row *row, const int *operands, size_t count,
                   const emlx_attr *attrs, size_t attr_count, emlx_type type) {
     emlx_tensor *a[8], *b[8];
@@ -250,6 +262,7 @@ static void apply(program *p, const step_row *row, const int *operands, size_t c
     for (size_t i = 0; i < count; i++) say(p, " v%d", operands[i]);
     say_attrs(p, attrs, attr_count);
     say_type(p, v.ours);
+    rough = rough || is_narrowed(p, a, count, v.ours);
     keep(p, row, v, rough, scale_of(p, row, operands, count));
 }
 

@@ -395,14 +395,14 @@ static emlx_status mlx_submit(emlx_device *device, void *stream, const plan_call
     return EMLX_OK;
 }
 
-#define MLX_ENGINE(its_name, its_speed, its_count, its_open)                                       \
+#define MLX_ENGINE(its_name, its_speed, lacks_f64, its_count, its_open)                            \
     {                                                                                              \
-        .name = its_name, .speed = its_speed, .form = FORM_NODES, .host_memory = true,             \
-        .count = its_count, .open = its_open, .close = mlx_close, .describe = mlx_describe,        \
-        .allocate = mlx_allocate, .can_wrap = mlx_can_wrap, .upload = mlx_upload,                  \
-        .download = mlx_download, .can = can, .takes = takes, .prepare = mlx_prepare,              \
-        .discard = mlx_discard, .submit = mlx_submit,                                              \
+        .name = its_name, .speed = its_speed, .no_f64 = lacks_f64, .form = FORM_NODES,             \
+        .host_memory = true, .count = its_count, .open = its_open, .close = mlx_close,             \
+        .describe = mlx_describe, .allocate = mlx_allocate, .can_wrap = mlx_can_wrap,              \
+        .upload = mlx_upload, .download = mlx_download, .can = can, .takes = takes,                \
+        .prepare = mlx_prepare, .discard = mlx_discard, .submit = mlx_submit,                      \
     }
 
-const engine_ops mlx_engine = MLX_ENGINE("mlx", 16, count_gpu, open_gpu);
-const engine_ops mlx_cpu_engine = MLX_ENGINE("mlx-cpu", 1, count_cpu, open_cpu);
+const engine_ops mlx_engine = MLX_ENGINE("mlx", 16, true, count_gpu, open_gpu);
+const engine_ops mlx_cpu_engine = MLX_ENGINE("mlx-cpu", 1, false, count_cpu, open_cpu);

@@ -410,13 +410,8 @@ emlx_status emit_kernels(const fusion *f, emlx_plan *plan, arena *memory, emlx_e
     e.stamp = arena_array(scratch, g->count, sizeof *e.stamp);
     plan->kernels = arena_array(memory, f->root_count, sizeof *plan->kernels);
     plan->outputs = arena_array(memory, g->root_count, sizeof *plan->outputs);
-    plan->constant_types = arena_array(memory, g->constant_count, 1);
-    e.failed = !e.value_of || !e.placements || !e.stamp || !plan->kernels || !plan->outputs ||
-               !plan->constant_types;
+    e.failed = !e.value_of || !e.placements || !e.stamp || !plan->kernels || !plan->outputs;
     if (!e.failed) TRY(make_values(&e, err));
-    for (uint32_t n = g->leaf_count; n < g->count && !e.failed; n++)
-        if (g->nodes[n]->primitive == PRIM_constant)
-            plan->constant_types[g->constant[n]] = g->nodes[n]->type;
     for (uint32_t i = f->root_count; i-- > 0 && !e.failed;) {
         e.kernel = &plan->kernels[plan->kernel_count++];
         emit_kernel(&e, &f->roots[i]);
@@ -425,7 +420,6 @@ emlx_status emit_kernels(const fusion *f, emlx_plan *plan, arena *memory, emlx_e
     if (e.failed) return plan_no_memory(err);
     for (uint32_t i = 0; i < g->root_count; i++) plan->outputs[i] = value_of(&e, g->roots[i]);
     plan->input_count = g->leaf_count;
-    plan->constant_count = g->constant_count;
     plan->output_count = g->root_count;
     return EMLX_OK;
 }

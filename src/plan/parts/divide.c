@@ -255,7 +255,6 @@ static emlx_status make_parts(divider *d, emlx_error *err) {
         plan->last_part[plan->outputs[i]] = NO_INDEX;
     }
     plan->input_count = g->leaf_count;
-    plan->constant_count = g->constant_count;
     plan->output_count = g->root_count;
     return EMLX_OK;
 }

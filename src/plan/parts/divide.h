@@ -11,6 +11,12 @@ emlx_status list_nodes(const subgraph *g, plan_node **out, arena *memory, emlx_e
 // Makes a plan of nodes of what is zeroed but for its device.
 emlx_status keep_nodes(const subgraph *g, emlx_plan *plan, emlx_error *err);
 
+// For a device without f64: nodes in which f64 only serves rounding become f32, constants among
+// them.
+emlx_status narrow_rounding(subgraph *g, emlx_error *err);
+// A constant's value in the memory form of another type.
+void constant_convert(scalar_value *value, emlx_type from, emlx_type to);
+
 // Where the plan's device cannot run all of the graph: makes a plan of parts of it, and sets
 // *divided. `build` makes the plan of one.
 typedef emlx_status (*build_fn)(subgraph *g, emlx_device *device, emlx_plan **out, emlx_error *err);

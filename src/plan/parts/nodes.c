@@ -42,16 +42,13 @@ emlx_status keep_nodes(const subgraph *g, emlx_plan *plan, emlx_error *err) {
     TRY(list_nodes(g, &plan->nodes, memory, err));
     plan->values = arena_array(memory, g->count + 1, sizeof *plan->values);
     plan->outputs = arena_array(memory, g->root_count + 1, sizeof *plan->outputs);
-    plan->constant_types = arena_array(memory, g->constant_count + 1, 1);
-    if (!plan->values || !plan->outputs || !plan->constant_types) return plan_no_memory(err);
+    if (!plan->values || !plan->outputs) return plan_no_memory(err);
     for (uint32_t n = 0; n < g->count; n++) {
         const emlx_tensor *t = g->nodes[n];
         plan->values[n] = (plan_value){(emlx_type)t->type, t->shape, emlx_tensor_bytes(t)};
-        if (is_primitive(g, n, PRIM_constant)) plan->constant_types[g->constant[n]] = t->type;
     }
     for (uint32_t i = 0; i < g->root_count; i++) plan->outputs[i] = g->roots[i];
     plan->input_count = g->leaf_count;
-    plan->constant_count = g->constant_count;
     plan->node_count = plan->value_count = g->count;
     plan->output_count = g->root_count;
     return EMLX_OK;
