@@ -15,7 +15,9 @@ defmodule EMLX.MixProject do
       # Tests implement protocols of their own.
       consolidate_protocols: Mix.env() != :test and seen_by_mix(),
       make_env: %{"EMLX_VERSION" => @version},
-      make_targets: ["all" | mlx(System.get_env("EMLX_ENGINE") || Application.get_env(:emlx, :engine))],
+      make_targets: [
+        "all" | mlx(System.get_env("EMLX_ENGINE") || Application.get_env(:emlx, :engine))
+      ],
       start_permanent: Mix.env() == :prod,
       test_paths: ["test/elixir"],
       elixirc_paths: elixirc_paths(Mix.env()),
