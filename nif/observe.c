@@ -44,7 +44,7 @@ static void send_notice(job *job) {
     atomic_fetch_sub(&waiting, 1);
 }
 
-static void keep(char *to, size_t size, const char *text) {
+static void copy_text(char *to, size_t size, const char *text) {
     if (text != NULL) (void)snprintf(to, size, "%s", text);
 }
 
@@ -59,8 +59,8 @@ static void tell(void *context, const emlx_event *event) {
         return;
     }
     *n = (notice){.job = {NULL, send_notice}, .event = *event, .to = *(ErlNifPid *)context};
-    keep(n->device, sizeof n->device, event->device);
-    keep(n->op, sizeof n->op, event->op);
+    copy_text(n->device, sizeof n->device, event->device);
+    copy_text(n->op, sizeof n->op, event->op);
     job_start(&n->job, JOB_ENDS);
 }
 

@@ -120,7 +120,7 @@ static int64_t source_offset(const pack_work *w, int64_t number) {
     return axis_offset(w->dims, w->strides, w->rank, number);
 }
 
-static void pack_task(void *context, int64_t index) {
+static void pack_channels_task(void *context, int64_t index) {
     const pack_work *w = context;
     size_t size = type_size(w->from->type), to_size = type_size(w->type);
     stride_fn gather = w->run->kernels->gather[__builtin_ctzl(size)];
@@ -168,7 +168,7 @@ emlx_status conv_pack(conv_work *w, conv_operand *operand, const emlx_shape *sha
     TRY(pool_alloc(size, &memory, err));
     work.to = memory;
     int64_t tasks = work.count > 0 ? (work.count - 1) / TASK_ELEMENTS + 1 : 0;
-    emlx_status status = run_tasks(w->run, tasks, pack_task, &work, err);
+    emlx_status status = run_tasks(w->run, tasks, pack_channels_task, &work, err);
     if (operand->packed != NULL) pool_free(operand->packed, operand->packed_size);
     memcpy(operand->strides, strides, sizeof strides);
     operand->type = w->type;

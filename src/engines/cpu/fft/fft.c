@@ -307,7 +307,7 @@ static void find_copies(fft_work *w) {
         w->out = w->way == WAY_FOLD ? n : 2 * n + 2;
 }
 
-static void cut(fft_work *w) {
+static void cut_lines(fft_work *w) {
     bool beside = w->beside > 1 && w->in == 0 && w->way != WAY_FOLD;
     w->block = least(fft_bunch(w->inner, beside), w->beside > 1 ? w->beside : w->lines);
     int64_t along = w->beside > 1 ? w->beside : w->lines;
@@ -345,7 +345,7 @@ emlx_status run_fft(const cpu_run *run, emlx_error *err) {
     w.way = choose_way(&w);
     find_scale(&w);
     find_copies(&w);
-    cut(&w);
+    cut_lines(&w);
     emlx_status status;
     if (fft_is_long(w.inner))
         status = run_spread(&w, err);

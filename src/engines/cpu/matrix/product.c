@@ -97,7 +97,7 @@ static void pack_terms(const product *p, const panels *s, int64_t index, int64_t
 }
 
 // A product that the tiles would take for another is not computed by them.
-static void look_at(product *p, const panels *s, const char *data, size_t bytes) {
+static void look_for_odd(product *p, const panels *s, const char *data, size_t bytes) {
     if (p->fns->flushes != NULL && p->fns->flushes(data, bytes / s->size))
         atomic_store_explicit(&p->flushes, true, memory_order_relaxed);
 }
@@ -108,7 +108,7 @@ static void pack_task(void *context, int64_t index) {
     if (s == &p->right) index -= p->left.count;
     char *to = s->data + (size_t)index * s->bytes;
     pack_terms(p, s, index, 0, p->w->k, p->terms, to);
-    look_at(p, s, to, s->bytes);
+    look_for_odd(p, s, to, s->bytes);
 }
 
 static void set_lines(panels *s, int64_t first, int64_t lines) {
@@ -222,7 +222,7 @@ static void stream_panel(const stream *s, int64_t index, char *part, char *sums)
     for (int64_t t = 0; t < p->terms; t += p->fns->terms) {
         int64_t terms = least(p->terms - t, p->fns->terms), there = least(p->w->k - t, terms);
         pack_terms(p, s->passing, index, t, there, terms, part);
-        look_at(p, s->passing, part, (size_t)(terms * lines) * s->passing->size);
+        look_for_odd(p, s->passing, part, (size_t)(terms * lines) * s->passing->size);
         multiply_part(s, part, t, terms, sums);
     }
     int64_t found = least(s->passing->lines - line, lines);
@@ -258,7 +258,7 @@ static void pack_kept(void *context, int64_t index) {
     product *p = s->p;
     char *to = s->kept->data + (size_t)index * s->kept->bytes;
     pack_terms(p, s->kept, index, 0, p->w->k, p->terms, to);
-    look_at(p, s->kept, to, s->kept->bytes);
+    look_for_odd(p, s->kept, to, s->kept->bytes);
 }
 
 // All lines of both sides are set.
