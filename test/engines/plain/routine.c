@@ -308,12 +308,12 @@ static emlx_status run_matrices(node_run *r) {
 
 // Number t of a line that is cut, or followed by zeros; of one that is given by its first half, the
 // other half mirrors it.
-static number line_at(const node_run *r, int64_t first, int64_t given, int64_t t) {
+static number line_at(const node_run *r, int64_t first, int64_t step, int64_t given, int64_t t) {
     const routine_params *p = r->node->params;
     int64_t half = p->length / 2 + 1;
     bool mirrored = p->kind == ROUTINE_irfft && t >= half;
     if (mirrored) t = p->length - t;
-    number x = t < given ? read_number(&r->in[0], first + t) : 0;
+    number x = t < given ? read_number(&r->in[0], first + t * step) : 0;
     return mirrored ? conjl(x) : x;
 }
 
@@ -326,15 +326,17 @@ static emlx_status run_lines(node_run *r) {
     const long double circle = 6.28318530717958647693L;
     const routine_params *p = r->node->params;
     const emlx_shape *shape = r->in[0].shape;
-    int64_t given = shape->dims[shape->rank - 1], n = p->length;
-    int64_t wanted = r->out.shape->dims[r->out.shape->rank - 1];
+    int64_t given = shape->dims[p->batch], wanted = r->out.shape->dims[p->batch];
+    int64_t n = p->length, inner = 1;
+    for (int32_t d = p->batch + 1; d < shape->rank; d++) inner *= shape->dims[d];
     bool inverse = p->kind == ROUTINE_irfft || (p->flags & ROUTINE_INVERSE);
     for (int64_t i = 0; i < r->out.count; i++) {
         number sum = 0;
+        int64_t k = i / inner % wanted, first = i / inner / wanted * given * inner + i % inner;
         for (int64_t t = 0; t < n; t++) {
-            long double angle = circle * (long double)(i % wanted * t % n) / (long double)n;
+            long double angle = circle * (long double)(k * t % n) / (long double)n;
             number turn = CMPLXL(cosl(angle), inverse ? sinl(angle) : -sinl(angle));
-            sum += line_at(r, i / wanted * given, given, t) * turn;
+            sum += line_at(r, first, inner, given, t) * turn;
         }
         if (inverse) sum /= (long double)n;
         write_number(
