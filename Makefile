@@ -136,6 +136,7 @@ FLAGS_avx2 := -mavx2 -mfma -mbmi2 -mf16c -mlzcnt -mpopcnt
 FLAGS_avx512 := $(FLAGS_avx2) -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl \
                 -mprefer-vector-width=512
 FLAGS_vnni := $(FLAGS_avx512) -mavx512vnni -mavx512bf16
+FLAGS_vnni_packed := $(FLAGS_vnni)
 FLAGS_amx := $(FLAGS_vnni) -mamx-tile -mamx-bf16 -mamx-int8
 
 PART_FLAGS :=

@@ -72,7 +72,7 @@ defmodule EMLX do
 
   @behaviour Nx.Defn.Compiler
 
-  alias EMLX.{Backend, Compiler, Debug, Device, Native, Program}
+  alias EMLX.{Backend, Compiler, Debug, Device, NIF, Native, Program, Quantization}
 
   @doc """
   Whether two values are the device and the reference of a tensor; for guards.
@@ -217,8 +217,9 @@ defmodule EMLX do
 
       Bumblebee.load_model(repository, safetensors_reader: &EMLX.load_tensors/1)
 
-  Arrays of packed blocks, as GGUF files have, are tensors of type u8 whose last axis
-  is the bytes of a row.
+  Matrices of the formats Q4_0, Q8_0, Q4_K and Q6_K, which GGUF files have, are quantized
+  tensors (see `EMLX.Quantization`); other packed blocks are tensors of type u8 whose last
+  axis is the bytes of a row.
 
   ## Options
 
@@ -240,7 +241,90 @@ defmodule EMLX do
     options = Keyword.validate!(options, [:device])
     device = Compiler.device(options)
     {_texts, arrays} = Native.archive_read(Native.device(device), to_string(path))
-    Map.new(arrays, fn {name, _format, _dims, ref} -> {name, Backend.to_nx({device, ref})} end)
+
+    Map.new(arrays, fn {name, format, dims, ref} ->
+      {name, loaded(format, dims, {device, ref})}
+    end)
+  end
+
+  @packed %{"Q4_0" => "q4_0", "Q8_0" => "q8_0", "Q4_K" => "q4_k", "Q6_K" => "q6_k"}
+
+  defp loaded(format, [_, _] = dims, pair) when is_map_key(@packed, format),
+    do: Quantization.quantized_tensor(pair, nil, nil, List.to_tuple(dims), mode: @packed[format])
+
+  defp loaded(_format, _dims, pair), do: Backend.to_nx(pair)
+
+  ## Weights of few bits
+
+  @doc """
+  Packs a matrix of floats into a quantized tensor, see `EMLX.Quantization.quantize/2`.
+  """
+  @spec quantize(Nx.Tensor.t(), keyword) :: Nx.Tensor.t()
+  def quantize(%Nx.Tensor{} = tensor, options) when is_list(options),
+    do: Quantization.quantize(tensor, options)
+
+  @doc """
+  Packs the matrix of a pair: gives pairs of packed elements, scales and biases, the last of
+  which are `nil` for modes that have none.
+  """
+  @spec quantize(Backend.ref(), pos_integer, pos_integer, String.t()) ::
+          {Backend.ref(), Backend.ref() | nil, Backend.ref() | nil}
+  def quantize({device, ref} = pair, group_size, bits, mode \\ "affine")
+      when is_tensor(device, ref),
+      do: Quantization.pack(pair, group_size, bits, mode)
+
+  @doc "The numbers of a quantized tensor, see `EMLX.Quantization.dequantize/1`."
+  @spec dequantize(Nx.Tensor.t()) :: Nx.Tensor.t()
+  def dequantize(%Nx.Tensor{} = tensor), do: Quantization.dequantize(tensor)
+
+  @doc "The numbers of packed elements, scales and biases, which are pairs."
+  @spec dequantize(
+          Backend.ref(),
+          Backend.ref() | nil,
+          Backend.ref() | nil,
+          pos_integer,
+          pos_integer,
+          String.t()
+        ) :: Backend.ref()
+  def dequantize(packed, scales, biases, group_size, bits, mode \\ "affine"),
+    do: Quantization.unpack(packed, scales, biases, group_size, bits, mode)
+
+  @doc "A product with a quantized tensor, see `EMLX.Quantization.quantized_matmul/2`."
+  @spec quantized_matmul(Nx.Tensor.t(), Nx.Tensor.t()) :: Nx.Tensor.t()
+  def quantized_matmul(%Nx.Tensor{} = activation, %Nx.Tensor{} = weights),
+    do: Quantization.quantized_matmul(activation, weights)
+
+  @doc """
+  The product of a pair with packed weights: with `transpose` their rows are multiplied, else
+  their columns.
+  """
+  @spec quantized_matmul(
+          Backend.ref(),
+          Backend.ref(),
+          Backend.ref() | nil,
+          Backend.ref() | nil,
+          boolean,
+          pos_integer,
+          pos_integer,
+          String.t()
+        ) :: Backend.ref()
+  def quantized_matmul(
+        tensor,
+        packed,
+        scales,
+        biases,
+        transpose \\ true,
+        group_size \\ 64,
+        bits \\ 4,
+        mode \\ "affine"
+      ) do
+    weights = Quantization.unpack(packed, scales, biases, group_size, bits, mode)
+    axis = if transpose, do: 1, else: 0
+
+    tensor
+    |> Backend.to_nx()
+    |> Nx.dot([-1], Backend.to_nx(weights), [axis])
+    |> Backend.from_nx()
   end
 
   ## Evaluation and memory

@@ -34,15 +34,23 @@ defmodule EMLX.Backend do
   @behaviour Nx.Backend
 
   @enforce_keys [:ref, :shape, :type]
-  defstruct [:ref, :shape, :type, :data]
+  defstruct [:ref, :shape, :type, :data, :quantization_config]
 
   @typedoc "A tensor's device and its native reference."
   @type ref :: {atom, reference}
-  @type t :: %__MODULE__{ref: ref, shape: tuple, type: Nx.Type.t(), data: nil}
+  @type t :: %__MODULE__{
+          ref: ref,
+          shape: tuple,
+          type: Nx.Type.t(),
+          data: nil,
+          quantization_config: EMLX.Quantization.Config.t() | nil
+        }
 
   import EMLX.Remote, only: [is_remote: 1]
 
-  alias EMLX.{Call, Debug, Device, Expr, Native, Ops, Pointer, Remote, Telemetry, Types}
+  alias EMLX.{Call, Debug, Device, Expr, Native, Ops, Pointer}
+  alias EMLX.{Quantization, Remote, Telemetry, Types}
+  alias EMLX.Quantization.Config
   alias __MODULE__, as: B
   alias Nx.Tensor, as: T
 
@@ -115,6 +123,12 @@ defmodule EMLX.Backend do
 
     check_type(tensor)
     Pointer.new(ref, tensor.type, options)
+  end
+
+  # The bits of a quantized tensor are no elements.
+  defp check_type(%T{data: %B{quantization_config: %Config{}}}) do
+    raise ArgumentError,
+          "a quantized tensor has no elements to be read; EMLX.Quantization.dequantize/1 gives its numbers"
   end
 
   # Bits mean something in their own type only. Nx's evaluator may give a tensor another one, as
@@ -204,6 +218,9 @@ defmodule EMLX.Backend do
   end
 
   @impl true
+  def inspect(%T{data: %B{quantization_config: %Config{} = config}} = tensor, _options),
+    do: add_header(Quantization.describe(config), tensor)
+
   def inspect(%T{} = tensor, inspect_options) do
     limit = inspect_options.limit
     size = Nx.size(tensor)
@@ -313,6 +330,12 @@ defmodule EMLX.Backend do
     apply_native(op, out, device, Native.device(device), [], attributes)
   end
 
+  defp run(:dot, _out, [%T{data: %B{quantization_config: %Config{}}} | _rest]) do
+    raise ArgumentError,
+          "a quantized left operand of dot is not supported; put it on the right, or give " <>
+            "EMLX.Quantization.dequantize/1 of it"
+  end
+
   # The sources of most overflows, and few enough to be computed one by one.
   defp run(op, out, arguments) when op in [:dot, :conv] do
     result = record(op, out, arguments)
@@ -328,8 +351,22 @@ defmodule EMLX.Backend do
 
   defp run_op(op, out, operands, attributes) do
     device = device_of(operands)
+    out = of_numbers(out, operands)
     apply_native(op, out, device, nil, native_operands(operands, device), attributes)
   end
+
+  # What would have the type of a quantized operand has that of its numbers.
+  defp of_numbers(%T{type: {:s, size} = type} = out, operands) when size <= 8 do
+    case Enum.find(
+           operands,
+           &match?(%T{type: ^type, data: %B{quantization_config: %Config{}}}, &1)
+         ) do
+      nil -> out
+      quantized -> %{out | type: Quantization.dense_type(quantized)}
+    end
+  end
+
+  defp of_numbers(out, _operands), do: out
 
   defp apply_native(op, %T{type: type} = out, device, native_device, operands, attributes) do
     put(out, device, Native.apply(op, native_device, operands, attributes, Types.to_native(type)))
@@ -361,6 +398,9 @@ defmodule EMLX.Backend do
   @doc false
   # The native reference of a tensor on a device; other tensors are copied there.
   @spec native(T.t(), atom) :: reference
+  def native(%T{data: %B{quantization_config: %Config{}}} = tensor, _device),
+    do: tensor |> Quantization.native() |> elem(1)
+
   def native(%T{data: %B{ref: {device, ref}}}, device) when not is_remote(ref), do: ref
 
   def native(%T{data: %B{ref: {from, ref}}}, device) when not is_remote(ref),

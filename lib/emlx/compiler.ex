@@ -3,7 +3,7 @@ defmodule EMLX.Compiler do
   @moduledoc false
   # Programs made from expressions: compile, run, save. EMLX delegates here.
 
-  alias EMLX.{Backend, Cache, CommandQueue, Device, Expr, Key, Native, Telemetry}
+  alias EMLX.{Backend, Cache, CommandQueue, Device, Expr, Key, Native, Quantization, Telemetry}
   alias Nx.Defn.Composite
 
   # What is needed to run: the native program (nil when there is nothing to run),
@@ -16,9 +16,22 @@ defmodule EMLX.Compiler do
   @option_names Enum.map(@options, &Atom.to_string/1)
 
   def jit(key, vars, fun, args_list, options) do
-    program = fetch(key, vars, fun, options)
+    program = fetch(key, vars, fun, [quantized: quantized(vars, args_list)] ++ options)
     Enum.map(args_list, &run(program, &1, options))
   end
+
+  # Arguments that are quantized, by their position, and how. Only those of a type that they may have
+  # are looked at.
+  defp quantized(vars, [args | _]) do
+    for {%Nx.Tensor{type: {:s, size}}, i} <- Enum.with_index(Composite.flatten_list(vars)),
+        size in [2, 4, 8],
+        arg = Enum.at(args, i).(),
+        Quantization.quantized?(arg),
+        into: %{},
+        do: {i, Quantization.signature(arg)}
+  end
+
+  defp quantized(_vars, []), do: %{}
 
   def compile_to_function(vars, fun, options) do
     check_options(options)
@@ -63,7 +76,7 @@ defmodule EMLX.Compiler do
   # Hooks are kept out of the key but for their names: the functions change from
   # call to call. Other options do not change the program.
   defp cache_key(key, vars, options),
-    do: {key, signatures(vars), device(options), hook_names(options)}
+    do: {key, signatures(vars), device(options), hook_names(options), options[:quantized]}
 
   # A tuple of a signature's parts hashes faster than a tensor, and no container is
   # taken for it, as the tensors in those are templates.
@@ -97,6 +110,7 @@ defmodule EMLX.Compiler do
   end
 
   def check_options([{name, _value} | rest]) when name in @options, do: check_options(rest)
+  def check_options([{:quantized, _positions} | rest]), do: check_options(rest)
   def check_options([]), do: :ok
 
   # EXLA's way of saying that the shards are parts of the function's arguments.
@@ -140,7 +154,13 @@ defmodule EMLX.Compiler do
   defp build(vars, fun, options) do
     device = device(options)
     result = fun.(vars)
-    {block, inputs, calls} = Expr.flatten(result, device: device, hooks: hook_names(options))
+
+    {block, inputs, calls} =
+      Expr.flatten(result,
+        device: device,
+        hooks: hook_names(options),
+        quantized: options[:quantized]
+      )
 
     # Without results there is still something to do if there are calls.
     ref =
@@ -193,7 +213,14 @@ defmodule EMLX.Compiler do
   # expensive, or raise.
   defp inputs(%__MODULE__{inputs: indices, device: device}, args) do
     args = List.to_tuple(args)
-    for i <- indices, do: Backend.native(elem(args, i).(), device)
+    for i <- indices, do: input(args, Expr.parameter(i), device)
+  end
+
+  defp input(args, {i, nil}, device), do: Backend.native(elem(args, i).(), device)
+
+  defp input(args, {i, part}, device) do
+    parts = Quantization.tensors(elem(args, i).())
+    parts |> Enum.at(part) |> Backend.native(device)
   end
 
   # Native references as the tensors of a container.
@@ -263,6 +290,7 @@ defmodule EMLX.Compiler do
         device: :cpu,
         hooks: hook_names(options),
         keep: vars |> Composite.flatten_list() |> Enum.map(&Expr.spec/1),
+        quantized: options[:quantized],
         input_names:
           options |> Keyword.fetch!(:names) |> Enum.zip(vars) |> Enum.flat_map(&paths/1),
         output_names: paths({nil, result})

@@ -293,7 +293,9 @@ typedef struct routine_params {
                       n[0]) * weight + bias over the last axis */                                  \
     XX(swiglu)     /* gate, up: gate * sigmoid(gate) * up */                                       \
     XX(rope)       /* x, positions, and periods where there are three: see rope_flags */           \
-    XX(attention)  /* query, key, value, and what attention_flags say, in their order */
+    XX(dequantize) /* packed weights: values of format `bits` (packed.def), `count` in a group */  \
+    XX(quantized_dot) /* x, packed weights: contracts the last axes of both */                     \
+    XX(attention)     /* query, key, value, and what attention_flags say, in their order */
 
 typedef enum either_function {
 #define XX(name) EITHER_##name,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // indexing.c - gather, scatter and sort: checks and lowerings.
-#include "ops/make.h"
+#include "ops/packed.h"
 
 #include <string.h>
 
@@ -225,12 +225,37 @@ emlx_status lower_take_along_axis(const op_call *call, const op_result *result, 
     return make_done(&m, make_cast(&m, t, result->type), out);
 }
 
+// Of packed weights what is wanted is taken before it is unpacked, unless that goes through groups.
+static bool take_packed(const op_call *call, const op_result *result, bool along_last,
+                        emlx_tensor **out, emlx_status *status, emlx_error *err) {
+    packed p;
+    maker m;
+    if (along_last) return false;
+    make_start(&m, call, &result->shape, err);
+    if (!packed_see(&m, call->in[0], &p)) {
+        make_done(&m, NULL, out);
+        return false;
+    }
+    for (uint32_t i = 0; i < p.how.info->operands; i++) {
+        emlx_tensor *in[2] = {p.operands[i], call->in[1]};
+        p.operands[i] = make_op_with(&m, call->op->name, EMLX_TYPE_DEFAULT, in, 2, call->attrs,
+                                     call->attr_count);
+    }
+    p.shape = result->shape;
+    emlx_tensor *t = make_dequantized(&m, &p, operand_type(call, 0));
+    *status = make_done(&m, make_cast(&m, t, result->type), out);
+    return true;
+}
+
 // Gathered slices come with the axes of the indices first; they belong where the axis was.
 emlx_status lower_take(const op_call *call, const op_result *result, emlx_tensor **out,
                        emlx_error *err) {
     int64_t axis = attr_int(call, "axis", 0), order[EMLX_MAX_RANK];
     indexed axes = {.count = 1, .axes = {(int32_t)axis}};
+    emlx_status status = EMLX_OK;
     TRY(check_known(call, &axes, false, err));
+    bool last = axis == operand_shape(call, 0)->rank - 1;
+    if (take_packed(call, result, last, out, &status, err)) return status;
     emlx_shape vectors = *operand_shape(call, 1), found = result->shape;
     int32_t lead = (int32_t)axis, inner = vectors.rank;
     for (int32_t d = 0; d < found.rank; d++) {

@@ -7,7 +7,7 @@
 
 #include "ops/ops.h"
 
-#define MAKE_NODES 48
+#define MAKE_NODES 128
 
 typedef struct maker {
     emlx_device *device;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // reduce.c - reductions and contraction: checks and lowerings.
-#include "ops/make.h"
+#include "ops/packed.h"
 
 #include <string.h>
 
@@ -204,6 +204,23 @@ emlx_status check_dot(const op_call *call, op_result *result, emlx_error *err) {
     return emlx_shape_make(dims, rank, &result->shape, err);
 }
 
+// The product, or what reads the right side's bits where that is packed weights whose groups it
+// goes along.
+static emlx_tensor *of_packed(maker *m, const op_call *call, const dot_params *p, emlx_tensor *x,
+                              emlx_tensor *product) {
+    packed right;
+    const emlx_tensor *l = call->in[0], *r = call->in[1];
+    if (product == NULL || p->batch > 0 || p->contracted != 1 || p->left[0] != l->shape.rank - 1 ||
+        p->right[0] != r->shape.rank - 1 || r->shape.rank != 2 ||
+        !packed_see(m, call->in[1], &right))
+        return product;
+    either_params params = {.function = EITHER_quantized_dot,
+                            .bits = (uint32_t)right.how.kind,
+                            .count = right.how.group};
+    emlx_tensor *operands[4] = {x, right.operands[0], right.operands[1], right.operands[2]};
+    return make_either(m, &params, product, operands, 1 + right.how.info->operands);
+}
+
 // Both sides come in one type and the result is that type: the engine accumulates as it needs.
 emlx_status lower_dot(const op_call *call, const op_result *result, emlx_tensor **out,
                       emlx_error *err) {
@@ -221,6 +238,7 @@ emlx_status lower_dot(const op_call *call, const op_result *result, emlx_tensor 
     spec.inputs = sides;
     spec.input_count = 2;
     emlx_tensor *t = m.status == EMLX_OK ? make_node(&m, &spec) : NULL;
+    t = of_packed(&m, call, &p, sides[0], t);
     return make_done(&m, make_cast(&m, t, result->type), out);
 }
 

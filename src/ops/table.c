@@ -60,6 +60,8 @@ ATTRS(attrs_attention, {"scale", EMLX_ATTR_NUMBER, true}, {"causal", EMLX_ATTR_B
       {"sinks", EMLX_ATTR_BOOL, false})
 ATTRS(attrs_qr, {"mode", EMLX_ATTR_TEXT, false})
 ATTRS(attrs_svd, {"full_matrices?", EMLX_ATTR_BOOL, false})
+ATTRS(attrs_packing, {"mode", EMLX_ATTR_TEXT, false}, {"bits", EMLX_ATTR_INT, false},
+      {"group_size", EMLX_ATTR_INT, false})
 
 static const emlx_op op_table[] = {
 #define OP(...) OP_OF(1, __VA_ARGS__)

@@ -70,7 +70,13 @@ defmodule EMLX.Expr do
           {block, [non_neg_integer], %{non_neg_integer => call}}
   def flatten(expr, options) do
     outputs = Composite.flatten_list([expr])
-    env = %{device: options[:device], hooks: options[:hooks] || []}
+
+    env = %{
+      device: options[:device],
+      hooks: options[:hooks] || [],
+      quantized: options[:quantized] || %{}
+    }
+
     root = %Scope{params: :inputs, ids: Reach.ids(outputs), env: env}
     {values, scopes} = emit_all(outputs, [root])
     {values, [root]} = cast_all(outputs, values, types(outputs), scopes)
@@ -108,8 +114,17 @@ defmodule EMLX.Expr do
 
   defp keep(used, specs) do
     used = Map.new(used)
-    for {spec, i} <- Enum.with_index(specs), do: {i, Map.get(used, i, spec)}
+    all = for {spec, i} <- Enum.with_index(specs), do: {i, Map.get(used, i, spec)}
+    all ++ (used |> Map.drop(Enum.map(all, &elem(&1, 0))) |> Enum.sort())
   end
+
+  # A quantized parameter becomes several inputs: part p of parameter i is number i + (p + 1) * @part.
+  @part 1_000_000
+
+  @doc "Which parameter an input is, and which part of it, or nil for all."
+  @spec parameter(non_neg_integer) :: {non_neg_integer, non_neg_integer | nil}
+  def parameter(input) when input < @part, do: {input, nil}
+  def parameter(input), do: {rem(input, @part), div(input, @part) - 1}
 
   @doc "Name (none), type and shape of an input that stands for a tensor."
   def spec(%T{type: type} = tensor), do: {nil, Types.to_native(type), shape(tensor)}
@@ -191,6 +206,15 @@ defmodule EMLX.Expr do
        when types == %{},
        do: type
 
+  # The numbers of quantized weights are floats, whatever is declared.
+  defp result_type(op, %T{type: {:s, size} = type}, operands, scopes)
+       when size <= 8 and op not in [:as_type, :bitcast] do
+    Enum.find_value(operands, type, fn operand ->
+      actual = actual(operand, scopes).type
+      if operand.type == type and Nx.Type.float?(actual), do: actual
+    end)
+  end
+
   defp result_type(op, %T{type: {class, _} = type}, _operands, _scopes)
        when op in [:as_type, :bitcast] or class in [:u, :s],
        do: type
@@ -264,6 +288,23 @@ defmodule EMLX.Expr do
   defp results(%T{}, [value]), do: value
 
   ## Nodes
+
+  # The value of a quantized parameter is its numbers, which a product does not ask for.
+  defp build(
+         %T{data: %Expr{op: :parameter, args: [i]}},
+         [%Scope{params: :inputs, inputs: nil, env: %{quantized: quantized}} = scope | outer]
+       )
+       when is_map_key(quantized, i) do
+    {specs, attributes, type} = Map.fetch!(quantized, i)
+    parts = for {spec, part} <- Enum.with_index(specs), do: {i + (part + 1) * @part, spec}
+    captures = Enum.into(parts, scope.captures)
+    operands = for {input, _spec} <- parts, do: -1 - input
+
+    {value, scopes} =
+      add({:dequantize, operands, attributes, type}, [%{scope | captures: captures} | outer])
+
+    {value, Types.from_native(type), scopes}
+  end
 
   defp build(%T{data: %Expr{op: :parameter, args: [i]}} = tensor, [scope | outer]) do
     case scope.params do

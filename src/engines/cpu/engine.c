@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "engines/cpu/matrix/blas.h"
 #include "engines/cpu/run.h"
+#include "engines/cpu/whole.h"
 
 // Parallel tasks --------------------------------------------------------------------------------
 

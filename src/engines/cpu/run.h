@@ -69,9 +69,6 @@ emlx_status run_pick(const cpu_run *run, emlx_error *err);
 emlx_status run_routine(const cpu_run *run, emlx_error *err);
 emlx_status run_custom(const cpu_run *run, emlx_error *err);
 emlx_status run_call(const cpu_run *run, emlx_error *err);
-emlx_status run_either(const cpu_run *run, emlx_error *err);
-// Which functions it runs. See attention/attention.c.
-bool cpu_takes(const emlx_device *device, const emlx_tensor *either);
 
 // Before products of that many multiplications by BLAS. See blas.c.
 void blas_ready(const cpu_run *run, double work);

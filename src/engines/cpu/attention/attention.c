@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// attention.c - functions that the CPU engine takes whole: attention, which it knows the operands
-// of here.
+// attention.c - attention taken whole: when, and what its operands are.
 #include "engines/cpu/attention/attention.h"
 
 #include "base/error.h"
 #include "base/types.h"
+#include "engines/cpu/whole.h"
 
 // Rows up to which keys and values are read where they are.
 enum { FEW_ROWS = 8 };
@@ -14,10 +14,10 @@ static bool is_small_float(emlx_type type) {
 }
 
 // In f32, by tiles of products; masks of more digits would make scores of as many.
-bool cpu_takes(const emlx_device *device, const emlx_tensor *either) {
+bool attention_takes(const emlx_device *device, const emlx_tensor *either) {
     const either_params *p = either->params;
     const cpu_kernels *kernels = device->state;
-    if (p->function != EITHER_attention || kernels->product[EMLX_F32].tile == NULL) return false;
+    if (kernels->product[EMLX_F32].tile == NULL) return false;
     bool fits = is_small_float(either->type);
     for (uint32_t i = 1; i < 4; i++) fits = fits && is_small_float(either->inputs[i]->type);
     uint32_t at = 4 + ((p->bits & ATTENTION_OFFSET) != 0);
@@ -94,7 +94,7 @@ static void take_extras(attention *a, float *sinks) {
     a->sinks = sinks;
 }
 
-emlx_status run_either(const cpu_run *run, emlx_error *err) {
+emlx_status run_attention(const cpu_run *run, emlx_error *err) {
     attention a;
     take_operands(run, &a);
     size_t size = (size_t)a.batch * sizeof(int64_t) + (size_t)a.heads * sizeof(float);

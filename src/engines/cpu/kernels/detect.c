@@ -71,10 +71,11 @@ static const struct {
     const char *name;
     const cpu_kernels *kernels; // NULL: those of the level before, but for these products
     const product_fns *products;
+    const packed_fns *packed;
     bool (*runs)(void);
 } levels[] = {
-#define CPU_LEVEL(name, runs) {#name, &cpu_kernels_##name, NULL, runs},
-#define CPU_DOTS(name, runs) {#name, NULL, name##_product_table, runs},
+#define CPU_LEVEL(name, runs) {#name, &cpu_kernels_##name, NULL, NULL, runs},
+#define CPU_DOTS(name, runs) {#name, NULL, name##_product_table, name##_packed_table, runs},
 #include "engines/cpu/kernels/levels.def"
 #undef CPU_LEVEL
 #undef CPU_DOTS
@@ -83,6 +84,7 @@ enum { LEVELS = sizeof levels / sizeof *levels };
 
 static cpu_kernels tables[LEVELS];
 static product_fns products[LEVELS][EMLX_TYPE_COUNT];
+static packed_fns packed[LEVELS][PACKED_COUNT];
 static size_t selected;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -93,6 +95,13 @@ static void fill_level(size_t i) {
     for (size_t t = 0; levels[i].products != NULL && t < EMLX_TYPE_COUNT; t++)
         if (levels[i].products[t].tile != NULL) products[i][t] = levels[i].products[t];
     tables[i].product = products[i];
+    memcpy(packed[i], tables[i].packed, sizeof packed[i]);
+    for (size_t k = 0; levels[i].packed != NULL && k < PACKED_COUNT; k++)
+        if (levels[i].packed[k].dot != NULL) {
+            packed[i][k] = levels[i].packed[k];
+            packed[i][k].values = tables[i].packed[k].values;
+        }
+    tables[i].packed = packed[i];
 }
 
 // The highest level that runs here and is not above the one asked for. A name that is no level

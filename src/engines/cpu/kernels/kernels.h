@@ -5,7 +5,7 @@
 #ifndef EMLX_CPU_KERNELS_H
 #define EMLX_CPU_KERNELS_H
 
-#include "graph/graph.h"
+#include "graph/packed.h"
 
 // dst[i] = f(a[i], b[i], c[i]) for i < n. Operands that f does not have are ignored. `dst` may be
 // the same array as an operand with elements of the same size, never a shifted one. Pointers are
@@ -184,6 +184,28 @@ typedef struct attention_fns {
     void (*multiply)(float *x, float by, size_t n);
 } attention_fns;
 
+// Rows of packed weights (graph/packed.def) and vectors. An element's value is code * scale + bias,
+// with a scale and a bias for each group of a row; what the codes are, product/packed.h says.
+typedef struct packed_row {
+    const uint8_t *bits;
+    const float *scale, *bias;
+} packed_row;
+
+enum { PACKED_CHUNK = 64, PACKED_VECTORS = 4 };
+
+// `terms` and positions are multiples of PACKED_CHUNK.
+typedef struct packed_fns {
+    // A vector in the form that `dot` reads, and the bytes that it takes.
+    size_t (*bytes)(int64_t terms, int64_t group);
+    void (*prepare)(void *to, const float *x, int64_t terms, int64_t group);
+    // Values `at` to at + PACKED_CHUNK - 1 of a row.
+    void (*values)(float *to, const uint8_t *row, int64_t at, const float *scale, const float *bias,
+                   int64_t group);
+    // sums[v] = the row times vector v, for up to PACKED_VECTORS of them.
+    void (*dot)(const packed_row *row, int64_t terms, int64_t group, const void *const *vectors,
+                int count, float *sums);
+} packed_fns;
+
 typedef struct cpu_kernels {
     const char *level;
     // scalar[function][type it is computed in]; NULL where that makes no sense.
@@ -212,11 +234,14 @@ typedef struct cpu_kernels {
     const vector_fns *vector;
     const product_fns *product;
     const attention_fns *attention;
+    const packed_fns *packed; // by packed_kind
 } cpu_kernels;
 
 // The tables that this build has; each is complete.
 #define CPU_LEVEL(name, runs) extern const cpu_kernels cpu_kernels_##name;
-#define CPU_DOTS(name, runs) extern const product_fns name##_product_table[EMLX_TYPE_COUNT];
+#define CPU_DOTS(name, runs)                                                                       \
+    extern const product_fns name##_product_table[EMLX_TYPE_COUNT];                                \
+    extern const packed_fns name##_packed_table[PACKED_COUNT];
 #include "engines/cpu/kernels/levels.def"
 #undef CPU_LEVEL
 #undef CPU_DOTS

@@ -227,5 +227,6 @@ extern const attention_fns KERNEL(attention, table);
 extern const vector_fns KERNEL(vector, table)[EMLX_TYPE_COUNT];
 extern const product_fns KERNEL(product, table)[EMLX_TYPE_COUNT];
 extern const fft_fns KERNEL(fft, table)[2];
+extern const packed_fns KERNEL(packed, table)[PACKED_COUNT];
 
 #endif

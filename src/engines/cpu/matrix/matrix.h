@@ -17,6 +17,7 @@ typedef struct side {
     int64_t row_step, column_step; // when the matrix is two strides; see side_steps
     void *packed;
     size_t packed_size;
+    const struct packed_side *weights; // of few bits: rows are read through it
 } side;
 
 typedef struct dot_work {
@@ -42,6 +43,17 @@ static inline const char *side_batch(const side *s, int64_t batch) {
     int64_t offset = axis_offset(s->batch_dims, s->batch_strides, s->batch_rank, batch);
     return s->data + offset * (int64_t)emlx_type_size(s->type);
 }
+
+// Rows of weights of few bits.
+typedef struct packed_side {
+    const packed_fns *fns;
+    const char *bits;
+    int64_t row_bytes, groups, group; // groups of a row
+    const float *scale, *bias;        // [row][group]
+} packed_side;
+
+// `count` values of a row from `at` on, both multiples of PACKED_CHUNK, in f32.
+void packed_values_of(const packed_side *s, int64_t row, int64_t at, int64_t count, float *to);
 
 // Each computes the whole product, the result's rounding included. See the files of that name.
 bool vector_can(const dot_work *w);

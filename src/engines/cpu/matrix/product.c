@@ -61,6 +61,19 @@ static bool same_bits(emlx_type a, emlx_type b) {
     return a == b || (type_is_integer(a) && type_is_integer(b) && type_size(a) == type_size(b));
 }
 
+// Terms of lines of weights of few bits, which are a whole number of chunks.
+static void stage_weights(const product *p, const panels *s, char *to, int64_t line, int64_t lines,
+                          int64_t term, int64_t terms) {
+    tile_fn cast = p->w->run->kernels->cast[EMLX_F32][p->fns->packed];
+    _Alignas(64) char stage[STAGE * sizeof(float)];
+    float values[STAGE_TERMS];
+    for (int64_t i = 0; i < lines; i++) {
+        packed_values_of(s->from->weights, line + i, term, terms, values);
+        cast(stage + i * STAGE_TERMS * (int64_t)s->size, values, NULL, NULL, (size_t)terms);
+    }
+    s->form->pack(to, stage, STAGE_TERMS, 1, (size_t)lines, (size_t)terms);
+}
+
 // Some terms of a panel's lines, converted first.
 static void stage_panel(const product *p, const panels *s, char *to, const char *from,
                         int64_t lines, int64_t terms) {
@@ -89,9 +102,13 @@ static void pack_terms(const product *p, const panels *s, int64_t index, int64_t
     int64_t packed = whole(count, s->form->group), row = s->form->lines * (int64_t)s->size;
     if (!s->cast)
         s->form->pack(to, from, x->row_step, x->column_step, (size_t)lines, (size_t)count);
-    for (int64_t t = 0; s->cast && t < count; t += STAGE_TERMS)
-        stage_panel(p, s, to + t * row, from + t * x->column_step * size, lines,
-                    least(count - t, STAGE_TERMS));
+    for (int64_t t = 0; s->cast && t < count; t += STAGE_TERMS) {
+        int64_t some = least(count - t, STAGE_TERMS);
+        if (x->weights != NULL)
+            stage_weights(p, s, to + t * row, s->first + line, lines, first + t, some);
+        else
+            stage_panel(p, s, to + t * row, from + t * x->column_step * size, lines, some);
+    }
     // Groups that only the other side has.
     memset(to + packed * row, 0, (size_t)((whole_count - packed) * row));
 }
@@ -289,7 +306,7 @@ static void begin_product(product *p, const dot_work *w, const product_fns *fns)
     for (int i = 0; i < 2; i++) {
         panels *s = both[i];
         *s = (panels){.form = forms[i], .from = sides[i], .size = type_size(fns->packed)};
-        s->cast = !same_bits(sides[i]->type, fns->packed);
+        s->cast = sides[i]->weights != NULL || !same_bits(sides[i]->type, fns->packed);
         s->bytes = (size_t)(forms[i]->lines * p->terms) * s->size;
     }
     p->rows = whole(BLOCK_LINES, fns->left.lines);

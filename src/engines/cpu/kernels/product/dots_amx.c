@@ -110,4 +110,7 @@ const product_fns amx_product_table[EMLX_TYPE_COUNT] = {
     [EMLX_U8] = BYTES_ROW,
     [EMLX_S8] = BYTES_ROW,
 };
+
+// Those of the level before.
+const packed_fns amx_packed_table[PACKED_COUNT] = {{0}};
 #endif

@@ -139,4 +139,5 @@ const cpu_kernels KERNELS_JOIN(cpu, kernels, LEVEL) = {
     .vector = KERNEL(vector, table),
     .product = KERNEL(product, table),
     .attention = &KERNEL(attention, table),
+    .packed = KERNEL(packed, table),
 };
