@@ -305,6 +305,15 @@ defmodule EMLX.Backend do
 
   defp typed(_op, out), do: out
 
+  # The transpose of a quantized matrix is one as well.
+  @impl true
+  def transpose(out, %T{data: %B{quantization_config: %Config{} = config} = data}, [1, 0]) do
+    config = %{config | transpose: config.transpose != true}
+    %{out | data: %{data | quantization_config: config}}
+  end
+
+  def transpose(out, tensor, axes), do: run(:transpose, out, [tensor, axes])
+
   ## All other operations, from the op table
 
   callbacks = Nx.Backend.behaviour_info(:callbacks)

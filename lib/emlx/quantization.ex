@@ -226,8 +226,13 @@ defmodule EMLX.Quantization do
   @doc false
   # The device and the reference of the numbers, which are not computed unless something asks for
   # more than products with them.
-  def native(%T{data: %Backend{ref: packed, quantization_config: %Config{} = c}}),
-    do: unpack(packed, part(c.scales), part(c.biases), c.group_size, c.bits, c.mode)
+  def native(%T{data: %Backend{ref: packed, quantization_config: %Config{} = c}}) do
+    {device, ref} = unpack(packed, part(c.scales), part(c.biases), c.group_size, c.bits, c.mode)
+
+    if c.transpose == true,
+      do: {device, Native.apply(:transpose, nil, [ref], [axes: [1, 0]], Native.type(ref))},
+      else: {device, ref}
+  end
 
   defp part(nil), do: nil
   defp part(tensor), do: Backend.from_nx(tensor)
@@ -241,7 +246,9 @@ defmodule EMLX.Quantization do
   # What a program has to know: the parts' types and shapes, and how they are unpacked.
   def signature(%T{data: %Backend{quantization_config: %Config{} = c}} = tensor) do
     specs = for part <- tensors(tensor), do: {nil, EMLX.Types.to_native(part.type), part.shape}
-    {specs, attributes(c.mode, c.bits, c.group_size), dense(c.mode, part(c.scales))}
+
+    {specs, c.transpose == true, attributes(c.mode, c.bits, c.group_size),
+     dense(c.mode, part(c.scales))}
   end
 
   @doc false

@@ -327,3 +327,25 @@ bool packed_see(maker *m, emlx_tensor *t, packed *out) {
     out->shape = t->shape;
     return count > 0;
 }
+
+// The matrix that a view shows all of, transposed; NULL where it does not.
+static emlx_tensor *transposed(maker *m, emlx_tensor *t) {
+    const region *r = &((const view_params *)t->params)->region;
+    emlx_tensor *base = NULL;
+    if (r->offset != 0 || r->start_count != 0 || r->strides[0] != 1 ||
+        r->strides[1] != t->shape.dims[0])
+        return NULL;
+    graph_lock();
+    if (t->input_count > 0) base = emlx_tensor_retain(t->inputs[0]);
+    graph_unlock();
+    if (base == NULL || make_keep(m, EMLX_OK, base) == NULL) return NULL;
+    bool all = base->shape.rank == 2 && base->shape.dims[0] == t->shape.dims[1] &&
+               base->shape.dims[1] == t->shape.dims[0];
+    return all ? base : NULL;
+}
+
+bool packed_behind(maker *m, emlx_tensor *t, packed *out, bool *turned) {
+    *turned = t->primitive == PRIM_view && t->shape.rank == 2;
+    if (*turned) t = transposed(m, t);
+    return t != NULL && packed_see(m, t, out);
+}

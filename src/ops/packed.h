@@ -25,6 +25,8 @@ typedef struct packed {
 // Whether a node is what the op `dequantize` gives and has not been computed yet. The maker keeps
 // the operands.
 bool packed_see(maker *m, emlx_tensor *t, packed *out);
+// The same of a matrix, or of the transpose of one; then *turned is true.
+bool packed_behind(maker *m, emlx_tensor *t, packed *out, bool *turned);
 // The values in `type`, as `dequantize` gives them.
 emlx_tensor *make_dequantized(maker *m, const packed *p, emlx_type type);
 

@@ -204,15 +204,16 @@ emlx_status check_dot(const op_call *call, op_result *result, emlx_error *err) {
     return emlx_shape_make(dims, rank, &result->shape, err);
 }
 
-// The product, or what reads the right side's bits where that is packed weights whose groups it
-// goes along.
+// The product, or what reads the right side's bits where that is packed weights along whose groups
+// it goes: the weights themselves, or their transpose.
 static emlx_tensor *of_packed(maker *m, const op_call *call, const dot_params *p, emlx_tensor *x,
                               emlx_tensor *product) {
     packed right;
-    const emlx_tensor *l = call->in[0], *r = call->in[1];
+    bool turned;
+    const emlx_tensor *l = call->in[0];
     if (product == NULL || p->batch > 0 || p->contracted != 1 || p->left[0] != l->shape.rank - 1 ||
-        p->right[0] != r->shape.rank - 1 || r->shape.rank != 2 ||
-        !packed_see(m, call->in[1], &right))
+        call->in[1]->shape.rank != 2 || !packed_behind(m, call->in[1], &right, &turned) ||
+        p->right[0] != (turned ? 0 : 1))
         return product;
     either_params params = {.function = EITHER_quantized_dot,
                             .bits = (uint32_t)right.how.kind,

@@ -281,6 +281,38 @@ static void products_are_near(void **state) {
     for_each(check_products);
 }
 
+// The transpose of packed weights, contracted along what were its rows.
+static void check_transposed(emlx_device *device, const weights *w) {
+    static const int64_t axes[] = {1, 0}, last = 1, first = 0;
+    const emlx_attr turn[] = {integers("axes", axes, 2)};
+    const emlx_attr attrs[] = {integers("contract_left", &last, 1),
+                               integers("contract_right", &last, 1),
+                               integers("batch_left", NULL, 0), integers("batch_right", NULL, 0)};
+    emlx_attr other[4];
+    static float x[2][TERMS], found[2][2 * ROWS];
+    emlx_error err;
+    for (int k = 0; k < 2 * TERMS; k++) x[k / TERMS][k % TERMS] = number();
+    emlx_tensor *in[2] = {matrix(device, EMLX_F32, 2, TERMS, x), dequantized(device, w)};
+    emlx_tensor *plain = apply("dot", device, in, 2, attrs, 4);
+    emlx_tensor *turned[2] = {in[0], apply("transpose", device, &in[1], 1, turn, 1)};
+    memcpy(other, attrs, sizeof other);
+    other[1].ints = &first;
+    emlx_tensor *through = apply("dot", device, turned, 2, other, 4);
+    assert_ok(emlx_tensor_read(plain, 0, found[0], sizeof found[0], &err), err);
+    assert_ok(emlx_tensor_read(through, 0, found[1], sizeof found[1], &err), err);
+    assert_memory_equal(found[0], found[1], sizeof found[0]);
+    emlx_tensor_release(plain);
+    emlx_tensor_release(through);
+    emlx_tensor_release(turned[1]);
+    emlx_tensor_release(in[0]);
+    emlx_tensor_release(in[1]);
+}
+
+static void transposes_are_seen_through(void **state) {
+    (void)state;
+    for_each(check_transposed);
+}
+
 // What is not finite must not become a number.
 static void numbers_that_are_not_finite(void **state) {
     (void)state;
@@ -402,6 +434,7 @@ int main(void) {
         cmocka_unit_test(values_are_those_of_the_bits),
         cmocka_unit_test(rows_are_taken),
         cmocka_unit_test(products_are_near),
+        cmocka_unit_test(transposes_are_seen_through),
         cmocka_unit_test(numbers_that_are_not_finite),
         cmocka_unit_test(values_are_packed),
         cmocka_unit_test(a_ramp_becomes_the_bits_of_mlx),

@@ -295,13 +295,18 @@ defmodule EMLX.Expr do
          [%Scope{params: :inputs, inputs: nil, env: %{quantized: quantized}} = scope | outer]
        )
        when is_map_key(quantized, i) do
-    {specs, attributes, type} = Map.fetch!(quantized, i)
+    {specs, turned?, attributes, type} = Map.fetch!(quantized, i)
     parts = for {spec, part} <- Enum.with_index(specs), do: {i + (part + 1) * @part, spec}
     captures = Enum.into(parts, scope.captures)
     operands = for {input, _spec} <- parts, do: -1 - input
 
     {value, scopes} =
       add({:dequantize, operands, attributes, type}, [%{scope | captures: captures} | outer])
+
+    {value, scopes} =
+      if turned?,
+        do: add({:transpose, [value], [axes: [1, 0]], type}, scopes),
+        else: {value, scopes}
 
     {value, Types.from_native(type), scopes}
   end

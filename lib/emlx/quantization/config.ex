@@ -5,7 +5,8 @@ defmodule EMLX.Quantization.Config do
   its `EMLX.Backend`.
 
   `scales` and `biases` are tensors with a number for each group of elements, or `nil` for
-  modes that have none. `transpose` is of no use here and is there for code that sets it.
+  modes that have none. With `transpose` the tensor is the transpose of the matrix that is packed,
+  as `Nx.transpose/1` of a quantized tensor gives it.
   """
 
   @enforce_keys [:scales, :biases, :group_size, :bits]

@@ -102,6 +102,19 @@ defmodule EMLX.QuantizationTest do
     close!(Nx.as_type(result, :f32), Nx.dot(Nx.as_type(x, :f32), [1], dense, [1]), 0.3)
   end
 
+  test "a kernel of a dense layer, whose groups run along its first axis" do
+    x = normal({2, 128}, 11)
+    kernel = normal({128, 64}, 12)
+    q = kernel |> Nx.transpose() |> EMLX.quantize(type: {:s, 8}) |> Nx.transpose()
+    assert Nx.shape(q) == {128, 64}
+    assert Quantization.quantized?(q)
+    close!(Quantization.dequantize(q), kernel, 0.05)
+    close!(Nx.dot(x, q), Nx.dot(x, Quantization.dequantize(q)), 0.004)
+    compiled = Nx.Defn.jit(&Nx.dot/2, compiler: EMLX)
+    close!(compiled.(x, q), Nx.dot(x, q), 0)
+    close!(Nx.dot(x, [1], Nx.transpose(q), [1]), Nx.dot(x, q), 0)
+  end
+
   test "tensors made of what a checkpoint has" do
     weights = normal({64, 128}, 6)
     {words, scales, biases} = EMLX.quantize(EMLX.Backend.from_nx(weights), 64, 4)
