@@ -20,11 +20,10 @@ defmodule EMLX.Compiler do
     Enum.map(args_list, &run(program, &1, options))
   end
 
-  # Arguments that are quantized, by their position, and how. Only those of a type that they may have
-  # are looked at.
+  # Arguments that are quantized, by their position, and how. Only matrices are looked at: other
+  # arguments are not asked for unless the program takes them.
   defp quantized(vars, [args | _]) do
-    for {%Nx.Tensor{type: {:s, size}}, i} <- Enum.with_index(Composite.flatten_list(vars)),
-        size in [2, 4, 8],
+    for {%Nx.Tensor{shape: {_, _}}, i} <- Enum.with_index(Composite.flatten_list(vars)),
         arg = Enum.at(args, i).(),
         Quantization.quantized?(arg),
         into: %{},

@@ -226,8 +226,10 @@ defmodule EMLX.Quantization do
   @doc false
   # The device and the reference of the numbers, which are not computed unless something asks for
   # more than products with them.
-  def native(%T{data: %Backend{ref: packed, quantization_config: %Config{} = c}}) do
-    {device, ref} = unpack(packed, part(c.scales), part(c.biases), c.group_size, c.bits, c.mode)
+  def native(%T{data: %Backend{ref: packed, quantization_config: %Config{} = c}} = tensor) do
+    scales = part(c.scales)
+    type = dense_type(tensor)
+    {device, ref} = unpack(packed, scales, part(c.biases), c.group_size, c.bits, c.mode, type)
 
     if c.transpose == true,
       do: {device, Native.apply(:transpose, nil, [ref], [axes: [1, 0]], Native.type(ref))},
@@ -246,14 +248,17 @@ defmodule EMLX.Quantization do
   # What a program has to know: the parts' types and shapes, and how they are unpacked.
   def signature(%T{data: %Backend{quantization_config: %Config{} = c}} = tensor) do
     specs = for part <- tensors(tensor), do: {nil, EMLX.Types.to_native(part.type), part.shape}
-
-    {specs, c.transpose == true, attributes(c.mode, c.bits, c.group_size),
-     dense(c.mode, part(c.scales))}
+    attributes = attributes(c.mode, c.bits, c.group_size)
+    {specs, c.transpose == true, attributes, tensor |> dense_type() |> EMLX.Types.to_native()}
   end
 
   @doc false
-  def dense_type(%T{data: %Backend{quantization_config: %Config{} = c}}),
-    do: c.mode |> dense(part(c.scales)) |> EMLX.Types.from_native()
+  # The type of the numbers: that of the tensor where it says a float.
+  def dense_type(%T{type: type, data: %Backend{quantization_config: %Config{} = c}}) do
+    if Nx.Type.float?(type),
+      do: type,
+      else: c.mode |> dense(part(c.scales)) |> EMLX.Types.from_native()
+  end
 
   @doc false
   def describe(%Config{} = c), do: "#{c.mode}, #{c.bits} bits in groups of #{c.group_size}"

@@ -291,7 +291,7 @@ defmodule EMLX.Expr do
 
   # The value of a quantized parameter is its numbers, which a product does not ask for.
   defp build(
-         %T{data: %Expr{op: :parameter, args: [i]}},
+         %T{data: %Expr{op: :parameter, args: [i]}} = tensor,
          [%Scope{params: :inputs, inputs: nil, env: %{quantized: quantized}} = scope | outer]
        )
        when is_map_key(quantized, i) do
@@ -308,7 +308,7 @@ defmodule EMLX.Expr do
         do: add({:transpose, [value], [axes: [1, 0]], type}, scopes),
         else: {value, scopes}
 
-    {value, Types.from_native(type), scopes}
+    typed(value, tensor, Types.from_native(type), scopes)
   end
 
   defp build(%T{data: %Expr{op: :parameter, args: [i]}} = tensor, [scope | outer]) do

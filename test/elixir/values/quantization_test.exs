@@ -113,6 +113,10 @@ defmodule EMLX.QuantizationTest do
     compiled = Nx.Defn.jit(&Nx.dot/2, compiler: EMLX)
     close!(compiled.(x, q), Nx.dot(x, q), 0)
     close!(Nx.dot(x, [1], Nx.transpose(q), [1]), Nx.dot(x, q), 0)
+    # One that says it is a matrix of floats is one.
+    float = %{q | type: {:f, 32}}
+    close!(compiled.(x, float), Nx.dot(x, q), 0)
+    close!(Nx.dot(x, float), Nx.dot(x, q), 0)
   end
 
   test "tensors made of what a checkpoint has" do
