@@ -148,11 +148,12 @@ static size_t (*const taken[EITHER_COUNT])(const either_params *, int64_t *, eml
 static bool picky_takes(const emlx_device *device, const emlx_tensor *t) {
     const picky_device *d = device->state;
     const either_params *p = t->params;
+    if (taken[p->function] == NULL) return false;
     // What the CPU engine takes whole has bits of its own.
     if (cpu_engine.takes(&d->cpu, t)) return true;
     uint32_t hash = mix(mix(d->seed, p->function), t->type);
     for (int32_t i = 0; i < t->shape.rank; i++) hash = mix(hash, (uint32_t)t->shape.dims[i]);
-    return taken[p->function] != NULL && (hash >> 8) % d->odds != 0;
+    return (hash >> 8) % d->odds != 0;
 }
 
 static emlx_status whole_make(emlx_device *device, const plan_node *n, emlx_tensor *const *operands,
