@@ -72,7 +72,7 @@ defmodule EMLX do
 
   @behaviour Nx.Defn.Compiler
 
-  alias EMLX.{Backend, Compiler, Debug, Device, NIF, Native, Program, Quantization}
+  alias EMLX.{Backend, Compiler, Debug, Device, Native, Program, Quantization}
 
   @doc """
   Whether two values are the device and the reference of a tensor; for guards.
