@@ -267,6 +267,8 @@ defmodule EMLX do
   Packs the matrix of a pair: gives pairs of packed elements, scales and biases, the last of
   which are `nil` for modes that have none.
   """
+  @spec quantize(Backend.ref(), pos_integer, pos_integer) ::
+          {Backend.ref(), Backend.ref() | nil, Backend.ref() | nil}
   @spec quantize(Backend.ref(), pos_integer, pos_integer, String.t()) ::
           {Backend.ref(), Backend.ref() | nil, Backend.ref() | nil}
   def quantize({device, ref} = pair, group_size, bits, mode \\ "affine")
@@ -278,6 +280,13 @@ defmodule EMLX do
   def dequantize(%Nx.Tensor{} = tensor), do: Quantization.dequantize(tensor)
 
   @doc "The numbers of packed elements, scales and biases, which are pairs."
+  @spec dequantize(
+          Backend.ref(),
+          Backend.ref() | nil,
+          Backend.ref() | nil,
+          pos_integer,
+          pos_integer
+        ) :: Backend.ref()
   @spec dequantize(
           Backend.ref(),
           Backend.ref() | nil,
@@ -298,6 +307,36 @@ defmodule EMLX do
   The product of a pair with packed weights: with `transpose` their rows are multiplied, else
   their columns.
   """
+  @spec quantized_matmul(
+          Backend.ref(),
+          Backend.ref(),
+          Backend.ref() | nil,
+          Backend.ref() | nil
+        ) :: Backend.ref()
+  @spec quantized_matmul(
+          Backend.ref(),
+          Backend.ref(),
+          Backend.ref() | nil,
+          Backend.ref() | nil,
+          boolean
+        ) :: Backend.ref()
+  @spec quantized_matmul(
+          Backend.ref(),
+          Backend.ref(),
+          Backend.ref() | nil,
+          Backend.ref() | nil,
+          boolean,
+          pos_integer
+        ) :: Backend.ref()
+  @spec quantized_matmul(
+          Backend.ref(),
+          Backend.ref(),
+          Backend.ref() | nil,
+          Backend.ref() | nil,
+          boolean,
+          pos_integer,
+          pos_integer
+        ) :: Backend.ref()
   @spec quantized_matmul(
           Backend.ref(),
           Backend.ref(),

@@ -59,7 +59,9 @@ defmodule EMLX.NarrowTest do
 
   # Computed in floats from the start.
   @floating [:real, :imag, :phase, :conjugate, :fft, :ifft, :rfft, :irfft, :fft2, :ifft2] ++
-              [:cholesky, :triangular_solve, :solve, :determinant, :qr, :lu, :eigh, :svd]
+              [:cholesky, :triangular_solve, :solve, :determinant, :qr, :lu, :eigh, :svd] ++
+              [:softmax, :logsumexp, :rms_norm, :layer_norm, :swiglu, :rope, :attention] ++
+              [:quantize, :dequantize]
 
   # Where an operation has two operands, the reference of Nx's main branch cannot put results of
   # such elements together.
