@@ -19,7 +19,8 @@ typedef struct sample {
 
 // m: a matrix of f32, i: of s32, c: of c64; s: a scalar of f32; b: a batch of images of f32;
 // v: a vector of f32; n: a scalar of s32; x: two indices of a row; w: two rows; p: a quarter of a
-// matrix. Ops that are not here take matrices, and required attributes as below.
+// matrix; g: two groups of 64, e: their elements of 4 bits, z: a number for each. Ops that are not
+// here take matrices, and required attributes as below.
 static const sample samples[] = {
     {"clip", "mss", {{NULL}}},
     {"reshape", "m", {{"shape", {2, 8}, 2}}},
@@ -58,6 +59,8 @@ static const sample samples[] = {
     {"rope", "mn", {{NULL}}},
     {"attention", "bbb", {{NULL}}},
     {"layer_norm", "mvv", {{NULL}}},
+    {"quantize", "g", {{NULL}}},
+    {"dequantize", "ezz", {{NULL}}},
 };
 
 static const sample *sample_of(const char *op) {
@@ -69,7 +72,8 @@ static const sample *sample_of(const char *op) {
 static emlx_tensor *operand(char letter) {
     static const emlx_shape matrix = {2, {4, 4}}, vector = {1, {4}}, images = {4, {1, 1, 4, 4}},
                             scalar = {0}, column = {2, {2, 1}}, rows = {2, {2, 4}},
-                            quarter = {2, {2, 2}};
+                            quarter = {2, {2, 2}}, groups = {2, {2, 64}}, words = {2, {2, 8}},
+                            scales = {2, {2, 1}};
     switch (letter) {
     case 'i': return random_tensor(EMLX_S32, &matrix, 1, 3);
     case 'c': return random_tensor(EMLX_C64, &matrix, 0, 3);
@@ -79,6 +83,9 @@ static emlx_tensor *operand(char letter) {
     case 'n': return random_tensor(EMLX_S32, &scalar, 0, 3);
     case 'x': return random_tensor(EMLX_S64, &column, 0, 3);
     case 'w': return random_tensor(EMLX_F32, &rows, 0, 3);
+    case 'g': return random_tensor(EMLX_F32, &groups, 0, 3);
+    case 'e': return random_tensor(EMLX_U32, &words, 0, 3);
+    case 'z': return random_tensor(EMLX_F32, &scales, 0, 3);
     case 'p': return random_tensor(EMLX_F32, &quarter, 0, 3);
     default: return random_tensor(EMLX_F32, &matrix, 0, 3);
     }
