@@ -118,26 +118,28 @@ defmodule EMLXAxon.Decoder do
   token of `:stop`, where it stands then, and the cache.
   """
   defn draw(model, cache, at, chance, opts \\ []) do
-    {token, offset, key, done} = at
-    count = opts[:count]
-    batch = Nx.size(token)
-    tokens = Nx.broadcast(Nx.s32(-1), {batch, count})
+    {token, _, _, _} = at
+    tokens = Nx.broadcast(Nx.s32(-1), {Nx.size(token), opts[:count]})
 
-    {_, tokens, token, offset, key, done, cache, _, _} =
-      while {i = 0, tokens, token, offset, key, done, cache, model, chance},
-            i < count and not Nx.all(done) do
-        column = Nx.reshape(token, {batch, 1})
-        {logits, cache} = forward(model, opts[:config], column, cache, offset)
-        {next, key} = EMLXAxon.Sampler.sample(logits, key, chance, sampler: opts[:sampler])
-        token = Nx.select(done, token, next)
-        drawn = Nx.select(done, -1, next) |> Nx.reshape({batch, 1})
-        tokens = Nx.put_slice(tokens, [0, i], drawn)
-        offset = further(offset, done)
-        done = Nx.as_type(done or stops(next, stop: opts[:stop]), :u8)
-        {i + 1, tokens, token, offset, key, done, cache, model, chance}
+    {_, tokens, at, cache, _, _} =
+      while {i = 0, tokens, at, cache, model, chance}, i < opts[:count] and not ended(at) do
+        {drawn, at, cache} = step(model, cache, at, chance, opts)
+        {i + 1, Nx.put_slice(tokens, [0, i], Nx.new_axis(drawn, 1)), at, cache, model, chance}
       end
 
-    {tokens, {token, offset, key, done}, cache}
+    {tokens, at, cache}
+  end
+
+  defnp(ended({_, _, _, done}), do: Nx.all(done))
+
+  @doc "One turn of `draw/5`, with the tokens that it drew, `{batch}`."
+  defn step(model, cache, at, chance, opts \\ []) do
+    {token, offset, key, done} = at
+    {logits, cache} = forward(model, opts[:config], Nx.new_axis(token, 1), cache, offset)
+    {next, key} = EMLXAxon.Sampler.sample(logits, key, chance, sampler: opts[:sampler])
+    ends = Nx.as_type(done or stops(next, stop: opts[:stop]), :u8)
+    at = {Nx.select(done, token, next), further(offset, done), key, ends}
+    {Nx.select(done, -1, next), at, cache}
   end
 
   # Rows that have ended stay where they are.

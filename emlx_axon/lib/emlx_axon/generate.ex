@@ -5,7 +5,7 @@ defmodule EMLXAxon.Generate do
   # a loop that draws, writes its cache in place, and stops at an end token, so that the host hears
   # of a chunk and not of each token.
 
-  alias EMLXAxon.{Decoder, Sampler}
+  alias EMLXAxon.{Decoder, Draw, Sampler}
 
   @options [
     :kv_cache,
@@ -111,7 +111,8 @@ defmodule EMLXAxon.Generate do
       tokens: [],
       left: min(options[:max_new_tokens], room - prompt + 1),
       stop: stop_tokens(config),
-      options: options
+      options: options,
+      defn_options: options[:defn_options]
     }
   end
 
@@ -131,18 +132,12 @@ defmodule EMLXAxon.Generate do
 
   ## Steps
 
-  # Programs are kept by their functions, and these by what they close over.
-  defp compiled(run, fun, arguments) do
-    options = Keyword.merge([compiler: EMLX], run.options[:defn_options])
-    Nx.with_default_backend(run.backend, fn -> Nx.Defn.jit_apply(fun, arguments, options) end)
-  end
-
   defp first(run, input_ids) do
     settings = [config: run.config, sampler: run.options[:sampler]]
     prompt = Nx.axis_size(input_ids, 1)
 
     {token, key, cache} =
-      compiled(run, &Decoder.begin(&1, &2, &3, &4, &5, &6, settings), [
+      Draw.compiled(run, &Decoder.begin(&1, &2, &3, &4, &5, &6, settings), [
         run.model,
         run.cache,
         Nx.as_type(input_ids, :s32),
@@ -170,22 +165,9 @@ defmodule EMLXAxon.Generate do
   end
 
   defp chunk(run, count) do
-    settings = [
-      config: run.config,
-      sampler: run.options[:sampler],
-      stop: run.stop,
-      count: count
-    ]
-
-    {tokens, at, cache} =
-      compiled(run, &Decoder.draw(&1, &2, &3, &4, settings), [
-        run.model,
-        run.cache,
-        run.at,
-        chance(run.options)
-      ])
-
-    drawn = tokens |> Nx.to_flat_list() |> Enum.take_while(&(&1 >= 0))
+    settings = [config: run.config, sampler: run.options[:sampler], stop: run.stop]
+    chance = chance(run.options)
+    {[drawn], at, cache} = Draw.tokens(run, run.cache, run.at, chance, settings, count)
     {drawn, %{run | cache: cache, at: at}}
   end
 

@@ -28,7 +28,7 @@ defmodule EMLXAxon.Server do
 
   use GenServer
 
-  alias EMLXAxon.{Decoder, Generate, Sampler, Tokenizer}
+  alias EMLXAxon.{Decoder, Draw, Generate, Sampler, Tokenizer}
 
   @options [
     :name,
@@ -141,6 +141,7 @@ defmodule EMLXAxon.Server do
        model: model,
        config: state.config,
        backend: Decoder.backend(model),
+       defn_options: [],
        cache: Decoder.new_cache(model, state.config, length, slots),
        key: Nx.Random.key(options[:seed]),
        stop: Generate.stop_tokens(state.config),
@@ -220,7 +221,7 @@ defmodule EMLXAxon.Server do
     arguments = [server.model, server.cache, Nx.s32(row), ids, server.key, chance(server)]
 
     {token, key, cache} =
-      compiled(server, &Decoder.admit(&1, &2, &3, &4, &5, &6, settings), arguments)
+      Draw.compiled(server, &Decoder.admit(&1, &2, &3, &4, &5, &6, settings), arguments)
 
     heard(%{server | key: key, cache: cache}, row, request, [Nx.to_number(token[0])], 0)
   end
@@ -234,32 +235,20 @@ defmodule EMLXAxon.Server do
     seated = Enum.reject(rows, &is_nil/1)
     count = min(server.options[:chunk], seated |> Enum.map(& &1.left) |> Enum.min())
 
-    settings = [
-      config: server.config,
-      sampler: server.options[:sampler],
-      stop: server.stop,
-      count: count
-    ]
-
+    settings = [config: server.config, sampler: server.options[:sampler], stop: server.stop]
     of = fn key, type -> Nx.tensor(for(r <- rows, do: if(r, do: r[key], else: 0)), type: type) end
     done = Nx.tensor(for(r <- rows, do: if(r, do: 0, else: 1)), type: :u8)
     at = {of.(:token, :s32), of.(:offset, :s32), server.key, done}
 
     {tokens, {_, _, key, _}, cache} =
-      compiled(server, &Decoder.draw(&1, &2, &3, &4, settings), [
-        server.model,
-        server.cache,
-        at,
-        chance(server)
-      ])
+      Draw.tokens(server, server.cache, at, chance(server), settings, count)
 
     server = %{server | key: key, cache: cache}
 
-    for {request, row, drawn} <- Enum.zip([rows, 0..(length(rows) - 1), Nx.to_list(tokens)]),
+    for {request, row, drawn} <- Enum.zip([rows, 0..(length(rows) - 1), tokens]),
         request != nil,
         reduce: server do
       server ->
-        drawn = Enum.take_while(drawn, &(&1 >= 0))
         heard(server, row, request, drawn, length(drawn))
     end
   end
@@ -283,10 +272,4 @@ defmodule EMLXAxon.Server do
   end
 
   defp chance(server), do: {server.options[:temperature], server.options[:top_p]}
-
-  defp compiled(server, fun, arguments) do
-    Nx.with_default_backend(server.backend, fn ->
-      Nx.Defn.jit_apply(fun, arguments, compiler: EMLX)
-    end)
-  end
 end
