@@ -269,9 +269,9 @@ enum {
 };
 
 // The first `batch` axes of operands and result count the batch; what follows them is one element
-// each; that of a transform is the next axis alone, and others may follow it. All have one type, but
-// for transforms: those go from f32, f64, c64 or c128 to one of them.
-// The results of an element lie one after the other, each row by row.
+// each; that of a transform is the next axis alone, and others may follow it. All have one type,
+// but for transforms: those go from f32, f64, c64 or c128 to one of them. The results of an element
+// lie one after the other, each row by row.
 typedef struct routine_params {
     int32_t kind; // routine_kind
     int32_t batch;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// exit_test.c - a process may end at any moment, also while the library computes for it; on the device
-// that EMLX_TEST_DEVICE names.
+// exit_test.c - a process may end at any moment, also while the library computes for it; on the
+// device that EMLX_TEST_DEVICE names.
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>

@@ -195,7 +195,8 @@ static emlx_status find_form(_Atomic(void *) *form, const kernel_call *call, han
 
 // Running -----------------------------------------------------------------------------------------
 
-// Copies of the inputs, or of those on the host the inputs themselves. The CPU engine takes them over.
+// Copies of the inputs, or of those on the host the inputs themselves. The CPU engine takes them
+// over.
 static emlx_status bring(gpu *g, const handed_plan *h, const kernel_call *call,
                          emlx_buffer **inputs, emlx_error *err) {
     for (uint32_t i = 0; i < h->plan.input_count; i++) {

@@ -110,7 +110,8 @@ static void choose_lines(transform_call *c, const transform *t, bool real_back) 
     // A real result costs its operand, which is then a copy.
     bool apart = t->beside > 1;
     l->brought = real_back || apart || t->from != l->in_type || t->given != l->in;
-    l->taken = apart || t->inverse || t->to != l->out_type || t->results != l->out || t->tolerance > ALMOST_NONE;
+    l->taken = apart || t->inverse || t->to != l->out_type || t->results != l->out ||
+               t->tolerance > ALMOST_NONE;
     size_t in = l->brought ? up((size_t)(t->lines * l->in) * type_size((emlx_type)l->in_type)) : 0;
     size_t out = l->taken ? up((size_t)(t->lines * l->out) * type_size((emlx_type)l->out_type)) : 0;
     l->out_place = in;

@@ -41,10 +41,12 @@ static void emit_take(emitter *e, const transform *t, const library_lines *l) {
     emit_function(e, 'b', 256);
     emit_loop(e, t->lines * t->results);
     e->code->launches[e->code->launch_count - 1].suffix = 'b';
-    EMIT("  take_line<T_%s, T_%s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], *(const double *)&p.w[%u], "
+    EMIT("  take_line<T_%s, T_%s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], *(const double "
+         "*)&p.w[%u], "
          "*(const double *)&p.w[%u], t);\n }\n}\n",
          type_text(l->out_type), type_text(t->to), in, to, code_word(e->code, l->out),
-         code_word(e->code, t->results), code_word(e->code, t->beside), code_double(e->code, t->inverse ? (double)t->length : 1.0),
+         code_word(e->code, t->results), code_word(e->code, t->beside),
+         code_double(e->code, t->inverse ? (double)t->length : 1.0),
          code_double(e->code, t->tolerance));
 }
 
