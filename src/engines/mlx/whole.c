@@ -69,7 +69,7 @@ static value lower_attention(builder *b, const plan_node *n) {
     const either_params *p = n->params;
     const int64_t ints[] = {bits_of(p->n[0]), p->bits & ATTENTION_CAUSAL,
                             (p->bits & ATTENTION_SINKS) != 0};
-    value operands[4];
+    value operands[4] = {0};
     for (uint32_t i = 0; i < n->operand_count; i++)
         operands[i] = wide_on_cpu(b, mlx_operand_value(b, n, i));
     return mlx_emit(b, MLX_attention, mlx_dtype_of(b, operands[0]), operands, n->operand_count,
