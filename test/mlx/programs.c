@@ -172,11 +172,12 @@ struct step_row {
 static double scale_of(const program *p, const step_row *row, const int *operands, size_t count) {
     double scale = 0;
     for (size_t i = 0; i < count; i++) scale = fmax(scale, p->values[operands[i]].scale);
-    bool product = strcmp(row->op, "multiply") == 0 || strcmp(row->op, "dot") == 0 ||
-                   strcmp(row->op, "conv") == 0;
+    bool product = count > 1 && (strcmp(row->op, "multiply") == 0 || strcmp(row->op, "dot") == 0 ||
+                                 strcmp(row->op, "conv") == 0);
     if (product)
         scale = fmax(p->values[operands[0]].scale, 1) * fmax(p->values[operands[1]].scale, 1);
-    if (row->nature & SUMS) scale *= 1 + (double)emlx_shape_count(shape_of(p, operands[0]));
+    if (count > 0 && (row->nature & SUMS))
+        scale *= 1 + (double)emlx_shape_count(shape_of(p, operands[0]));
     return scale;
 }
 

@@ -84,7 +84,7 @@ static void value_of_block(const uint8_t *b, packed_kind kind, float d, float le
 
 static void fill_blocks(weights *w) {
     const packed_info *p = &packed_table[w->kind];
-    w->row_bytes = (size_t)(TERMS / p->block_values * p->block_bytes);
+    w->row_bytes = (size_t)TERMS / (size_t)p->block_values * (size_t)p->block_bytes;
     for (int r = 0; r < ROWS; r++)
         for (int b = 0; b < TERMS / p->block_values; b++) {
             uint8_t *block = w->bits + (size_t)r * w->row_bytes + b * p->block_bytes;

@@ -317,6 +317,7 @@ static void wrong_rows_are_found(void **unused) {
     for (uint32_t i = 0; i < stages[2].access_count; i++)
         if (kernel_is_local(k, stages[2].accesses[i].value)) read = &stages[2].accesses[i];
     assert_non_null(read);
+    if (read == NULL) return;
     read->offset = 1;
     assert_wrong(plan, "reads other rows");
     read->offset = 0;

@@ -63,10 +63,14 @@ static void add_leaf(program *p, const emlx_shape *shape, double bound) {
     member *m = &p->members[p->count];
     int64_t count = emlx_shape_count(shape);
     int parts = is_complex(p->type) ? 2 : 1;
-    double *values = malloc(((size_t)count * 2 + 1) * sizeof *values);
+    double *values = calloc((size_t)count * 2 + 1, sizeof *values);
     *m = (member){.shape = *shape, .bound = bound};
     m->data = calloc((size_t)count + 1, sizeof *m->data);
     assert_true(values != NULL && m->data != NULL);
+    if (values == NULL || m->data == NULL) {
+        free(values);
+        return;
+    }
     for (int64_t i = 0; i < count * parts; i++) values[i] = draw((uint32_t)bound + 1);
     for (int64_t i = 0; i < count; i++)
         m->data[i] = parts == 2 ? values[2 * i] + I * values[2 * i + 1] : values[i];

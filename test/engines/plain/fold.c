@@ -158,8 +158,8 @@ static emlx_status custom_step_of(const custom_run *c, uint32_t i) {
 
 emlx_status run_custom(node_run *r) {
     const custom_params *p = r->node->params;
-    emlx_number values[MOST_VALUES];
-    emlx_type types[MOST_VALUES];
+    emlx_number values[MOST_VALUES] = {0};
+    emlx_type types[MOST_VALUES] = {0};
     custom_run c = {r, p, values, types};
     int64_t length = fold_length(r->in[0].shape, p->axes);
     if (r->node->operand_count + p->count > MOST_VALUES)
