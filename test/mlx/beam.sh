@@ -16,9 +16,7 @@ command -v elixir >/dev/null || skip "there is no Elixir here"
 unset MAKEFLAGS MAKELEVEL MFLAGS EMLX_MLX_ADAPTER
 status=0
 app=$build/beam/emlx
-rm -rf "$app" && mkdir -p "$app/ebin" && ln -s "$PWD/priv" "$app/priv"
-elixirc -o "$app/ebin" lib/emlx/error.ex lib/emlx/native/nif.ex lib/emlx/native/device.ex \
-    lib/emlx/native.ex
+test/nif/app "$app" priv || exit 1
 test/nif/children.sh "$app/ebin" mlx-cpu || status=1
 
 reason=$(scripts/have-nx) || skip "$reason"
