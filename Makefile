@@ -118,7 +118,7 @@ endif
 
 # Flags ------------------------------------------------------------------------------------------
 
-CFLAGS ?= -O2 -g
+CFLAGS ?= $(if $(SANITIZE),-O1,-O2) -g
 WARNINGS := -Wall -Wextra -Wpedantic $(if $(STRICT),-Werror)
 SANITIZE_FLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all -DEMLX_CHECK_PLANS)
 # Contraction would make results depend on the compiler; kernels ask for fused operations by name.

@@ -123,6 +123,7 @@ static plain_array obey(const plain_call *c) {
 
 static plain_array input(plain_run *run, const mlx_input *in, mlx_block *block) {
     plain_array a = {.dtype = (mlx_dtype)in->dtype, .rank = in->rank, .count = 1};
+    if (in->dtype >= MLX_DTYPE_COUNT) plain_refuse(run, "an input of no type");
     memcpy(a.dims, in->dims, sizeof a.dims);
     for (int32_t d = 0; d < a.rank; d++) a.count *= a.dims[d];
     if ((size_t)a.count * plain_size(a.dtype) > block->size)

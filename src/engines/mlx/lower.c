@@ -8,12 +8,19 @@
 #include "base/types.h"
 #include "engines/mlx/builder.h"
 
+// No instruction reads what MLX has no type for, a constant of c128 that the host uses: it is given
+// as no elements of another.
 static void set_input(builder *b, uint32_t at, emlx_type type, const emlx_shape *shape) {
     mlx_input *in = &((mlx_input *)b->out->list.inputs)[at];
-    in->dtype = mlx_dtype_for(type);
+    b->dtypes[at] = (uint8_t)mlx_dtype_for(type);
+    if (b->dtypes[at] == MLX_DTYPE_COUNT) {
+        in->dtype = MLX_DTYPE_u8;
+        in->rank = 1;
+        return;
+    }
+    in->dtype = b->dtypes[at];
     in->rank = shape->rank;
     memcpy(in->dims, shape->dims, sizeof in->dims);
-    b->dtypes[at] = (uint8_t)in->dtype;
 }
 
 // A plan's constants have other numbers in every use of it, so they are inputs too.
