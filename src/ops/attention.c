@@ -94,8 +94,8 @@ emlx_status check_attention(const op_call *call, op_result *result, emlx_error *
 // The primitives ---------------------------------------------------------------------------------
 
 // Products of rows with what belongs to their group: heads of one group are rows of one product.
-static emlx_tensor *multiply(maker *m, emlx_tensor *rows, emlx_tensor *of, int64_t contracted,
-                             const emlx_shape *shape) {
+static emlx_tensor *attention_product(maker *m, emlx_tensor *rows, emlx_tensor *of,
+                                      int64_t contracted, const emlx_shape *shape) {
     static const int64_t batch[] = {0, 1}, last = 3;
     if (rows == NULL || of == NULL) return NULL;
     emlx_shape groups = rows->shape;
@@ -189,7 +189,7 @@ static emlx_tensor *composed(maker *m, const op_call *call, const either_params 
                              const emlx_shape *result) {
     emlx_shape shape = scores_shape(call);
     emlx_tensor *q = make_wide(m, call->in[0]), *k = make_wide(m, call->in[1]);
-    emlx_tensor *scores = multiply(m, q, k, 3, &shape);
+    emlx_tensor *scores = attention_product(m, q, k, 3, &shape);
     if (scores == NULL) return NULL;
     emlx_type type = emlx_tensor_type(scores);
     scores = make_binary(m, "multiply", scores, make_real(m, type, p->n[0]));
@@ -197,7 +197,7 @@ static emlx_tensor *composed(maker *m, const op_call *call, const either_params 
     scores = hide(m, call, p, scores);
     bool sinks = p->bits & ATTENTION_SINKS;
     scores = weights(m, scores, sinks ? call->in[extra_at(p->bits, ATTENTION_SINKS)] : NULL);
-    return multiply(m, scores, make_wide(m, call->in[2]), 2, result);
+    return attention_product(m, scores, make_wide(m, call->in[2]), 2, result);
 }
 
 emlx_status lower_attention(const op_call *call, const op_result *result, emlx_tensor **out,

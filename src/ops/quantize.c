@@ -164,7 +164,7 @@ static void microscaled(maker *m, const packing *how, emlx_tensor *x, emlx_tenso
 // Blocks -----------------------------------------------------------------------------------------
 
 // The number of largest size, the first of equals, with its sign.
-static emlx_tensor *largest(maker *m, emlx_tensor *x) {
+static emlx_tensor *group_largest(maker *m, emlx_tensor *x) {
     if (x == NULL) return NULL;
     const int64_t axis = x->shape.rank - 1;
     const emlx_attr attrs[] = {
@@ -195,7 +195,7 @@ static emlx_tensor *q8_0(maker *m, emlx_tensor *x, emlx_tensor **scale) {
 }
 
 static emlx_tensor *q4_0(maker *m, emlx_tensor *x, emlx_tensor **scale) {
-    *scale = in_f32(m, "divide", largest(m, x), real(m, -8));
+    *scale = in_f32(m, "divide", group_largest(m, x), real(m, -8));
     emlx_tensor *y = in_f32(m, "multiply", x, inverse(m, *scale));
     y = make_op(m, "clip", EMLX_F32, 3, in_f32(m, "add", y, real(m, 8.5)), real(m, 0), real(m, 15));
     emlx_tensor *codes = packed_cut(m, make_cast(m, cut_off(m, y), EMLX_U32), 1, 16);

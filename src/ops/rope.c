@@ -73,7 +73,8 @@ static emlx_tensor *angles(maker *m, const op_call *call, int64_t pairs, emlx_ty
 }
 
 // Elements first, first + step, ... of the last axis.
-static emlx_tensor *part(maker *m, emlx_tensor *t, int64_t first, int64_t step, int64_t count) {
+static emlx_tensor *rope_part(maker *m, emlx_tensor *t, int64_t first, int64_t step,
+                              int64_t count) {
     int64_t starts[EMLX_MAX_RANK] = {0}, steps[EMLX_MAX_RANK];
     emlx_shape shape = t->shape;
     for (int32_t d = 0; d < EMLX_MAX_RANK; d++) steps[d] = 1;
@@ -95,7 +96,7 @@ static emlx_tensor *put_back(maker *m, emlx_tensor *x, emlx_tensor *a, emlx_tens
     sources[0].steps[last] = sources[1].steps[last] = traditional ? 2 : 1;
     sources[1].starts[last] = traditional ? 1 : dims / 2;
     sources[2].starts[last] = dims;
-    if (rest > 0) sources[2].tensor = part(m, x, dims, 1, rest);
+    if (rest > 0) sources[2].tensor = rope_part(m, x, dims, 1, rest);
     return make_write(m, x, sources, rest > 0 ? 3 : 2, true);
 }
 
@@ -104,8 +105,8 @@ static emlx_tensor *turned(maker *m, const op_call *call, emlx_tensor *x, int64_
     int64_t pairs = dims / 2, step = traditional ? 2 : 1;
     emlx_tensor *turn = angles(m, call, pairs, emlx_tensor_type(x));
     emlx_tensor *cosine = make_unary(m, "cos", turn), *sine = make_unary(m, "sin", turn);
-    emlx_tensor *a = part(m, x, 0, step, pairs),
-                *b = part(m, x, traditional ? 1 : pairs, step, pairs);
+    emlx_tensor *a = rope_part(m, x, 0, step, pairs),
+                *b = rope_part(m, x, traditional ? 1 : pairs, step, pairs);
     emlx_tensor *left = make_binary(m, "subtract", make_binary(m, "multiply", a, cosine),
                                     make_binary(m, "multiply", b, sine));
     emlx_tensor *right = make_binary(m, "add", make_binary(m, "multiply", a, sine),
