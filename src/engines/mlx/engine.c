@@ -127,8 +127,8 @@ static void destroy_buffer(emlx_buffer *buffer) {
 // MLX looks at no address that malloc gives it: what there is no room for must not reach it.
 #define LARGE ((size_t)64 << 20)
 static bool has_room(size_t size) {
-    void *probe = size < LARGE ? NULL : malloc(size);
-    free(probe);
+    void *probe = size < LARGE ? NULL : malloc(size); // made by nobody: it asks the system
+    free(probe);                                      // made by that question
     return size < LARGE || probe != NULL;
 }
 
