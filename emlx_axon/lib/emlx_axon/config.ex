@@ -117,6 +117,16 @@ defmodule EMLXAxon.Config do
     }
   end
 
+  @doc "The tokens that begin and end a text, from options of theirs or a `:generation_config`."
+  def end_tokens(options) do
+    options = Keyword.validate!(options, [:generation_config, :eos_token_id, :bos_token_id])
+    generation = options[:generation_config] || %{}
+
+    for key <- [:eos_token_id, :bos_token_id], into: %{} do
+      {key, options[key] || Map.get(generation, key)}
+    end
+  end
+
   defp strategy(nil), do: nil
   defp strategy(%{type: :llama3} = strategy), do: strategy
 

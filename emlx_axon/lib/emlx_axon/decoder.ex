@@ -11,6 +11,9 @@ defmodule EMLXAxon.Decoder do
 
   import Nx.Defn
 
+  @doc "The weights of a state: all but its configuration."
+  def model(state), do: state |> Map.from_struct() |> Map.delete(:config)
+
   @doc """
   Takes tokens `{batch, count}` at position `offset` on, and gives the logits `{batch, vocabulary}`
   after the last of each row, of type f32, and the cache with these positions filled in.

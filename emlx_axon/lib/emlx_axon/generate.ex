@@ -92,9 +92,9 @@ defmodule EMLXAxon.Generate do
   end
 
   defp start(state, prompt, options) do
-    {model, config} = {Map.from_struct(state) |> Map.delete(:config) |> ready(), state.config}
+    {model, config} = {Decoder.model(state), state.config}
     wanted = min(options[:max_len], prompt + options[:max_new_tokens] - 1)
-    cache = options[:kv_cache] || Decoder.new_cache(model, config, bucket(wanted))
+    cache = options[:kv_cache] || new_cache(state, wanted)
     room = if options[:kv_cache], do: min(options[:max_len], room(cache)), else: wanted
 
     if prompt > room do
@@ -116,10 +116,11 @@ defmodule EMLXAxon.Generate do
     }
   end
 
-  defp ready(%{layers: layers} = model) when is_tuple(layers), do: model
-
-  @doc false
-  def bucket(length), do: div(length + @bucket - 1, @bucket) * @bucket
+  @doc "An empty cache of `batch` rows for at least `length` positions."
+  def new_cache(state, length, batch \\ 1) do
+    length = div(count!(length, :max_len) + @bucket - 1, @bucket) * @bucket
+    Decoder.new_cache(Decoder.model(state), state.config, length, batch)
+  end
 
   defp room(cache), do: cache |> elem(0) |> elem(0) |> Nx.axis_size(2)
 

@@ -130,8 +130,7 @@ defmodule EMLXAxon.Server do
   @impl true
   def init(options) do
     state = options[:state]
-    model = state |> Map.from_struct() |> Map.delete(:config)
-    length = Generate.bucket(options[:max_len])
+    model = Decoder.model(state)
     slots = options[:slots]
 
     {:ok,
@@ -142,7 +141,7 @@ defmodule EMLXAxon.Server do
        config: state.config,
        backend: Decoder.backend(model),
        defn_options: [],
-       cache: Decoder.new_cache(model, state.config, length, slots),
+       cache: Generate.new_cache(state, options[:max_len], slots),
        key: Nx.Random.key(options[:seed]),
        stop: Generate.stop_tokens(state.config),
        rows: Map.new(0..(slots - 1), &{&1, nil}),
