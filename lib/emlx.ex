@@ -263,14 +263,16 @@ defmodule EMLX do
   def quantize(%Nx.Tensor{} = tensor, options) when is_list(options),
     do: Quantization.quantize(tensor, options)
 
+  @typep pair :: Backend.ref()
+  # What some packed tensors have not got.
+  @typep part :: pair | nil
+
   @doc """
   Packs the matrix of a pair: gives pairs of packed elements, scales and biases, the last of
   which are `nil` for modes that have none.
   """
-  @spec quantize(Backend.ref(), pos_integer, pos_integer) ::
-          {Backend.ref(), Backend.ref() | nil, Backend.ref() | nil}
-  @spec quantize(Backend.ref(), pos_integer, pos_integer, String.t()) ::
-          {Backend.ref(), Backend.ref() | nil, Backend.ref() | nil}
+  @spec quantize(pair, pos_integer, pos_integer) :: {pair, part, part}
+  @spec quantize(pair, pos_integer, pos_integer, String.t()) :: {pair, part, part}
   def quantize({device, ref} = pair, group_size, bits, mode \\ "affine")
       when is_tensor(device, ref),
       do: Quantization.pack(pair, group_size, bits, mode)
@@ -280,21 +282,8 @@ defmodule EMLX do
   def dequantize(%Nx.Tensor{} = tensor), do: Quantization.dequantize(tensor)
 
   @doc "The numbers of packed elements, scales and biases, which are pairs."
-  @spec dequantize(
-          Backend.ref(),
-          Backend.ref() | nil,
-          Backend.ref() | nil,
-          pos_integer,
-          pos_integer
-        ) :: Backend.ref()
-  @spec dequantize(
-          Backend.ref(),
-          Backend.ref() | nil,
-          Backend.ref() | nil,
-          pos_integer,
-          pos_integer,
-          String.t()
-        ) :: Backend.ref()
+  @spec dequantize(pair, part, part, pos_integer, pos_integer) :: pair
+  @spec dequantize(pair, part, part, pos_integer, pos_integer, String.t()) :: pair
   def dequantize(packed, scales, biases, group_size, bits, mode \\ "affine"),
     do: Quantization.unpack(packed, scales, biases, group_size, bits, mode)
 
@@ -307,46 +296,12 @@ defmodule EMLX do
   The product of a pair with packed weights: with `transpose` their rows are multiplied, else
   their columns.
   """
-  @spec quantized_matmul(
-          Backend.ref(),
-          Backend.ref(),
-          Backend.ref() | nil,
-          Backend.ref() | nil
-        ) :: Backend.ref()
-  @spec quantized_matmul(
-          Backend.ref(),
-          Backend.ref(),
-          Backend.ref() | nil,
-          Backend.ref() | nil,
-          boolean
-        ) :: Backend.ref()
-  @spec quantized_matmul(
-          Backend.ref(),
-          Backend.ref(),
-          Backend.ref() | nil,
-          Backend.ref() | nil,
-          boolean,
-          pos_integer
-        ) :: Backend.ref()
-  @spec quantized_matmul(
-          Backend.ref(),
-          Backend.ref(),
-          Backend.ref() | nil,
-          Backend.ref() | nil,
-          boolean,
-          pos_integer,
-          pos_integer
-        ) :: Backend.ref()
-  @spec quantized_matmul(
-          Backend.ref(),
-          Backend.ref(),
-          Backend.ref() | nil,
-          Backend.ref() | nil,
-          boolean,
-          pos_integer,
-          pos_integer,
-          String.t()
-        ) :: Backend.ref()
+  @spec quantized_matmul(pair, pair, part, part) :: pair
+  @spec quantized_matmul(pair, pair, part, part, boolean) :: pair
+  @spec quantized_matmul(pair, pair, part, part, boolean, pos_integer) :: pair
+  @spec quantized_matmul(pair, pair, part, part, boolean, pos_integer, pos_integer) :: pair
+  @spec quantized_matmul(pair, pair, part, part, boolean, pos_integer, pos_integer, String.t()) ::
+          pair
   def quantized_matmul(
         tensor,
         packed,
