@@ -123,17 +123,25 @@ static void transform(const fft_case *c) {
 
 static const char *const ops[] = {"fft", "ifft", "rfft", "irfft"};
 
+// Of one line, and of enough lines that f32 is not computed in double, as up to 32 elements are.
+static void transform_length(int64_t n) {
+    enum { MORE_THAN = 4096 };
+    for (int op = 0; op < 4; op++)
+        for (int many = 0; many < (n > 32 ? 2 : 1); many++) {
+            int64_t lines = many ? 2 * MORE_THAN / n + 2 : 1, there = op == 3 ? n / 2 + 1 : n;
+            fft_case c = {ops[op], types[draw(4)], {2, {lines, there}}, 1, n};
+            if (!many) c = (fft_case){ops[op], c.type, {1, {there}}, 0, n};
+            if (op == 2) c.type = is_wide(c.type) ? EMLX_F64 : EMLX_F32;
+            transform(&c);
+        }
+}
+
 static void every_length(void **unused) {
     (void)unused;
     static const int64_t more[] = {77,  97,  100, 121,  127,  128, 210,
                                    243, 248, 254, 1009, 1024, 4096};
-    for (int64_t i = 1; i <= 64 + (int64_t)(sizeof more / sizeof *more); i++)
-        for (int op = 0; op < 4; op++) {
-            int64_t n = i <= 64 ? i : more[i - 65];
-            fft_case c = {ops[op], types[draw(4)], {1, {op == 3 ? n / 2 + 1 : n}}, 0, n};
-            if (op == 2) c.type = is_wide(c.type) ? EMLX_F64 : EMLX_F32;
-            transform(&c);
-        }
+    for (int64_t n = 1; n <= 64; n++) transform_length(n);
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++) transform_length(more[i]);
 }
 
 // As many lines as fill panels, and some more; side by side along the first axis.

@@ -133,6 +133,10 @@ static emlx_status run_elements(const cpu_run *run, emlx_error *err) {
 
 // Transforms -------------------------------------------------------------------------------------
 
+// Elements of all lines up to which they are computed in double whatever their type, as small
+// matrices are: it costs little and rounds once.
+#define SMALL_LINES 4096
+
 static bool is_transform(const plan_kernel *k) {
     return routine_elements[((const routine_params *)k->params)->kind] == ROUTINE_OF_LINE;
 }
@@ -144,7 +148,9 @@ emlx_status prepare_routine(kernel_form *form, const emlx_plan *plan, const plan
     emlx_type from = kernel->accesses[0].type, to = plan->values[kernel->output].type;
     bool last = p->batch == kernel->shapes[0].rank - 1;
     bool real = last && (!type_is_complex(from) || p->kind == ROUTINE_irfft);
-    form->fft = fft_prepare(p->length, type_part(to), real, kernels, memory);
+    bool small = emlx_shape_count(&plan->values[kernel->output].shape) <= SMALL_LINES;
+    emlx_type in = small ? EMLX_F64 : type_part(to);
+    form->fft = fft_prepare(p->length, in, real, kernels, memory);
     if (form->fft == NULL)
         return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a transform of length %lld",
                          (long long)p->length);
