@@ -115,7 +115,7 @@ defmodule EMLXAxon.TextGeneration do
       matches ->
         {at, _} = List.last(matches)
         at = if binary_part(text, at, 1) == "\n", do: at + 1, else: at
-        {ready, rest} = String.split_at(text, String.length(binary_part(text, 0, at)))
+        <<ready::binary-size(at), rest::binary>> = text
         Process.put(key, rest)
         if ready != "", do: emit.(ready)
     end

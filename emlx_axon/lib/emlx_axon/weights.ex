@@ -118,16 +118,13 @@ defmodule EMLXAxon.Weights do
       setting = config.quantization || %{}
       size = setting["group_size"] || 64
       {rows, groups} = Nx.shape(scales)
-      refs = for part <- ~w(weight scales biases), do: reference(tensors, "#{name}.#{part}")
 
-      apply(
-        EMLX.Quantization,
-        :quantized_tensor,
-        refs ++
-          [
-            {rows, groups * size},
-            [type: {:s, setting["bits"] || 4}, group_size: size]
-          ]
+      [weight, scales, biases] =
+        for part <- ~w(weight scales biases), do: reference(tensors, "#{name}.#{part}")
+
+      EMLX.Quantization.quantized_tensor(weight, scales, biases, {rows, groups * size},
+        type: {:s, setting["bits"] || 4},
+        group_size: size
       )
     end
   end
