@@ -7,30 +7,48 @@ defmodule EMLX.Compiler do
   alias Nx.Defn.Composite
 
   # What is needed to run: the native program (nil when there is nothing to run),
-  # the indices of the parameters it takes, the result with templates for tensors,
-  # and what its calls to Elixir ask for.
-  @enforce_keys [:ref, :device, :inputs, :template, :calls]
-  defstruct [:ref, :device, :inputs, :template, :calls]
+  # the indices of the parameters it takes, those of them that are matrices, the result with
+  # templates for tensors, and what its calls to Elixir ask for.
+  @enforce_keys [:ref, :device, :inputs, :matrices, :template, :calls]
+  defstruct [:ref, :device, :inputs, :matrices, :template, :calls]
 
   @options [:device, :engine, :hooks, :command_queue, :max_concurrency]
   @option_names Enum.map(@options, &Atom.to_string/1)
 
   def jit(key, vars, fun, args_list, options) do
-    program = fetch(key, vars, fun, [quantized: quantized(vars, args_list)] ++ options)
+    program = fetch(key, vars, fun, options)
+    {args_list, quantized} = ask(program.matrices, args_list)
+    program = if quantized == %{}, do: program, else: fetch(key, vars, fun, options, quantized)
     Enum.map(args_list, &run(program, &1, options))
   end
 
-  # Arguments that are quantized, by their position, and how. Only matrices are looked at: other
-  # arguments are not asked for unless the program takes them.
-  defp quantized(vars, [args | _]) do
-    for {%Nx.Tensor{shape: {_, _}}, i} <- Enum.with_index(Composite.flatten_list(vars)),
-        arg = Enum.at(args, i).(),
-        Quantization.quantized?(arg),
-        into: %{},
-        do: {i, Quantization.signature(arg)}
+  # Of the arguments that the program takes, matrices may be quantized, which makes another program.
+  # They are asked for once: what is lazy may be expensive.
+  defp ask([_ | _] = matrices, [args | rest]) do
+    {args, quantized} = ask_for(args, 0, matrices, %{})
+    {[args | rest], quantized}
   end
 
-  defp quantized(_vars, []), do: %{}
+  defp ask(_matrices, args_list), do: {args_list, %{}}
+
+  defp ask_for(args, _number, [], quantized), do: {args, quantized}
+
+  defp ask_for([arg | args], number, [number | matrices], quantized) do
+    tensor = arg.()
+
+    quantized =
+      if Quantization.quantized?(tensor),
+        do: Map.put(quantized, number, Quantization.signature(tensor)),
+        else: quantized
+
+    {args, quantized} = ask_for(args, number + 1, matrices, quantized)
+    {[fn -> tensor end | args], quantized}
+  end
+
+  defp ask_for([arg | args], number, matrices, quantized) do
+    {args, quantized} = ask_for(args, number + 1, matrices, quantized)
+    {[arg | args], quantized}
+  end
 
   def compile_to_function(vars, fun, options) do
     check_options(options)
@@ -65,8 +83,10 @@ defmodule EMLX.Compiler do
     end
   end
 
-  defp fetch(key, vars, fun, options) do
+  # `quantized`: how matrices are quantized, by the number of the argument.
+  defp fetch(key, vars, fun, options, quantized \\ %{}) do
     check_options(options)
+    options = [quantized: quantized] ++ options
     {key, binaries} = Key.new(key)
     key = cache_key(key, vars, options)
     Cache.fetch(key, binaries, fn -> compile(vars, fun, options) end)
@@ -109,7 +129,6 @@ defmodule EMLX.Compiler do
   end
 
   def check_options([{name, _value} | rest]) when name in @options, do: check_options(rest)
-  def check_options([{:quantized, _positions} | rest]), do: check_options(rest)
   def check_options([]), do: :ok
 
   # EXLA's way of saying that the shards are parts of the function's arguments.
@@ -171,9 +190,18 @@ defmodule EMLX.Compiler do
       ref: ref,
       device: device,
       inputs: inputs,
+      matrices: matrices(vars, inputs),
       template: template(result),
       calls: calls
     }
+  end
+
+  defp matrices(vars, inputs) do
+    taken = MapSet.new(inputs)
+
+    for {%Nx.Tensor{shape: {_, _}}, i} <- Enum.with_index(Composite.flatten_list(vars)),
+        i in taken,
+        do: i
   end
 
   # Nx's main branch marks arguments that may be donated; what is returned has no such mark.
@@ -289,7 +317,6 @@ defmodule EMLX.Compiler do
         device: :cpu,
         hooks: hook_names(options),
         keep: vars |> Composite.flatten_list() |> Enum.map(&Expr.spec/1),
-        quantized: options[:quantized],
         input_names:
           options |> Keyword.fetch!(:names) |> Enum.zip(vars) |> Enum.flat_map(&paths/1),
         output_names: paths({nil, result})

@@ -9,6 +9,30 @@ defmodule EMLX.DefnTest do
     defstruct [:x, :y, :label]
   end
 
+  defmodule Asked do
+    # Two arguments that tell who asks for them.
+    defstruct [:to]
+
+    defimpl Nx.LazyContainer do
+      def traverse(%{to: to}, acc, fun) do
+        {a, acc} = argument(:a, to, acc, fun)
+        {b, acc} = argument(:b, to, acc, fun)
+        {{a, b}, acc}
+      end
+
+      defp argument(name, to, acc, fun) do
+        fun.(
+          Nx.template({2, 2}, :f32),
+          fn ->
+            send(to, {:asked, name})
+            Nx.broadcast(Nx.tensor(3.0), {2, 2})
+          end,
+          acc
+        )
+      end
+    end
+  end
+
   defn softmax(t) do
     e = Nx.exp(t - Nx.reduce_max(t, axes: [-1], keep_axes: true))
     e / Nx.sum(e, axes: [-1], keep_axes: true)
@@ -151,6 +175,17 @@ defmodule EMLX.DefnTest do
   defn(constant_result(_a), do: {1, Nx.tensor([1, 2, 3])})
   defn(identity(a), do: a)
   defn(noise(key), do: Nx.Random.normal(key, shape: {4}))
+
+  test "what a function does not take is not asked for, and what it takes is asked for once" do
+    first = fn {a, _b} -> Nx.add(Nx.dot(a, a), a) end
+
+    for _ <- 1..2 do
+      result = Nx.Defn.jit_apply(first, [%Asked{to: self()}], compiler: EMLX)
+      assert Nx.to_flat_list(result) == [21.0, 21.0, 21.0, 21.0]
+      assert_received {:asked, :a}
+      refute_received {:asked, _}
+    end
+  end
 
   test "plain functions" do
     t = random({3, 5}, :f32, 1)
