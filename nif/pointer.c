@@ -239,6 +239,8 @@ static void names_end_later(shared_name *names) {
 }
 
 void shared_names_drop(tensor_res *res, bool now) {
+    // Nearly all have none, and an exchange costs as much as the rest of a destructor.
+    if (atomic_load_explicit(&res->names, memory_order_acquire) == NULL) return;
     shared_name *names = atomic_exchange(&res->names, NULL);
     if (names == NULL) return;
     if (now)
