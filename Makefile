@@ -274,10 +274,10 @@ tests: $(TEST_BINARIES) $(ENGINE_FILES) \
        $(if $(findstring test/c,$(TEST_PROGRAMS))$(TEST_SCRIPTS),$(CLI) $(if $(SANITIZE),,$(LIB_LINK)))
 
 test-c: tests
-	@EMLX_CLI='$(CLI_PATH)' scripts/test-c $(BUILD)/tally $(TEST_PROGRAMS)
+	@EMLX_CLI='$(CLI_PATH)' scripts/tests/c $(BUILD)/tally $(TEST_PROGRAMS)
 
 test-nvrtc: all $(BUILD)/test/engines/cuda/kernels_test
-	@scripts/test-nvrtc $(BUILD)
+	@scripts/tests/nvrtc $(BUILD)
 
 # Set-up can bring what the variables above look for, hence the second make.
 test:
@@ -287,7 +287,7 @@ test:
 
 # Random terms for the native functions, in a sanitized build: FUZZ_SECONDS of them.
 test-nif: $(if $(ERL_INCLUDE),$(NIF))
-	@scripts/test-nif $(BUILD)/tally-nif $(NIF)
+	@scripts/tests/nif $(BUILD)/tally-nif $(NIF)
 
 # Tests in a build that counts lines, and how many of them ran.
 coverage:
@@ -297,10 +297,10 @@ covered: tests $(if $(ERL_INCLUDE),$(NIF))
 	@EMLX_CLI='$(CLI_PATH)' scripts/coverage $(BUILD) $(TEST_PROGRAMS)
 
 test-eco: all
-	@scripts/test-eco $(BUILD)/tally-eco
+	@scripts/tests/eco $(BUILD)/tally-eco
 
 test-arm64:
-	@scripts/test-arm64 build/tally-arm64
+	@scripts/tests/arm64 build/tally-arm64
 
 demo:
 	@scripts/setup
@@ -326,7 +326,7 @@ mlx-if-any: all
 test-mlx: mlx $(BUILD)/test/mlx/differ_test $(BUILD)/test/run/exit_test
 	@EMLX_CLI='$(CLI_PATH)' EMLX_MLX_ADAPTER='$(CURDIR)/$(BUILD)/$(ADAPTER)' EMLX_TEST_DEVICE=mlx-cpu \
 	    EMLX_DIFFER_PROGRAMS=10000 EMLX_TEST_TIMEOUT=$${EMLX_TEST_TIMEOUT:-1800} \
-	    scripts/test-c $(BUILD)/tally test/mlx/binaries_test.sh test/mlx/mlx_test.sh \
+	    scripts/tests/c $(BUILD)/tally test/mlx/binaries_test.sh test/mlx/mlx_test.sh \
 	    $(BUILD)/test/mlx/differ_test $(BUILD)/test/run/exit_test test/mlx/beam.sh
 
 # Benchmarks -------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // reduce.c - reductions and contraction: checks and lowerings.
-#include "ops/packed.h"
+#include "ops/models/packed.h"
 
 #include <string.h>
 

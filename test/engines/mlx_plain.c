@@ -62,7 +62,7 @@ static plain_array (*const obeyed[MLX_CODE_COUNT])(const plain_call *) = {
 #define UNARY(name) [MLX_##name] = plain_map,
 #define BINARY(name) [MLX_##name] = plain_map,
 #define OTHER(name)
-#include "engines/mlx/codes.def"
+#include "engines/mlx/edge/codes.def"
 #undef UNARY
 #undef BINARY
 #undef OTHER

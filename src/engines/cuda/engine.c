@@ -12,7 +12,7 @@
 #include "engines/cuda/library/convolutions.h"
 #include "engines/cuda/library/products.h"
 #include "engines/cuda/library/transforms.h"
-#include "engines/cuda/text/rows.h"
+#include "engines/cuda/text/fold/rows.h"
 
 // The form of a plan: one of each kernel, in its order.
 typedef struct gpu_plan {

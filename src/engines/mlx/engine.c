@@ -10,8 +10,8 @@
 #include "base/shape.h"
 #include "base/types.h"
 #include "engine.h"
-#include "engines/mlx/adapter.h"
-#include "engines/mlx/lower.h"
+#include "engines/mlx/edge/adapter.h"
+#include "engines/mlx/lower/lower.h"
 #include "engines/mlx/worker.h"
 
 typedef struct mlx_state {

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // plain.h - what the adapter's instructions mean, as plain loops: the other side of
-// engines/mlx/edge.h without MLX. It takes what edge.h promises and nothing else: operands of one
-// type, indices within bounds, no division by zero. What MLX would answer by ending the process,
-// or by an arbitrary number, ends the run with a message.
+// engines/mlx/edge/edge.h without MLX. It takes what edge.h promises and nothing else: operands of
+// one type, indices within bounds, no division by zero. What MLX would answer by ending the
+// process, or by an arbitrary number, ends the run with a message.
 #ifndef EMLX_TEST_ENGINES_MLX_PLAIN_H
 #define EMLX_TEST_ENGINES_MLX_PLAIN_H
 
 #include <setjmp.h>
 
 #include "base/types.h"
-#include "engines/mlx/edge.h"
+#include "engines/mlx/edge/edge.h"
 
 // Dense, in row order.
 typedef struct plain_array {

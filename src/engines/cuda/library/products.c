@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "base/types.h"
-#include "engines/cuda/text/bytes.h"
+#include "engines/cuda/text/product/bytes.h"
 
 typedef struct lt_handle_st *lt_handle;
 typedef struct lt_desc_st *lt_desc;

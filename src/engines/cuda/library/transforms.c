@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "base/types.h"
-#include "engines/cuda/text/transform.h"
+#include "engines/cuda/text/whole/transform.h"
 
 // Numbers of the library's own header. A plan of doubles has the number of floats' and WIDE.
 enum {

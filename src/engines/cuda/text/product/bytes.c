@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// bytes.c - products of bytes as a library wants them: terms beside each other on both sides, and
+// counted in fours; sums in 32 bits, of which the result has the lowest eight.
+#include "engines/cuda/text/product/bytes.h"
+
+#include "base/error.h"
+
+enum { LINE = 16, SQUARE = 64, BLOCK = 256 };
+
+static int64_t up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
+
+void byte_product_place(byte_product *b, const plan_kernel *kernel) {
+    size_t at = 0;
+    b->padded_terms = up(b->terms, LINE);
+    for (int i = 0; i < 2; i++) {
+        byte_side *s = &b->sides[i];
+        s->padded = i == 1 ? up(s->outer, 4) : s->outer;
+        s->brought = s->terms_step != 1 || b->terms != b->padded_terms || s->padded != s->outer ||
+                     s->outer_step % LINE != 0 || s->batch_step % LINE != 0 ||
+                     kernel->accesses[i].offset % LINE != 0;
+        if (!s->brought) continue;
+        s->place = at;
+        at += (size_t)up(b->batch * s->padded * b->padded_terms, BLOCK);
+    }
+    b->out_place = at;
+    b->work_place = at + (size_t)up(b->batch * b->sides[0].outer * b->sides[1].padded * 4, BLOCK);
+}
+
+static bool turns(const byte_side *s, const byte_product *b, int64_t offset) {
+    return s->outer_step == 1 && s->outer % 4 == 0 && s->terms_step % 4 == 0 &&
+           s->batch_step % 4 == 0 && offset % 4 == 0 && b->terms > 1;
+}
+
+static void emit_side(emitter *e, const byte_product *b, int side) {
+    const byte_side *s = &b->sides[side];
+    char suffix = side == 0 ? 'a' : 'c';
+    uint32_t in = operand_word(e, (uint32_t)side);
+    uint32_t to = code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)s->place);
+    uint32_t w = code_word(e->code, s->outer);
+    code_word(e->code, b->terms);
+    code_word(e->code, s->outer_step);
+    code_word(e->code, s->terms_step);
+    code_word(e->code, s->batch_step);
+    code_word(e->code, s->padded);
+    code_word(e->code, b->padded_terms);
+    emit_function(e, suffix, BLOCK);
+    if (turns(s, b, e->kernel->accesses[side].offset)) {
+        EMIT(" turn_bytes(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
+             "p.w[%u]);\n}\n",
+             in, to, w, w + 1, w + 3, w + 4, w + 5, w + 6);
+        int64_t blocks =
+            up(s->padded, SQUARE) / SQUARE * (up(b->padded_terms, SQUARE) / SQUARE) * b->batch;
+        code_launch_add(e->code, suffix, blocks * BLOCK, 0);
+        return;
+    }
+    emit_loop(e, b->batch * s->padded * b->padded_terms);
+    e->code->launches[e->code->launch_count - 1].suffix = suffix;
+    EMIT("  bring_bytes(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
+         "p.w[%u], t);\n }\n}\n",
+         in, to, w, w + 1, w + 2, w + 3, w + 4, w + 5, w + 6);
+}
+
+static void emit_result(emitter *e, const byte_product *b) {
+    int64_t columns = b->sides[1].outer, count = b->batch * b->sides[0].outer * columns;
+    int width = columns % 4 == 0 ? 4 : 1;
+    uint32_t in = code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)b->out_place);
+    uint32_t to = output_word(e);
+    emit_function(e, 'b', BLOCK);
+    emit_loop(e, count / width);
+    e->code->launches[e->code->launch_count - 1].suffix = 'b';
+    EMIT("  take_bytes<%d>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], t);\n }\n}\n", width, in, to,
+         code_word(e->code, columns), code_word(e->code, b->sides[1].padded));
+}
+
+emlx_status code_bytes(kernel_code *code, const emlx_plan *plan, const plan_kernel *kernel,
+                       const byte_product *b, emlx_error *err) {
+    emitter e = {.plan = plan, .kernel = kernel, .code = code};
+    *code = (kernel_code){.parts = PART_CORE | PART_BYTES};
+    emit_begin(&e);
+    for (int side = 0; side < 2; side++)
+        if (b->sides[side].brought) emit_side(&e, b, side);
+    emit_result(&e, b);
+    if (code->failed) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to generate a kernel");
+    return EMLX_OK;
+}
