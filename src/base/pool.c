@@ -32,8 +32,9 @@
 #define MAX_NICE 19
 // Kernels and LAPACK keep tiles and small arrays on the stack; some systems' default is 512 KB.
 #define STACK_SIZE ((size_t)8 << 20)
-// Rounds of looking for work before going to sleep: a few microseconds, less than a wake-up costs.
-#define SPINS 100
+// How long to look for work before going to sleep: what a wake-up takes where cores have gone to
+// sleep as well, as between two products of a model that is asked for one token.
+#define SPIN_NS ((int64_t)60000)
 // A job that others wait for goes on for this long before it is their turn.
 #define SLICE_NS ((int64_t)4000000)
 // Threads of the shared pool besides the workers: one for small jobs, and so many, started when
@@ -91,6 +92,7 @@ struct thread_pool {
     pool_loop *first_loop, *last_loop;
     atomic_int idle; // workers that look for work, asleep or not; changed under the lock
     int sleeping;
+    int spinning;
     atomic_int busy; // active threads that run a job; changed under the lock
     int active;      // threads that work or look for work, as many as workers where jobs take turns
     int spares;      // threads that wait to become active,
@@ -126,10 +128,12 @@ static void spin_pause(void) {
 #endif
 }
 
-// Wakes up to `wanted` sleepers. Under the lock.
+// Sees to it that `wanted` workers look for work: those that do already, then sleepers. Under the
+// lock.
 static void wake(thread_pool *pool, int wanted) {
     atomic_fetch_add_explicit(&pool->news, 1, memory_order_release);
-    for (int i = 0; i < wanted && i < pool->sleeping; i++) pthread_cond_signal(&pool->work);
+    for (int i = pool->spinning; i < wanted && i - pool->spinning < pool->sleeping; i++)
+        pthread_cond_signal(&pool->work);
 }
 
 static void wake_all(thread_pool *pool) {
@@ -173,6 +177,12 @@ static int64_t clock_now(void) {
     struct timespec now;
     clock_gettime(POOL_CLOCK, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+// A few rounds of waiting; false from that time on.
+static bool spin_until(int64_t time) {
+    for (int i = 0; i < 8; i++) spin_pause();
+    return clock_now() < time;
 }
 
 static pool_job *queue_take(thread_pool *pool, job_queue *queue) {
@@ -371,10 +381,9 @@ static void loop_help(thread_pool *pool, pool_loop *loop) {
 
 // Waits until no helper is inside the loop, whose indices are all given out.
 static void loop_finish(thread_pool *pool, pool_loop *loop) {
-    for (int i = 0; i < SPINS; i++) {
-        if (atomic_load_explicit(&loop->helpers, memory_order_relaxed) == 0) break;
-        spin_pause();
-    }
+    int64_t until = clock_now() + SPIN_NS;
+    while (atomic_load_explicit(&loop->helpers, memory_order_relaxed) != 0 && spin_until(until))
+        continue;
     mutex_lock(&pool->lock);
     loop_unlink(pool, loop);
     while (atomic_load_explicit(&loop->helpers, memory_order_acquire) != 0) {
@@ -426,17 +435,24 @@ static void pool_destroy(thread_pool *pool) {
     free(pool);
 }
 
-// Waits for news: spinning a little first, as work often comes right after work.
-// Called and left under the lock.
+// Looks for news for a while, as work often comes right after work. Not all workers do: whoever
+// gives them work has a core. Called and left under the lock.
+static void worker_look(thread_pool *pool, unsigned seen) {
+    if (pool->spinning + 1 >= pool->threads) return;
+    pool->spinning++;
+    mutex_unlock(&pool->lock);
+    int64_t until = clock_now() + SPIN_NS;
+    while (atomic_load_explicit(&pool->news, memory_order_relaxed) == seen && spin_until(until))
+        continue;
+    mutex_lock(&pool->lock);
+    pool->spinning--;
+}
+
+// Waits for news. Called and left under the lock.
 static void worker_wait(thread_pool *pool) {
     unsigned seen = atomic_load_explicit(&pool->news, memory_order_relaxed);
     pool->idle++;
-    mutex_unlock(&pool->lock);
-    for (int i = 0; i < SPINS; i++) {
-        if (atomic_load_explicit(&pool->news, memory_order_relaxed) != seen) break;
-        spin_pause();
-    }
-    mutex_lock(&pool->lock);
+    worker_look(pool, seen);
     if (atomic_load_explicit(&pool->news, memory_order_relaxed) == seen) {
         pool->sleeping++;
         pthread_cond_wait(&pool->work, &pool->lock);

@@ -9,6 +9,9 @@
 #define COPY(v, p) memcpy(&(v), p, sizeof(v))
 #define SAME(e) (e)
 
+// Bytes of a line from which on it is long, and how far ahead of what is read memory is asked for.
+enum { LONG_LINE = 1024, AHEAD = 2048 };
+
 #define NAME vector_f32
 #define T float
 #define A float
@@ -86,12 +89,18 @@ ALWAYS_INLINE float bf16_value(uint16_t bits) {
     memcpy(&value, &wide, sizeof value);
     return value;
 }
+#if defined(__AVX512F__)
+#define WIDEN_BF16(v, p)                                                                           \
+    v = (__typeof__(v))_mm512_slli_epi32(                                                          \
+        _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(p))), 16)
+#else
 #define WIDEN_BF16(v, p)                                                                           \
     do {                                                                                           \
         few_halves narrow_;                                                                        \
         memcpy(&narrow_, p, sizeof narrow_);                                                       \
         v = (__typeof__(v))(__builtin_convertvector(narrow_, words) << 16);                        \
     } while (0)
+#endif
 #define NAME vector_bf16
 #define T uint16_t
 #define A float
