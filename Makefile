@@ -59,9 +59,20 @@ short = $(if $(V),,@echo '  $1 $(patsubst $(CURDIR)/%,%,$2)';)
 find = $(foreach entry,$(wildcard $1/*),$(call find,$(entry),$2) $(filter $(subst *,%,$2),$(entry)))
 
 LIB_SOURCES := $(sort $(call find,src,*.c))
-# The CPU's levels on this machine: sources that end in _level.c are compiled once for each.
-LEVELS := $(shell $(CC) -E -P -x c '-DCPU_LEVEL(name, runs)=name' '-DCPU_DOTS(name, runs)=' \
-            src/engines/cpu/kernels/levels.def)
+# The CPU's levels on this machine, as kind:name:flags, each with the flags of those before it. Sources
+# that end in _level.c are compiled once for each of LEVELS, those in a folder of the name of one of DOTS for
+# that one.
+LEVELS :=
+DOTS :=
+LEVEL_ROWS := $(shell $(CC) -E -P -x c '-DCPU_LEVEL(name, runs, flags)=LEVELS name flags' \
+    '-DCPU_DOTS(name, runs, flags)=DOTS name flags' src/engines/cpu/kernels/levels.def | tr -d '"' | \
+    awk 'NF > 1 { row = $$1 ":" $$2; for (i = 3; i <= NF; i++) all = all "," $$i; print row ":" all }')
+comma := ,
+define level_row
+$(word 1,$1) += $(word 2,$1)
+FLAGS_$(word 2,$1) := $(subst $(comma), ,$(word 3,$1))
+endef
+$(foreach row,$(LEVEL_ROWS),$(eval $(call level_row,$(subst :, ,$(row)))))
 # CUDA sources, which are part of the library as text.
 CUDA_SOURCES := $(sort $(call find,src,*.cu))
 CLI_SOURCES := $(sort $(wildcard cli/*.c))
@@ -131,22 +142,16 @@ SHIP_FLAGS := $(if $(SANITIZE)$(COVERAGE),,-Wl,-S)
 # The tile kernels read no errno and no floating-point exception flags. Never -ffast-math: NaN,
 # infinities and the order of sums mean something.
 KERNEL_FLAGS := -O3 -fno-math-errno -fno-trapping-math
-# The instructions of each level.
-FLAGS_avx2 := -mavx2 -mfma -mbmi2 -mf16c -mlzcnt -mpopcnt
-FLAGS_avx512 := $(FLAGS_avx2) -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl \
-                -mprefer-vector-width=512
-FLAGS_vnni := $(FLAGS_avx512) -mavx512vnni -mavx512bf16
-FLAGS_vnni_packed := $(FLAGS_vnni)
-FLAGS_amx := $(FLAGS_vnni) -mamx-tile -mamx-bf16 -mamx-int8
 
 PART_FLAGS :=
 $(OBJ)/src/%.o: PART_FLAGS = -Isrc $(PACKAGE_CFLAGS)
 $(OBJ)/src/engines/cpu/kernels/%.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS)
 $(OBJ)/src/engines/cpu/matrix/blas_load.o: PART_FLAGS = -Isrc $(PACKAGE_CFLAGS) \
     $(if $(OPENBLAS_FOLDER),-DOPENBLAS_FOLDER='"$(OPENBLAS_FOLDER)"')
-ifneq ($(filter avx512,$(LEVELS)),)
-$(OBJ)/src/engines/cpu/kernels/product/dots_%.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS) $(FLAGS_$(patsubst dots_%,%,$(notdir $*)))
-endif
+define dots_flags
+$(OBJ)/src/engines/cpu/kernels/product/$1/%.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS) $(FLAGS_$1)
+endef
+$(foreach level,$(DOTS),$(eval $(call dots_flags,$(level))))
 $(OBJ)/cli/%.o: PART_FLAGS = $(PACKAGE_CFLAGS)
 $(OBJ)/nif/%.o: PART_FLAGS = -isystem $(ERL_INCLUDE)
 $(OBJ)/test/%.o: PART_FLAGS = -Isrc -Itest -Icli $(PACKAGE_CFLAGS) $(CMOCKA_CFLAGS)

@@ -3,7 +3,7 @@
 #ifndef EMLX_GRAPH_PACKED_H
 #define EMLX_GRAPH_PACKED_H
 
-#include "graph/graph.h"
+#include <stdint.h>
 
 typedef enum packed_kind {
 #define PACKED(name, ...) PACKED_##name,

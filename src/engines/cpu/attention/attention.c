@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/types.h"
+#include "engines/cpu/kernels/tables/product.h"
 #include "engines/cpu/whole.h"
 
 // Rows up to which keys and values are read where they are.

@@ -5,6 +5,7 @@
 #ifndef EMLX_CPU_ATTENTION_H
 #define EMLX_CPU_ATTENTION_H
 
+#include "engines/cpu/kernels/tables/attention.h"
 #include "engines/cpu/run.h"
 
 // Keys whose scores are made at a time, a whole number of any panel's lines.

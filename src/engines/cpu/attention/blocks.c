@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/types.h"
 #include "engines/cpu/attention/attention.h"
+#include "engines/cpu/kernels/tables/product.h"
 
 // Rows of a task, a whole number of any panel's lines, and bytes of what is packed at a time.
 enum { ROW_BLOCK = 96, MOST_PACKED = 1 << 25 };

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/types.h"
 #include "engines/cpu/attention/attention.h"
+#include "engines/cpu/kernels/tables/product.h"
 
 // Keys of a task.
 enum { STRETCH = 10 * KEY_BLOCK };

@@ -4,6 +4,7 @@
 #ifndef EMLX_CPU_CONV_H
 #define EMLX_CPU_CONV_H
 
+#include "engines/cpu/kernels/tables/conv.h"
 #include "engines/cpu/run.h"
 
 // The results along a spatial axis for which one kernel position, a tap, meets an element of the

@@ -4,6 +4,7 @@
 #ifndef EMLX_CPU_FFT_H
 #define EMLX_CPU_FFT_H
 
+#include "engines/cpu/kernels/tables/fft.h"
 #include "engines/cpu/run.h"
 
 // exp(-2 pi i k / n) for any k below n, as the product of two entries of tables of about sqrt(n).

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "engines/cpu/kernels/level.h"
+#include "engines/cpu/kernels/tables/attention.h"
 
 #if defined(__FMA__)
 #define MADD(x, y, z) __builtin_fmaf(x, y, z)

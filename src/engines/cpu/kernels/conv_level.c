@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // conv_level.c - inner loops of direct convolutions for all types, and their table.
-#include "engines/cpu/kernels/rows.h"
+#include "engines/cpu/kernels/level.h"
+#include "engines/cpu/kernels/tables/conv.h"
 #include "engines/cpu/kernels/vectors.h"
 
 // gcc 12 converts vectors of floats in halves when it is left to itself.

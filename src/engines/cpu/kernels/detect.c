@@ -13,6 +13,8 @@
 #endif
 
 #include "engines/cpu/kernels/kernels.h"
+#include "engines/cpu/kernels/tables/packed.h"
+#include "engines/cpu/kernels/tables/product.h"
 
 #if defined(__x86_64__)
 // Not every compiler's __builtin_cpu_supports knows these two.
@@ -74,8 +76,8 @@ static const struct {
     const packed_fns *packed;
     bool (*runs)(void);
 } levels[] = {
-#define CPU_LEVEL(name, runs) {#name, &cpu_kernels_##name, NULL, NULL, runs},
-#define CPU_DOTS(name, runs) {#name, NULL, name##_product_table, name##_packed_table, runs},
+#define CPU_LEVEL(name, runs, flags) {#name, &cpu_kernels_##name, NULL, NULL, runs},
+#define CPU_DOTS(name, runs, flags) {#name, NULL, name##_product_table, name##_packed_table, runs},
 #include "engines/cpu/kernels/levels.def"
 #undef CPU_LEVEL
 #undef CPU_DOTS

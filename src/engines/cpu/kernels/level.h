@@ -7,12 +7,7 @@
 
 #include <string.h>
 
-#include "engines/cpu/kernels/kernels.h"
-
-#define KERNELS_JOIN_(a, b, c) a##_##b##_##c
-#define KERNELS_JOIN(a, b, c) KERNELS_JOIN_(a, b, c)
-// avx2_f32_add and so on.
-#define KERNEL(type, op) KERNELS_JOIN(LEVEL, type, op)
+#include "engines/cpu/kernels/tables/elements.h"
 
 // The parameters of a tile_fn.
 #define TILE_ARGS void *dst, const void *a, const void *b, const void *c, size_t n

@@ -214,19 +214,4 @@ SHARED_ROWS(DECLARE_SHARED)
 #undef DECLARE_NARROW
 #undef DECLARE_SHARED
 
-// The tables that the files of a level make up together.
-extern const tile_fn KERNEL(cast, table)[EMLX_TYPE_COUNT][EMLX_TYPE_COUNT];
-extern const iota_fn KERNEL(iota, table)[EMLX_TYPE_COUNT];
-extern const stride_fn KERNEL(gather, table)[5];
-extern const stride_fn KERNEL(scatter, table)[5];
-extern const repeat_fn KERNEL(repeat, table)[5];
-extern const reduce_fns KERNEL(reduce, table)[REDUCE_COUNT][EMLX_TYPE_COUNT];
-extern const conv_fns KERNEL(conv, table)[EMLX_TYPE_COUNT];
-extern const conv_fns KERNEL(conv, quick);
-extern const attention_fns KERNEL(attention, table);
-extern const vector_fns KERNEL(vector, table)[EMLX_TYPE_COUNT];
-extern const product_fns KERNEL(product, table)[EMLX_TYPE_COUNT];
-extern const fft_fns KERNEL(fft, table)[2];
-extern const packed_fns KERNEL(packed, table)[PACKED_COUNT];
-
 #endif

@@ -3,6 +3,7 @@
 #ifndef EMLX_CPU_MATRIX_H
 #define EMLX_CPU_MATRIX_H
 
+#include "engines/cpu/kernels/tables/packed.h"
 #include "engines/cpu/run.h"
 
 // One side as matrices: element (b, r, c) of batch b, row r, column c. Columns are contracted.

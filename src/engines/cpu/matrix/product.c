@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/types.h"
+#include "engines/cpu/kernels/tables/product.h"
 #include "engines/cpu/matrix/matrix.h"
 
 // Rows and columns of a block, about, and bytes of a packed side at a time.

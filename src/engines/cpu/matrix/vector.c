@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/types.h"
+#include "engines/cpu/kernels/tables/product.h"
 #include "engines/cpu/matrix/matrix.h"
 
 // Elements of the matrix that a task reads, about; lines whose sums stay in the first-level cache

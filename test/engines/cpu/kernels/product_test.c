@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // product_test.c - the inner loops of matrix products at each level against plain loops, on small
 // whole numbers, whose sums are exact in every type and wrap as integers do.
+#include "engines/cpu/kernels/tables/product.h"
+
 #include "support.h"
 
 enum { MOST = 300, STEP = 320 };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // cast_level.c - casts between all types, by Nx's rules, and iota, which is a cast of indices.
 #include "base/odd.h"
+#include "engines/cpu/kernels/level.h"
 #include "engines/cpu/kernels/math/narrow.h"
-#include "engines/cpu/kernels/rows.h"
 
 #if defined(__F16C__)
 #include <immintrin.h>

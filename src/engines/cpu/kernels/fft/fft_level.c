@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // fft_level.c - the inner loops of Fourier transforms, in f32 and in f64.
-#include "engines/cpu/kernels/rows.h"
+#include "engines/cpu/kernels/level.h"
 #include "engines/cpu/kernels/shuffle.h"
+#include "engines/cpu/kernels/tables/fft.h"
 #include "engines/cpu/kernels/vectors.h"
 
 #if VECTOR_BYTES == 64

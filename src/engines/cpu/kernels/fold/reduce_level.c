@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // reduce_level.c - folds of all kinds and types, and their table.
+#include "engines/cpu/kernels/level.h"
 #include "engines/cpu/kernels/math/complex.h"
-#include "engines/cpu/kernels/rows.h"
+#include "engines/cpu/kernels/tables/fold.h"
 
 #define KERNELS_JOIN_2_(a, b) a##_##b
 #define KERNELS_JOIN_2(a, b) KERNELS_JOIN_2_(a, b)

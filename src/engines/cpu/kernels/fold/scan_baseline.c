@@ -3,6 +3,7 @@
 #define LEVEL baseline
 #include "engines/cpu/kernels/level.h"
 #include "engines/cpu/kernels/math/complex.h"
+#include "engines/cpu/kernels/tables/fold.h"
 
 #define KERNELS_JOIN_2_(a, b) a##_##b
 #define KERNELS_JOIN_2(a, b) KERNELS_JOIN_2_(a, b)

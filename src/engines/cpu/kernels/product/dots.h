@@ -4,6 +4,7 @@
 #define EMLX_CPU_PRODUCT_DOTS_H
 
 #include "engines/cpu/kernels/level.h"
+#include "engines/cpu/kernels/tables/product.h"
 
 #if defined(__x86_64__)
 

@@ -6,6 +6,7 @@
 #define EMLX_CPU_PRODUCT_PACKED_H
 
 #include "engines/cpu/kernels/level.h"
+#include "engines/cpu/kernels/tables/packed.h"
 
 enum { CHUNK = PACKED_CHUNK };
 

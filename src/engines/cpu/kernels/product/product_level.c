@@ -2,6 +2,7 @@
 // product_level.c - the inner loops of matrix products that every level has, and their tables.
 #include "engines/cpu/kernels/level.h"
 #include "engines/cpu/kernels/shuffle.h"
+#include "engines/cpu/kernels/tables/product.h"
 #include "engines/cpu/kernels/vectors.h"
 
 // Matrix by vector -------------------------------------------------------------------------------

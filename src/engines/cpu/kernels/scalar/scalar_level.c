@@ -3,6 +3,7 @@
 #include "engines/cpu/kernels/math/complex.h"
 #include "engines/cpu/kernels/math/core.h"
 #include "engines/cpu/kernels/rows.h"
+#include "engines/cpu/kernels/tables/scalar.h"
 
 #define FN(op) KERNEL(NAME, op)
 #define WRAP(x) ((T)(x))
@@ -103,7 +104,7 @@
 #define R double
 #include "engines/cpu/kernels/scalar/complex.inc"
 
-static const tile_fn scalar_rows[SCALAR_COUNT][EMLX_TYPE_COUNT] = {
+const tile_fn KERNEL(scalar, table)[SCALAR_COUNT][EMLX_TYPE_COUNT] = {
 #define LEVEL_ROW(op, type, TYPE) [SCALAR_##op][EMLX_##TYPE] = KERNEL(type, op),
 #define NARROW_ROW(op, type, TYPE) [SCALAR_##op][EMLX_##TYPE] = NARROW_KERNEL(type, op),
 #define SHARED_ROW(op, type, TYPE) [SCALAR_##op][EMLX_##TYPE] = SHARED_KERNEL(type, op),
@@ -113,31 +114,9 @@ static const tile_fn scalar_rows[SCALAR_COUNT][EMLX_TYPE_COUNT] = {
 #undef SHARED_ROW
 };
 
-static const pair_fn pair_rows[] = {
+const pair_fn KERNEL(pair, table)[] = {
 #define PAIR_ROW(first, second, type, TYPE)                                                        \
     {SCALAR_##first, SCALAR_##second, EMLX_##TYPE, KERNEL(type, KERNELS_JOIN(first, then, second))},
     FLOAT_PAIRS(PAIR_ROW, f32, F32) FLOAT_PAIRS(PAIR_ROW, f64, F64){.fn = NULL},
 #undef PAIR_ROW
-};
-
-#define TEXT_(x) #x
-#define TEXT(x) TEXT_(x)
-
-const cpu_kernels KERNELS_JOIN(cpu, kernels, LEVEL) = {
-    .level = TEXT(LEVEL),
-    .scalar = scalar_rows,
-    .pairs = pair_rows,
-    .cast = KERNEL(cast, table),
-    .iota = KERNEL(iota, table),
-    .gather = KERNEL(gather, table),
-    .repeat = KERNEL(repeat, table),
-    .scatter = KERNEL(scatter, table),
-    .reduce = KERNEL(reduce, table),
-    .conv = KERNEL(conv, table),
-    .conv_quick = &KERNEL(conv, quick),
-    .fft = KERNEL(fft, table),
-    .vector = KERNEL(vector, table),
-    .product = KERNEL(product, table),
-    .attention = &KERNEL(attention, table),
-    .packed = KERNEL(packed, table),
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// dots_vnni_packed.c - rows of packed weights against vectors by dot instructions of bytes. A
+// packed.c - rows of packed weights against vectors by dot instructions of bytes. A
 // vector's numbers become whole ones of 16 bits, with a step for each chunk, and those two bytes, a
 // high and a low one with a sign: they err by at most a 65,024th of the largest of their chunk,
 // less than bf16 does, and products are exact from there on.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// dots_vnni.c - products of bf16 and of bytes by the dot instructions of AVX-512: two products of
+// product.c - products of bf16 and of bytes by the dot instructions of AVX-512: two products of
 // bf16 or four of bytes are added to a sum of 32 bits. Sums of bytes wrap to 8 bits in the end, so
 // that it does not matter that the instruction takes one side without and the other with a sign.
 #include "engines/cpu/kernels/product/dots.h"

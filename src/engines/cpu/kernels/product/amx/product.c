@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// dots_amx.c - products of bf16 and of bytes by AMX: a tile of 32 x 32 sums takes four of the
+// product.c - products of bf16 and of bytes by AMX: a tile of 32 x 32 sums takes four of the
 // CPU's tiles, and a step multiplies 64 bytes of each of 32 lines on either side.
 #include "engines/cpu/kernels/product/dots.h"
+#include "engines/cpu/kernels/tables/packed.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// table_level.c - the table of a level, of what its files have.
+#include "engines/cpu/kernels/kernels.h"
+#include "engines/cpu/kernels/tables/attention.h"
+#include "engines/cpu/kernels/tables/conv.h"
+#include "engines/cpu/kernels/tables/fft.h"
+#include "engines/cpu/kernels/tables/packed.h"
+#include "engines/cpu/kernels/tables/product.h"
+
+#define TEXT_(x) #x
+#define TEXT(x) TEXT_(x)
+
+const cpu_kernels KERNELS_JOIN(cpu, kernels, LEVEL) = {
+    .level = TEXT(LEVEL),
+    .scalar = KERNEL(scalar, table),
+    .pairs = KERNEL(pair, table),
+    .cast = KERNEL(cast, table),
+    .iota = KERNEL(iota, table),
+    .gather = KERNEL(gather, table),
+    .repeat = KERNEL(repeat, table),
+    .scatter = KERNEL(scatter, table),
+    .reduce = KERNEL(reduce, table),
+    .conv = KERNEL(conv, table),
+    .conv_quick = &KERNEL(conv, quick),
+    .fft = KERNEL(fft, table),
+    .vector = KERNEL(vector, table),
+    .product = KERNEL(product, table),
+    .attention = &KERNEL(attention, table),
+    .packed = KERNEL(packed, table),
+};

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// scalar.h - scalar functions of elements side by side.
+#ifndef EMLX_CPU_TABLES_SCALAR_H
+#define EMLX_CPU_TABLES_SCALAR_H
+
+#include "engines/cpu/kernels/tables/elements.h"
+#include "graph/scalar.h"
+
+// Two scalar functions of one type in one loop, the first's result being the second's first
+// operand.
+typedef struct pair_fn {
+    scalar_op first, second;
+    emlx_type type;
+    tile_fn fn;
+} pair_fn;
+
+#ifdef LEVEL
+extern const tile_fn KERNEL(scalar, table)[SCALAR_COUNT][EMLX_TYPE_COUNT];
+extern const pair_fn KERNEL(pair, table)[];
+#endif
+
+#endif
