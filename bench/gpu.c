@@ -144,6 +144,15 @@ static emlx_tensor *run_lu(emlx_tensor **in) { return first_of("lu", in); }
 static emlx_tensor *run_eigh(emlx_tensor **in) { return first_of("eigh", in); }
 static emlx_tensor *run_svd(emlx_tensor **in) { return first_of("svd", in); }
 static emlx_tensor *run_solve(emlx_tensor **in) { return bench_apply("solve", in[0], in[1]); }
+static emlx_tensor *attend(emlx_tensor **in, int causal) {
+    emlx_attr attrs[] = {{.name = "scale", .kind = EMLX_ATTR_NUMBER},
+                         {.name = "causal", .kind = EMLX_ATTR_BOOL}};
+    attrs[0].value = (emlx_number){.kind = EMLX_NUMBER_REAL, .as.f = {0.125, 0}};
+    attrs[1].value = (emlx_number){.kind = EMLX_NUMBER_SIGNED, .as.s = causal};
+    return call("attention", in, 3, attrs, 2, EMLX_TYPE_DEFAULT);
+}
+static emlx_tensor *run_attend(emlx_tensor **in) { return attend(in, 0); }
+static emlx_tensor *run_attend_causal(emlx_tensor **in) { return attend(in, 1); }
 #define SQUARE(n)                                                                                  \
     { n, n }
 #define MAP_ROWS(n, count)                                                                           \
@@ -167,6 +176,12 @@ static emlx_tensor *run_solve(emlx_tensor **in) { return bench_apply("solve", in
     }
 #define DOT_ROW(type, TYPE, n)                                                                     \
     { "matmul " type " " #n, run_dot, {SQUARE(n), SQUARE(n)}, {TYPE, TYPE}, 0, 2.0 * n *n *n }
+
+#define ATTEND_ROW(name, run, type, b, h, g, q, k, d)                                              \
+    {                                                                                              \
+        name, run, {{b, h, q, d}, {b, g, k, d}, {b, g, k, d}}, {type, type, type}, 0,              \
+            4.0 * b *h *q *k *d                                                                    \
+    }
 
 #define LINEAR_ROWS(type, TYPE)                                                                    \
     {"qr " #type " 1000x16x16", run_qr, {{1000, 16, 16}}, {TYPE}, 0, 0},                           \
@@ -236,6 +251,13 @@ static const row all_rows[] = {
      {EMLX_BF16, EMLX_BF16},
      0,
      2.0 * 32 * 64 * 56 * 56 * 64 * 9},
+    ATTEND_ROW("sdpa default bf16 8x16x2048x64", run_attend, EMLX_BF16, 8, 16, 16, 2048, 2048, 64),
+    ATTEND_ROW("sdpa default bf16 8x16x2048x64 causal", run_attend_causal, EMLX_BF16, 8, 16, 16,
+               2048, 2048, 64),
+    ATTEND_ROW("sdpa bf16 4x16x2048x128", run_attend, EMLX_BF16, 4, 16, 16, 2048, 2048, 128),
+    ATTEND_ROW("sdpa f32 2x16x1024x64", run_attend, EMLX_F32, 2, 16, 16, 1024, 1024, 64),
+    ATTEND_ROW("attend 1 of 4096 bf16 1x32/8x128", run_attend, EMLX_BF16, 1, 32, 8, 1, 4096, 128),
+    ATTEND_ROW("attend 1 of 4096 bf16 16x32/8x128", run_attend, EMLX_BF16, 16, 32, 8, 1, 4096, 128),
     {"rfft f32 4096x1024", run_rfft, {{4096, 1024}}, {EMLX_F32}, 0, 0},
     {"rfft f32 1x1048576", run_rfft, {{1, 1048576}}, {EMLX_F32}, 0, 0},
     LINEAR_ROWS(f32, EMLX_F32),

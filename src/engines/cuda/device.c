@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "engines/cuda/driver/nvrtc.h"
 
-enum { REPORT_BYTES = 64 };
+enum { REPORT_BYTES = 64, REHEARSED_SHARED = 163 << 10 };
 
 // Opening -----------------------------------------------------------------------------------------
 
@@ -31,6 +31,8 @@ static emlx_status read_facts(gpu *g, emlx_error *err) {
              cuda.device_attribute(&g->minor, CUDA_ATTRIBUTE_MINOR, g->device));
     CUDA_TRY("cuDeviceGetAttribute",
              cuda.device_attribute(&g->multiprocessors, CUDA_ATTRIBUTE_MULTIPROCESSORS, g->device));
+    CUDA_TRY("cuDeviceGetAttribute",
+             cuda.device_attribute(&g->shared_most, CUDA_ATTRIBUTE_SHARED_MOST, g->device));
     return EMLX_OK;
 }
 
@@ -76,6 +78,7 @@ static emlx_status open_all(gpu *g, emlx_error *err) {
     g->rehearsal = rehearse != NULL;
     g->major = architecture / 10;
     g->minor = architecture % 10;
+    g->shared_most = REHEARSED_SHARED;
     if (!g->rehearsal) TRY(open_gpu(g, err));
     g->f32_in_double = choose_f32(g);
     return store_open(g->major * 10 + g->minor, g->f32_in_double, !g->rehearsal, &g->store, err);

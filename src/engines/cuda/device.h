@@ -13,7 +13,7 @@
 #include "memory/memory.h"
 
 typedef struct gpu {
-    int number, device, major, minor, multiprocessors;
+    int number, device, major, minor, multiprocessors, shared_most;
     char name[64];
     // Kernels are generated and compiled for a device that is not there, and computed by the CPU
     // engine: EMLX_CUDA_REHEARSE=90 tests everything but the results on any machine.

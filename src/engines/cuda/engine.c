@@ -13,6 +13,7 @@
 #include "engines/cuda/library/products.h"
 #include "engines/cuda/library/transforms.h"
 #include "engines/cuda/text/fold/rows.h"
+#include "engines/cuda/text/whole/whole.h"
 
 // The form of a plan: one of each kernel, in its order.
 typedef struct gpu_plan {
@@ -110,6 +111,10 @@ static bool cuda_rows(const emlx_device *device, const plan_kernel *kernel) {
     return rows_suit(kernel);
 }
 
+static bool cuda_takes(const emlx_device *device, const emlx_tensor *either) {
+    return whole_suits(either, ((const gpu *)device->state)->shared_most);
+}
+
 // A kernel that no library takes and that cannot be generated is handed over: its `run` stays NULL.
 static emlx_status prepare_kernel(gpu *g, gpu_kernel *out, const emlx_plan *plan,
                                   const plan_kernel *k, emlx_error *err) {
@@ -197,6 +202,7 @@ const engine_ops cuda_engine = {
     .can_wrap = cuda_can_wrap,
     .upload = cuda_upload,
     .download = cuda_download,
+    .takes = cuda_takes,
     .rows = cuda_rows,
     .prepare = cuda_prepare,
     .discard = cuda_discard,

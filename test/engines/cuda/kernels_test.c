@@ -142,6 +142,30 @@ static void make_products(emlx_type type) {
     emlx_tensor_release(d);
 }
 
+// Few rows of queries, whose keys are split, and many; plain, and with all that hides scores.
+static void make_attention(emlx_type type) {
+    static const int64_t sizes[] = {5, 64, 80, 96, 128, 256}, queries[] = {1, 30};
+    for (int i = 0; i < 12; i++) {
+        int64_t size = sizes[i / 2], keys = i % 2 == 0 ? 300 : 50;
+        emlx_shape q = {4, {1, 4, queries[i % 2], size}}, k = {4, {1, 2, keys, size}};
+        emlx_shape mask = {2, {queries[i % 2], keys}}, seen = {2, {1, keys}}, sinks = {1, {4}};
+        emlx_tensor *in[] = {
+            random_tensor(type, &q, -1, 1),      random_tensor(type, &k, -1, 1),
+            random_tensor(type, &k, -1, 1),      random_tensor(EMLX_F32, &mask, 0, 1),
+            random_tensor(EMLX_U8, &seen, 0, 1), random_tensor(EMLX_F32, &sinks, 0, 1)};
+        emlx_attr attrs[] = {
+            {.name = "scale", .kind = EMLX_ATTR_NUMBER, .value = {EMLX_NUMBER_REAL, {.f = {1}}}},
+            with_bool("causal", true),
+            with_bool("mask", true),
+            with_bool("key_mask", true),
+            with_bool("sinks", true)};
+        compute_one(apply_to("attention", in, 3, attrs, 1, EMLX_TYPE_DEFAULT));
+        compute_one(apply_to("attention", in, 3, attrs, 2, EMLX_TYPE_DEFAULT));
+        compute_one(apply_to("attention", in, 6, attrs, 5, EMLX_TYPE_DEFAULT));
+        for (int n = 0; n < 6; n++) emlx_tensor_release(in[n]);
+    }
+}
+
 static void make_all(const char *op, emlx_tensor *x) {
     emlx_tensor *out[EMLX_MAX_RESULTS] = {NULL};
     emlx_error err;
@@ -196,6 +220,7 @@ static void test_all_kinds(void **state) {
         make_ordered(type);
         make_indexed(type);
         make_products(type);
+        if (type == EMLX_F32 || type == EMLX_F16 || type == EMLX_BF16) make_attention(type);
         if (type < EMLX_F32) continue;
         make_functions(type);
         make_routines(type);

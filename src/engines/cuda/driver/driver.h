@@ -20,6 +20,8 @@ enum {
     CUDA_HOST_PORTABLE = 1,
     CUDA_HOST_MAPPED = 2,
     CUDA_ATTRIBUTE_MULTIPROCESSORS = 16,
+    CUDA_ATTRIBUTE_SHARED_MOST = 97, // of a block that asks for it
+    CUDA_FUNCTION_SHARED = 8,
     CUDA_ATTRIBUTE_MAJOR = 75,
     CUDA_ATTRIBUTE_MINOR = 76
 };
@@ -53,6 +55,7 @@ enum {
     XX(module_unload, "cuModuleUnload", (cuda_module module))                                      \
     XX(module_function, "cuModuleGetFunction",                                                     \
        (cuda_function * function, cuda_module module, const char *name))                           \
+    XX(function_set, "cuFuncSetAttribute", (cuda_function function, int attribute, int value))     \
     XX(launch, "cuLaunchKernel",                                                                   \
        (cuda_function function, unsigned grid_x, unsigned grid_y, unsigned grid_z,                 \
         unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared, cuda_stream stream, \

@@ -82,7 +82,8 @@ emlx_status nvrtc_compile(const char *source, int architecture, bool f32_in_doub
     char target[48], mode[32];
     nvrtc_program program = NULL;
     TRY(nvrtc_open(err));
-    snprintf(target, sizeof target, "--gpu-architecture=sm_%d", architecture);
+    snprintf(target, sizeof target, "--gpu-architecture=sm_%d%s", architecture,
+             architecture == 90 ? "a" : ""); // products of groups of warps
     snprintf(mode, sizeof mode, "-DF32_IN_DOUBLE=%d", f32_in_double);
     const char *options[] = {target, mode, "--fmad=false", "--std=c++17", "-default-device", "-w"};
     int result = nvrtc.create(&program, source, "emlx.cu", 0, NULL, NULL);

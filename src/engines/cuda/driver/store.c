@@ -14,7 +14,7 @@
 #include "engines/cuda/kernels/kernels.h"
 #include "memory/memory.h"
 
-enum { BUCKETS = 4096, NAME = 24, GROUP = 64 };
+enum { BUCKETS = 4096, NAME = 24, GROUP = 64, SHARED_PLAIN = 48 << 10 };
 
 typedef struct loaded_module {
     struct loaded_module *next;
@@ -31,6 +31,7 @@ typedef struct wanted {
     uint32_t parts;
     stored_kernel *kernel;
     char suffixes[FUNCTIONS_MOST];
+    uint32_t shared[FUNCTIONS_MOST];
 } wanted;
 
 struct kernel_store {
@@ -109,8 +110,10 @@ static emlx_status finish_text(kernel_store *s, const kernel_code *code, wanted 
     }
     int count = 0;
     for (uint32_t i = 0; i < code->launch_count && count < FUNCTIONS_MOST; i++)
-        if (strchr(w->suffixes, code->launches[i].suffix) == NULL)
+        if (strchr(w->suffixes, code->launches[i].suffix) == NULL) {
+            w->shared[count] = code->launches[i].shared;
             w->suffixes[count++] = code->launches[i].suffix;
+        }
     return EMLX_OK;
 }
 
@@ -153,6 +156,9 @@ static emlx_status find_functions(const wanted *w, cuda_module module, stored_ke
     for (int i = 0; i < FUNCTIONS_MOST && w->suffixes[i] != '\0'; i++) {
         snprintf(name, sizeof name, "k%016" PRIx64 "_%c", w->key.words[0], w->suffixes[i]);
         CUDA_TRY("finding a kernel", cuda.module_function(&k->functions[i], module, name));
+        if (w->shared[i] > SHARED_PLAIN)
+            CUDA_TRY("shared memory",
+                     cuda.function_set(k->functions[i], CUDA_FUNCTION_SHARED, (int)w->shared[i]));
     }
     return EMLX_OK;
 }

@@ -16,7 +16,8 @@
     XX(linalg, PART_LINALG)                                                                        \
     XX(fft, PART_FFT)                                                                              \
     XX(radix, PART_RADIX)                                                                          \
-    XX(bytes, PART_BYTES)
+    XX(bytes, PART_BYTES)                                                                          \
+    XX(attention, PART_ATTENTION)
 
 #define XX(file, part) extern const char cuda_source_##file[];
 CUDA_SOURCE_MAP(XX)

@@ -79,7 +79,7 @@ code_launch *code_launch_add(kernel_code *code, char suffix, int64_t threads, in
     int64_t blocks = (threads + BLOCK - 1) / BLOCK;
     if (most > 0 && blocks > most) blocks = most;
     code_launch *launch = &code->launches[code->launch_count++];
-    *launch = (code_launch){suffix, BLOCK, blocks, 1, UINT32_MAX, 0};
+    *launch = (code_launch){suffix, BLOCK, blocks, 1, UINT32_MAX, 0, 0};
     return launch;
 }
 
@@ -92,6 +92,7 @@ static const emit_fn emitters[KERNEL_COUNT] = {
     [KERNEL_GATHER] = emit_gather,   [KERNEL_PICK] = emit_pick,       [KERNEL_DOT] = emit_dot,
     [KERNEL_SCATTER] = emit_scatter, [KERNEL_SORT] = emit_sort,       [KERNEL_SCAN] = emit_scan,
     [KERNEL_CONV] = emit_conv,       [KERNEL_ROUTINE] = emit_routine, [KERNEL_ROWS] = emit_rows,
+    [KERNEL_EITHER] = emit_either,
 };
 
 // Parameters of a launch: CUDA takes 32,764 bytes of them since 12.1, 4,096 before.

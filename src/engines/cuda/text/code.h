@@ -19,10 +19,11 @@ typedef enum code_part {
     PART_LINALG = 256,
     PART_FFT = 512,
     PART_RADIX = 1024,
-    PART_BYTES = 2048
+    PART_BYTES = 2048,
+    PART_ATTENTION = 4096
 } code_part;
 
-enum { CODE_PART_COUNT = 12 };
+enum { CODE_PART_COUNT = 13 };
 
 // Where a word comes from when the kernel runs.
 typedef enum patch_kind {
@@ -44,8 +45,9 @@ typedef struct code_launch {
     char suffix;
     uint32_t block;
     int64_t grid_x, grid_y;
-    uint32_t word; // UINT32_MAX: none
-    int64_t turn;  // what it is
+    uint32_t word;   // UINT32_MAX: none
+    int64_t turn;    // what it is
+    uint32_t shared; // bytes of shared memory besides what the text declares
 } code_launch;
 
 typedef struct kernel_code {

@@ -39,11 +39,15 @@ void emit_begin(emitter *e) {
         if (access_is_memory(&k->accesses[i]) && is_far(k, &k->accesses[i])) e->wide = true;
 }
 
-void emit_function(emitter *e, char suffix, int block) {
-    EMIT("extern \"C\" __global__ void __launch_bounds__(%d)\n"
+void emit_function_of(emitter *e, char suffix, int block, int blocks) {
+    char least[16] = "";
+    if (blocks > 0) snprintf(least, sizeof least, ", %d", blocks);
+    EMIT("extern \"C\" __global__ void __launch_bounds__(%d%s)\n"
          "@%c(const __grid_constant__ Words<#> p) {\n typedef %s X;\n",
-         block, suffix, e->wide ? "ll" : "int");
+         block, least, suffix, e->wide ? "ll" : "int");
 }
+
+void emit_function(emitter *e, char suffix, int block) { emit_function_of(e, suffix, block, 0); }
 
 void emit_loop(emitter *e, int64_t count) {
     EMIT(" for (ll t = blockIdx.x * 256ll + threadIdx.x; t < p.w[%u]; t += gridDim.x * 256ll) {\n",

@@ -28,6 +28,7 @@ void emit_dot(emitter *e);
 void emit_conv(emitter *e);
 void emit_routine(emitter *e);
 void emit_rows(emitter *e);
+void emit_either(emitter *e);
 
 #define EMIT(...) code_text(e->code, __VA_ARGS__)
 
@@ -50,6 +51,8 @@ const char *fold_text(char out[64], reduce_kind kind, int type);
 void emit_begin(emitter *e);
 // The head of a function, up to the type of indices X.
 void emit_function(emitter *e, char suffix, int block);
+// The same, of which `blocks` are to fit on a multiprocessor.
+void emit_function_of(emitter *e, char suffix, int block, int blocks);
 // A loop of all threads over t below the count, and the launch for it.
 void emit_loop(emitter *e, int64_t count);
 uint32_t value_word(emitter *e, uint32_t value, int64_t bytes);

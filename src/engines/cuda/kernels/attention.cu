@@ -1,0 +1,699 @@
+// SPDX-License-Identifier: Apache-2.0
+// attention.cu - softmax(q k^T) v in one pass over the keys: scores of a tile of keys are made, and
+// what was added up of values before is scaled when a larger score turns up.
+//
+// AT says what is computed: where rows lie, what is hidden, how it is scaled. Scores are in units of
+// which AT::step() are a power of two. What is hidden has the score HIDDEN, so that rows that see
+// nothing have the mean of all values; what is beyond the last key has minus infinity.
+
+// Kinds of elements.
+struct Bf16 {
+    typedef unsigned short T;
+    static METHOD float wide(T x) { return from_bf16(x); }
+    static METHOD T narrow(float x) { return to_bf16(x); }
+};
+struct F16 {
+    typedef unsigned short T;
+    static METHOD float wide(T x) { return from_f16(x); }
+    static METHOD T narrow(float x) { return to_f16(x); }
+};
+struct F32 {
+    typedef float T;
+    static METHOD float wide(T x) { return x; }
+    static METHOD T narrow(float x) { return x; }
+};
+
+// Instructions ----------------------------------------------------------------------------------
+
+DEVICE char *shared_room() {
+    extern __shared__ __align__(1024) char room[];
+    return room;
+}
+DEVICE unsigned shared_at(const void *p) { return (unsigned)__cvta_generic_to_shared(p); }
+// Sixteen bytes, of which those behind the first `bytes` become zeros.
+DEVICE void copy_begin(unsigned to, const void *from, int bytes) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes));
+}
+DEVICE void copy_group() { asm volatile("cp.async.commit_group;"); }
+template <int GROUPS> DEVICE void copy_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(GROUPS) : "memory");
+}
+DEVICE float power_of_two(float x) {
+    float r;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+    return r;
+}
+// Four blocks of 8 by 8 elements of two bytes; each thread gives the place of a row of one.
+DEVICE void load_blocks(unsigned at, unsigned (&r)[4]) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(at));
+}
+DEVICE void load_turned(unsigned at, unsigned (&r)[4]) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(at));
+}
+// Adds the product of 16 by 16 and 16 by 8 elements.
+#define ADD_PRODUCT(KIND, type)                                                                    \
+    DEVICE void add_product(KIND, float(&d)[4], const unsigned(&a)[4], unsigned b0, unsigned b1) { \
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." type "." type ".f32 {%0,%1,%2,%3}, " \
+                     "{%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"                                      \
+                     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                              \
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));              \
+    }                                                                                              \
+    DEVICE unsigned two_of(KIND, float low, float high) {                                          \
+        unsigned r;                                                                                \
+        asm("cvt.rn." type "x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));                  \
+        return r;                                                                                  \
+    }
+ADD_PRODUCT(Bf16, "bf16")
+ADD_PRODUCT(F16, "f16")
+// Products of groups of four warps, where a card has them: AT::scores and AT::values.
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define WARP_GROUPS 1
+DEVICE void group_sees() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+DEVICE void group_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+DEVICE void group_end() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+DEVICE void group_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
+#else
+#define WARP_GROUPS 0
+DEVICE void group_sees() {}
+#endif
+// Where an operand lies: eight rows take 1,024 bytes, and stripes are `stripe` bytes apart.
+DEVICE ull place_of(unsigned at, unsigned stripe) {
+    return (ull)(at >> 4 & 0x3fff) | (ull)(stripe >> 4) << 16 | 64ull << 32 | 1ull << 62;
+}
+
+// Tiles -----------------------------------------------------------------------------------------
+
+#define HIDDEN -1e30f
+#define LOG2_E 1.4426950408889634f
+
+// The words of a kernel, from the first of them on.
+enum {
+    AT_OUT,
+    AT_HEADS,
+    AT_GROUPS,
+    AT_QUERIES,
+    AT_KEYS,
+    AT_SIZE,
+    AT_WIDTH,
+    AT_RESULTS, // elements of the result
+    AT_STEP,    // of scores, as a float's bits
+    AT_SPLITS,  // of the keys, each of AT_SPAN of them
+    AT_SPAN,
+    AT_SUMS,    // working memory of splits
+    AT_STRIDES  // of queries, keys and values, four each, in bytes
+};
+
+#if WARP_GROUPS
+#define GROUP_METHODS(...) __VA_ARGS__
+#else
+#define GROUP_METHODS(...)
+#endif
+
+// What an AT has that hides nothing.
+struct Seen {
+    template <class W> static METHOD int limit(const W &, int) { return 0; }
+    template <class W> static METHOD float score(const W &, int, int, int, int, float x) { return x; }
+    template <class W> static METHOD float sink(const W &, int) { return 0; }
+};
+
+// A tile of rows of two-byte elements is cut into stripes of 64 columns. In each the eight pieces of
+// 16 bytes of a row are in an order of their own, so that neither rows nor columns share banks.
+template <int ROWS> DEVICE unsigned tile_at(int row, int column) {
+    return ((column / 64 * ROWS + row) * 8 + ((column / 8 ^ row) & 7)) * 16;
+}
+template <int ROWS, int COLUMNS> struct Tile {
+    static const int STRIPE = ROWS * 128, BYTES = (COLUMNS + 63) / 64 * STRIPE;
+};
+
+// Rows of queries of one head, or of all heads of a group, one after the other.
+struct Rows {
+    ll at, head_step, row_step, step;
+    int queries;
+    METHOD ll row(int i) const { return at + (i / queries) * head_step + (i % queries) * row_step; }
+};
+struct Lines {
+    ll at, row_step, step;
+    METHOD ll row(int i) const { return at + i * row_step; }
+};
+
+// Brings ROWS rows from `first` on, of those below `rows`; what is beyond them, and beyond
+// `columns`, becomes zeros.
+template <int ROWS, int COLUMNS, int THREADS, bool VECTORS, class PLACE>
+DEVICE void bring_tile(char *room, const PLACE &place, int first, int rows, int columns) {
+    const int PIECES = COLUMNS / 8;
+#pragma unroll 4
+    for (int i = threadIdx.x; i < ROWS * PIECES; i += THREADS) {
+        int row = i / PIECES, c = i % PIECES * 8;
+        bool there = first + row < rows && c < columns;
+        const ll from = place.row(there ? first + row : 0);
+        char *to = room + tile_at<ROWS>(row, c);
+        if (VECTORS) {
+            copy_begin(shared_at(to), (const void *)(from + (there ? 2 * c : 0)), there ? 16 : 0);
+        } else {
+            Vector<unsigned short, 8> v;
+#pragma unroll
+            for (int j = 0; j < 8; j++)
+                v.x[j] = there && c + j < columns
+                             ? *(const unsigned short *)(from + (c + j) * place.step)
+                             : (unsigned short)0;
+            *(Vector<unsigned short, 8> *)to = v;
+        }
+    }
+}
+
+// The same for f32, row by row.
+template <int COLUMNS, int STEP>
+DEVICE void bring_floats(float *room, const Lines &place, int first, int rows, int columns) {
+    for (int i = threadIdx.x; i < 64 * COLUMNS; i += 256) {
+        int row = i / COLUMNS, c = i % COLUMNS;
+        bool there = first + row < rows && c < columns;
+        room[row * STEP + c] = there ? *(const float *)(place.row(first + row) + c * place.step) : 0;
+    }
+}
+
+// What a thread has of the softmax of a warp's 16 rows: of row lane / 4, and of eight rows further.
+struct Softmax {
+    float most[2], sum[2];
+};
+// And which they are.
+struct Lane {
+    int batch, head[2], query[2], seen[2]; // keys that the row sees, masks aside
+};
+
+template <class AT, int BLOCKS, class W>
+DEVICE void hide_scores(const W &p, float (&s)[BLOCKS][4], int first, int keys, const Lane &l) {
+#pragma unroll
+    for (int b = 0; b < BLOCKS; b++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int key = first + b * 8 + threadIdx.x % 4 * 2 + i % 2;
+            float x = s[b][i];
+            if (AT::MASKED)
+                x = AT::score(p, l.batch, l.head[i / 2], l.query[i / 2], key < keys ? key : 0, x);
+            if (AT::LIMITED && key >= l.seen[i / 2]) x = HIDDEN;
+            s[b][i] = key < keys ? x : -(float)INFINITE;
+        }
+}
+
+// Scores become weights; what was added up before is to be multiplied by `scale`.
+template <int BLOCKS>
+DEVICE void weigh_scores(float (&s)[BLOCKS][4], Softmax &m, float step, float (&scale)[2]) {
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        float most = m.most[r], sum = 0;
+#pragma unroll
+        for (int b = 0; b < BLOCKS; b++) most = fmaxf(most, fmaxf(s[b][2 * r], s[b][2 * r + 1]));
+        most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
+        most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
+        scale[r] = power_of_two((m.most[r] - most) * step);
+        m.most[r] = most;
+        float less = -most * step;
+#pragma unroll
+        for (int b = 0; b < BLOCKS; b++)
+#pragma unroll
+            for (int i = 2 * r; i < 2 * r + 2; i++) {
+                s[b][i] = power_of_two(__fmaf_rn(s[b][i], step, less));
+                sum += s[b][i];
+            }
+        m.sum[r] = __fmaf_rn(m.sum[r], scale[r], sum);
+    }
+}
+
+template <int BLOCKS> DEVICE void scale_sums(float (&o)[BLOCKS][4], const float (&scale)[2]) {
+#pragma unroll
+    for (int b = 0; b < BLOCKS; b++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) o[b][i] *= scale[i / 2];
+}
+
+// Weights of 16 keys as the left side of a product. Then what they have lost, for another one.
+template <class KIND, int BLOCKS>
+DEVICE void take_weights(const float (&s)[BLOCKS][4], int block, unsigned (&a)[4]) {
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        a[i] = two_of(KIND(), s[block + i / 2][i % 2 * 2], s[block + i / 2][i % 2 * 2 + 1]);
+}
+template <class KIND, int BLOCKS>
+DEVICE void take_rest(const float (&s)[BLOCKS][4], int block, unsigned (&a)[4]) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float low = KIND::wide((unsigned short)a[i]), high = KIND::wide((unsigned short)(a[i] >> 16));
+        a[i] = two_of(KIND(), s[block + i / 2][i % 2 * 2] - low, s[block + i / 2][i % 2 * 2 + 1] - high);
+    }
+}
+
+template <class AT, int ROWS>
+DEVICE void take_queries(unsigned tile, int first, unsigned (&q)[AT::SIZE / 16][4]) {
+    int lane = threadIdx.x % 32, i = lane / 8;
+#pragma unroll
+    for (int k = 0; k < AT::SIZE / 16; k++)
+        load_blocks(tile + tile_at<ROWS>(first + i % 2 * 8 + lane % 8, k * 16 + i / 2 * 8), q[k]);
+}
+
+// A warp's 16 rows times keys `first` and on of a tile, and their weights times the values.
+template <class AT, int TILE, int BLOCKS>
+DEVICE void warp_scores(float (&s)[BLOCKS][4], const unsigned (&q)[AT::SIZE / 16][4], unsigned tile,
+                        int first) {
+    int lane = threadIdx.x % 32, i = lane / 8;
+#pragma unroll
+    for (int b = 0; b < BLOCKS; b += 2) {
+#pragma unroll
+        for (int j = 0; j < 4; j++) s[b][j] = s[b + 1][j] = 0;
+#pragma unroll
+        for (int k = 0; k < AT::SIZE / 16; k++) {
+            unsigned r[4];
+            int row = first + b * 8 + i / 2 * 8 + lane % 8;
+            load_blocks(tile + tile_at<TILE>(row, k * 16 + i % 2 * 8), r);
+            add_product(typename AT::Kind(), s[b], q[k], r[0], r[1]);
+            add_product(typename AT::Kind(), s[b + 1], q[k], r[2], r[3]);
+        }
+    }
+}
+template <class AT, int TILE, int BLOCKS>
+DEVICE void warp_values(float (&o)[AT::WIDTH / 8][4], const float (&s)[BLOCKS][4], unsigned tile,
+                        int first) {
+    int lane = threadIdx.x % 32, i = lane / 8;
+#pragma unroll
+    for (int k = 0; k < BLOCKS / 2; k++) {
+        unsigned a[4], rest[4];
+        take_weights<typename AT::Kind>(s, 2 * k, a);
+        if (AT::EXACT) {
+            memcpy(rest, a, sizeof a);
+            take_rest<typename AT::Kind>(s, 2 * k, rest);
+        }
+#pragma unroll
+        for (int n = 0; n < AT::WIDTH / 16; n++) {
+            unsigned r[4];
+            int row = first + k * 16 + i % 2 * 8 + lane % 8;
+            load_turned(tile + tile_at<TILE>(row, n * 16 + i / 2 * 8), r);
+            add_product(typename AT::Kind(), o[2 * n], a, r[0], r[1]);
+            add_product(typename AT::Kind(), o[2 * n + 1], a, r[2], r[3]);
+            if (AT::EXACT) add_product(typename AT::Kind(), o[2 * n], rest, r[0], r[1]);
+            if (AT::EXACT) add_product(typename AT::Kind(), o[2 * n + 1], rest, r[2], r[3]);
+        }
+    }
+}
+
+#if WARP_GROUPS
+// The same for 64 rows of four warps and all keys of a tile.
+template <class AT, int TILE>
+DEVICE void group_scores(float (&s)[TILE / 8][4], const unsigned (&q)[AT::SIZE / 16][4],
+                         unsigned tile) {
+    group_begin();
+#pragma unroll
+    for (int k = 0; k < AT::SIZE / 16; k++) {
+        unsigned at = tile + k / 4 * Tile<TILE, AT::SIZE>::STRIPE + k % 4 * 32;
+        AT::scores(s, q[k], place_of(at, 16), k > 0);
+    }
+    group_end();
+    group_wait();
+}
+template <class AT, int TILE>
+DEVICE void group_values(float (&o)[AT::WIDTH / 8][4], const float (&s)[TILE / 8][4], unsigned tile) {
+    unsigned a[TILE / 16][4];
+#pragma unroll
+    for (int k = 0; k < TILE / 16; k++) take_weights<typename AT::Kind>(s, 2 * k, a[k]);
+    for (int turn = 0; turn <= AT::EXACT; turn++) {
+        group_begin();
+#pragma unroll
+        for (int k = 0; k < TILE / 16; k++)
+            AT::values(o, a[k], place_of(tile + k * 2048, Tile<TILE, AT::WIDTH>::STRIPE), 1);
+        group_end();
+        group_wait();
+        if (AT::EXACT)
+            for (int k = 0; k < TILE / 16; k++) take_rest<typename AT::Kind>(s, 2 * k, a[k]);
+    }
+}
+#endif
+
+// Rows that see nothing -------------------------------------------------------------------------
+
+template <class KIND>
+static __device__ __noinline__ float mean_value(const Lines values, int keys, int column) {
+    float sum = 0;
+    for (int i = 0; i < keys; i++)
+        sum += KIND::wide(*(const typename KIND::T *)(values.row(i) + column * values.step));
+    return sum / keys;
+}
+
+// Many rows -------------------------------------------------------------------------------------
+
+// A block's share: ROWS rows of one head, 16 a warp, and its keys tile by tile, of which the next
+// ones are on their way meanwhile.
+template <class AT, int TILE, class W> DEVICE void attend_rows(const W &p, const ll *w) {
+    const int ROWS = 128, THREADS = 256, BLOCKS = TILE / 8;
+    const int queries = (int)w[AT_QUERIES], keys = (int)w[AT_KEYS], heads = (int)w[AT_HEADS];
+    const int width = (int)w[AT_WIDTH], size = (int)w[AT_SIZE];
+    const int parts = (queries + ROWS - 1) / ROWS, first = (parts - 1 - (int)(blockIdx.x % parts)) * ROWS;
+    const int head = (int)(blockIdx.x / parts % heads), batch = (int)(blockIdx.x / parts / heads);
+    const int group = head / (heads / (int)w[AT_GROUPS]);
+    const ll *qs = w + AT_STRIDES, *ks = qs + 4, *vs = qs + 8;
+    const Lines q_rows = {AT::query(p) + batch * qs[0] + head * qs[1], qs[2], qs[3]};
+    const Lines k_rows = {AT::key(p) + batch * ks[0] + group * ks[1], ks[2], ks[3]};
+    const Lines v_rows = {AT::value(p) + batch * vs[0] + group * vs[1], vs[2], vs[3]};
+    const int lane = threadIdx.x % 32, own = threadIdx.x / 32 * 16;
+    const float step = __int_as_float((int)w[AT_STEP]);
+    char *q_room = shared_room(), *k_room = q_room + Tile<ROWS, AT::SIZE>::BYTES;
+    char *v_room = k_room + 2 * Tile<TILE, AT::SIZE>::BYTES;
+    const int limit = AT::LIMITED ? AT::limit(p, batch) : keys;
+    Lane l = {batch, {head, head}};
+    Softmax m;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        int query = first + own + lane / 4 + r * 8;
+        l.query[r] = query < queries ? query : queries - 1;
+        l.seen[r] = limit + query;
+        m.most[r] = AT::SINKS ? AT::sink(p, head) : HIDDEN;
+        m.sum[r] = AT::SINKS && lane % 4 == 0;
+    }
+    int last = keys, whole = keys / TILE;
+    if (AT::LIMITED) {
+        int most = limit + (first + ROWS < queries ? first + ROWS : queries) - 1;
+        last = most < 0 ? 0 : most < keys ? most : keys;
+        int least = limit + first;
+        whole = least < 0 ? 0 : least / TILE < whole ? least / TILE : whole;
+    }
+    const int tiles = (last + TILE - 1) / TILE;
+    float o[AT::WIDTH / 8][4] = {};
+    unsigned q[AT::SIZE / 16][4];
+    bring_tile<ROWS, AT::SIZE, THREADS, AT::VECTORS>(q_room, q_rows, first, queries, size);
+    bring_tile<TILE, AT::SIZE, THREADS, AT::VECTORS>(k_room, k_rows, 0, keys, size);
+    copy_group();
+    bring_tile<TILE, AT::WIDTH, THREADS, AT::VECTORS>(v_room, v_rows, 0, keys, width);
+    copy_group();
+    for (int t = 0; t < tiles; t++) {
+        const int stage = t % 2, next = stage ^ 1;
+        char *k_tile = k_room + stage * Tile<TILE, AT::SIZE>::BYTES;
+        char *v_tile = v_room + stage * Tile<TILE, AT::WIDTH>::BYTES;
+        float s[BLOCKS][4], scale[2];
+        copy_wait<1>();
+        group_sees();
+        __syncthreads();
+        if (t == 0) take_queries<AT, ROWS>(shared_at(q_room), own, q);
+        if (t + 1 < tiles)
+            bring_tile<TILE, AT::SIZE, THREADS, AT::VECTORS>(
+                k_room + next * Tile<TILE, AT::SIZE>::BYTES, k_rows, (t + 1) * TILE, keys, size);
+        copy_group();
+#if WARP_GROUPS
+        group_scores<AT, TILE>(s, q, shared_at(k_tile));
+#else
+        warp_scores<AT, TILE>(s, q, shared_at(k_tile), 0);
+#endif
+        if (AT::MASKED || t >= whole) hide_scores<AT>(p, s, t * TILE, keys, l);
+        weigh_scores(s, m, step, scale);
+        scale_sums(o, scale);
+        copy_wait<1>();
+        group_sees();
+        __syncthreads();
+        if (t + 1 < tiles)
+            bring_tile<TILE, AT::WIDTH, THREADS, AT::VECTORS>(
+                v_room + next * Tile<TILE, AT::WIDTH>::BYTES, v_rows, (t + 1) * TILE, keys, width);
+        copy_group();
+#if WARP_GROUPS
+        group_values<AT, TILE>(o, s, shared_at(v_tile));
+#else
+        warp_values<AT, TILE>(o, s, shared_at(v_tile), 0);
+#endif
+    }
+    copy_wait<0>();
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        int query = first + own + lane / 4 + r * 8;
+        float sum = m.sum[r];
+        sum += __shfl_xor_sync(~0u, sum, 1);
+        sum += __shfl_xor_sync(~0u, sum, 2);
+        if (query >= queries) continue;
+        typename AT::Kind::T *to = (typename AT::Kind::T *)w[AT_OUT] +
+                                   (((ll)batch * heads + head) * queries + query) * width;
+        bool none = (AT::MASKED || AT::LIMITED) && m.most[r] <= HIDDEN;
+#pragma unroll
+        for (int b = 0; b < AT::WIDTH / 8; b++) {
+            int c = b * 8 + lane % 4 * 2;
+            float x = o[b][2 * r] / sum, y = o[b][2 * r + 1] / sum;
+            if (none && c < width) x = mean_value<typename AT::Kind>(v_rows, keys, c);
+            if (none && c + 1 < width) y = mean_value<typename AT::Kind>(v_rows, keys, c + 1);
+            if (width % 2 == 0 && c < width) *(unsigned *)(to + c) = two_of(typename AT::Kind(), x, y);
+            if (width % 2 == 1 && c < width) to[c] = AT::Kind::narrow(x);
+            if (width % 2 == 1 && c + 1 < width) to[c + 1] = AT::Kind::narrow(y);
+        }
+    }
+}
+
+// Few rows --------------------------------------------------------------------------------------
+
+// Up to 16 rows, those of all heads of a group. Each warp has a quarter of a tile's keys; blocks
+// have a part of the keys each where there are SPLITS of them.
+template <class AT, int TILE, bool SPLIT, class W> DEVICE void attend_few(const W &p, const ll *w) {
+    const int ROWS = 16, WARPS = 4, THREADS = 128, BLOCKS = TILE / 8 / WARPS;
+    const int queries = (int)w[AT_QUERIES], keys = (int)w[AT_KEYS], heads = (int)w[AT_HEADS];
+    const int width = (int)w[AT_WIDTH], size = (int)w[AT_SIZE], groups = (int)w[AT_GROUPS];
+    const int each = heads / groups, rows = each * queries, splits = (int)w[AT_SPLITS];
+    const int split = (int)(blockIdx.x % splits), pair = (int)(blockIdx.x / splits);
+    const int batch = pair / groups, group = pair % groups;
+    const ll *qs = w + AT_STRIDES, *ks = qs + 4, *vs = qs + 8;
+    const Rows q_rows = {AT::query(p) + batch * qs[0] + group * each * qs[1], qs[1], qs[2], qs[3],
+                         queries};
+    const Lines k_rows = {AT::key(p) + batch * ks[0] + group * ks[1], ks[2], ks[3]};
+    const Lines v_rows = {AT::value(p) + batch * vs[0] + group * vs[1], vs[2], vs[3]};
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, own = warp * (TILE / WARPS);
+    const float step = __int_as_float((int)w[AT_STEP]);
+    char *q_room = shared_room(), *k_room = q_room + Tile<ROWS, AT::SIZE>::BYTES;
+    char *v_room = k_room + 2 * Tile<TILE, AT::SIZE>::BYTES;
+    const int limit = AT::LIMITED ? AT::limit(p, batch) : keys;
+    const int from = split * (int)w[AT_SPAN];
+    int last = from + (int)w[AT_SPAN] < keys ? from + (int)w[AT_SPAN] : keys;
+    if (AT::LIMITED) last = limit + queries - 1 < last ? limit + queries - 1 : last;
+    const int tiles = last > from ? (last - from + TILE - 1) / TILE : 0;
+    Lane l = {batch};
+    Softmax m;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        int row = lane / 4 + r * 8;
+        row = row < rows ? row : 0;
+        l.head[r] = group * each + row / queries;
+        l.query[r] = row % queries;
+        l.seen[r] = limit + l.query[r];
+        bool sinks = AT::SINKS && split == 0 && warp == 0;
+        m.most[r] = sinks ? AT::sink(p, l.head[r]) : HIDDEN;
+        m.sum[r] = sinks && lane % 4 == 0;
+    }
+    float o[AT::WIDTH / 8][4] = {};
+    unsigned q[AT::SIZE / 16][4];
+    bring_tile<ROWS, AT::SIZE, THREADS, AT::VECTORS>(q_room, q_rows, 0, rows, size);
+    bring_tile<TILE, AT::SIZE, THREADS, AT::VECTORS>(k_room, k_rows, from, keys, size);
+    copy_group();
+    bring_tile<TILE, AT::WIDTH, THREADS, AT::VECTORS>(v_room, v_rows, from, keys, width);
+    copy_group();
+    for (int t = 0; t < tiles; t++) {
+        const int stage = t % 2, next = stage ^ 1, start = from + (t + 1) * TILE;
+        float s[BLOCKS][4], scale[2];
+        copy_wait<1>();
+        __syncthreads();
+        if (t == 0) take_queries<AT, ROWS>(shared_at(q_room), 0, q);
+        if (t + 1 < tiles)
+            bring_tile<TILE, AT::SIZE, THREADS, AT::VECTORS>(
+                k_room + next * Tile<TILE, AT::SIZE>::BYTES, k_rows, start, keys, size);
+        copy_group();
+        warp_scores<AT, TILE>(s, q, shared_at(k_room + stage * Tile<TILE, AT::SIZE>::BYTES), own);
+        hide_scores<AT>(p, s, start - TILE + own, last > keys ? keys : last, l);
+        weigh_scores(s, m, step, scale);
+        scale_sums(o, scale);
+        copy_wait<1>();
+        __syncthreads();
+        if (t + 1 < tiles)
+            bring_tile<TILE, AT::WIDTH, THREADS, AT::VECTORS>(
+                v_room + next * Tile<TILE, AT::WIDTH>::BYTES, v_rows, start, keys, width);
+        copy_group();
+        warp_values<AT, TILE>(o, s, shared_at(v_room + stage * Tile<TILE, AT::WIDTH>::BYTES), own);
+    }
+    copy_wait<0>();
+    __syncthreads();
+    // What the warps have is put together in shared memory.
+    float *sums = (float *)shared_room(), *stats = sums + WARPS * ROWS * AT::WIDTH;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        int row = warp * ROWS + lane / 4 + r * 8;
+        float sum = m.sum[r];
+        sum += __shfl_xor_sync(~0u, sum, 1);
+        sum += __shfl_xor_sync(~0u, sum, 2);
+        stats[2 * row] = m.most[r];
+        stats[2 * row + 1] = sum;
+#pragma unroll
+        for (int b = 0; b < AT::WIDTH / 8; b++)
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                sums[row * AT::WIDTH + b * 8 + lane % 4 * 2 + i] = o[b][2 * r + i];
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < rows * width; i += THREADS) {
+        int row = i / width, c = i % width;
+        float most = HIDDEN, sum = 0, value = 0;
+        for (int j = 0; j < WARPS; j++) most = fmaxf(most, stats[2 * (j * ROWS + row)]);
+        for (int j = 0; j < WARPS; j++) {
+            int at = j * ROWS + row;
+            float scale = power_of_two((stats[2 * at] - most) * step);
+            sum = __fmaf_rn(stats[2 * at + 1], scale, sum);
+            value = __fmaf_rn(sums[at * AT::WIDTH + c], scale, value);
+        }
+        if (SPLIT) {
+            float *to = (float *)w[AT_SUMS] + ((ll)blockIdx.x * ROWS + row) * (width + 2);
+            to[c] = value;
+            if (c == 0) to[width] = most;
+            if (c == 0) to[width + 1] = sum;
+        } else {
+            ll head = (ll)batch * heads + group * each + row / queries;
+            bool none = (AT::MASKED || AT::LIMITED) && most <= HIDDEN;
+            ((typename AT::Kind::T *)w[AT_OUT])[(head * queries + row % queries) * width + c] =
+                AT::Kind::narrow(none ? mean_value<typename AT::Kind>(v_rows, keys, c) : value / sum);
+        }
+    }
+}
+
+// Puts the splits together: a thread an element.
+template <class AT, class W> DEVICE void attend_joined(const W &p, const ll *w) {
+    const int ROWS = 16;
+    const int queries = (int)w[AT_QUERIES], heads = (int)w[AT_HEADS], groups = (int)w[AT_GROUPS];
+    const int width = (int)w[AT_WIDTH], each = heads / groups, splits = (int)w[AT_SPLITS];
+    const int rows = each * queries;
+    const ll *vs = w + AT_STRIDES + 8, t = blockIdx.x * 256ll + threadIdx.x;
+    const float step = __int_as_float((int)w[AT_STEP]);
+    const int c = (int)(t % width), row = (int)(t / width % rows), pair = (int)(t / width / rows);
+    if (t >= w[AT_RESULTS]) return;
+    const int batch = pair / groups, group = pair % groups;
+    const float *from = (const float *)w[AT_SUMS] + ((ll)pair * splits * ROWS + row) * (width + 2);
+    const ll further = (ll)ROWS * (width + 2);
+    float most = HIDDEN, sum = 0, value = 0;
+    for (int j = 0; j < splits; j++) most = fmaxf(most, from[j * further + width]);
+    for (int j = 0; j < splits; j++) {
+        float scale = power_of_two((from[j * further + width] - most) * step);
+        sum = __fmaf_rn(from[j * further + width + 1], scale, sum);
+        value = __fmaf_rn(from[j * further + c], scale, value);
+    }
+    if ((AT::MASKED || AT::LIMITED) && most <= HIDDEN) {
+        const Lines v_rows = {AT::value(p) + batch * vs[0] + group * vs[1], vs[2], vs[3]};
+        value = mean_value<typename AT::Kind>(v_rows, (int)w[AT_KEYS], c);
+        sum = 1;
+    }
+    ll head = (ll)batch * heads + group * each + row / queries;
+    ((typename AT::Kind::T *)w[AT_OUT])[(head * queries + row % queries) * width + c] =
+        AT::Kind::narrow(value / sum);
+}
+
+// Any rows of f32 -------------------------------------------------------------------------------
+
+// A block has 64 rows of one head, and 64 keys at a time; a thread 4 by 4 scores, and of its rows a
+// sixteenth of the results.
+template <class AT, class W> DEVICE void attend_plain(const W &p, const ll *w) {
+    const int SIDE = 64, THREADS = 256, ROOM = AT::SIZE + 4 > AT::WIDTH ? AT::SIZE + 4 : AT::WIDTH;
+    const int queries = (int)w[AT_QUERIES], keys = (int)w[AT_KEYS], heads = (int)w[AT_HEADS];
+    const int width = (int)w[AT_WIDTH], size = (int)w[AT_SIZE], parts = (queries + SIDE - 1) / SIDE;
+    const int first = (parts - 1 - (int)(blockIdx.x % parts)) * SIDE;
+    const int head = (int)(blockIdx.x / parts % heads), batch = (int)(blockIdx.x / parts / heads);
+    const int group = head / (heads / (int)w[AT_GROUPS]);
+    const ll *qs = w + AT_STRIDES, *ks = qs + 4, *vs = qs + 8;
+    const Lines q_rows = {AT::query(p) + batch * qs[0] + head * qs[1], qs[2], qs[3]};
+    const Lines k_rows = {AT::key(p) + batch * ks[0] + group * ks[1], ks[2], ks[3]};
+    const Lines v_rows = {AT::value(p) + batch * vs[0] + group * vs[1], vs[2], vs[3]};
+    const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
+    const float step = __int_as_float((int)w[AT_STEP]);
+    typedef Vector<float, 4> Four;
+    float *q = (float *)shared_room(), *room = q + SIDE * (AT::SIZE + 4);
+    float *weights = room + SIDE * ROOM;
+    const int limit = AT::LIMITED ? AT::limit(p, batch) : keys;
+    int last = limit + (first + SIDE < queries ? first + SIDE : queries) - 1;
+    if (!AT::LIMITED || last > keys) last = keys;
+    float most[4], sum[4], o[4][AT::WIDTH / 64][4] = {};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        most[i] = AT::SINKS ? AT::sink(p, head) : HIDDEN;
+        sum[i] = AT::SINKS;
+    }
+    bring_floats<AT::SIZE, AT::SIZE + 4>(q, q_rows, first, queries, size);
+    for (int start = 0; start < last; start += SIDE) {
+        float s[4][4] = {};
+        __syncthreads();
+        bring_floats<AT::SIZE, AT::SIZE + 4>(room, k_rows, start, keys, size);
+        __syncthreads();
+#pragma unroll 2
+        for (int d = 0; d < AT::SIZE; d += 4) {
+            Four a[4], b[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) a[i] = *(Four *)&q[(ty * 4 + i) * (AT::SIZE + 4) + d];
+#pragma unroll
+            for (int j = 0; j < 4; j++) b[j] = *(Four *)&room[(tx + 16 * j) * (AT::SIZE + 4) + d];
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+#pragma unroll
+                for (int j = 0; j < 4; j++)
+#pragma unroll
+                    for (int e = 0; e < 4; e++) s[i][j] = __fmaf_rn(a[i].x[e], b[j].x[e], s[i][j]);
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int query = first + ty * 4 + i;
+            float before = most[i];
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                int key = start + tx + 16 * j;
+                if (AT::MASKED)
+                    s[i][j] = AT::score(p, batch, head, query < queries ? query : 0,
+                                        key < keys ? key : 0, s[i][j]);
+                if (AT::LIMITED && key >= limit + query) s[i][j] = HIDDEN;
+                if (key >= keys) s[i][j] = -(float)INFINITE;
+                most[i] = fmaxf(most[i], s[i][j]);
+            }
+            for (int by = 1; by < 16; by *= 2) most[i] = fmaxf(most[i], __shfl_xor_sync(~0u, most[i], by));
+            float scale = power_of_two((before - most[i]) * step), part = 0;
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                float x = power_of_two((s[i][j] - most[i]) * step);
+                weights[(ty * 4 + i) * (SIDE + 4) + tx + 16 * j] = x;
+                part += x;
+            }
+            for (int by = 1; by < 16; by *= 2) part += __shfl_xor_sync(~0u, part, by);
+            sum[i] = __fmaf_rn(sum[i], scale, part);
+#pragma unroll
+            for (int n = 0; n < AT::WIDTH / 64; n++)
+#pragma unroll
+                for (int e = 0; e < 4; e++) o[i][n][e] *= scale;
+        }
+        __syncthreads();
+        bring_floats<AT::WIDTH, AT::WIDTH>(room, v_rows, start, keys, width);
+        __syncthreads();
+#pragma unroll 2
+        for (int key = 0; key < SIDE; key += 4) {
+            Four a[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) a[i] = *(Four *)&weights[(ty * 4 + i) * (SIDE + 4) + key];
+#pragma unroll
+            for (int f = 0; f < 4; f++)
+#pragma unroll
+                for (int n = 0; n < AT::WIDTH / 64; n++) {
+                    Four b = *(Four *)&room[(key + f) * AT::WIDTH + n * 64 + tx * 4];
+#pragma unroll
+                    for (int i = 0; i < 4; i++)
+#pragma unroll
+                        for (int e = 0; e < 4; e++)
+                            o[i][n][e] = __fmaf_rn(a[i].x[f], b.x[e], o[i][n][e]);
+                }
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        int query = first + ty * 4 + i;
+        bool none = (AT::MASKED || AT::LIMITED) && most[i] <= HIDDEN;
+        if (query >= queries) continue;
+        float *to = (float *)w[AT_OUT] + (((ll)batch * heads + head) * queries + query) * width;
+#pragma unroll
+        for (int n = 0; n < AT::WIDTH / 64; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                int c = n * 64 + tx * 4 + e;
+                if (c < width) to[c] = none ? mean_value<F32>(v_rows, keys, c) : o[i][n][e] / sum[i];
+            }
+    }
+}
