@@ -101,6 +101,27 @@ static emlx_tensor *run_softmax(emlx_tensor **in) {
     emlx_tensor *e = bench_apply("exp", d, NULL), *s = row_of("sum", e);
     return keep(keep(bench_apply("divide", e, s), m, d), e, s);
 }
+// (x - mean) / sqrt(variance + eps) along rows
+static emlx_tensor *run_layernorm(emlx_tensor **in) {
+    emlx_tensor *m = row_of("mean", in[0]), *d = bench_apply("subtract", in[0], m);
+    emlx_tensor *q = bench_apply("multiply", d, d), *v = row_of("mean", q), *eps;
+    emlx_error err;
+    emlx_shape scalar = {0};
+    float small = 1e-5F;
+    bench_must(emlx_tensor_from_data(device, EMLX_F32, &scalar, &small, 4, &eps, &err), &err);
+    emlx_tensor *s = bench_apply("add", v, eps), *r = bench_apply("rsqrt", s, NULL);
+    emlx_tensor *y = bench_apply("multiply", d, r);
+    return keep(keep(keep(keep(y, m, d), q, v), eps, s), r, NULL);
+}
+static emlx_tensor *run_batched(emlx_tensor **in) {
+    static const int64_t left[] = {2}, right[] = {1}, batch[] = {0};
+    emlx_attr attrs[] = {
+        {.name = "contract_left", .kind = EMLX_ATTR_INTS, .ints = left, .count = 1},
+        {.name = "batch_left", .kind = EMLX_ATTR_INTS, .ints = batch, .count = 1},
+        {.name = "contract_right", .kind = EMLX_ATTR_INTS, .ints = right, .count = 1},
+        {.name = "batch_right", .kind = EMLX_ATTR_INTS, .ints = batch, .count = 1}};
+    return call("dot", in, 2, attrs, 4, EMLX_TYPE_DEFAULT);
+}
 static emlx_tensor *run_dot(emlx_tensor **in) {
     static const int64_t left[] = {1}, right[] = {0};
     emlx_attr attrs[] = {
@@ -121,12 +142,60 @@ static emlx_tensor *with_axes(const char *op, emlx_tensor **in, size_t count) {
     return call(op, in, count, &attr, 1, EMLX_TYPE_DEFAULT);
 }
 static emlx_tensor *run_gather(emlx_tensor **in) { return with_axes("gather", in, 2); }
-static emlx_tensor *run_indexed_add(emlx_tensor **in) { return with_axes("indexed_add", in, 3); }
-static emlx_tensor *run_conv(emlx_tensor **in) {
-    static const int64_t padding[] = {1, 1, 1, 1};
-    emlx_attr attr = {.name = "padding", .kind = EMLX_ATTR_INTS, .ints = padding, .count = 4};
-    return call("conv", in, 2, &attr, 1, EMLX_TYPE_DEFAULT);
+// Into zeros of the shape of operand 2, as the peers' sums of updates.
+static emlx_tensor *run_add_to_zeros(emlx_tensor **in) {
+    const emlx_shape *shape = emlx_tensor_shape(in[2]);
+    emlx_attr attrs[] = {{.name = "shape",
+                          .kind = EMLX_ATTR_INTS,
+                          .ints = shape->dims,
+                          .count = (size_t)shape->rank},
+                         {.name = "value", .kind = EMLX_ATTR_NUMBER}};
+    attrs[1].value.kind = EMLX_NUMBER_REAL;
+    emlx_tensor *zeros = call("constant", NULL, 0, attrs, 2, EMLX_F32);
+    emlx_tensor *operands[] = {zeros, in[0], in[1]};
+    return keep(with_axes("indexed_add", operands, 3), zeros, NULL);
 }
+static emlx_tensor *conv_of(emlx_tensor **in, int64_t pad, int64_t stride, int64_t groups,
+                            int last) {
+    const int64_t padding[] = {pad, pad, pad, pad}, strides[] = {stride, stride};
+    static const int64_t nhwc[] = {0, 3, 1, 2}, ohwi[] = {0, 3, 1, 2}, back[] = {0, 2, 3, 1};
+    emlx_attr attrs[] = {
+        {.name = "padding", .kind = EMLX_ATTR_INTS, .ints = padding, .count = 4},
+        {.name = "strides", .kind = EMLX_ATTR_INTS, .ints = strides, .count = 2},
+        {.name = "feature_group_size", .kind = EMLX_ATTR_INT},
+        {.name = "input_permutation", .kind = EMLX_ATTR_INTS, .ints = nhwc, .count = 4},
+        {.name = "kernel_permutation", .kind = EMLX_ATTR_INTS, .ints = ohwi, .count = 4},
+        {.name = "output_permutation", .kind = EMLX_ATTR_INTS, .ints = back, .count = 4}};
+    attrs[2].value = (emlx_number){EMLX_NUMBER_SIGNED, {.s = groups}};
+    return call("conv", in, 2, attrs, last ? 6 : 3, EMLX_TYPE_DEFAULT);
+}
+static emlx_tensor *run_conv(emlx_tensor **in) { return conv_of(in, 1, 1, 1, 0); }
+static emlx_tensor *run_conv_last(emlx_tensor **in) { return conv_of(in, 1, 1, 1, 1); }
+static emlx_tensor *run_conv7(emlx_tensor **in) { return conv_of(in, 3, 2, 1, 0); }
+static emlx_tensor *run_conv7_last(emlx_tensor **in) { return conv_of(in, 3, 2, 1, 1); }
+static emlx_tensor *run_conv_deep(emlx_tensor **in) { return conv_of(in, 1, 1, 128, 0); }
+static emlx_tensor *run_conv_deep_last(emlx_tensor **in) { return conv_of(in, 1, 1, 128, 1); }
+static emlx_tensor *run_maxpool(emlx_tensor **in) {
+    static const int64_t window[] = {1, 1, 3, 3}, strides[] = {1, 1, 2, 2},
+                         padding[] = {0, 0, 0, 0, 1, 1, 1, 1};
+    emlx_attr attrs[] = {{.name = "window", .kind = EMLX_ATTR_INTS, .ints = window, .count = 4},
+                         {.name = "strides", .kind = EMLX_ATTR_INTS, .ints = strides, .count = 4},
+                         {.name = "padding", .kind = EMLX_ATTR_INTS, .ints = padding, .count = 8}};
+    return call("window_max", in, 1, attrs, 3, EMLX_TYPE_DEFAULT);
+}
+static emlx_tensor *top_of(emlx_tensor **in, int64_t k) {
+    emlx_tensor *out[EMLX_MAX_RESULTS] = {NULL};
+    emlx_error err;
+    emlx_attr attr = {.name = "k", .kind = EMLX_ATTR_INT};
+    attr.value = (emlx_number){EMLX_NUMBER_SIGNED, {.s = k}};
+    bench_must(
+        emlx_apply(emlx_op_find("top_k"), device, in, 1, &attr, 1, EMLX_TYPE_DEFAULT, out, &err),
+        &err);
+    emlx_tensor_release(out[1]);
+    return out[0];
+}
+static emlx_tensor *run_top100(emlx_tensor **in) { return top_of(in, 100); }
+static emlx_tensor *run_top50(emlx_tensor **in) { return top_of(in, 50); }
 static emlx_tensor *run_fft(emlx_tensor **in) { return bench_apply("fft", in[0], NULL); }
 
 static emlx_tensor *run_rfft(emlx_tensor **in) { return bench_apply("rfft", in[0], NULL); }
@@ -165,6 +234,7 @@ static emlx_tensor *run_attend_causal(emlx_tensor **in) { return attend(in, 1); 
         {"sum_rows f32 " #n, run_sum_rows, {SQUARE(n)}, {EMLX_F32}, 4.0 * count, 0},                 \
         {"sum_cols f32 " #n, run_sum_columns, {SQUARE(n)}, {EMLX_F32}, 4.0 * count, 0},              \
         {"softmax f32 " #n, run_softmax, {SQUARE(n)}, {EMLX_F32}, 8.0 * count, 0},                   \
+        {"layernorm f32 " #n, run_layernorm, {SQUARE(n)}, {EMLX_F32}, 8.0 * count, 0},               \
         {"chain f32 " #n, run_chain, {SQUARE(n), SQUARE(n)}, {EMLX_F32, EMLX_F32}, 12.0 * count, 0}, \
         {"cast f32 " #n, run_cast, {SQUARE(n)}, {EMLX_F32}, 6.0 * count, 0},                         \
         {"transpose f32 " #n, run_transpose, {SQUARE(n)}, {EMLX_F32}, 8.0 * count, 0},               \
@@ -176,6 +246,25 @@ static emlx_tensor *run_attend_causal(emlx_tensor **in) { return attend(in, 1); 
     }
 #define DOT_ROW(type, TYPE, n)                                                                     \
     { "matmul " type " " #n, run_dot, {SQUARE(n), SQUARE(n)}, {TYPE, TYPE}, 0, 2.0 * n *n *n }
+
+#define CONV_ROW(name, run, type, a, b, c, d, e, f, g, h)                                          \
+    { name, run, {{a, b, c, d}, {e, f, g, h}}, {type, type}, 0, 0 }
+#define CONV_ROWS(text, T)                                                                         \
+    CONV_ROW("conv " text " nchw 32x 3x3 64x56x56", run_conv, T, 32, 64, 56, 56, 64, 64, 3, 3),    \
+        CONV_ROW("conv " text " nhwc 32x 3x3 64x56x56", run_conv_last, T, 32, 56, 56, 64, 64, 3,   \
+                 3, 64),                                                                           \
+        CONV_ROW("conv " text " nchw 32x 3x3 256x14x14", run_conv, T, 32, 256, 14, 14, 256, 256,   \
+                 3, 3),                                                                            \
+        CONV_ROW("conv " text " nhwc 32x 3x3 256x14x14", run_conv_last, T, 32, 14, 14, 256, 256,   \
+                 3, 3, 256),                                                                       \
+        CONV_ROW("conv " text " nchw 32x 7x7s2 3x224x224", run_conv7, T, 32, 3, 224, 224, 64, 3,   \
+                 7, 7),                                                                            \
+        CONV_ROW("conv " text " nhwc 32x 7x7s2 3x224x224", run_conv7_last, T, 32, 224, 224, 3, 64, \
+                 7, 7, 3),                                                                         \
+        CONV_ROW("conv " text " nchw 32x dw3x3 128x56x56", run_conv_deep, T, 32, 128, 56, 56, 128, \
+                 1, 3, 3),                                                                         \
+        CONV_ROW("conv " text " nhwc 32x dw3x3 128x56x56", run_conv_deep_last, T, 32, 56, 56, 128, \
+                 128, 3, 3, 1)
 
 #define ATTEND_ROW(name, run, type, b, h, g, q, k, d)                                              \
     {                                                                                              \
@@ -228,29 +317,29 @@ static const row all_rows[] = {
      2.0 * 8192 * 768 * 4,
      0},
     {"scatter-add 1M into 100k f32",
-     run_indexed_add,
-     {{100000}, {1048576, 1}, {1048576}},
-     {EMLX_F32, EMLX_S64, EMLX_F32},
+     run_add_to_zeros,
+     {{1048576, 1}, {1048576}, {100000}},
+     {EMLX_S64, EMLX_F32, EMLX_F32},
      0,
      0},
     {"scatter-add 8192 rows into 50000x768 f32",
-     run_indexed_add,
-     {{50000, 768}, {8192, 1}, {8192, 768}},
-     {EMLX_F32, EMLX_S64, EMLX_F32},
+     run_add_to_zeros,
+     {{8192, 1}, {8192, 768}, {50000, 768}},
+     {EMLX_S64, EMLX_F32, EMLX_F32},
      0,
      0},
-    {"conv f32 nchw 32x 3x3 64x56x56",
-     run_conv,
-     {{32, 64, 56, 56}, {64, 64, 3, 3}},
-     {EMLX_F32, EMLX_F32},
-     0,
-     2.0 * 32 * 64 * 56 * 56 * 64 * 9},
-    {"conv bf16 nchw 32x 3x3 64x56x56",
-     run_conv,
-     {{32, 64, 56, 56}, {64, 64, 3, 3}},
+    {"topk 100 f32 4M", run_top100, {{4194304}}, {EMLX_F32}, 0, 0},
+    {"topk 50 f32 4096x4096", run_top50, {{4096, 4096}}, {EMLX_F32}, 0, 0},
+    {"gemv bf16 4096x14336", run_dot, {{1, 4096}, {4096, 14336}}, {EMLX_BF16, EMLX_BF16}, 0, 0},
+    {"matmul bf16 64x1024",
+     run_batched,
+     {{64, 1024, 1024}, {64, 1024, 1024}},
      {EMLX_BF16, EMLX_BF16},
      0,
-     2.0 * 32 * 64 * 56 * 56 * 64 * 9},
+     0},
+    {"maxpool f32 32x64x112x112 3x3s2", run_maxpool, {{32, 64, 112, 112}}, {EMLX_F32}, 0, 0},
+    CONV_ROWS("f32", EMLX_F32),
+    CONV_ROWS("bf16", EMLX_BF16),
     ATTEND_ROW("sdpa default bf16 8x16x2048x64", run_attend, EMLX_BF16, 8, 16, 16, 2048, 2048, 64),
     ATTEND_ROW("sdpa default bf16 8x16x2048x64 causal", run_attend_causal, EMLX_BF16, 8, 16, 16,
                2048, 2048, 64),
@@ -276,7 +365,8 @@ static emlx_tensor *make_operand(const row *r, int which) {
     emlx_attr shape = {
         .name = "shape", .kind = EMLX_ATTR_INTS, .ints = r->dims[which], .count = (size_t)rank};
     emlx_tensor *count = call("iota", NULL, 0, &shape, 1, EMLX_S64), *factor, *limit, *out;
-    int64_t prime = 2654435761, most = r->types[which] == EMLX_S64 ? r->dims[0][0] : 8388593;
+    int indexed = r->types[0] == EMLX_S64 ? 2 : 0;
+    int64_t prime = 2654435761, most = r->types[which] == EMLX_S64 ? r->dims[indexed][0] : 8388593;
     emlx_shape scalar = {0};
     emlx_error err;
     bench_must(emlx_tensor_from_data(device, EMLX_S64, &scalar, &prime, 8, &factor, &err), &err);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // indexed.c - gather and scatter.
 //
-// Updates of a scatter are sorted by the slice of the target that they go to, in their order. Of
-// equal ones the last is put; to be added, they are summed in pieces of fixed length, and pieces of
-// one slice in their order, so that results are the same bits each time.
+// Integers are added in any order, and so are floats where all of a target has room for exact sums.
+// Other updates are sorted by the slice of the target that they go to, in their order. Of equal
+// ones the last is put; to be added, they are summed in pieces of fixed length, and pieces of one
+// slice in their order. So results are the same bits each time.
 #include <stdio.h>
 
 #include "base/shape.h"
@@ -194,6 +195,85 @@ static void emit_apply(emitter *e, scattering *s, const sorting *order) {
     }
 }
 
+// Sums that do not depend on the order of the updates ---------------------------------------------
+
+#define UPDATES_MOST ((int64_t)1 << 22) // for which the bins of sums have room
+#define BINNED_MOST ((int64_t)1 << 23)  // elements of a target with bins
+enum { BIN_BYTES = 64 };
+
+static bool adds_in_place(int type) {
+    return type == EMLX_S32 || type == EMLX_U32 || type == EMLX_S64 || type == EMLX_U64;
+}
+
+// Bins are made and read once an element of the target.
+static bool adds_in_bins(int type, const scattering *s, int64_t elements) {
+    bool narrow = type == EMLX_F32 || type_is_narrow(type);
+    return narrow && s->count <= UPDATES_MOST && elements <= BINNED_MOST &&
+           s->count * s->slice >= elements;
+}
+
+// A thread an update's element, whose place in the target it finds.
+static void begin_updates(emitter *e, const scattering *s) {
+    emit_function(e, 'p', 256);
+    EMIT(
+        " const ll t = blockIdx.x * 256ll + threadIdx.x;\n"
+        " if (t >= p.w[%u] * p.w[%u]) return;\n"
+        " const ll m = t / p.w[%u], element = t - m * p.w[%u];\n ll off = 0;\n bool bad = false;\n",
+        s->count_word, s->slice_word, s->slice_word, s->slice_word);
+    emit_slice(e, s->indices, s->params->axes, s->params->count, s->target, s->strides, 1);
+    EMIT(" if (bad) {\n  if (element == 0) ");
+    emit_report(e, REPORT_INDEX, "m");
+    EMIT("\n  return;\n }\n off += Slice@::offset(p, element);\n");
+    code_launch_add(e->code, 'p', s->count * s->slice, 0);
+}
+
+static void add_in_place(emitter *e, const scattering *s, int type) {
+    emit_slice_offset(e, s);
+    begin_updates(e, s);
+    EMIT(" typedef Wrapped<T_%s>::U U;\n"
+         " atomicAdd((U *)p.w[%u] + off, (U)((const T_%s *)p.w[%u])[t]);\n}\n",
+         type_text(type), s->out, type_text(type), s->updates_word);
+}
+
+static void add_in_bins(emitter *e, const scattering *s, int type, int64_t elements) {
+    char wide[CAST_TEXT], target[CAST_TEXT], sum[CAST_TEXT];
+    uint32_t bins = code_patch_word(e->code, PATCH_SCRATCH, 0, 0);
+    uint32_t marks = code_patch_word(e->code, PATCH_SCRATCH, 0, elements * BIN_BYTES);
+    uint32_t count = code_word(e->code, elements);
+    const char *name = type_text(type);
+    e->code->scratch = (size_t)(elements * (BIN_BYTES + 4));
+    cast_text(wide, type, EMLX_F32, "x");
+    cast_text(target, type, EMLX_F32, "before");
+    cast_text(sum, EMLX_F64, type, "sum");
+    emit_slice_offset(e, s);
+    emit_function(e, 'z', 256);
+    EMIT(" clear_bins(p.w[%u], p.w[%u], p.w[%u]);\n}\n", bins, marks, count);
+    code_launch_add(e->code, 'z', elements * (BIN_BYTES / 16), 0);
+    begin_updates(e, s);
+    EMIT(" const T_%s x = ((const T_%s *)p.w[%u])[t];\n"
+         " add_to_bins(p.w[%u], p.w[%u], off, %s);\n}\n",
+         name, name, s->updates_word, bins, marks, wide);
+    emit_function(e, 'f', 256);
+    EMIT(" const ll t = blockIdx.x * 256ll + threadIdx.x;\n if (t >= p.w[%u]) return;\n"
+         " double sum;\n const T_%s before = ((const T_%s *)p.w[%u])[t];\n"
+         " if (read_bins(p.w[%u], p.w[%u], t, %s, sum)) ((T_%s *)p.w[%u])[t] = %s;\n}\n",
+         count, name, name, s->out, bins, marks, target, name, s->out, sum);
+    code_launch_add(e->code, 'f', elements, 0);
+}
+
+// Scatter by sorting ------------------------------------------------------------------------------
+
+static void scatter_sorted(emitter *e, scattering *s, int64_t elements) {
+    sorting order = {.lines = 1, .length = s->count};
+    order.key_size = elements < UINT32_MAX ? 4 : 8;
+    while (order.key_bits < 63 && (int64_t)1 << order.key_bits < elements) order.key_bits++;
+    e->code->parts |= PART_SORT;
+    emit_update_key(e, s, raw_type(order.key_size));
+    emit_slice_offset(e, s);
+    emit_sorting(e, &order);
+    emit_apply(e, s, &order);
+}
+
 void emit_scatter(emitter *e) {
     const plan_kernel *k = e->kernel;
     scattering s = {.params = k->params, .target = &k->shapes[0], .updates = &k->shapes[2]};
@@ -208,12 +288,13 @@ void emit_scatter(emitter *e) {
     s.out = output_word(e);
     s.count_word = code_word(e->code, s.count);
     s.slice_word = code_word(e->code, s.slice);
-    e->code->parts |= PART_SORT | PART_SCATTER;
-    sorting order = {.lines = 1, .length = s.count};
-    order.key_size = elements < UINT32_MAX ? 4 : 8;
-    while (order.key_bits < 63 && (int64_t)1 << order.key_bits < elements) order.key_bits++;
-    emit_update_key(e, &s, raw_type(order.key_size));
-    emit_slice_offset(e, &s);
-    emit_sorting(e, &order);
-    emit_apply(e, &s, &order);
+    e->code->parts |= PART_SCATTER;
+    int type = k->accesses[0].type;
+    bool adds = s.params->kind == SCATTER_ADD;
+    if (adds && adds_in_place(type))
+        add_in_place(e, &s, type);
+    else if (adds && adds_in_bins(type, &s, elements))
+        add_in_bins(e, &s, type, elements);
+    else
+        scatter_sorted(e, &s, elements);
 }
