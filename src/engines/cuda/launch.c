@@ -45,8 +45,8 @@ static emlx_status launch_all(const gpu *g, const gpu_kernel *k, int64_t *words,
             return error_set(err, EMLX_UNSUPPORTED, "cuda has no grids of %lld blocks",
                              (long long)l->grid_x);
         CUDA_TRY("a launch", cuda.launch(function_of(k->stored, l->suffix), (unsigned)l->grid_x,
-                                         (unsigned)l->grid_y, 1, l->block, 1, 1, l->shared, g->stream,
-                                         arguments, NULL));
+                                         (unsigned)l->grid_y, 1, l->block, 1, 1, l->shared,
+                                         g->stream, arguments, NULL));
     }
     return EMLX_OK;
 }

@@ -40,6 +40,7 @@ bool type_is_narrow(int type); // a float held as f32
 bool type_is_sub_byte(int type);
 // The C type that moves elements of that size.
 const char *raw_type(size_t size);
+const char *truth_text(bool is);
 // Text of 1,024 bytes that converts the expression `x`.
 enum { CAST_TEXT = 1024 };
 const char *cast_text(char out[CAST_TEXT], int from, int to, const char *x);

@@ -17,6 +17,8 @@ const char *raw_type(size_t size) {
     return by_log[__builtin_ctzl(size)];
 }
 
+const char *truth_text(bool is) { return is ? "true" : "false"; }
+
 // A float to an integer: infinities become the ends of the type.
 static void cast_to_whole(char *out, int to, const char *x) {
     const char *name = type_text(to);

@@ -221,8 +221,6 @@ static void emit_group_product(emitter *e, const char *name, int columns, const 
          " }\n");
 }
 
-static const char *truth(bool is) { return is ? "true" : "false"; }
-
 // Weights are rounded to the values' type, which shows where values cancel; where little is
 // computed, or memory limits, what they lose is added by a second product.
 static bool is_exact(const attention *a) {
@@ -240,8 +238,9 @@ static void emit_kind(emitter *e, const attention *a) {
          a->plain               ? "F32"
          : a->type == EMLX_BF16 ? "Bf16"
                                 : "F16",
-         a->padded_size, a->padded_width, truth(vectors), truth(a->masked), truth(a->limited),
-         truth(a->params->bits & ATTENTION_SINKS), truth(is_exact(a)));
+         a->padded_size, a->padded_width, truth_text(vectors), truth_text(a->masked),
+         truth_text(a->limited), truth_text(a->params->bits & ATTENTION_SINKS),
+         truth_text(is_exact(a)));
     for (uint32_t i = 0; i < 3; i++) {
         EMIT(" static METHOD ll %s(const Words<#> &p) { return ", bases[i]);
         emit_address(e, i);
@@ -291,7 +290,8 @@ static void add_launch(emitter *e, const attention *a, int64_t blocks, uint32_t 
 
 static void emit_few(emitter *e, const attention *a) {
     emit_function(e, 'k', FEW_THREADS);
-    EMIT(" attend_few<At@, %d, %s>(p, &p.w[%u]);\n}\n", a->tile, truth(a->splits > 1), a->words);
+    EMIT(" attend_few<At@, %d, %s>(p, &p.w[%u]);\n}\n", a->tile, truth_text(a->splits > 1),
+         a->words);
     add_launch(e, a, a->batch * a->groups * a->splits, FEW_THREADS);
     if (a->splits == 1) return;
     e->code->scratch = (size_t)(a->batch * a->groups * a->splits * FEW_ROWS * (a->width + 2) * 4);

@@ -41,8 +41,6 @@ static bool is_iterated(const matrices *m) {
     return m->params->kind == ROUTINE_eigh || m->params->kind == ROUTINE_svd;
 }
 
-static const char *truth(bool is) { return is ? "true" : "false"; }
-
 // The call of the routine; where it may fail, as a condition.
 static void emit_call(emitter *e, const matrices *m, uint32_t sizes) {
     const char *t = m->name, *a = type_is_complex((emlx_type)m->type) ? "T_c128" : "double";
@@ -59,8 +57,8 @@ static void emit_call(emitter *e, const matrices *m, uint32_t sizes) {
         EMIT(
             "  const bool good = triangular_solve<T_%s, %s, %s, %s, %s, %s>(x, y, out, work, rows, "
             "(int)p.w[%u]);\n",
-            t, a, truth(flags & ROUTINE_TRANSPOSE), truth(flags & ROUTINE_CONJUGATE),
-            truth(flags & ROUTINE_RIGHT), truth(flags & ROUTINE_UPPER), sizes + 2);
+            t, a, truth_text(flags & ROUTINE_TRANSPOSE), truth_text(flags & ROUTINE_CONJUGATE),
+            truth_text(flags & ROUTINE_RIGHT), truth_text(flags & ROUTINE_UPPER), sizes + 2);
         break;
     case ROUTINE_solve:
         EMIT("  const bool good = solve<T_%s, %s>(x, y, out, work, rows, (int)p.w[%u]);\n", t, a,
@@ -73,7 +71,8 @@ static void emit_call(emitter *e, const matrices *m, uint32_t sizes) {
     default:
         EMIT("  const bool good = svd<T_%s, double, %s>(x, out, work, rows, (int)p.w[%u], "
              "*(const double *)&p.w[%u]);\n",
-             t, truth(flags & ROUTINE_FULL), sizes + 1, code_double(e->code, m->params->tolerance));
+             t, truth_text(flags & ROUTINE_FULL), sizes + 1,
+             code_double(e->code, m->params->tolerance));
         break;
     }
 }
@@ -170,8 +169,8 @@ static void short_transform(emitter *e, const transform *t) {
     emit_function(e, 'k', 256);
     EMIT(" transform_line<T_%s, T_%s, %d, %s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
          "p.w[%u], p.w[%u], *(const double *)&p.w[%u]);\n}\n",
-         type_text(t->from), type_text(t->to), room, truth(t->inverse), in, to, sizes, sizes + 1,
-         sizes + 2, sizes + 3, sizes + 4, code_double(e->code, t->tolerance));
+         type_text(t->from), type_text(t->to), room, truth_text(t->inverse), in, to, sizes,
+         sizes + 1, sizes + 2, sizes + 3, sizes + 4, code_double(e->code, t->tolerance));
     code_launch *launch = code_launch_add(e->code, 'k', 1, 0);
     launch->block = t->length <= 32 ? 32 : t->length <= 128 ? 128 : 256;
     launch->grid_x = t->lines;
