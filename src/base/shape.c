@@ -85,6 +85,24 @@ static int64_t length_from_end(const emlx_shape *shape, int32_t axis) {
     return axis < shape->rank ? shape->dims[shape->rank - 1 - axis] : 1;
 }
 
+void axes_add(axis_list *axes, int64_t dim, int64_t stride) {
+    axes->count *= dim;
+    if (dim == 1) return;
+    int32_t last = axes->rank - 1;
+    if (last >= 0 && axes_are_one(axes->strides[last], stride, dim)) {
+        axes->dims[last] *= dim;
+        axes->strides[last] = stride;
+        return;
+    }
+    axes->dims[axes->rank] = dim;
+    axes->strides[axes->rank++] = stride;
+}
+
+bool axes_step(const axis_list *axes, int64_t *step) {
+    if (axes->rank == 1) *step = axes->strides[0];
+    return axes->rank <= 1;
+}
+
 bool shape_broadcast(const emlx_shape *a, const emlx_shape *b, emlx_shape *out) {
     emlx_shape made = {.rank = a->rank > b->rank ? a->rank : b->rank};
     for (int32_t axis = 0; axis < made.rank; axis++) {

@@ -16,6 +16,25 @@ const char *shape_print(const emlx_shape *shape, char text[SHAPE_TEXT]);
 // Combines two shapes aligned at their last axes, length 1 stretching; false when they do not fit.
 bool shape_broadcast(const emlx_shape *a, const emlx_shape *b, emlx_shape *out);
 
+// Whether an axis of `dim` elements, `inner` apart, goes on where the next element of the axis
+// around it, `outer` apart, begins: both are stepped through as one.
+static inline bool axes_are_one(int64_t outer, int64_t inner, int64_t dim) {
+    return outer == inner * dim;
+}
+
+// The axes that an array is walked along, the outermost first: those of length 1 are left out, and
+// neighbours that are stepped through as one are one. Begins as {.count = 1}.
+typedef struct axis_list {
+    int64_t count; // of elements
+    int32_t rank;
+    int64_t dims[EMLX_MAX_RANK], strides[EMLX_MAX_RANK];
+} axis_list;
+
+// Adds an axis inside of those so far.
+void axes_add(axis_list *axes, int64_t dim, int64_t stride);
+// Whether one step leads through all of them; *step stays as it is where there are none.
+bool axes_step(const axis_list *axes, int64_t *step);
+
 // The failure of an index that is outside of axis axes[which], as Nx words it: the axes are counted
 // with the indexed ones, of which there are `count` in ascending order, in front of the others. An
 // unsigned index is the number that its bits are without a sign.

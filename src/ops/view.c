@@ -176,13 +176,10 @@ static bool reshape_strides(const emlx_shape *from, const int64_t *strides, cons
             else
                 b *= to->dims[j++];
         }
-        int64_t step = 0, span = 0; // of the group's last axis that is not 1, and its extent
-        for (int32_t d = i - 1; d >= i0; d--) {
-            if (from->dims[d] == 1) continue;
-            if (span != 0 && strides[d] != step * span) return false;
-            if (span == 0) step = strides[d];
-            span = (span == 0 ? 1 : span) * from->dims[d];
-        }
+        axis_list group = {.count = 1};
+        int64_t step = 0;
+        for (int32_t d = i0; d < i; d++) axes_add(&group, from->dims[d], strides[d]);
+        if (!axes_step(&group, &step)) return false;
         for (int32_t d = j - 1; d >= j0; d--) {
             result[d] = step;
             step *= to->dims[d];

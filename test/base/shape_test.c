@@ -96,6 +96,48 @@ static void broadcasts(void **state) {
     assert_false(shape_broadcast(&tall, &wide, &out));
 }
 
+static void check_axes(const int64_t (*axes)[2], size_t count, axis_list expected) {
+    axis_list made = {.count = 1};
+    for (size_t i = 0; i < count; i++) axes_add(&made, axes[i][0], axes[i][1]);
+    assert_int_equal(made.count, expected.count);
+    assert_int_equal(made.rank, expected.rank);
+    assert_memory_equal(made.dims, expected.dims, sizeof made.dims);
+    assert_memory_equal(made.strides, expected.strides, sizeof made.strides);
+}
+#define CHECK_AXES(axes, ...)                                                                      \
+    check_axes(axes, sizeof(axes) / sizeof *(axes), (axis_list){__VA_ARGS__})
+
+static void merges_axes(void **state) {
+    (void)state;
+    const int64_t dense[][2] = {{2, 12}, {1, 5}, {3, 4}, {4, 1}, {1, 0}};
+    CHECK_AXES(dense, 24, 1, {24}, {1});
+    const int64_t cut[][2] = {{2, 20}, {3, 4}, {4, 1}};
+    CHECK_AXES(cut, 24, 2, {2, 12}, {20, 1});
+    const int64_t turned[][2] = {{4, 1}, {3, 4}, {2, 12}};
+    CHECK_AXES(turned, 24, 3, {4, 3, 2}, {1, 4, 12});
+    const int64_t backwards[][2] = {{2, -3}, {3, -1}};
+    CHECK_AXES(backwards, 6, 1, {6}, {-1});
+    const int64_t repeated[][2] = {{5, 0}, {2, 0}, {3, 1}};
+    CHECK_AXES(repeated, 30, 2, {10, 3}, {0, 1});
+    const int64_t empty[][2] = {{2, 3}, {0, 3}};
+    CHECK_AXES(empty, 0, 2, {2, 0}, {3, 3});
+}
+
+static void finds_one_step(void **state) {
+    (void)state;
+    int64_t step = 7;
+    axis_list axes = {.count = 1};
+    axes_add(&axes, 1, 3);
+    assert_true(axes_step(&axes, &step));
+    assert_int_equal(step, 7);
+    axes_add(&axes, 4, 6);
+    axes_add(&axes, 3, 2);
+    assert_true(axes_step(&axes, &step));
+    assert_int_equal(step, 2);
+    axes_add(&axes, 3, 2);
+    assert_false(axes_step(&axes, &step));
+}
+
 static void prints(void **state) {
     (void)state;
     char text[SHAPE_TEXT];
@@ -116,6 +158,8 @@ int main(void) {
         cmocka_unit_test(strides_are_row_major),
         cmocka_unit_test(compares),
         cmocka_unit_test(broadcasts),
+        cmocka_unit_test(merges_axes),
+        cmocka_unit_test(finds_one_step),
         cmocka_unit_test(prints),
     };
     return RUN_TESTS("base/shape", tests);

@@ -3,6 +3,7 @@
 #ifndef EMLX_CPU_RUN_H
 #define EMLX_CPU_RUN_H
 
+#include "base/shape.h"
 #include "engines/cpu/tile/tile.h"
 
 // Whether the stages of a kernel of rows are worth doing together.
@@ -99,6 +100,10 @@ static inline int64_t axis_offset(const int64_t *dims, const int64_t *strides, i
         index /= dims[d];
     }
     return offset;
+}
+
+static inline int64_t axes_offset(const axis_list *axes, int64_t index) {
+    return axis_offset(axes->dims, axes->strides, axes->rank, index);
 }
 
 // Runs a kernel's tasks side by side, and takes turns with other work between them. EMLX_CANCELLED

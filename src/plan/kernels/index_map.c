@@ -14,34 +14,26 @@ void map_dense(const emlx_shape *space, index_map *out) {
 
 bool map_equal(const index_map *a, const index_map *b) { return memcmp(a, b, sizeof *a) == 0; }
 
-// The axes of an array that an indexing tells apart: neighbours that it steps through as one are
-// merged, axes of length 1 dropped.
+// The axes of an array that an indexing tells apart, and how far apart their elements are in it.
 typedef struct merged_axes {
-    int32_t rank;
-    int64_t dims[EMLX_MAX_RANK], strides[EMLX_MAX_RANK], dense[EMLX_MAX_RANK];
+    axis_list axes;
+    int64_t dense[EMLX_MAX_RANK];
 } merged_axes;
 
 static void merge_axes(const emlx_shape *shape, const int64_t *strides, merged_axes *m) {
     int64_t dense = 1;
-    m->rank = 0;
-    for (int32_t d = shape->rank - 1; d >= 0; d--) {
-        int64_t n = shape->dims[d];
-        if (n == 1) continue;
-        int32_t last = m->rank - 1;
-        if (last >= 0 && strides[d] == m->strides[last] * m->dims[last]) {
-            m->dims[last] *= n;
-        } else {
-            m->dims[m->rank] = n;
-            m->strides[m->rank] = strides[d];
-            m->dense[m->rank++] = dense;
-        }
-        dense *= n;
+    m->axes.count = 1;
+    m->axes.rank = 0;
+    for (int32_t d = 0; d < shape->rank; d++) axes_add(&m->axes, shape->dims[d], strides[d]);
+    for (int32_t d = m->axes.rank - 1; d >= 0; d--) {
+        m->dense[d] = dense;
+        dense *= m->axes.dims[d];
     }
 }
 
-// Writes a linear distance as steps along the merged axes (innermost first), of one sign.
+// Writes a linear distance as steps along the merged axes, of one sign.
 static void split_distance(const merged_axes *m, int64_t distance, int64_t *steps) {
-    for (int32_t d = m->rank - 1; d >= 0; d--) {
+    for (int32_t d = 0; d < m->axes.rank; d++) {
         steps[d] = distance / m->dense[d];
         distance -= steps[d] * m->dense[d];
     }
@@ -56,15 +48,15 @@ bool map_compose(const emlx_shape *space, const index_map *map, const emlx_shape
     merge_axes(shape, strides, &m);
     split_distance(&m, map->offset, low);
     out->offset = offset;
-    for (int32_t d = 0; d < m.rank; d++) {
-        out->offset += low[d] * m.strides[d];
+    for (int32_t d = 0; d < m.axes.rank; d++) {
+        out->offset += low[d] * m.axes.strides[d];
         high[d] = low[d];
     }
     for (int32_t k = 0; k < space->rank; k++) {
         if (map->strides[k] == 0 || space->dims[k] <= 1) continue;
         split_distance(&m, map->strides[k], steps);
-        for (int32_t d = 0; d < m.rank; d++) {
-            out->strides[k] += steps[d] * m.strides[d];
+        for (int32_t d = 0; d < m.axes.rank; d++) {
+            out->strides[k] += steps[d] * m.axes.strides[d];
             int64_t reach = steps[d] * (space->dims[k] - 1);
             if (reach < 0)
                 low[d] += reach;
@@ -73,8 +65,8 @@ bool map_compose(const emlx_shape *space, const index_map *map, const emlx_shape
         }
     }
     // Within every axis at both ends, no step ever carries into the next axis.
-    for (int32_t d = 0; d < m.rank; d++)
-        if (low[d] < 0 || high[d] >= m.dims[d]) return false;
+    for (int32_t d = 0; d < m.axes.rank; d++)
+        if (low[d] < 0 || high[d] >= m.axes.dims[d]) return false;
     return true;
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/shape.h"
 #include "plan/kernels/emit.h"
 
 // Index space ----------------------------------------------------------------------------------
@@ -13,7 +14,7 @@ static bool can_merge(const plan_kernel *k, int32_t d) {
     if (is_folded(k, d) != is_folded(k, d + 1)) return false;
     for (uint32_t i = 0; i < k->access_count; i++) {
         const int64_t *strides = k->accesses[i].strides;
-        if (strides[d] != strides[d + 1] * k->dims[d + 1]) return false;
+        if (!axes_are_one(strides[d], strides[d + 1], k->dims[d + 1])) return false;
     }
     return true;
 }

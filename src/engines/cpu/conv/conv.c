@@ -111,29 +111,24 @@ typedef struct pack_work {
     const conv_operand *from;
     emlx_type type;
     char *to;
-    int32_t rank;
-    int64_t dims[EMLX_MAX_RANK], strides[EMLX_MAX_RANK];
-    int64_t count;
+    axis_list axes; // at least one
 } pack_work;
-
-static int64_t source_offset(const pack_work *w, int64_t number) {
-    return axis_offset(w->dims, w->strides, w->rank, number);
-}
 
 static void pack_channels_task(void *context, int64_t index) {
     const pack_work *w = context;
     size_t size = type_size(w->from->type), to_size = type_size(w->type);
     stride_fn gather = w->run->kernels->gather[__builtin_ctzl(size)];
     tile_fn cast = w->run->kernels->cast[w->from->type][w->type];
-    int64_t inner = w->dims[w->rank - 1], stride = w->strides[w->rank - 1];
+    const axis_list *axes = &w->axes;
+    int64_t inner = axes->dims[axes->rank - 1], stride = axes->strides[axes->rank - 1];
     int64_t at = index * TASK_ELEMENTS, end = at + TASK_ELEMENTS;
     char few[4096];
-    if (end > w->count) end = w->count;
+    if (end > axes->count) end = axes->count;
     while (at < end) {
         int64_t n = inner - at % inner, room = (int64_t)(sizeof few / size);
         if (n > end - at) n = end - at;
         if (w->from->type != w->type && n > room) n = room;
-        const char *from = w->from->data + source_offset(w, at) * (int64_t)size;
+        const char *from = w->from->data + axes_offset(axes, at) * (int64_t)size;
         char *to = w->to + at * (int64_t)to_size;
         gather(w->from->type == w->type ? to : few, from, stride, (size_t)n);
         if (w->from->type != w->type) cast(to, few, NULL, NULL, (size_t)n);
@@ -143,31 +138,20 @@ static void pack_channels_task(void *context, int64_t index) {
 
 emlx_status conv_pack(conv_work *w, conv_operand *operand, const emlx_shape *shape,
                       const int32_t *order, emlx_error *err) {
-    pack_work work = {.run = w->run, .from = operand, .type = w->type, .count = 1};
-    int64_t strides[EMLX_MAX_RANK] = {0};
-    for (int32_t i = 0; i < shape->rank; i++) {
-        int64_t dim = shape->dims[order[i]], stride = operand->strides[order[i]];
-        work.count *= dim;
-        if (dim == 1) continue;
-        if (work.rank > 0 && work.strides[work.rank - 1] == stride * dim) {
-            work.dims[work.rank - 1] *= dim;
-            work.strides[work.rank - 1] = stride;
-            continue;
-        }
-        work.dims[work.rank] = dim;
-        work.strides[work.rank++] = stride;
-    }
-    if (work.rank == 0) work.dims[work.rank++] = 1;
-    int64_t step = 1;
+    pack_work work = {.run = w->run, .from = operand, .type = w->type, .axes.count = 1};
+    int64_t strides[EMLX_MAX_RANK] = {0}, step = 1;
+    for (int32_t i = 0; i < shape->rank; i++)
+        axes_add(&work.axes, shape->dims[order[i]], operand->strides[order[i]]);
+    if (work.axes.rank == 0) work.axes.dims[work.axes.rank++] = 1;
     for (int32_t i = shape->rank - 1; i >= 0; i--) {
         strides[order[i]] = step;
         step *= shape->dims[order[i]];
     }
     void *memory;
-    size_t size = (size_t)work.count * w->size;
+    size_t size = (size_t)work.axes.count * w->size;
     TRY(pool_alloc(size, &memory, err));
     work.to = memory;
-    int64_t tasks = work.count > 0 ? (work.count - 1) / TASK_ELEMENTS + 1 : 0;
+    int64_t tasks = work.axes.count > 0 ? (work.axes.count - 1) / TASK_ELEMENTS + 1 : 0;
     emlx_status status = run_tasks(w->run, tasks, pack_channels_task, &work, err);
     if (operand->packed != NULL) pool_free(operand->packed, operand->packed_size);
     memcpy(operand->strides, strides, sizeof strides);

@@ -322,39 +322,17 @@ static void product_task(void *context, int64_t index) {
 
 // Choosing --------------------------------------------------------------------------------------
 
-// The step through axes of an operand, innermost last, if one leads through all of them. *step
-// stays as it is where every axis has length 1.
-static bool merge_step(const int64_t *dims, const int64_t *strides, int32_t count, int64_t *step) {
-    int64_t span = 0;
-    bool found = false;
-    for (int32_t d = count - 1; d >= 0; d--) {
-        if (dims[d] == 1) continue;
-        if (!found)
-            *step = strides[d];
-        else if (strides[d] != span)
-            return false;
-        found = true;
-        span = strides[d] * dims[d];
-    }
-    return true;
-}
-
 // Whether BLAS can read the weights where they are, with terms in the order that is chosen.
 static bool find_weights(product *p) {
     const conv_work *w = p->conv;
     const emlx_shape *kernel = conv_kernel_shape(w);
-    int64_t dims[EMLX_MAX_RANK], strides[EMLX_MAX_RANK];
-    int32_t spatial = kernel->rank - 2, channel = p->taps_inner ? 0 : spatial;
-    int32_t first = p->taps_inner ? 1 : 0;
-    for (int32_t d = 0; d < spatial; d++) {
-        dims[first + d] = kernel->dims[2 + d];
-        strides[first + d] = w->w.strides[2 + d];
-    }
-    dims[channel] = w->channels;
-    strides[channel] = w->w.strides[1];
+    axis_list axes = {.count = 1};
+    if (p->taps_inner) axes_add(&axes, w->channels, w->w.strides[1]);
+    for (int32_t d = 2; d < kernel->rank; d++) axes_add(&axes, kernel->dims[d], w->w.strides[d]);
+    if (!p->taps_inner) axes_add(&axes, w->channels, w->w.strides[1]);
     p->term_step = 1;
     p->filter_step = w->all_filters > 1 ? w->w.strides[0] : p->terms;
-    if (!merge_step(dims, strides, spatial + 1, &p->term_step)) return false;
+    if (!axes_step(&axes, &p->term_step)) return false;
     bool by_filter = p->term_step == 1 && p->filter_step >= p->terms;
     bool by_term = p->filter_step == 1 && p->term_step >= w->all_filters;
     return (by_filter && p->filter_step <= INT32_MAX) || (by_term && p->term_step <= INT32_MAX);
@@ -381,20 +359,15 @@ static emlx_status choose_weights(product *p, emlx_error *err) {
 // Whether positions are one step apart in the input, and which: kernels of one element, without
 // padding. With `batch` through the whole batch, else through an image.
 static bool positions_apart(const conv_work *w, bool batch, int64_t *step) {
-    int64_t dims[EMLX_MAX_RANK], strides[EMLX_MAX_RANK];
-    int32_t count = 0;
-    if (batch) {
-        dims[count] = w->batch;
-        strides[count++] = w->x.strides[0];
-    }
+    axis_list axes = {.count = 1};
+    if (batch) axes_add(&axes, w->batch, w->x.strides[0]);
     for (int32_t d = 0; d < w->rank; d++) {
         const conv_reach *r = w->axes[d].reach;
         if (w->axes[d].taps > 1 || r->period > 1 || r->count < w->axes[d].results) return false;
-        dims[count] = w->axes[d].results;
-        strides[count++] = r->step * w->axes[d].x_stride;
+        axes_add(&axes, w->axes[d].results, r->step * w->axes[d].x_stride);
     }
     *step = 1;
-    return merge_step(dims, strides, count, step);
+    return axes_step(&axes, step);
 }
 
 // Takes the input as it is, if BLAS can read it: channels beside each other and positions `step`

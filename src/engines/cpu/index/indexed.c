@@ -13,6 +13,7 @@ void find_slices(const emlx_shape *shape, const int32_t *axes, int32_t count, co
     int32_t next = 0;
     shape_strides(shape, strides);
     *s = (slices){.count = count,
+                  .others.count = 1,
                   .length = 1,
                   .step = 1,
                   .rows = 1,
@@ -25,22 +26,13 @@ void find_slices(const emlx_shape *shape, const int32_t *axes, int32_t count, co
             s->strides[next++] = strides[d];
             continue;
         }
-        int64_t dim = window != NULL ? *window++ : shape->dims[d];
-        // A run that goes on without a gap is one longer run.
-        if (s->rows == 1 && s->length == 1) {
-            s->length = dim;
-            s->step = strides[d];
-        } else if (s->step == strides[d] * dim && dim == shape->dims[d]) {
-            s->length *= dim;
-            s->step = strides[d];
-        } else {
-            s->dims[s->rank] = s->length;
-            s->other_strides[s->rank++] = s->step;
-            s->rows *= s->length;
-            s->length = dim;
-            s->step = strides[d];
-        }
+        axes_add(&s->others, window != NULL ? *window++ : shape->dims[d], strides[d]);
     }
+    if (s->others.rank > 0) {
+        s->length = s->others.dims[--s->others.rank];
+        s->step = s->others.strides[s->others.rank];
+    }
+    for (int32_t d = 0; d < s->others.rank; d++) s->rows *= s->others.dims[d];
 }
 
 emlx_status slice_offset(const slices *s, const int64_t *indices, int64_t *offset,

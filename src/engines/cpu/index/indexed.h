@@ -11,8 +11,7 @@ typedef struct slices {
     int32_t count;                  // indexed axes
     int64_t strides[EMLX_MAX_RANK]; // of the indexed axes, in elements
     int64_t limits[EMLX_MAX_RANK];
-    int32_t rank; // other axes, without the last
-    int64_t dims[EMLX_MAX_RANK], other_strides[EMLX_MAX_RANK];
+    axis_list others;     // the other axes, without the last
     int64_t length, step; // of the last
     int64_t rows;
     size_t size; // bytes of an element
@@ -34,7 +33,7 @@ static inline void note_lowest(atomic_llong *lowest, int64_t position) {
 }
 
 static inline int64_t row_offset(const slices *s, int64_t row) {
-    return axis_offset(s->dims, s->other_strides, s->rank, row);
+    return axes_offset(&s->others, row);
 }
 
 #endif

@@ -35,8 +35,8 @@ static block find_block(const dot_work *w, int64_t index) {
     int64_t batch = index / w->column_blocks / w->row_blocks;
     const side *l = &w->left, *r = &w->right;
     int64_t size = (int64_t)type_size(w->type);
-    int64_t a = axis_offset(l->batch_dims, l->batch_strides, l->batch_rank, batch);
-    int64_t b = axis_offset(r->batch_dims, r->batch_strides, r->batch_rank, batch);
+    int64_t a = axes_offset(&l->batch, batch);
+    int64_t b = axes_offset(&r->batch, batch);
     block found = {.a = l->data + (a + row * l->row_step) * size,
                    .b = r->data + (b + column * r->row_step) * size,
                    .c = w->out + ((batch * w->m + row) * w->n + column) * size};

@@ -10,10 +10,7 @@
 typedef struct side {
     const char *data;
     emlx_type type;
-    int32_t batch_rank, row_rank, column_rank;
-    int64_t batch_dims[EMLX_MAX_RANK], batch_strides[EMLX_MAX_RANK];
-    int64_t row_dims[EMLX_MAX_RANK], row_strides[EMLX_MAX_RANK];
-    int64_t column_dims[EMLX_MAX_RANK], column_strides[EMLX_MAX_RANK];
+    axis_list batch, row, column;
     int64_t rows, columns;
     int64_t row_step, column_step; // when the matrix is two strides; see side_steps
     void *packed;
@@ -41,7 +38,7 @@ emlx_status side_pack(const dot_work *w, side *s, emlx_type type, emlx_error *er
 void side_clear(side *s);
 // First element of a batch's matrix.
 static inline const char *side_batch(const side *s, int64_t batch) {
-    int64_t offset = axis_offset(s->batch_dims, s->batch_strides, s->batch_rank, batch);
+    int64_t offset = axes_offset(&s->batch, batch);
     return s->data + offset * (int64_t)emlx_type_size(s->type);
 }
 

@@ -212,9 +212,8 @@ static emlx_status multiply_vectors(packed_work *w, emlx_error *err) {
 
 static void dense_side(side *s, const char *data, emlx_type type, int64_t rows, int64_t columns) {
     *s = (side){.data = data, .type = type, .rows = rows, .columns = columns};
-    s->row_rank = s->column_rank = 1;
-    s->row_dims[0] = rows, s->row_strides[0] = columns;
-    s->column_dims[0] = columns, s->column_strides[0] = 1;
+    s->row = (axis_list){rows, 1, {rows}, {columns}};
+    s->column = (axis_list){columns, 1, {columns}, {1}};
 }
 
 static void scales_task(void *context, int64_t index) {

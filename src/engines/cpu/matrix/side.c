@@ -4,20 +4,6 @@
 #include "base/types.h"
 #include "engines/cpu/matrix/matrix.h"
 
-static void add_axis(int64_t *dims, int64_t *strides, int32_t *rank, int64_t *count, int64_t dim,
-                     int64_t stride) {
-    *count *= dim;
-    if (dim == 1) return;
-    int32_t last = *rank - 1;
-    if (last >= 0 && strides[last] == stride * dim) {
-        dims[last] *= dim;
-        strides[last] = stride;
-        return;
-    }
-    dims[*rank] = dim;
-    strides[(*rank)++] = stride;
-}
-
 static bool contains(const int32_t *axes, int32_t count, int32_t axis) {
     for (int32_t i = 0; i < count; i++)
         if (axes[i] == axis) return true;
@@ -30,25 +16,27 @@ void side_find(const cpu_run *run, uint32_t operand, const int32_t *contracted, 
     const dot_params *p = kernel->params;
     const plan_access *a = &kernel->accesses[operand];
     const emlx_shape *shape = &kernel->shapes[operand];
-    int64_t batches = 1;
-    *s = (side){.data = operand_data(run, operand), .type = a->type, .rows = 1, .columns = 1};
-    for (int32_t d = 0; d < p->batch; d++)
-        add_axis(s->batch_dims, s->batch_strides, &s->batch_rank, &batches, shape->dims[d],
-                 a->strides[d]);
+    const axis_list none = {.count = 1};
+    *s = (side){.data = operand_data(run, operand),
+                .type = a->type,
+                .batch = none,
+                .row = none,
+                .column = none};
+    for (int32_t d = 0; d < p->batch; d++) axes_add(&s->batch, shape->dims[d], a->strides[d]);
     for (int32_t d = p->batch; d < shape->rank; d++)
         if (!contains(contracted, p->contracted, d))
-            add_axis(s->row_dims, s->row_strides, &s->row_rank, &s->rows, shape->dims[d],
-                     a->strides[d]);
+            axes_add(&s->row, shape->dims[d], a->strides[d]);
     for (int32_t i = 0; i < p->contracted; i++)
-        add_axis(s->column_dims, s->column_strides, &s->column_rank, &s->columns,
-                 shape->dims[contracted[i]], a->strides[contracted[i]]);
+        axes_add(&s->column, shape->dims[contracted[i]], a->strides[contracted[i]]);
+    s->rows = s->row.count;
+    s->columns = s->column.count;
 }
 
 bool side_steps(side *s) {
-    if (s->row_rank > 1 || s->column_rank > 1) return false;
-    s->row_step = s->row_rank == 1 ? s->row_strides[0] : s->columns;
-    s->column_step = s->column_rank == 1 ? s->column_strides[0] : 1;
-    if (s->row_rank == 0 && s->column_step != 1) s->row_step = 1;
+    s->row_step = s->columns;
+    s->column_step = 1;
+    if (!axes_step(&s->row, &s->row_step) || !axes_step(&s->column, &s->column_step)) return false;
+    if (s->row.rank == 0 && s->column_step != 1) s->row_step = 1;
     return true;
 }
 
@@ -66,15 +54,16 @@ static void pack_row(void *context, int64_t index) {
     size_t size = type_size(s->type), out_size = type_size(w->type);
     tile_fn cast = kernels->cast[s->type][w->type];
     stride_fn gather = kernels->gather[__builtin_ctzl(size)];
-    int64_t offset = axis_offset(s->batch_dims, s->batch_strides, s->batch_rank, index / s->rows) +
-                     axis_offset(s->row_dims, s->row_strides, s->row_rank, index % s->rows);
-    int64_t inner = s->column_rank > 0 ? s->column_dims[s->column_rank - 1] : 1;
-    int64_t stride = s->column_rank > 0 ? s->column_strides[s->column_rank - 1] : 1;
+    int64_t offset =
+        axes_offset(&s->batch, index / s->rows) + axes_offset(&s->row, index % s->rows);
+    int32_t last = s->column.rank - 1;
+    int64_t inner = last >= 0 ? s->column.dims[last] : 1;
+    int64_t stride = last >= 0 ? s->column.strides[last] : 1;
     char *to = w->to + index * s->columns * (int64_t)out_size, few[2048];
     int64_t room = (int64_t)(sizeof few / size);
     for (int64_t c = 0; c < s->columns;) {
         int64_t left = inner - c % inner;
-        int64_t from = offset + axis_offset(s->column_dims, s->column_strides, s->column_rank, c);
+        int64_t from = offset + axes_offset(&s->column, c);
         if (cast != NULL && left > room) left = room;
         char *target = to + c * (int64_t)out_size;
         gather(cast != NULL ? few : target, s->data + from * (int64_t)size, stride, (size_t)left);
@@ -91,12 +80,10 @@ emlx_status side_pack(const dot_work *w, side *s, emlx_type type, emlx_error *er
     if (s->columns > 0) TRY(run_tasks(w->run, rows, pack_row, &work, err));
     s->data = s->packed;
     s->type = type;
-    s->row_rank = s->column_rank = 0;
+    s->row.rank = s->column.rank = 0;
     s->row_step = s->columns;
     s->column_step = 1;
-    s->batch_rank = 1;
-    s->batch_dims[0] = w->batches;
-    s->batch_strides[0] = s->rows * s->columns;
+    s->batch = (axis_list){w->batches, 1, {w->batches}, {s->rows * s->columns}};
     return EMLX_OK;
 }
 

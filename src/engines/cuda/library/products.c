@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "base/error.h"
+#include "base/shape.h"
 #include "base/types.h"
 #include "engines/cuda/text/product/bytes.h"
 
@@ -128,7 +129,8 @@ typedef struct merged {
 // Adds an axis inside of those so far.
 static void merge_axis(merged *m, int64_t dim, int64_t left, int64_t right) {
     if (dim == 1) return;
-    if (m->count > 1 && (m->stride[0] != left * dim || m->stride[1] != right * dim))
+    if (m->count > 1 &&
+        !(axes_are_one(m->stride[0], left, dim) && axes_are_one(m->stride[1], right, dim)))
         m->fits = false;
     m->count *= dim;
     m->stride[0] = left;
