@@ -75,7 +75,16 @@ ADD_PRODUCT(F16, "f16")
 DEVICE void group_sees() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 DEVICE void group_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 DEVICE void group_end() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-DEVICE void group_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
+template <int GROUPS> DEVICE void group_wait() {
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(GROUPS) : "memory");
+}
+// What was waited for is there: keeps the compiler from reading it before.
+template <int BLOCKS> DEVICE void group_has(float (&d)[BLOCKS][4]) {
+#pragma unroll
+    for (int b = 0; b < BLOCKS; b++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) asm volatile("" : "+f"(d[b][i])::"memory");
+}
 #else
 #define WARP_GROUPS 0
 DEVICE void group_sees() {}
@@ -230,20 +239,23 @@ template <int BLOCKS> DEVICE void scale_sums(float (&o)[BLOCKS][4], const float 
         for (int i = 0; i < 4; i++) o[b][i] *= scale[i / 2];
 }
 
-// Weights of 16 keys as the left side of a product. Then what they have lost, for another one.
-template <class KIND, int BLOCKS>
-DEVICE void take_weights(const float (&s)[BLOCKS][4], int block, unsigned (&a)[4]) {
+// Weights as the left sides of products, and what they lose by being rounded.
+template <class AT, int BLOCKS> struct Weights {
+    unsigned main[BLOCKS / 2][4], rest[AT::EXACT ? BLOCKS / 2 : 1][4];
+};
+template <class AT, int BLOCKS>
+DEVICE void take_weights(const float (&s)[BLOCKS][4], Weights<AT, BLOCKS> &w) {
+    typedef typename AT::Kind Kind;
 #pragma unroll
-    for (int i = 0; i < 4; i++)
-        a[i] = two_of(KIND(), s[block + i / 2][i % 2 * 2], s[block + i / 2][i % 2 * 2 + 1]);
-}
-template <class KIND, int BLOCKS>
-DEVICE void take_rest(const float (&s)[BLOCKS][4], int block, unsigned (&a)[4]) {
+    for (int k = 0; k < BLOCKS / 2; k++)
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-        float low = KIND::wide((unsigned short)a[i]), high = KIND::wide((unsigned short)(a[i] >> 16));
-        a[i] = two_of(KIND(), s[block + i / 2][i % 2 * 2] - low, s[block + i / 2][i % 2 * 2 + 1] - high);
-    }
+        for (int i = 0; i < 4; i++) {
+            float low = s[2 * k + i / 2][i % 2 * 2], high = s[2 * k + i / 2][i % 2 * 2 + 1];
+            unsigned both = w.main[k][i] = two_of(Kind(), low, high);
+            if (AT::EXACT)
+                w.rest[AT::EXACT ? k : 0][i] = two_of(Kind(), low - Kind::wide((unsigned short)both),
+                                                      high - Kind::wide((unsigned short)(both >> 16)));
+        }
 }
 
 template <class AT, int ROWS>
@@ -274,17 +286,12 @@ DEVICE void warp_scores(float (&s)[BLOCKS][4], const unsigned (&q)[AT::SIZE / 16
     }
 }
 template <class AT, int TILE, int BLOCKS>
-DEVICE void warp_values(float (&o)[AT::WIDTH / 8][4], const float (&s)[BLOCKS][4], unsigned tile,
-                        int first) {
+DEVICE void warp_values(float (&o)[AT::WIDTH / 8][4], const Weights<AT, BLOCKS> &weights,
+                        unsigned tile, int first) {
     int lane = threadIdx.x % 32, i = lane / 8;
 #pragma unroll
     for (int k = 0; k < BLOCKS / 2; k++) {
-        unsigned a[4], rest[4];
-        take_weights<typename AT::Kind>(s, 2 * k, a);
-        if (AT::EXACT) {
-            memcpy(rest, a, sizeof a);
-            take_rest<typename AT::Kind>(s, 2 * k, rest);
-        }
+        const unsigned(&a)[4] = weights.main[k], (&rest)[4] = weights.rest[AT::EXACT ? k : 0];
 #pragma unroll
         for (int n = 0; n < AT::WIDTH / 16; n++) {
             unsigned r[4];
@@ -298,10 +305,11 @@ DEVICE void warp_values(float (&o)[AT::WIDTH / 8][4], const float (&s)[BLOCKS][4
     }
 }
 
+// The same for 64 rows of four warps and all keys of a tile, where a card has that: both begin, and
+// go on while others compute.
 #if WARP_GROUPS
-// The same for 64 rows of four warps and all keys of a tile.
 template <class AT, int TILE>
-DEVICE void group_scores(float (&s)[TILE / 8][4], const unsigned (&q)[AT::SIZE / 16][4],
+DEVICE void begin_scores(float (&s)[TILE / 8][4], const unsigned (&q)[AT::SIZE / 16][4],
                          unsigned tile) {
     group_begin();
 #pragma unroll
@@ -310,24 +318,30 @@ DEVICE void group_scores(float (&s)[TILE / 8][4], const unsigned (&q)[AT::SIZE /
         AT::scores(s, q[k], place_of(at, 16), k > 0);
     }
     group_end();
-    group_wait();
 }
 template <class AT, int TILE>
-DEVICE void group_values(float (&o)[AT::WIDTH / 8][4], const float (&s)[TILE / 8][4], unsigned tile) {
-    unsigned a[TILE / 16][4];
+DEVICE void begin_values(float (&o)[AT::WIDTH / 8][4], const Weights<AT, TILE / 8> &w, unsigned tile) {
+    group_begin();
 #pragma unroll
-    for (int k = 0; k < TILE / 16; k++) take_weights<typename AT::Kind>(s, 2 * k, a[k]);
-    for (int turn = 0; turn <= AT::EXACT; turn++) {
-        group_begin();
-#pragma unroll
-        for (int k = 0; k < TILE / 16; k++)
-            AT::values(o, a[k], place_of(tile + k * 2048, Tile<TILE, AT::WIDTH>::STRIPE), 1);
-        group_end();
-        group_wait();
-        if (AT::EXACT)
-            for (int k = 0; k < TILE / 16; k++) take_rest<typename AT::Kind>(s, 2 * k, a[k]);
+    for (int k = 0; k < TILE / 16; k++) {
+        ull place = place_of(tile + k * 2048, Tile<TILE, AT::WIDTH>::STRIPE);
+        AT::values(o, w.main[k], place, 1);
+        if (AT::EXACT) AT::values(o, w.rest[AT::EXACT ? k : 0], place, 1);
     }
+    group_end();
 }
+#else
+template <class AT, int TILE>
+DEVICE void begin_scores(float (&s)[TILE / 8][4], const unsigned (&q)[AT::SIZE / 16][4],
+                         unsigned tile) {
+    warp_scores<AT, TILE>(s, q, tile, 0);
+}
+template <class AT, int TILE>
+DEVICE void begin_values(float (&o)[AT::WIDTH / 8][4], const Weights<AT, TILE / 8> &w, unsigned tile) {
+    warp_values<AT, TILE, TILE / 8>(o, w, tile, 0);
+}
+template <int GROUPS> DEVICE void group_wait() {}
+template <int BLOCKS> DEVICE void group_has(float (&)[BLOCKS][4]) {}
 #endif
 
 // Rows that see nothing -------------------------------------------------------------------------
@@ -378,46 +392,62 @@ template <class AT, int TILE, class W> DEVICE void attend_rows(const W &p, const
         whole = least < 0 ? 0 : least / TILE < whole ? least / TILE : whole;
     }
     const int tiles = (last + TILE - 1) / TILE;
+    const int K_BYTES = Tile<TILE, AT::SIZE>::BYTES, V_BYTES = Tile<TILE, AT::WIDTH>::BYTES;
+    auto bring_keys = [&](int t) {
+        if (t < tiles)
+            bring_tile<TILE, AT::SIZE, THREADS, AT::VECTORS>(k_room + t % 2 * K_BYTES, k_rows, t * TILE,
+                                                             keys, size);
+    };
+    auto bring_values = [&](int t) {
+        if (t < tiles)
+            bring_tile<TILE, AT::WIDTH, THREADS, AT::VECTORS>(v_room + t % 2 * V_BYTES, v_rows, t * TILE,
+                                                              keys, width);
+    };
     float o[AT::WIDTH / 8][4] = {};
     unsigned q[AT::SIZE / 16][4];
+    float s[BLOCKS][4], scale[2];
+    Weights<AT, BLOCKS> weights;
     bring_tile<ROWS, AT::SIZE, THREADS, AT::VECTORS>(q_room, q_rows, first, queries, size);
-    bring_tile<TILE, AT::SIZE, THREADS, AT::VECTORS>(k_room, k_rows, 0, keys, size);
+    bring_keys(0);
     copy_group();
-    bring_tile<TILE, AT::WIDTH, THREADS, AT::VECTORS>(v_room, v_rows, 0, keys, width);
+    bring_keys(1);
+    bring_values(0);
     copy_group();
-    for (int t = 0; t < tiles; t++) {
-        const int stage = t % 2, next = stage ^ 1;
-        char *k_tile = k_room + stage * Tile<TILE, AT::SIZE>::BYTES;
-        char *v_tile = v_room + stage * Tile<TILE, AT::WIDTH>::BYTES;
-        float s[BLOCKS][4], scale[2];
-        copy_wait<1>();
-        group_sees();
-        __syncthreads();
-        if (t == 0) take_queries<AT, ROWS>(shared_at(q_room), own, q);
-        if (t + 1 < tiles)
-            bring_tile<TILE, AT::SIZE, THREADS, AT::VECTORS>(
-                k_room + next * Tile<TILE, AT::SIZE>::BYTES, k_rows, (t + 1) * TILE, keys, size);
-        copy_group();
-#if WARP_GROUPS
-        group_scores<AT, TILE>(s, q, shared_at(k_tile));
-#else
-        warp_scores<AT, TILE>(s, q, shared_at(k_tile), 0);
-#endif
-        if (AT::MASKED || t >= whole) hide_scores<AT>(p, s, t * TILE, keys, l);
+    copy_wait<1>();
+    group_sees();
+    __syncthreads();
+    take_queries<AT, ROWS>(shared_at(q_room), own, q);
+    if (tiles > 0) {
+        begin_scores<AT, TILE>(s, q, shared_at(k_room));
+        group_wait<0>();
+        group_has(s);
+        if (AT::MASKED || whole == 0) hide_scores<AT>(p, s, 0, keys, l);
         weigh_scores(s, m, step, scale);
-        scale_sums(o, scale);
-        copy_wait<1>();
+    }
+    // The values of a tile are weighed while the scores of the next one are.
+    for (int t = 0; t < tiles; t++) {
+        take_weights(s, weights);
+        copy_wait<0>();
         group_sees();
         __syncthreads();
-        if (t + 1 < tiles)
-            bring_tile<TILE, AT::WIDTH, THREADS, AT::VECTORS>(
-                v_room + next * Tile<TILE, AT::WIDTH>::BYTES, v_rows, (t + 1) * TILE, keys, width);
+        bring_keys(t + 2);
+        bring_values(t + 1);
         copy_group();
-#if WARP_GROUPS
-        group_values<AT, TILE>(o, s, shared_at(v_tile));
-#else
-        warp_values<AT, TILE>(o, s, shared_at(v_tile), 0);
-#endif
+        if (t + 1 == tiles) break;
+        begin_scores<AT, TILE>(s, q, shared_at(k_room + (t + 1) % 2 * K_BYTES));
+        begin_values<AT, TILE>(o, weights, shared_at(v_room + t % 2 * V_BYTES));
+        group_wait<1>();
+        group_has(s);
+        if (AT::MASKED || t + 1 >= whole) hide_scores<AT>(p, s, (t + 1) * TILE, keys, l);
+        weigh_scores(s, m, step, scale);
+        group_wait<0>();
+        group_has(o);
+        scale_sums(o, scale);
+    }
+    if (tiles > 0) {
+        begin_values<AT, TILE>(o, weights, shared_at(v_room + (tiles - 1) % 2 * V_BYTES));
+        group_wait<0>();
+        group_has(o);
     }
     copy_wait<0>();
 #pragma unroll
@@ -491,6 +521,7 @@ template <class AT, int TILE, bool SPLIT, class W> DEVICE void attend_few(const 
     for (int t = 0; t < tiles; t++) {
         const int stage = t % 2, next = stage ^ 1, start = from + (t + 1) * TILE;
         float s[BLOCKS][4], scale[2];
+        Weights<AT, BLOCKS> weights;
         copy_wait<1>();
         __syncthreads();
         if (t == 0) take_queries<AT, ROWS>(shared_at(q_room), 0, q);
@@ -508,7 +539,9 @@ template <class AT, int TILE, bool SPLIT, class W> DEVICE void attend_few(const 
             bring_tile<TILE, AT::WIDTH, THREADS, AT::VECTORS>(
                 v_room + next * Tile<TILE, AT::WIDTH>::BYTES, v_rows, start, keys, width);
         copy_group();
-        warp_values<AT, TILE>(o, s, shared_at(v_room + stage * Tile<TILE, AT::WIDTH>::BYTES), own);
+        take_weights(s, weights);
+        warp_values<AT, TILE, BLOCKS>(o, weights,
+                                      shared_at(v_room + stage * Tile<TILE, AT::WIDTH>::BYTES), own);
     }
     copy_wait<0>();
     __syncthreads();
