@@ -15,18 +15,20 @@
 #include "memory/spares.h"
 #include "plan/plan.h"
 
-// One run of a plan. Plan, form, constants and flag stay until the work has ended; what else it
-// points to until `submit` returns.
+// One run of a plan. Plan, form, constants, functions and flag stay until the work has ended; what
+// else it points to until `submit` returns.
 typedef struct plan_call {
     const emlx_plan *plan;
     void *prepared;                // the engine's form of the plan
     const scalar_value *constants; // by constant, in memory form of its type
-    emlx_buffer **inputs;          // one a plan input; the engine takes the references over, on
-                                   // failure too, so that it may reuse what nobody else holds
-    emlx_buffer **outputs;         // to be filled with one reference each; inputs may be among them
-    const emlx_cancel *cancel;     // looked at between kernels; may be NULL
-    buffer_spares *spares;         // what the caller has left, or NULL
-    emlx_device *memory;           // where results are to lie; NULL: with the device itself
+    emlx_function *const
+        *functions;            // by function; engines call them on the host (graph/function.h)
+    emlx_buffer **inputs;      // one a plan input; the engine takes the references over, on
+                               // failure too, so that it may reuse what nobody else holds
+    emlx_buffer **outputs;     // to be filled with one reference each; inputs may be among them
+    const emlx_cancel *cancel; // looked at between kernels; may be NULL
+    buffer_spares *spares;     // what the caller has left, or NULL
+    emlx_device *memory;       // where results are to lie; NULL: with the device itself
 } plan_call;
 
 // What of a plan an engine runs.
@@ -128,8 +130,8 @@ struct handover {
     uint64_t count;
 };
 
-// For an engine that finds only while it runs a kernel that it has to hand it over: counts one, and
-// says whether the user refuses such.
+// For an engine that finds only while it runs a kernel that it has to hand it over: counts one, of
+// which observers are told, and says whether the user refuses such.
 void handover_count(emlx_device *device, const char *op);
 bool handovers_refused(void);
 
@@ -165,7 +167,8 @@ typedef struct kernel_call {
     void *prepared;                // the engine's form of the plan
     emlx_buffer *const *buffers;   // by value; those that the kernel reads and makes are set
     const scalar_value *constants; // by constant, in memory form of its type
-    const emlx_cancel *cancel;     // once raised nobody wants the result; may be NULL
+    emlx_function *const *functions;
+    const emlx_cancel *cancel; // once raised nobody wants the result; may be NULL
 } kernel_call;
 
 typedef emlx_status (*kernel_fn)(emlx_device *device, void *context, const kernel_call *call,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// function.h - functions as attributes of ops. Programs make them; ops look into them, and engines
-// call those that ops could not write out as scalar steps. Knows nothing of programs.
+// function.h - functions as attributes of ops. Programs make them; ops look into them, and what ops
+// could not write out as scalar steps is a parameter of a `call`. Knows nothing of programs.
 #ifndef EMLX_GRAPH_FUNCTION_H
 #define EMLX_GRAPH_FUNCTION_H
 
@@ -18,11 +18,5 @@ struct emlx_function {
                         emlx_error *err);
     void (*destroy)(emlx_function *function);
 };
-
-// A tensor that holds the function: the operand from which an engine takes it.
-emlx_status function_node(emlx_function *function, emlx_device *device, emlx_tensor **out,
-                          emlx_error *err);
-// The function in such a tensor's data.
-static inline emlx_function *function_held(const void *data) { return (emlx_function *)data; }
 
 #endif

@@ -9,6 +9,7 @@
 #include "base/mutex.h"
 #include "base/shape.h"
 #include "base/types.h"
+#include "graph/function.h"
 #include "graph/lock.h"
 
 const scalar_info scalar_table[SCALAR_COUNT] = {
@@ -62,17 +63,6 @@ const char *const either_names[EITHER_COUNT] = {
 #undef XX
 };
 
-emlx_status guard_error(guard_kind guard, emlx_error *err) {
-    switch (guard) {
-#define XX(name, status, text)                                                                     \
-    case GUARD_##name: return error_set(err, status, "%s", text);
-        GUARD_MAP(XX)
-#undef XX
-    case GUARD_NONE: break;
-    }
-    return EMLX_OK;
-}
-
 // The structure, its operand list and its parameters are one allocation.
 static size_t node_size(size_t input_count, size_t params_size) {
     return sizeof(emlx_tensor) + input_count * sizeof(emlx_tensor *) + params_size;
@@ -114,6 +104,7 @@ emlx_status node_new(const node_spec *spec, emlx_tensor **out, emlx_error *err) 
     if (spec->params_size > 0) memcpy(t->params, spec->params, spec->params_size);
     for (size_t i = 0; i < spec->input_count; i++)
         t->inputs[i] = emlx_tensor_retain(spec->inputs[i]);
+    emlx_function_retain(node_function(t));
     bool pending = spec->primitive != PRIM_input;
     t->pinned = pinned_below(spec->inputs, spec->input_count);
     atomic_init(&t->depth, pending ? depth_above(spec->inputs, spec->input_count) : 0);
@@ -154,6 +145,7 @@ void emlx_tensor_release(emlx_tensor *t) {
         // An input list that was given up leaves its length behind in the size of the allocation.
         size_t operands = ((char *)dead->params - (char *)(dead + 1)) / sizeof(emlx_tensor *);
         buffer_release(node_buffer(dead));
+        emlx_function_release(node_function(dead));
         mem_free(dead, node_size(operands, dead->params_size));
         dead = next;
     }
@@ -187,12 +179,17 @@ bool node_is_constant(const emlx_tensor *t, scalar_value *value) {
     return true;
 }
 
-void node_publish(emlx_tensor *t, emlx_buffer *buffer, emlx_tensor ***given_up, uint32_t *count) {
-    *given_up = t->inputs;
-    *count = t->input_count;
+void node_publish(emlx_tensor *t, emlx_buffer *buffer, given_up *out) {
+    *out = (given_up){t->inputs, t->input_count, node_function(t)};
     t->input_count = 0;
+    if (out->function != NULL) ((call_params *)t->params)->function = NULL;
     atomic_store_explicit(&t->depth, 0, memory_order_relaxed);
     atomic_store_explicit(&t->buffer, buffer_retain(buffer), memory_order_release);
+}
+
+void given_up_release(const given_up *g) {
+    for (uint32_t i = 0; i < g->count; i++) emlx_tensor_release(g->inputs[i]);
+    emlx_function_release(g->function);
 }
 
 // What is being computed counts as there: chains built on it start anew.

@@ -45,24 +45,6 @@ extern const primitive_info primitive_table[PRIM_COUNT];
 
 typedef enum scatter_kind { SCATTER_ADD, SCATTER_PUT } scatter_kind;
 
-// What a `map` stops the computation with when its second operand has a true element: with that
-// status and that text, after the op's name.
-#define GUARD_MAP(XX)                                                                              \
-    XX(DIVISION, EMLX_ARITHMETIC, "division by zero")                                              \
-    XX(LEFT_SHIFT, EMLX_INVALID, "cannot left shift by a negative number")                         \
-    XX(RIGHT_SHIFT, EMLX_INVALID, "cannot right shift by a negative number")                       \
-    XX(REAL, EMLX_ARITHMETIC, "only accepts real numbers as arguments, one is complex")
-
-typedef enum guard_kind {
-    GUARD_NONE,
-#define XX(name, status, text) GUARD_##name,
-    GUARD_MAP(XX)
-#undef XX
-} guard_kind;
-
-// Its status; EMLX_OK for none.
-emlx_status guard_error(guard_kind guard, emlx_error *err);
-
 // Parameters, by primitive ----------------------------------------------------------------------
 
 // They are compared, and become keys of plans, byte by byte: none has padding, and whoever makes
@@ -79,11 +61,11 @@ typedef struct iota_params {
 typedef struct map_params {
     uint8_t op;      // scalar_op
     uint8_t compute; // the emlx_type that operands are converted to and the function is computed in
-    uint8_t guard;   // guard_kind: when set, `op` is unused; the value is operand 0, and operand 1
-                     // (u8) says where it is bad
+    uint8_t guard;   // guard_kind (faults.h): when set, `op` is unused; the value is operand 0, and
+                     // operand 1 (u8) says where it is bad
 } map_params;
 
-// A start given at run time: adds stride * min(max(value, 0), limit) to the offset.
+// A start given at run time: adds stride * start_within(value, limit) to the offset (faults.h).
 typedef struct region_start {
     int64_t stride;
     int64_t limit;
@@ -306,10 +288,14 @@ typedef struct custom_params {
     custom_step steps[];
 } custom_params;
 
-#pragma GCC diagnostic pop
+// Operands: the elements {results, elements of a fold}, and the value to start with. The node holds
+// a reference on the function (graph/function.h) until it has its data. As the number of a
+// constant, it is no part of a plan but what the plan is run with.
+typedef struct call_params {
+    emlx_function *function;
+} call_params;
 
-// A `call` has no parameters. Operands: the elements {results, elements of a fold}, the value to
-// start with, and the function (graph/function.h).
+#pragma GCC diagnostic pop
 
 // Nodes -----------------------------------------------------------------------------------------
 
@@ -364,6 +350,10 @@ emlx_status node_from_buffer(emlx_device *device, emlx_type type, const emlx_sha
 // NULL while pending. The result is borrowed from the tensor.
 static inline emlx_buffer *node_buffer(const emlx_tensor *t) {
     return atomic_load_explicit(&((emlx_tensor *)t)->buffer, memory_order_acquire);
+}
+// The function that a `call` folds with; NULL once it is computed, and for other nodes.
+static inline emlx_function *node_function(const emlx_tensor *t) {
+    return t->primitive == PRIM_call ? ((const call_params *)t->params)->function : NULL;
 }
 // Whether every element is one known number; then *value is it, in the tensor's type.
 bool node_is_constant(const emlx_tensor *t, scalar_value *value);

@@ -17,9 +17,17 @@ void graph_unlock(void);
 void graph_wait(void);
 void graph_changed(void);
 
-// Under the lock: gives a pending node its data (one more reference on the buffer). Its operands
-// are handed to the caller, who releases them once the lock is off.
-void node_publish(emlx_tensor *t, emlx_buffer *buffer, emlx_tensor ***given_up, uint32_t *count);
+// What a node lets go once it has its data.
+typedef struct given_up {
+    emlx_tensor **inputs; // where the node keeps them
+    uint32_t count;
+    emlx_function *function;
+} given_up;
+
+// Under the lock: gives a pending node its data (one more reference on the buffer). What it gives
+// up is handed to the caller, who releases it once the lock is off, and while the node is there.
+void node_publish(emlx_tensor *t, emlx_buffer *buffer, given_up *out);
+void given_up_release(const given_up *g);
 // Under the lock: work is queued that fills the buffer, and tells by the fence when the node has
 // been given its data; and taking that back (the fence's reference goes to the caller).
 void node_promise(emlx_tensor *t, emlx_buffer *buffer, fence *settles);

@@ -175,13 +175,13 @@ static emlx_tensor *rows_of(maker *m, emlx_tensor *t, uint32_t axes) {
 
 static emlx_tensor *call_node(maker *m, emlx_function *f, emlx_tensor *t, emlx_tensor *start,
                               uint32_t axes) {
-    emlx_tensor *held = NULL, *rows = rows_of(m, t, axes);
-    if (m->status != EMLX_OK) return NULL;
-    emlx_status status = function_node(f, m->device, &held, m->err);
-    emlx_tensor *inputs[3] = {rows, start, make_keep(m, status, held)};
+    emlx_tensor *inputs[2] = {rows_of(m, t, axes), start};
+    const call_params params = {f};
     node_spec spec = {.primitive = PRIM_call, .type = f->output->type, .shape = m->shape};
+    spec.params = &params;
+    spec.params_size = sizeof params;
     spec.inputs = inputs;
-    spec.input_count = 3;
+    spec.input_count = 2;
     return make_node(m, &spec);
 }
 

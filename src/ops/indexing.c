@@ -182,8 +182,8 @@ static emlx_status check_known(const op_call *call, const indexed *axes, bool al
         int32_t which = (int32_t)(i % (size_t)axes->count);
         if (n.as.u < (uint64_t)target->dims[axes->axes[which]]) continue;
         bool is_unsigned = n.kind == EMLX_NUMBER_UNSIGNED;
-        if (along) return shape_bad_index(target, NULL, 0, axes->axes[0], n.as.s, is_unsigned, err);
-        return shape_bad_index(target, axes->axes, axes->count, which, n.as.s, is_unsigned, err);
+        const indexing how = {axes->count, axes->axes, along, is_unsigned};
+        return index_error_at(&how, target, which, n.as.s, err);
     }
     return EMLX_OK;
 }

@@ -243,7 +243,7 @@ static emlx_status check_known(const op_call *call, emlx_error *err) {
     bool constant = a->primitive == PRIM_constant;
     for (size_t i = 0; i < count; i++)
         if ((constant || i / n % n == i % n) && is_zero(emlx_tensor_type(a), data, i))
-            return error_set(err, EMLX_SINGULAR, "the diagonal of a triangular matrix has a zero");
+            return guard_error(GUARD_TRIANGLE, NULL, err);
     return EMLX_OK;
 }
 

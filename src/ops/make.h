@@ -5,6 +5,7 @@
 #ifndef EMLX_OPS_MAKE_H
 #define EMLX_OPS_MAKE_H
 
+#include "graph/faults.h"
 #include "ops/ops.h"
 
 #define MAKE_NODES 128

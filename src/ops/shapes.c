@@ -321,10 +321,6 @@ emlx_status lower_reverse(const op_call *call, const op_result *result, emlx_ten
     return make_done(&m, make_cast(&m, t, result->type), out);
 }
 
-static int64_t clamp(int64_t value, int64_t limit) {
-    return value < 0 ? 0 : value > limit ? limit : value;
-}
-
 // Fills in starts that are known now, clamped; false when one is only known at run time.
 static bool known_starts(const op_call *call, size_t first, const int64_t *lengths,
                          int64_t *starts) {
@@ -336,7 +332,8 @@ static bool known_starts(const op_call *call, size_t first, const int64_t *lengt
             value = given->ints[d];
         else if (!known_integer(call->in[first + (size_t)d], &value))
             return false;
-        starts[d] = clamp(value, shape->dims[d] - lengths[d]);
+        const emlx_number start = {EMLX_NUMBER_SIGNED, {.s = value}};
+        starts[d] = start_within(start, shape->dims[d] - lengths[d]);
     }
     return true;
 }

@@ -57,6 +57,7 @@ static emlx_status new_plan(const subgraph *g, emlx_device *device, emlx_plan **
     atomic_init(&plan->references, 1);
     plan->device = device;
     plan->constant_count = g->constant_count;
+    plan->function_count = g->function_count;
     plan->constant_types = arena_array(&plan->memory, g->constant_count + 1, 1);
     if (plan->constant_types == NULL) {
         plan_release(plan);
@@ -64,7 +65,7 @@ static emlx_status new_plan(const subgraph *g, emlx_device *device, emlx_plan **
     }
     for (uint32_t n = g->leaf_count; n < g->count; n++)
         if (g->nodes[n]->primitive == PRIM_constant)
-            plan->constant_types[g->constant[n]] = g->nodes[n]->type;
+            plan->constant_types[g->parameter[n]] = g->nodes[n]->type;
     *out = plan;
     return EMLX_OK;
 }
@@ -80,12 +81,24 @@ static emlx_status build_part(subgraph *g, emlx_device *device, emlx_plan **out,
     return status;
 }
 
+// Parts of different plans are often equal, and to plans that need no other device: what an engine
+// has prepared for one is there for all.
+static emlx_status find_part(subgraph *g, emlx_device *device, emlx_plan **out, emlx_error *err) {
+    plan_key key = {.device = device};
+    TRY(subgraph_key(g, &key.bytes, &key.size, err));
+    *out = plan_cache_get(&key);
+    if (*out != NULL) return EMLX_OK;
+    TRY(build_part(g, device, out, err));
+    plan_cache_put(&key, *out);
+    return EMLX_OK;
+}
+
 static emlx_status build(subgraph *g, emlx_device *device, emlx_plan **out, emlx_error *err) {
     emlx_plan *plan = NULL;
     bool divided;
     if (device->ops->no_f64) TRY(narrow_rounding(g, err));
     TRY(new_plan(g, device, &plan, err));
-    emlx_status status = divide(g, plan, build_part, &divided, err);
+    emlx_status status = divide(g, plan, find_part, &divided, err);
     if (status == EMLX_OK && !divided) status = make_form(g, plan, err);
     if (status == EMLX_OK)
         *out = plan;
@@ -121,11 +134,22 @@ static emlx_status collect_constants(const subgraph *g, planned *out, emlx_error
     out->constant_count = g->constant_count;
     for (uint32_t n = g->leaf_count; n < g->count; n++) {
         const emlx_tensor *t = g->nodes[n];
-        scalar_value *value = &out->constants[g->constant[n]];
+        scalar_value *value = &out->constants[g->parameter[n]];
         if (!node_is_constant(t, value)) continue;
-        emlx_type type = (emlx_type)out->plan->constant_types[g->constant[n]];
+        emlx_type type = (emlx_type)out->plan->constant_types[g->parameter[n]];
         if (type != (emlx_type)t->type) constant_convert(value, (emlx_type)t->type, type);
     }
+    return EMLX_OK;
+}
+
+static emlx_status collect_functions(const subgraph *g, planned *out, emlx_error *err) {
+    if (g->function_count == 0) return EMLX_OK;
+    out->functions = mem_alloc(g->function_count * sizeof(emlx_function *));
+    if (out->functions == NULL) return error_no_memory(err, "for a plan's functions");
+    out->function_count = g->function_count;
+    for (uint32_t n = g->leaf_count; n < g->count; n++)
+        if (g->nodes[n]->primitive == PRIM_call)
+            out->functions[g->parameter[n]] = emlx_function_retain(node_function(g->nodes[n]));
     return EMLX_OK;
 }
 
@@ -150,6 +174,7 @@ emlx_status plan_find(const plan_request *request, planned *out, emlx_error *err
     emlx_status status = subgraph_collect(request, &g, err);
     if (status == EMLX_OK) status = find_or_build(&g, request->device, &found, err);
     if (status == EMLX_OK) status = collect_constants(&g, &found, err);
+    if (status == EMLX_OK) status = collect_functions(&g, &found, err);
     if (status == EMLX_OK && found.plan->part_count > 0) status = check_handovers(found.plan, err);
     subgraph_clear(&g);
     if (status == EMLX_OK)
@@ -162,5 +187,7 @@ emlx_status plan_find(const plan_request *request, planned *out, emlx_error *err
 void planned_clear(planned *p) {
     plan_release(p->plan);
     if (p->constants != NULL) mem_free(p->constants, p->constant_count * sizeof *p->constants);
+    for (size_t i = 0; i < p->function_count; i++) emlx_function_release(p->functions[i]);
+    if (p->functions != NULL) mem_free(p->functions, p->function_count * sizeof *p->functions);
     *p = (planned){0};
 }

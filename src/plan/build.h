@@ -16,12 +16,14 @@ typedef struct plan_request {
     size_t leaf_count;
 } plan_request;
 
-// The plan and the numbers that this use of it has: plans are equal when structures are, whatever
-// the values of their scalar constants.
+// The plan, and the numbers and functions that this use of it has: plans are equal when structures
+// are, whatever the values of their scalar constants and the functions that they call.
 typedef struct planned {
     emlx_plan *plan;
     scalar_value *constants;
     size_t constant_count;
+    emlx_function **functions; // referenced
+    size_t function_count;
 } planned;
 
 // Finds or builds the plan. The caller must hold off changes to the tensors above the leaves.

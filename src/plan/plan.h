@@ -4,7 +4,7 @@
 #ifndef EMLX_PLAN_PLAN_H
 #define EMLX_PLAN_PLAN_H
 
-#include "graph/graph.h"
+#include "graph/faults.h"
 #include "memory/arena.h"
 
 // Values ----------------------------------------------------------------------------------------
@@ -26,10 +26,7 @@ typedef struct plan_start {
 
 // What a start of that value adds to an offset.
 static inline int64_t start_offset(const plan_start *start, emlx_number value) {
-    bool huge = value.kind == EMLX_NUMBER_UNSIGNED && value.as.u > INT64_MAX;
-    int64_t at = huge ? start->limit : value.as.s;
-    at = at < 0 ? 0 : at > start->limit ? start->limit : at;
-    return at * start->stride;
+    return start_within(value, start->limit) * start->stride;
 }
 
 typedef struct plan_access {
@@ -123,7 +120,8 @@ typedef struct plan_kernel {
 
     // The other kinds: operands as accesses over their own shapes (dense except in DOT, CONV and
     // EITHER), in the primitive's order, but for operand 0 of EITHER; `params` is the primitive's.
-    const void *params;
+    const void *params; // CALL: NULL
+    uint32_t function;  // CALL: its number among those of the run
     emlx_shape *shapes; // of those operands
     uint32_t output;    // REDUCE, CUSTOM and the other kinds: the value produced
 
@@ -169,10 +167,11 @@ typedef struct plan_node {
     uint8_t primitive; // PRIM_input for inputs, whatever they are elsewhere
     uint8_t type;
     uint32_t params_size, operand_count;
-    const void *params;       // the primitive's; of a constant NULL
+    const void *params;       // the primitive's; of a `constant` and a `call` NULL
     const uint32_t *operands; // numbers of nodes; an `either` has lost operand 0
-    uint32_t constant;        // of a constant: its number among those of the run
-    const char *op;           // name of the op that made it, for messages; NULL for inputs
+    uint32_t parameter; // of a `constant`: its number among those of the run; of a `call`: that
+                        // of its function among these
+    const char *op;     // name of the op that made it, for messages; NULL for inputs
     emlx_shape shape;
 } plan_node;
 
@@ -190,7 +189,7 @@ typedef struct plan_part {
 // run in order.
 typedef struct emlx_plan {
     atomic_int references;
-    uint32_t input_count, constant_count, value_count, kernel_count, output_count;
+    uint32_t input_count, constant_count, function_count, value_count, kernel_count, output_count;
     plan_value *values;      // inputs come first
     uint8_t *constant_types; // emlx_type of each run constant
     plan_kernel *kernels;

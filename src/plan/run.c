@@ -77,6 +77,7 @@ static emlx_status run_each(const kernel_run *r, const plan_call *call, emlx_err
                           .prepared = call->prepared,
                           .buffers = r->buffers,
                           .constants = call->constants,
+                          .functions = call->functions,
                           .cancel = call->cancel};
     for (uint32_t i = 0; i < r->plan->kernel_count; i++) {
         if (cancel_raised(call->cancel)) return error_set(err, EMLX_CANCELLED, "cancelled");
@@ -144,6 +145,7 @@ emlx_status plan_submit(const planned *planned, const plan_work *work, fence **e
     emlx_device *device = work->device;
     plan_call call = {.plan = planned->plan,
                       .constants = planned->constants,
+                      .functions = planned->functions,
                       .inputs = work->inputs,
                       .outputs = work->outputs,
                       .cancel = work->cancel,

@@ -215,10 +215,12 @@ emlx_status subgraph_collect(const plan_request *request, subgraph *g, emlx_erro
         g->roots[i] = *find_address(&w, request->roots[i]) - 1;
     }
     g->root_count = (uint32_t)request->root_count;
-    g->constant = arena_array(&g->memory, g->count + 1, sizeof *g->constant);
-    if (g->constant == NULL) return plan_no_memory(err);
-    for (uint32_t n = g->leaf_count; n < g->count; n++)
-        if (g->nodes[n]->primitive == PRIM_constant) g->constant[n] = g->constant_count++;
+    g->parameter = arena_array(&g->memory, g->count + 1, sizeof *g->parameter);
+    if (g->parameter == NULL) return plan_no_memory(err);
+    for (uint32_t n = g->leaf_count; n < g->count; n++) {
+        if (g->nodes[n]->primitive == PRIM_constant) g->parameter[n] = g->constant_count++;
+        if (g->nodes[n]->primitive == PRIM_call) g->parameter[n] = g->function_count++;
+    }
     return EMLX_OK;
 }
 
@@ -227,7 +229,7 @@ void subgraph_clear(subgraph *g) { arena_clear(&g->memory); }
 // The key -----------------------------------------------------------------------------------
 
 typedef struct key_head {
-    uint32_t primitive, type, rank, operands, params;
+    uint32_t primitive, type, rank, operands, params, parameter;
 } key_head;
 
 // Whether its errors name the node's op: a plan that was made for another would blame that one.
@@ -236,12 +238,28 @@ static bool names_op(const emlx_tensor *t) {
     return primitive_table[t->primitive].kept == KEPT_ALWAYS;
 }
 
+// Bytes of its parameters that make another plan, which the values that it is run with do not.
+static uint32_t key_params(const subgraph *g, uint32_t n) {
+    const emlx_tensor *t = g->nodes[n];
+    bool given = t->primitive == PRIM_constant || t->primitive == PRIM_call;
+    return n < g->leaf_count || given ? 0 : t->params_size;
+}
+
+bool copy_params(const subgraph *g, uint32_t n, arena *memory, const void **out, uint32_t *size) {
+    *size = key_params(g, n);
+    *out = NULL;
+    if (*size == 0) return true;
+    void *copy = arena_alloc(memory, *size);
+    if (copy != NULL) memcpy(copy, g->nodes[n]->params, *size);
+    *out = copy;
+    return copy != NULL;
+}
+
 static size_t node_key_size(const subgraph *g, uint32_t n) {
     const emlx_tensor *t = g->nodes[n];
     bool leaf = n < g->leaf_count;
     size_t op = !leaf && names_op(t) ? sizeof t->op : 0;
-    size_t params = leaf || t->primitive == PRIM_constant ? 0 : t->params_size;
-    return sizeof(key_head) + (size_t)t->shape.rank * sizeof(int64_t) + params + op +
+    return sizeof(key_head) + (size_t)t->shape.rank * sizeof(int64_t) + key_params(g, n) + op +
            (g->first[n + 1] - g->first[n]) * sizeof(uint32_t);
 }
 
@@ -254,9 +272,13 @@ static char *put_node_key(const subgraph *g, uint32_t n, char *at) {
     const emlx_tensor *t = g->nodes[n];
     bool leaf = n < g->leaf_count;
     uint32_t operands = g->first[n + 1] - g->first[n];
-    uint32_t params = leaf || t->primitive == PRIM_constant ? 0 : t->params_size;
-    key_head head = {leaf ? (uint32_t)PRIM_input : t->primitive, t->type, (uint32_t)t->shape.rank,
-                     operands, params};
+    uint32_t params = key_params(g, n);
+    key_head head = {leaf ? (uint32_t)PRIM_input : t->primitive,
+                     t->type,
+                     (uint32_t)t->shape.rank,
+                     operands,
+                     params,
+                     leaf ? 0 : g->parameter[n]};
     at = put_bytes(at, &head, sizeof head);
     at = put_bytes(at, t->shape.dims, (size_t)t->shape.rank * sizeof(int64_t));
     at = put_bytes(at, t->params, params);
@@ -266,11 +288,12 @@ static char *put_node_key(const subgraph *g, uint32_t n, char *at) {
 }
 
 emlx_status subgraph_key(subgraph *g, const void **key, size_t *size, emlx_error *err) {
-    size_t total = 3 * sizeof(uint32_t) + g->root_count * sizeof(uint32_t);
+    size_t total = 5 * sizeof(uint32_t) + g->root_count * sizeof(uint32_t);
     for (uint32_t n = 0; n < g->count; n++) total += node_key_size(g, n);
     char *bytes = arena_alloc(&g->memory, total), *at = bytes;
     if (bytes == NULL) return plan_no_memory(err);
-    uint32_t counts[3] = {g->count, g->leaf_count, g->root_count};
+    uint32_t counts[5] = {g->count, g->leaf_count, g->root_count, g->constant_count,
+                          g->function_count};
     at = put_bytes(at, counts, sizeof counts);
     at = put_bytes(at, g->roots, g->root_count * sizeof(uint32_t));
     for (uint32_t n = 0; n < g->count; n++) at = put_node_key(g, n, at);

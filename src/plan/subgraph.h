@@ -9,20 +9,27 @@
 
 typedef struct subgraph {
     arena memory;
-    uint32_t count, leaf_count, root_count, operand_count, constant_count;
+    uint32_t count, leaf_count, root_count, operand_count, constant_count, function_count;
     emlx_tensor **nodes;
     uint32_t *first;    // of each node: where its operands start; count + 1 entries
     uint32_t *operands; // indices of nodes
     uint32_t *roots;
-    uint32_t *constant; // of each node: its number among the constants
+    // What plans are run with: of each `constant` its number among these, of each `call` that of
+    // its function.
+    uint32_t *parameter;
 } subgraph;
 
 // Fills in *g, to be cleared with subgraph_clear, also on failure.
 emlx_status subgraph_collect(const plan_request *request, subgraph *g, emlx_error *err);
 void subgraph_clear(subgraph *g);
 
-// The structure as bytes, in g's memory: equal for two subgraphs exactly when one plan fits both.
+// The structure as bytes, in g's memory: equal for two subgraphs exactly when one plan fits both,
+// with parameters of the same numbers.
 emlx_status subgraph_key(subgraph *g, const void **key, size_t *size, emlx_error *err);
+
+// A copy of a node's parameters, but for values that plans are run with: NULL where there are none.
+// False where there is no memory.
+bool copy_params(const subgraph *g, uint32_t n, arena *memory, const void **out, uint32_t *size);
 
 // For want of memory, at whatever step of planning.
 emlx_status plan_no_memory(emlx_error *err);

@@ -22,11 +22,6 @@
 #include "plan/run.h"
 #include "run/work.h"
 
-typedef struct given_up {
-    emlx_tensor **inputs;
-    uint32_t count;
-} given_up;
-
 // What an evaluation gives to its roots. A root's operands lie inside it, and one root may hold the
 // last reference on another: all are kept until the operands of all are let go.
 typedef struct outcome {
@@ -191,13 +186,13 @@ static walk_end claim_all(eval_job *job) {
 static void publish(outcome *o) {
     for (uint32_t i = 0; i < o->count; i++)
         if (node_buffer(o->roots[i]) == NULL)
-            node_publish(o->roots[i], o->results[i], &o->freed[i].inputs, &o->freed[i].count);
+            node_publish(o->roots[i], o->results[i], &o->freed[i]);
 }
 
 static void drop_outcome(outcome *o) {
     for (uint32_t i = 0; i < o->count; i++) {
         buffer_release(o->results[i]);
-        for (uint32_t n = 0; n < o->freed[i].count; n++) emlx_tensor_release(o->freed[i].inputs[n]);
+        given_up_release(&o->freed[i]);
     }
     for (uint32_t i = 0; i < o->count; i++) emlx_tensor_release(o->roots[i]);
 }

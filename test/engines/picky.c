@@ -83,7 +83,6 @@ static uint32_t mix(uint32_t hash, uint32_t value) { return (hash ^ value) * 0x9
 static bool picky_can(const emlx_device *device, const plan_node *nodes, uint32_t node) {
     const picky_device *d = device->state;
     const plan_node *n = &nodes[node];
-    if (n->primitive == PRIM_call) return false; // its operand is a function of the host's
     uint32_t hash = mix(mix(mix(d->seed, n->primitive), n->type), n->operand_count);
     for (int32_t i = 0; i < n->shape.rank; i++) hash = mix(hash, (uint32_t)n->shape.dims[i]);
     return (hash >> 8) % d->odds != 0;
@@ -178,7 +177,7 @@ static void lone_clear(lone_node *l) {
 }
 
 static emlx_status lone_make(emlx_device *device, const plan_node *nodes, uint32_t node,
-                             const scalar_value *constants, lone_node *l, emlx_error *err) {
+                             const plan_call *call, lone_node *l, emlx_error *err) {
     const plan_node *n = &nodes[node];
     if (n->operand_count > 64) return error_set(err, EMLX_UNSUPPORTED, "picky: too many operands");
     for (; l->count < n->operand_count; l->count++) {
@@ -187,17 +186,25 @@ static emlx_status lone_make(emlx_device *device, const plan_node *nodes, uint32
         input.shape = o->shape;
         TRY(node_new(&input, &l->operands[l->count], err));
     }
-    bool constant = n->primitive == PRIM_constant;
     if (n->primitive == PRIM_either) return whole_make(device, n, l->operands, &l->node, err);
     node_spec spec = {.device = device,
                       .op = n->op,
                       .primitive = (primitive)n->primitive,
                       .type = (emlx_type)n->type,
                       .shape = n->shape,
-                      .params = constant ? (const void *)&constants[n->constant] : n->params,
-                      .params_size = constant ? sizeof *constants : n->params_size,
+                      .params = n->params,
+                      .params_size = n->params_size,
                       .inputs = l->operands,
                       .input_count = l->count};
+    call_params function;
+    if (n->primitive == PRIM_constant) {
+        spec.params = &call->constants[n->parameter];
+        spec.params_size = sizeof *call->constants;
+    } else if (n->primitive == PRIM_call) {
+        function.function = call->functions[n->parameter];
+        spec.params = &function;
+        spec.params_size = sizeof function;
+    }
     return node_new(&spec, &l->node, err);
 }
 
@@ -221,7 +228,7 @@ static emlx_status run_node(emlx_device *device, const plan_call *call, uint32_t
     bool whole = call->plan->nodes[node].primitive == PRIM_either;
     if (!whole && !picky_can(device, call->plan->nodes, node))
         return error_set(err, EMLX_INTERNAL, "picky: given what it refused");
-    emlx_status status = lone_make(&d->cpu, call->plan->nodes, node, call->constants, &l, err);
+    emlx_status status = lone_make(&d->cpu, call->plan->nodes, node, call, &l, err);
     plan_request request = {&d->cpu, &l.node, 1, l.operands, l.count};
     if (status == EMLX_OK) status = plan_find(&request, &planned, err);
     if (status == EMLX_OK) status = run_planned(d, call, node, &planned, values, err);

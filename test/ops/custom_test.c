@@ -4,6 +4,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "graph/function.h"
+#include "plan/build.h"
 #include "program/programs.h"
 #include "tensors.h"
 
@@ -229,6 +231,46 @@ static void random_windows(void **state) {
     for (int round = 0; round < 300; round++) check_windows((int)draw(KINDS), types[draw(TYPES)]);
 }
 
+// Plans -----------------------------------------------------------------------------------------
+
+static emlx_tensor *called_fold(emlx_function *f, emlx_tensor *t, emlx_tensor *start) {
+    emlx_attr attr = {.name = "function", .kind = EMLX_ATTR_FUNCTION, .function = f};
+    return apply_to("reduce", (emlx_tensor *[]){t, start}, 2, &attr, 1, EMLX_TYPE_DEFAULT);
+}
+
+// A function that is called is what a plan is run with, as a number is: two have one plan, which
+// holds neither. Once its result is there, nobody does.
+static void called_functions_are_parameters(void **state) {
+    (void)state;
+    const emlx_shape three = {1, {3}}, scalar = {0};
+    const double values[3] = {1, 2, 3};
+    emlx_error err;
+    emlx_tensor *leaves[2] = {tensor_of(EMLX_F64, &three, values),
+                              tensor_of(EMLX_F64, &scalar, values)};
+    emlx_plan *plan = NULL;
+    for (int i = 0; i < 2; i++) {
+        emlx_function *f = function(CALLED, EMLX_F64);
+        emlx_tensor *out = called_fold(f, leaves[0], leaves[1]);
+        plan_request request = {test_device, &out, 1, leaves, 2};
+        planned found;
+        assert_ok(plan_find(&request, &found, &err), err);
+        assert_int_equal(found.plan->input_count, 2);
+        assert_int_equal(found.plan->function_count, 1);
+        assert_int_equal(found.function_count, 1);
+        assert_ptr_equal(found.functions[0], f);
+        if (i == 0) plan = plan_retain(found.plan);
+        assert_ptr_equal(found.plan, plan);
+        planned_clear(&found);
+        assert_int_equal(atomic_load(&f->references), 2);
+        assert_ok(emlx_eval(&out, 1, &err), err);
+        assert_int_equal(atomic_load(&f->references), 1);
+        emlx_function_release(f);
+        emlx_tensor_release(out);
+    }
+    plan_release(plan);
+    for (int i = 0; i < 2; i++) emlx_tensor_release(leaves[i]);
+}
+
 // Errors ----------------------------------------------------------------------------------------
 
 static emlx_status try_reduce(emlx_block *b, emlx_type type, emlx_tensor **out, emlx_error *err) {
@@ -287,8 +329,11 @@ static void failing_steps(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_choice_of_axes), cmocka_unit_test(large_folds),
-        cmocka_unit_test(random_windows),       cmocka_unit_test(wrong_functions),
+        cmocka_unit_test(every_choice_of_axes),
+        cmocka_unit_test(large_folds),
+        cmocka_unit_test(random_windows),
+        cmocka_unit_test(wrong_functions),
+        cmocka_unit_test(called_functions_are_parameters),
         cmocka_unit_test(failing_steps),
     };
     return RUN_ON_CPU("ops/custom", tests);

@@ -169,6 +169,7 @@ static emlx_status make_handed(const emlx_plan *from, const plan_kernel *k, hand
     if (status == EMLX_OK) {
         h->plan.constant_count = from->constant_count;
         h->plan.constant_types = from->constant_types;
+        h->plan.function_count = from->function_count;
         status = number_values(h, from, k, numbers, err);
     }
     if (status == EMLX_OK) status = copy_kernel(h, k, numbers, err);
@@ -195,14 +196,12 @@ static emlx_status find_form(_Atomic(void *) *form, const kernel_call *call, han
 
 // Running -----------------------------------------------------------------------------------------
 
-// Copies of the inputs, or of those on the host the inputs themselves. The CPU engine takes them
-// over.
+// Copies of the inputs, which the CPU engine takes over.
 static emlx_status bring(gpu *g, const handed_plan *h, const kernel_call *call,
                          emlx_buffer **inputs, emlx_error *err) {
     for (uint32_t i = 0; i < h->plan.input_count; i++) {
         emlx_buffer *from = call->buffers[h->values[i]];
-        // What lies on the host, as a function does, is no copy.
-        if (g->rehearsal || from->handle == NULL) {
+        if (g->rehearsal) {
             inputs[i] = buffer_retain(from);
             continue;
         }
@@ -234,6 +233,7 @@ static emlx_status run_plan(gpu *g, handed_plan *h, const kernel_call *call, eml
     plan_call c = {.plan = &h->plan,
                    .prepared = h->prepared,
                    .constants = call->constants,
+                   .functions = call->functions,
                    .inputs = inputs,
                    .outputs = outputs,
                    .cancel = call->cancel};

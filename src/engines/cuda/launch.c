@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/shape.h"
 
 enum { FEW_WORDS = 256 };
 
@@ -53,38 +52,16 @@ static emlx_status launch_all(const gpu *g, const gpu_kernel *k, int64_t *words,
 
 // Reports -----------------------------------------------------------------------------------------
 
-// The index out of bounds of row `place` of a gather's or scatter's indices.
+// Row `place` of a gather's or scatter's indices has one out of bounds.
 static emlx_status bad_index(gpu *g, const kernel_call *call, int64_t place, emlx_error *err) {
     const plan_kernel *k = call->kernel;
-    const gather_params *gather = k->params;
-    const scatter_params *scatter = k->params;
-    bool scatters = k->kind == KERNEL_SCATTER, along = !scatters && gather->along;
-    int32_t count = along ? 1 : scatters ? scatter->count : gather->count;
-    const int32_t *axes = scatters ? scatter->axes : gather->axes;
-    bool is_unsigned = scatters ? scatter->is_unsigned : gather->is_unsigned;
-    int64_t indices[EMLX_MAX_RANK];
+    const indexing how = indexing_of((primitive)k->kind, k->params);
+    int64_t row[EMLX_MAX_RANK];
     const plan_access *a = &k->accesses[1];
     TRY(gpu_download(g, call->buffers[a->value],
-                     (size_t)((a->offset + place * count) * (int64_t)sizeof *indices), indices,
-                     (size_t)count * sizeof *indices, err));
-    for (int32_t i = 0; i < count; i++)
-        if ((uint64_t)indices[i] >= (uint64_t)k->shapes[0].dims[axes[i]])
-            return shape_bad_index(&k->shapes[0], along ? NULL : axes, along ? 0 : count,
-                                   along ? axes[0] : i, indices[i], is_unsigned, err);
-    return error_set(err, EMLX_OUT_OF_BOUNDS, "an index is out of bounds");
-}
-
-// What linear algebra reports, in the words of the CPU engine.
-static emlx_status routine_error(int64_t code, emlx_error *err) {
-    switch (code) {
-    case REPORT_TRIANGLE:
-        return error_set(err, EMLX_SINGULAR, "the diagonal of a triangular matrix has a zero");
-    case REPORT_SINGULAR:
-        return error_set(err, EMLX_SINGULAR, "the matrix of a system of equations is singular");
-    case REPORT_EIGENVALUES:
-        return error_set(err, EMLX_INTERNAL, "the eigenvalue iteration did not converge");
-    default: return error_set(err, EMLX_INTERNAL, "the singular value iteration did not converge");
-    }
+                     (size_t)((a->offset + place * how.count) * (int64_t)sizeof *row), row,
+                     (size_t)how.count * sizeof *row, err));
+    return index_error(&how, &k->shapes[0], row, err);
 }
 
 // Waits for the kernel and reads what it reported. Under the lock of reports.
@@ -95,8 +72,8 @@ static emlx_status read_report(gpu *g, const kernel_call *call, emlx_error *err)
     g->report[0] = 0;
     CUDA_TRY("a report", cuda.fill(g->claim, 0, sizeof(int), g->stream));
     if (code == REPORT_INDEX) return bad_index(g, call, place, err);
-    if (code > REPORT_INDEX) return routine_error(code, err);
-    return error_prefix(err, guard_error((guard_kind)code, err), "%s", call->kernel->guards[place]);
+    bool routine = call->kernel->kind == KERNEL_ROUTINE;
+    return guard_error((guard_kind)code, routine ? NULL : call->kernel->guards[place], err);
 }
 
 emlx_status launch_part(gpu *g, const gpu_kernel *k, const kernel_call *call, cuda_address scratch,

@@ -147,7 +147,7 @@ static uint32_t load_step(emitter *e, uint32_t value, const index_map *map) {
 
 static uint32_t free_step(emitter *e, uint32_t n, const index_map *map) {
     const emlx_tensor *t = e->g->nodes[n];
-    expr_step step = {.kind = EXPR_CONST, .type = t->type, .index = e->g->constant[n]};
+    expr_step step = {.kind = EXPR_CONST, .type = t->type, .index = e->g->parameter[n]};
     if (t->primitive == PRIM_iota) {
         const iota_params *p = t->params;
         index_map out;
@@ -351,19 +351,16 @@ static void operand_access(emitter *e, uint32_t n, bool strided) {
 }
 
 static void emit_whole(emitter *e, uint32_t n, kernel_kind kind) {
-    const emlx_tensor *t = e->g->nodes[n];
     plan_kernel *k = e->kernel;
-    uint32_t count = e->g->first[n + 1] - e->g->first[n];
+    uint32_t count = e->g->first[n + 1] - e->g->first[n], size;
     k->kind = kind;
     k->output = e->value_of[n];
     k->shapes = arena_array(e->memory, count, sizeof *k->shapes);
-    void *params = arena_alloc(e->memory, t->params_size);
-    if (k->shapes == NULL || params == NULL) {
+    k->function = kind == KERNEL_CALL ? e->g->parameter[n] : 0;
+    if (k->shapes == NULL || !copy_params(e->g, n, e->memory, &k->params, &size)) {
         e->failed = true;
         return;
     }
-    memcpy(params, t->params, t->params_size);
-    k->params = params;
     for (uint32_t i = 0; i < count && !e->failed; i++) {
         uint32_t operand = operand_of(e->g, n, i);
         k->shapes[i] = e->g->nodes[operand]->shape;

@@ -152,13 +152,14 @@ static bool start_part(const divider *d, uint32_t p, part_graph *out) {
     arena *memory = &out->g.memory;
     out->g.nodes = arena_array(memory, most + 1, sizeof *out->g.nodes);
     out->g.first = arena_array(memory, most + 2, sizeof *out->g.first);
-    out->g.constant = arena_array(memory, most + 1, sizeof *out->g.constant);
+    out->g.parameter = arena_array(memory, most + 1, sizeof *out->g.parameter);
     out->g.operands = arena_array(memory, operands + 1, sizeof *out->g.operands);
     out->g.roots = arena_array(memory, own + 1, sizeof *out->g.roots);
     out->inputs = arena_array(memory, operands + 1, sizeof *out->inputs);
     out->outputs = arena_array(memory, own + 1, sizeof *out->outputs);
     out->g.constant_count = g->constant_count;
-    return out->g.nodes && out->g.first && out->g.constant && out->g.operands && out->g.roots &&
+    out->g.function_count = g->function_count;
+    return out->g.nodes && out->g.first && out->g.parameter && out->g.operands && out->g.roots &&
            out->inputs && out->outputs;
 }
 
@@ -166,7 +167,7 @@ static void add_node(divider *d, uint32_t p, part_graph *out, uint32_t n) {
     d->stamp[n] = p + 1;
     d->map[n] = out->g.count;
     out->g.nodes[out->g.count] = d->g->nodes[n];
-    out->g.constant[out->g.count] = d->g->constant[n];
+    out->g.parameter[out->g.count] = d->g->parameter[n];
     out->g.first[++out->g.count] = out->g.operand_count;
 }
 

@@ -18,7 +18,7 @@ emlx_status narrow_rounding(subgraph *g, emlx_error *err);
 void constant_convert(scalar_value *value, emlx_type from, emlx_type to);
 
 // Where the plan's device cannot run all of the graph: makes a plan of parts of it, and sets
-// *divided. `build` makes the plan of one.
+// *divided. `build` finds or makes the plan of one.
 typedef emlx_status (*build_fn)(subgraph *g, emlx_device *device, emlx_plan **out, emlx_error *err);
 emlx_status divide(const subgraph *g, emlx_plan *plan, build_fn build, bool *divided,
                    emlx_error *err);

@@ -9,21 +9,16 @@
 static bool fill_node(const subgraph *g, uint32_t n, const uint32_t *operands, plan_node *node,
                       arena *memory) {
     const emlx_tensor *t = g->nodes[n];
-    bool leaf = is_leaf(g, n), constant = is_primitive(g, n, PRIM_constant);
+    bool leaf = is_leaf(g, n);
+    bool given = is_primitive(g, n, PRIM_constant) || is_primitive(g, n, PRIM_call);
     *node = (plan_node){.primitive = leaf ? PRIM_input : t->primitive,
                         .type = t->type,
                         .operand_count = leaf ? 0 : g->first[n + 1] - g->first[n],
                         .operands = operands + g->first[n],
-                        .constant = constant ? g->constant[n] : 0,
+                        .parameter = given ? g->parameter[n] : 0,
                         .op = leaf ? NULL : t->op,
                         .shape = t->shape};
-    if (leaf || constant || t->params_size == 0) return true;
-    void *params = arena_alloc(memory, t->params_size);
-    if (params == NULL) return false;
-    memcpy(params, t->params, t->params_size);
-    node->params = params;
-    node->params_size = t->params_size;
-    return true;
+    return copy_params(g, n, memory, &node->params, &node->params_size);
 }
 
 emlx_status list_nodes(const subgraph *g, plan_node **out, arena *memory, emlx_error *err) {

@@ -35,22 +35,13 @@ static void count_one(emlx_device *device, const char *op) {
     h->count++;
 }
 
-static void count_handed(emlx_device *device, const plan_part *part) {
-    mutex_lock(&counting);
-    for (uint32_t i = 0; i < part->op_count; i++) count_one(device, part->ops[i]);
-    mutex_unlock(&counting);
-    for (uint32_t i = 0; i < part->op_count; i++)
-        event_send((emlx_event){.kind = EMLX_EVENT_HANDED_OVER,
-                                .device = device->name,
-                                .op = part->ops[i],
-                                .count = 1},
-                   0);
-}
-
 void handover_count(emlx_device *device, const char *op) {
     mutex_lock(&counting);
     count_one(device, op);
     mutex_unlock(&counting);
+    event_send(
+        (emlx_event){.kind = EMLX_EVENT_HANDED_OVER, .device = device->name, .op = op, .count = 1},
+        0);
 }
 
 bool emlx_device_handover(const emlx_device *device, size_t index, const char **op,
@@ -150,7 +141,8 @@ static void note_work(parts_run *r, fence *end) {
 static emlx_status submit_part(parts_run *r, uint32_t p, emlx_buffer **inputs,
                                emlx_buffer **outputs) {
     const plan_part *part = &r->planned->plan->parts[p];
-    planned sub = {part->plan, r->planned->constants, r->planned->constant_count};
+    planned sub = *r->planned;
+    sub.plan = part->plan;
     plan_work work = {.device = part->plan->device,
                       .stream = part->handed_over ? NULL : r->work->stream,
                       .cancel = r->work->cancel,
@@ -159,7 +151,7 @@ static emlx_status submit_part(parts_run *r, uint32_t p, emlx_buffer **inputs,
                       .memory = r->device->ops->host_memory ? r->device : NULL};
     fence *end = NULL;
     TRY(plan_submit(&sub, &work, &end, r->err));
-    if (part->handed_over) count_handed(r->device, part);
+    for (uint32_t i = 0; i < part->op_count; i++) handover_count(r->device, part->ops[i]);
     bool aside = part->handed_over && !r->device->ops->host_memory;
     for (uint32_t i = 0; i < part->plan->output_count; i++)
         (aside ? r->copies : r->values)[part->outputs[i]] = outputs[i];

@@ -6,16 +6,16 @@
 #include "plain.h"
 
 // Reads index vector `n` into the axes of `at`; fails where it is outside.
-static emlx_status read_indices(const node_run *r, const array *indices, int64_t n,
-                                const int32_t *axes, int32_t count, bool is_unsigned, int64_t *at) {
+static emlx_status read_indices(const node_run *r, int64_t n, int64_t *at) {
+    const indexing how = indexing_of((primitive)r->node->primitive, r->node->params);
     const emlx_shape *shape = r->in[0].shape;
-    for (int32_t i = 0; i < count; i++) {
-        int64_t index = array_get(indices, n * count + i).as.s;
-        if (index < 0 || index >= shape->dims[axes[i]])
-            return shape_bad_index(shape, axes, count, i, index, is_unsigned, r->err);
-        at[axes[i]] = index;
+    int64_t row[EMLX_MAX_RANK];
+    bool outside = false;
+    for (int32_t i = 0; i < how.count; i++) {
+        row[i] = at[how.axes[i]] = array_get(&r->in[1], n * how.count + i).as.s;
+        outside = outside || row[i] < 0 || row[i] >= shape->dims[how.axes[i]];
     }
-    return EMLX_OK;
+    return outside ? index_error(&how, shape, row, r->err) : EMLX_OK;
 }
 
 static bool is_among(int32_t axis, const int32_t *axes, int32_t count) {
@@ -24,15 +24,12 @@ static bool is_among(int32_t axis, const int32_t *axes, int32_t count) {
     return false;
 }
 
-static emlx_status gather_along(node_run *r, const gather_params *p) {
+static emlx_status gather_along(node_run *r) {
     int64_t at[EMLX_MAX_RANK];
     const emlx_shape *shape = r->in[0].shape;
     for (int64_t i = 0; i < r->out.count; i++) {
-        int64_t index = array_get(&r->in[1], i).as.s;
-        if (index < 0 || index >= shape->dims[p->axes[0]])
-            return shape_bad_index(shape, NULL, 0, p->axes[0], index, p->is_unsigned, r->err);
         index_of(r->out.shape, i, at);
-        at[p->axes[0]] = index;
+        TRY(read_indices(r, i, at));
         array_set(&r->out, i, array_get(&r->in[0], position_of(shape, at)));
     }
     return EMLX_OK;
@@ -43,12 +40,12 @@ emlx_status run_gather(node_run *r) {
     const gather_params *p = r->node->params;
     const emlx_shape *shape = r->in[0].shape;
     int64_t slice = 1, at[EMLX_MAX_RANK];
-    if (p->along) return gather_along(r, p);
+    if (p->along) return gather_along(r);
     for (int32_t d = 0; d < shape->rank; d++)
         if (!is_among(d, p->axes, p->count)) slice *= shape->dims[d];
     for (int64_t i = 0; i < r->out.count; i++) {
         int64_t rest = i % slice;
-        TRY(read_indices(r, &r->in[1], i / slice, p->axes, p->count, p->is_unsigned, at));
+        TRY(read_indices(r, i / slice, at));
         for (int32_t d = shape->rank - 1; d >= 0; d--) {
             if (is_among(d, p->axes, p->count)) continue;
             at[d] = rest % shape->dims[d];
@@ -89,7 +86,7 @@ static emlx_status scatter_place(const node_run *r, int64_t update, int64_t *pla
     int64_t index[EMLX_MAX_RANK], at[EMLX_MAX_RANK];
     int32_t next = 1;
     index_of(updates, update, index);
-    TRY(read_indices(r, &r->in[1], index[0], p->axes, p->count, p->is_unsigned, at));
+    TRY(read_indices(r, index[0], at));
     for (int32_t d = 0; d < shape->rank; d++)
         if (!is_among(d, p->axes, p->count)) at[d] = index[next++];
     *place = position_of(shape, at);

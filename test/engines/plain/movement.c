@@ -48,19 +48,11 @@ emlx_status run_map(node_run *r) {
 
 // Regions -----------------------------------------------------------------------------------------
 
-// What a start adds: it is moved into 0 to `limit`. A u64 may be more than an s64 holds.
-static int64_t start_of(const region_start *s, const array *in) {
-    emlx_number at = array_get(in, 0);
-    if (at.kind == EMLX_NUMBER_UNSIGNED && at.as.u > (uint64_t)s->limit)
-        return s->limit * s->stride;
-    int64_t start = at.as.s < 0 ? 0 : at.as.s > s->limit ? s->limit : at.as.s;
-    return start * s->stride;
-}
-
 // Where the region begins, its starts being the arrays at `starts`.
 static int64_t origin(const region *r, const array *starts) {
     int64_t sum = r->offset;
-    for (int64_t i = 0; i < r->start_count; i++) sum += start_of(&r->starts[i], &starts[i]);
+    for (int64_t i = 0; i < r->start_count; i++)
+        sum += start_within(array_get(&starts[i], 0), r->starts[i].limit) * r->starts[i].stride;
     return sum;
 }
 

@@ -31,6 +31,7 @@ typedef struct node_run {
     array *in; // its operands
     array out;
     const scalar_value *constant; // of a constant: its value, in the node's type
+    emlx_function *function;      // of a call
     emlx_error *err;
 } node_run;
 

@@ -77,9 +77,7 @@ static void substitute(const element *e, int64_t which) {
 
 static emlx_status triangular_solve(const element *e) {
     for (int64_t i = 0; i < e->rows; i++)
-        if (e->a[i * e->rows + i] == 0)
-            return error_set(e->err, EMLX_SINGULAR,
-                             "the diagonal of a triangular matrix has a zero");
+        if (e->a[i * e->rows + i] == 0) return guard_error(GUARD_TRIANGLE, NULL, e->err);
     for (int64_t i = 0; i < e->others; i++) substitute(e, i);
     return EMLX_OK;
 }
@@ -124,8 +122,7 @@ static int eliminate(number *a, int64_t n, number *other, int64_t columns) {
 static emlx_status solve(const element *e) {
     int64_t n = e->rows, m = e->others;
     memcpy(e->out, e->b, (size_t)(n * m) * sizeof *e->out);
-    if (eliminate(e->a, n, e->out, m) == 0)
-        return error_set(e->err, EMLX_SINGULAR, "the matrix of a system of equations is singular");
+    if (eliminate(e->a, n, e->out, m) == 0) return guard_error(GUARD_SYSTEM, NULL, e->err);
     for (int64_t j = 0; j < m; j++) {
         for (int64_t i = 0; i < n; i++)
             for (int64_t k = 0; k < i; k++)

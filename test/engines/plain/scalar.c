@@ -232,7 +232,7 @@ emlx_status map_of(const map_params *p, const emlx_type *from, emlx_type type, e
     emlx_type compute = (emlx_type)p->compute;
     if (p->guard != GUARD_NONE) {
         *out = rounded_to(type, args[0]);
-        return is_zero(args[1]) ? EMLX_OK : guard_error((guard_kind)p->guard, err);
+        return is_zero(args[1]) ? EMLX_OK : guard_error((guard_kind)p->guard, NULL, err);
     }
     if (op == SCALAR_bitcast) {
         *out = same_bits(from[0], type, args[0]);

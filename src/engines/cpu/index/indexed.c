@@ -7,21 +7,21 @@
 #include "base/types.h"
 #include "engines/cpu/index/indexed.h"
 
-void find_slices(const emlx_shape *shape, const int32_t *axes, int32_t count, const int64_t *window,
-                 emlx_type type, slices *s) {
+void find_slices(const plan_kernel *k, const int64_t *window, emlx_type type, slices *s) {
+    const emlx_shape *shape = &k->shapes[0];
+    const indexing how = indexing_of((primitive)k->kind, k->params);
     int64_t strides[EMLX_MAX_RANK];
     int32_t next = 0;
     shape_strides(shape, strides);
-    *s = (slices){.count = count,
+    *s = (slices){.how = how,
                   .others.count = 1,
                   .length = 1,
                   .step = 1,
                   .rows = 1,
                   .size = type_size(type),
-                  .shape = shape,
-                  .axes = axes};
+                  .shape = shape};
     for (int32_t d = 0; d < shape->rank; d++) {
-        if (next < count && axes[next] == d) {
+        if (next < how.count && how.axes[next] == d) {
             s->limits[next] = shape->dims[d];
             s->strides[next++] = strides[d];
             continue;
@@ -38,9 +38,9 @@ void find_slices(const emlx_shape *shape, const int32_t *axes, int32_t count, co
 emlx_status slice_offset(const slices *s, const int64_t *indices, int64_t *offset,
                          emlx_error *err) {
     *offset = 0;
-    for (int32_t i = 0; i < s->count; i++) {
+    for (int32_t i = 0; i < s->how.count; i++) {
         if ((uint64_t)indices[i] >= (uint64_t)s->limits[i])
-            return shape_bad_index(s->shape, s->axes, s->count, i, indices[i], s->is_unsigned, err);
+            return index_error(&s->how, s->shape, indices, err);
         *offset += indices[i] * s->strides[i];
     }
     return EMLX_OK;
@@ -67,7 +67,7 @@ static void gather_task(void *context, int64_t index) {
     for (int64_t i = index * w->group; i < end; i++) {
         emlx_error err;
         int64_t offset;
-        if (slice_offset(s, w->indices + i * s->count, &offset, &err) != EMLX_OK) {
+        if (slice_offset(s, w->indices + i * s->how.count, &offset, &err) != EMLX_OK) {
             task_failed(&w->errors, &err);
             return;
         }
@@ -148,8 +148,8 @@ static emlx_status run_along(const cpu_run *run, int32_t axis, emlx_error *err) 
     TRY(run_tasks(run, (w.rows - 1) / w.group + 1, along_task, &w, err));
     int64_t bad = atomic_load(&w.bad);
     if (bad < 0) return EMLX_OK;
-    bool is_unsigned = ((const gather_params *)k->params)->is_unsigned;
-    return shape_bad_index(&k->shapes[0], NULL, 0, axis, w.indices[bad], is_unsigned, err);
+    const indexing how = indexing_of(PRIM_gather, k->params);
+    return index_error(&how, &k->shapes[0], &w.indices[bad], err);
 }
 
 emlx_status run_gather(const cpu_run *run, emlx_error *err) {
@@ -158,8 +158,7 @@ emlx_status run_gather(const cpu_run *run, emlx_error *err) {
     const plan_value *value = output_value(run);
     if (p->along) return run_along(run, p->axes[0], err);
     gather_work w = {.run = run};
-    find_slices(&k->shapes[0], p->axes, p->count, NULL, value->type, &w.slices);
-    w.slices.is_unsigned = p->is_unsigned;
+    find_slices(k, NULL, value->type, &w.slices);
     w.source = operand_data(run, 0);
     w.indices = (const int64_t *)operand_data(run, 1);
     w.out = output_data(run);

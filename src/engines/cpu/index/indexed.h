@@ -8,7 +8,6 @@
 // A slice of a dense array: its axes other than the indexed ones. Slices are walked as rows along
 // the last of those axes.
 typedef struct slices {
-    int32_t count;                  // indexed axes
     int64_t strides[EMLX_MAX_RANK]; // of the indexed axes, in elements
     int64_t limits[EMLX_MAX_RANK];
     axis_list others;     // the other axes, without the last
@@ -16,13 +15,12 @@ typedef struct slices {
     int64_t rows;
     size_t size; // bytes of an element
     const emlx_shape *shape;
-    const int32_t *axes;
-    bool is_unsigned; // of the indices, for messages
+    indexing how; // the indices
 } slices;
 
-// `window` has the lengths of the other axes, which may be less than the array's; NULL: the same.
-void find_slices(const emlx_shape *shape, const int32_t *axes, int32_t count, const int64_t *window,
-                 emlx_type type, slices *s);
+// Of operand 0 of a kernel. `window` has the lengths of the other axes, which may be less than the
+// operand's; NULL: the same.
+void find_slices(const plan_kernel *k, const int64_t *window, emlx_type type, slices *s);
 // Where the slice at some indices begins.
 emlx_status slice_offset(const slices *s, const int64_t *indices, int64_t *offset, emlx_error *err);
 // Several tasks find bad indices; the first in order is reported. Less than 0 is none yet.

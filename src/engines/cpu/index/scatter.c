@@ -138,9 +138,9 @@ static int64_t chunk_end(const scatter_work *w, int64_t chunk) {
 // Where an update begins, or -1 when an index is out of bounds.
 static inline int64_t place_of(const scatter_work *w, int64_t update) {
     const slices *s = &w->slices;
-    const int64_t *indices = w->indices + update * s->count;
+    const int64_t *indices = w->indices + update * s->how.count;
     int64_t place = 0;
-    for (int32_t i = 0; i < s->count; i++) {
+    for (int32_t i = 0; i < s->how.count; i++) {
         if ((uint64_t)indices[i] >= (uint64_t)s->limits[i]) return -1;
         place += indices[i] * s->strides[i];
     }
@@ -150,7 +150,7 @@ static inline int64_t place_of(const scatter_work *w, int64_t update) {
 static emlx_status bad_index(const scatter_work *w, emlx_error *err) {
     int64_t bad = atomic_load(&w->bad), offset;
     if (bad < 0) return EMLX_OK;
-    return slice_offset(&w->slices, w->indices + bad * w->slices.count, &offset, err);
+    return slice_offset(&w->slices, w->indices + bad * w->slices.how.count, &offset, err);
 }
 
 // By part ---------------------------------------------------------------------------------------
@@ -158,16 +158,16 @@ static emlx_status bad_index(const scatter_work *w, emlx_error *err) {
 // Whether slices are runs of memory, one beside the other.
 static bool has_units(const scatter_work *w) {
     const slices *s = &w->slices;
-    if (s->count == 0 || s->rows != 1 || w->count > UINT32_MAX) return false;
-    if (s->strides[0] * s->limits[0] / s->strides[s->count - 1] > UINT32_MAX) return false;
-    return (s->step == 1 || s->length == 1) && s->strides[s->count - 1] >= s->length;
+    if (s->how.count == 0 || s->rows != 1 || w->count > UINT32_MAX) return false;
+    if (s->strides[0] * s->limits[0] / s->strides[s->how.count - 1] > UINT32_MAX) return false;
+    return (s->step == 1 || s->length == 1) && s->strides[s->how.count - 1] >= s->length;
 }
 
 static void cut_parts(scatter_work *w) {
     slices *s = &w->slices;
-    w->unit = s->strides[s->count - 1];
+    w->unit = s->strides[s->how.count - 1];
     w->units = s->strides[0] * s->limits[0] / w->unit;
-    for (int32_t i = 0; i < s->count; i++) s->strides[i] /= w->unit;
+    for (int32_t i = 0; i < s->how.count; i++) s->strides[i] /= w->unit;
     while (w->unit << w->shift < PART || w->units >> w->shift >= MOST_PARTS) w->shift++;
     w->parts = ((w->units - 1) >> w->shift) + 1;
     // Tasks take parts of a slice only where a slice is long.
@@ -388,8 +388,7 @@ emlx_status run_scatter(const cpu_run *run, emlx_error *err) {
     const plan_kernel *k = run->call->kernel;
     const scatter_params *p = k->params;
     scatter_work w = {.run = run, .adds = p->kind == SCATTER_ADD, .type = output_value(run)->type};
-    find_slices(&k->shapes[0], p->axes, p->count, &k->shapes[2].dims[1], w.type, &w.slices);
-    w.slices.is_unsigned = p->is_unsigned;
+    find_slices(k, &k->shapes[2].dims[1], w.type, &w.slices);
     w.indices = (const int64_t *)operand_data(run, 1);
     w.updates = operand_data(run, 2);
     w.target = output_data(run);

@@ -74,7 +74,7 @@ emlx_status run_custom(const cpu_run *run, emlx_error *err) {
 
 emlx_status run_call(const cpu_run *run, emlx_error *err) {
     const plan_kernel *k = run->call->kernel;
-    emlx_function *function = function_held(operand_data(run, 2));
+    emlx_function *function = run->call->functions[k->function];
     int64_t results = k->shapes[0].dims[0], length = k->shapes[0].dims[1];
     size_t size = type_size(output_value(run)->type), from = type_size(k->accesses[0].type);
     const char *element = operand_data(run, 0);

@@ -343,8 +343,7 @@ static void check_guard(tile_run *run, const expr_step *s, size_t count) {
 emlx_status tile_result(const tile_run *run, emlx_error *err) {
     const expr_step *s = run->failed;
     if (s == NULL) return EMLX_OK;
-    emlx_status status = guard_error((guard_kind)s->op, err);
-    return error_prefix(err, status, "%s", run->form->kernel->guards[s->index]);
+    return guard_error((guard_kind)s->op, run->form->kernel->guards[s->index], err);
 }
 
 static void make_fixed(tile_run *run) {

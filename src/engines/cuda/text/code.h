@@ -68,15 +68,8 @@ typedef struct kernel_code {
     bool failed;  // there was no memory for it
 } kernel_code;
 
-// Codes that kernels report: those of guard_kind, an index out of bounds, and of linear algebra a
-// zero on a triangle's diagonal, a singular matrix and iterations that do not end.
-enum {
-    REPORT_INDEX = 64,
-    REPORT_TRIANGLE,
-    REPORT_SINGULAR,
-    REPORT_EIGENVALUES,
-    REPORT_SINGULAR_VALUES
-};
+// Kernels report codes of guard_kind, and this one for an index out of bounds.
+enum { REPORT_INDEX = 64 };
 
 void code_clear(kernel_code *code);
 // Appends to the text.

@@ -90,7 +90,7 @@ emlx_status mlx_lower(const emlx_plan *plan, const mlx_traits *traits, arena *me
         const plan_node *n = &plan->nodes[b.node];
         note_sizes(&b, n);
         b.value_of[b.node] = n->primitive == PRIM_constant
-                                 ? lower_constant(&b, n, plan->input_count + n->constant)
+                                 ? lower_constant(&b, n, plan->input_count + n->parameter)
                                  : lowerings[n->primitive](&b, n);
     }
     if (b.failed) return error_no_memory(err, "to plan for MLX");

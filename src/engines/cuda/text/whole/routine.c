@@ -78,10 +78,10 @@ static void emit_call(emitter *e, const matrices *m, uint32_t sizes) {
 }
 
 static int report_of(const matrices *m) {
-    static const int codes[ROUTINE_COUNT] = {[ROUTINE_triangular_solve] = REPORT_TRIANGLE,
-                                             [ROUTINE_solve] = REPORT_SINGULAR,
-                                             [ROUTINE_eigh] = REPORT_EIGENVALUES,
-                                             [ROUTINE_svd] = REPORT_SINGULAR_VALUES};
+    static const int codes[ROUTINE_COUNT] = {[ROUTINE_triangular_solve] = GUARD_TRIANGLE,
+                                             [ROUTINE_solve] = GUARD_SYSTEM,
+                                             [ROUTINE_eigh] = GUARD_EIGENVALUES,
+                                             [ROUTINE_svd] = GUARD_SINGULAR_VALUES};
     return codes[m->params->kind];
 }
 
