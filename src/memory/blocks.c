@@ -4,6 +4,8 @@
 // Sizes are rounded up to classes, each with a list of free blocks. Keeping large blocks matters
 // most: fresh pages cost a fault and a clearing each, often more than the kernel that fills them.
 // All figures (active, cached, limits) are of rounded sizes, as that is what the process holds.
+// Sanitizers see free blocks, and the rounding behind used ones, as memory that is not to be
+// touched, and new ones as unset.
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -14,25 +16,10 @@
 #include "base/error.h"
 #include "base/event.h"
 #include "base/mutex.h"
+#include "base/sanitize.h"
 #include "memory/account.h"
 #include "memory/classes.h"
 #include "memory/internal.h"
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define __SANITIZE_ADDRESS__ 1
-#endif
-#endif
-
-// Under AddressSanitizer free blocks, and the rounding behind used ones, must not be touched.
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#define BLOCK_HIDE(address, size) ASAN_POISON_MEMORY_REGION(address, size)
-#define BLOCK_SHOW(address, size) ASAN_UNPOISON_MEMORY_REGION(address, size)
-#else
-#define BLOCK_HIDE(address, size) ((void)(address), (void)(size))
-#define BLOCK_SHOW(address, size) ((void)(address), (void)(size))
-#endif
 
 // Size classes ----------------------------------------------------------------------------------
 
@@ -111,7 +98,7 @@ static void *system_alloc(size_t size) {
 }
 
 static void system_free(void *block, size_t size) {
-    BLOCK_SHOW(block, size);
+    MEMORY_SHOW(block, size);
     free(block);
 }
 
@@ -126,7 +113,7 @@ static void class_count(free_list *c, size_t change) {
 static void class_push(unsigned index, void *block, size_t size) {
     free_list *c = &classes[index];
     // All but the link, which the leak checker follows.
-    BLOCK_HIDE((char *)block + sizeof(void *), size - sizeof(void *));
+    MEMORY_HIDE((char *)block + sizeof(void *), size - sizeof(void *));
     mutex_lock(class_lock(index));
     *(void **)block = c->first;
     c->first = block;
@@ -144,7 +131,7 @@ static void *class_pop(unsigned index, size_t size) {
     mutex_lock(class_lock(index));
     void *block = c->first;
     if (block != NULL) {
-        BLOCK_SHOW(block, size);
+        MEMORY_SHOW(block, size);
         c->first = *(void **)block;
         class_count(c, (size_t)-1);
     }
@@ -206,7 +193,8 @@ emlx_status pool_alloc(size_t size, void **out, emlx_error *err) {
     unsigned index = class_of(size, &rounded);
     void *block = block_get(index, rounded);
     if (block == NULL) return account_refused(&host, size, err);
-    BLOCK_HIDE((char *)block + size, rounded - size);
+    MEMORY_UNSET(block, rounded);
+    MEMORY_HIDE((char *)block + size, rounded - size);
     *out = block;
     return EMLX_OK;
 }
@@ -215,7 +203,7 @@ void pool_free(void *pointer, size_t size) {
     if (pointer == NULL) return;
     size_t rounded;
     unsigned index = class_of(size, &rounded);
-    BLOCK_SHOW(pointer, rounded);
+    MEMORY_SHOW(pointer, rounded);
     account_give(&host, rounded);
     uint64_t most = atomic_load_explicit(&host.cache_limit, memory_order_relaxed);
     if (rounded > most) {

@@ -13,6 +13,7 @@
 #include "engines/mlx/edge/adapter.h"
 #include "engines/mlx/lower/lower.h"
 #include "engines/mlx/worker.h"
+#include "memory/room.h"
 
 typedef struct mlx_state {
     const mlx_edge *edge;
@@ -126,11 +127,7 @@ static void destroy_buffer(emlx_buffer *buffer) {
 
 // MLX looks at no address that malloc gives it: what there is no room for must not reach it.
 #define LARGE ((size_t)64 << 20)
-static bool has_room(size_t size) {
-    void *probe = size < LARGE ? NULL : malloc(size); // made by nobody: it asks the system
-    free(probe);                                      // made by that question
-    return size < LARGE || probe != NULL;
-}
+static bool has_room(size_t size) { return size < LARGE || system_has_room(size); }
 
 static emlx_status no_room(size_t size, emlx_error *err) {
     return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for %zu bytes of MLX's", size);
@@ -262,20 +259,11 @@ typedef struct run_job {
     mlx_block **in, **out;
 } run_job;
 
-// An index in a row of indices: the first that is outside names the axis.
-static emlx_status index_error(const plan_node *n, const plan_node *nodes, const int64_t *row,
-                               emlx_error *err) {
-    const gather_params *g = n->params;
-    const scatter_params *s = n->params;
+static emlx_status row_error(const plan_node *n, const plan_node *nodes, const int64_t *row,
+                             emlx_error *err) {
     bool gathers = n->primitive == PRIM_gather;
-    const emlx_shape *shape = gathers ? &nodes[n->operands[0]].shape : &n->shape;
-    const int32_t *axes = gathers ? g->axes : s->axes;
-    int32_t count = gathers ? g->count : s->count, i = 0;
-    bool is_unsigned = gathers ? g->is_unsigned : s->is_unsigned;
-    if (gathers && g->along)
-        return shape_bad_index(shape, NULL, 0, g->axes[0], row[0], is_unsigned, err);
-    while (i + 1 < count && row[i] >= 0 && row[i] < shape->dims[axes[i]]) i++;
-    return shape_bad_index(shape, axes, count, i, row[i], is_unsigned, err);
+    const indexing how = indexing_of((primitive)n->primitive, n->params);
+    return index_error(&how, gathers ? &nodes[n->operands[0]].shape : &n->shape, row, err);
 }
 
 static emlx_status look_at_checks(const run_job *j, emlx_error *err) {
@@ -287,8 +275,8 @@ static emlx_status look_at_checks(const run_job *j, emlx_error *err) {
         if (!*(const bool *)edge->block_data(j->out[c->flag])) continue;
         emlx_status status =
             c->guard != GUARD_NONE
-                ? guard_error((guard_kind)c->guard, err)
-                : index_error(n, j->plan->nodes, edge->block_data(j->out[c->detail]), err);
+                ? guard_error((guard_kind)c->guard, NULL, err)
+                : row_error(n, j->plan->nodes, edge->block_data(j->out[c->detail]), err);
         return error_prefix(err, status, "%s", n->op);
     }
     return EMLX_OK;

@@ -5,10 +5,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/error.h"
 #include "engines/cpu/matrix/blas.h"
+#include "memory/room.h"
 
 blas_functions blas;
 
@@ -36,13 +36,6 @@ enum { NAME_COUNT = sizeof names / sizeof *names };
 // What it takes for each product that is going on; where there is no room for it, it looks for room
 // for ever.
 #define BUFFER_SIZE ((size_t)32 << 20)
-
-static bool has_room(void) {
-    void *room = mmap(NULL, BUFFER_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (room == MAP_FAILED) return false;
-    munmap(room, BUFFER_SIZE);
-    return true;
-}
 
 // Functions --------------------------------------------------------------------------------------
 
@@ -92,7 +85,7 @@ static void *open_with_one_thread(void) {
 }
 
 static emlx_status load_library(emlx_error *err) {
-    if (!has_room())
+    if (!system_has_room(BUFFER_SIZE))
         return error_set(
             err, EMLX_OUT_OF_MEMORY,
             "no room for OpenBLAS, which takes %zu MB for each thread: more address space "

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/sanitize.h"
 #include "base/types.h"
 #include "engines/cpu/kernels/math/complex.h"
 #include "engines/cpu/matrix/blas.h"
@@ -226,6 +227,7 @@ static emlx_status multiply_blocks(dot_work *w, emlx_error *err) {
         if (sides[i]->type != w->type || !in_place(sides[i]))
             TRY(side_pack(w, sides[i], w->type, err));
     cut(w);
+    MEMORY_WRITTEN(w->out, (size_t)(w->batches * w->m * w->n) * type_size(w->type)); // by BLAS
     if (body == blas_block) blas_ready(w->run, (double)w->m * (double)w->n * (double)w->k);
     return run_tasks(w->run, w->batches * w->row_blocks * w->column_blocks, body, w, err);
 }

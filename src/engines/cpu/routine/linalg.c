@@ -6,8 +6,11 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/sanitize.h"
 #include "engines/cpu/matrix/blas.h"
 #include "engines/cpu/routine/routine.h"
+
+UNSEEN_BEGIN // LAPACK writes half of it
 
 // Systems of up to this many multiplications are solved by plain substitution: it divides by the
 // diagonal where BLAS multiplies by its inverse, and is as quick.
@@ -16,8 +19,8 @@
 // that rounding has not left quite zero for one that is to be reflected.
 #define SMALL_QR 4096
 
-// Fortran's functions take the lengths of their texts last.
-typedef size_t text_length;
+    // Fortran's functions take the lengths of their texts last.
+    typedef size_t text_length;
 
 static int larger(int a, int b) { return a > b ? a : b; }
 static int smaller(int a, int b) { return a < b ? a : b; }
@@ -43,10 +46,6 @@ typedef struct band {
     bool conjugate;
     double scale;
 } band;
-
-static emlx_status no_convergence(const char *what, emlx_error *err) {
-    return error_set(err, EMLX_INTERNAL, "the %s did not converge", what);
-}
 
 #define LAPACK_OF(letter, name) LAPACK_NAME(letter, name)
 #define LAPACK_NAME(letter, name) letter##name##_
@@ -119,3 +118,5 @@ static emlx_status no_convergence(const char *what, emlx_error *err) {
 #define TABLE linalg_c128
 #define SYMBOLS linalg_symbols_c128
 #include "engines/cpu/routine/linalg.inc"
+
+UNSEEN_END

@@ -3,6 +3,7 @@
 // several at a time, see fft.c.
 #include "engines/cpu/routine/routine.h"
 
+#include "base/sanitize.h"
 #include "base/types.h"
 
 // Multiplications of one parallel task, about.
@@ -57,6 +58,7 @@ static emlx_status run_element(const routine_work *w, int64_t index, scratch *me
         if (call.in[operand] != NULL)
             call.in[operand] = (const char *)call.in[operand] + index * w->in_step[operand];
     call.out = (char *)call.out + index * w->out_step;
+    MEMORY_WRITTEN(call.out, (size_t)w->out_step); // by LAPACK
     return w->routine(&call, err);
 }
 
