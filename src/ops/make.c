@@ -72,8 +72,8 @@ emlx_tensor *make_op_with(maker *m, const char *name, emlx_type type, emlx_tenso
                           size_t count, const emlx_attr *attrs, size_t attr_count) {
     emlx_tensor *t = NULL;
     if (m->status != EMLX_OK) return NULL;
-    emlx_status status = emlx_apply(emlx_op_find(name), m->device, operands, count, attrs,
-                                    attr_count, type, &t, m->err);
+    emlx_status status = op_apply(emlx_op_find(name), m->device, operands, count, attrs, attr_count,
+                                  type, &t, m->err);
     return make_keep(m, status, t);
 }
 

@@ -23,7 +23,13 @@ typedef struct op_call {
     size_t count;
     const emlx_attr *attrs;
     size_t attr_count;
+    bool symbolic; // of symbols and literals of a block, and for one: results have no device
 } op_call;
+
+// As emlx_apply, for lowerings and blocks: without a device what is made are symbols.
+emlx_status op_apply(const emlx_op *op, emlx_device *device, emlx_tensor *const *operands,
+                     size_t operand_count, const emlx_attr *attrs, size_t attr_count,
+                     emlx_type type, emlx_tensor **out, emlx_error *err);
 
 // Result types that may be asked for in place of the default.
 typedef enum type_choice {

@@ -194,10 +194,10 @@ static emlx_status check_operands(const op_call *call, emlx_error *err) {
                          op->most == op->fewest ? "" : "at most ", op->most);
     for (size_t i = 0; i < call->count; i++) {
         if (call->in[i] == NULL) return error_set(err, EMLX_INVALID, "operand %zu is missing", i);
-        if (call->in[i]->device != call->in[0]->device)
+        if (!call->symbolic && call->in[i]->device != call->in[0]->device)
             return error_set(err, EMLX_INVALID, "the operands are on different devices");
     }
-    if (call->count == 0 && call->device == NULL)
+    if (!call->symbolic && call->count == 0 && call->device == NULL)
         return error_set(err, EMLX_INVALID, "no device given");
     return EMLX_OK;
 }
@@ -254,7 +254,7 @@ static void note_chosen(emlx_tensor *t) {
 static emlx_status apply(op_call *call, emlx_type type, emlx_tensor **out, emlx_error *err) {
     op_result results[EMLX_MAX_RESULTS] = {{.choice = CHOOSE_ANY}};
     TRY(check_operands(call, err));
-    if (call->count > 0) call->device = call->in[0]->device;
+    if (!call->symbolic && call->count > 0) call->device = call->in[0]->device;
     TRY(check_attrs(call, err));
     TRY(call->op->check(call, results, err));
     if (call->op->results > 1 && type != EMLX_TYPE_DEFAULT)
@@ -266,6 +266,18 @@ static emlx_status apply(op_call *call, emlx_type type, emlx_tensor **out, emlx_
     return EMLX_OK;
 }
 
+static emlx_status apply_named(op_call *call, emlx_type type, emlx_tensor **out, emlx_error *err) {
+    emlx_status status = apply(call, type, out, err);
+    return status == EMLX_OK ? EMLX_OK : error_prefix(err, status, "%s", call->op->name);
+}
+
+emlx_status op_apply(const emlx_op *op, emlx_device *device, emlx_tensor *const *operands,
+                     size_t operand_count, const emlx_attr *attrs, size_t attr_count,
+                     emlx_type type, emlx_tensor **out, emlx_error *err) {
+    op_call call = {op, device, operands, operand_count, attrs, attr_count, device == NULL};
+    return apply_named(&call, type, out, err);
+}
+
 emlx_status emlx_apply(const emlx_op *op, emlx_device *device, emlx_tensor *const *operands,
                        size_t operand_count, const emlx_attr *attrs, size_t attr_count,
                        emlx_type type, emlx_tensor **out, emlx_error *err) {
@@ -273,7 +285,6 @@ emlx_status emlx_apply(const emlx_op *op, emlx_device *device, emlx_tensor *cons
     REQUIRE_ITEMS(attrs, attr_count);
     REQUIRE(out);
     if (op == NULL) return error_set(err, EMLX_INVALID, "no op given");
-    op_call call = {op, device, operands, operand_count, attrs, attr_count};
-    emlx_status status = apply(&call, type, out, err);
-    return status == EMLX_OK ? EMLX_OK : error_prefix(err, status, "%s", op->name);
+    op_call call = {op, device, operands, operand_count, attrs, attr_count, false};
+    return apply_named(&call, type, out, err);
 }

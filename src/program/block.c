@@ -11,6 +11,7 @@
 #include "base/types.h"
 #include "engine.h"
 #include "graph/function.h"
+#include "ops/ops.h"
 
 // Values of a block; far above any real program, so that sums of counts cannot overflow.
 #define VALUES_MAX ((size_t)1 << 30)
@@ -32,11 +33,6 @@ emlx_status emlx_block_new(emlx_block **out, emlx_error *err) {
     REQUIRE(out);
     emlx_block *block = mem_alloc(sizeof *block);
     if (block == NULL) return no_memory_for_block(err);
-    emlx_status status = emlx_device_open("cpu", &block->device, err);
-    if (status != EMLX_OK) {
-        mem_free(block, sizeof *block);
-        return status;
-    }
     block->depth = 1;
     block->inputs.what = "input";
     block->outputs.what = "output";
@@ -64,7 +60,6 @@ void emlx_block_release(emlx_block *block) {
     list_free(&block->code);
     ports_clear(&block->inputs);
     ports_clear(&block->outputs);
-    emlx_device_release(block->device);
     mem_free(block, sizeof *block);
 }
 
@@ -95,10 +90,10 @@ static void block_push(emlx_block *block, instr *i, emlx_tensor *const *symbols,
 
 // Values ---------------------------------------------------------------------------------------
 
-emlx_status placeholder_new(emlx_device *device, emlx_type type, const emlx_shape *shape,
-                            emlx_tensor **out, emlx_error *err) {
-    node_spec spec = {
-        .device = device, .op = "input", .primitive = PRIM_input, .type = type, .shape = *shape};
+// A node that stands for data given later.
+static emlx_status placeholder_new(emlx_type type, const emlx_shape *shape, emlx_tensor **out,
+                                   emlx_error *err) {
+    node_spec spec = {.op = "input", .primitive = PRIM_input, .type = type, .shape = *shape};
     return node_new(&spec, out, err);
 }
 
@@ -142,7 +137,7 @@ emlx_status emlx_block_input(emlx_block *block, const char *name, emlx_type type
     TRY(emlx_shape_make(shape->dims, rank, &checked, err));
     TRY(block_reserve(block, 1, err));
     emlx_tensor *symbol;
-    TRY(placeholder_new(block->device, type, &checked, &symbol, err));
+    TRY(placeholder_new(type, &checked, &symbol, err));
     emlx_status status = ports_add(&block->inputs, name, (uint32_t)block->symbols.count, err);
     if (status == EMLX_OK)
         block_push(block, &(instr){.kind = INSTR_INPUT}, &symbol, 1, value);
@@ -178,15 +173,15 @@ static bool literal_number(const emlx_tensor *literal, scalar_value *value) {
     return true;
 }
 
-// A known number becomes part of the kernels that use it; other data stays an input of them.
-static emlx_status literal_symbol(emlx_tensor *literal, emlx_device *device, emlx_tensor **out,
-                                  emlx_error *err) {
+// A known number becomes part of the kernels that use it; other data stays an input of them, at
+// which lowerings can look if it is there. What is still to be computed somebody may be computing
+// now: that is not looked into.
+static emlx_status literal_symbol(emlx_tensor *literal, emlx_tensor **out, emlx_error *err) {
     emlx_type type = emlx_tensor_type(literal);
     const emlx_shape *shape = emlx_tensor_shape(literal);
     scalar_value value;
     if (literal_number(literal, &value)) {
-        node_spec spec = {.device = device,
-                          .op = "constant",
+        node_spec spec = {.op = "constant",
                           .primitive = PRIM_constant,
                           .type = type,
                           .shape = *shape,
@@ -194,8 +189,7 @@ static emlx_status literal_symbol(emlx_tensor *literal, emlx_device *device, eml
                           .params_size = sizeof value};
         return node_new(&spec, out, err);
     }
-    if (emlx_tensor_device(literal) != device)
-        return placeholder_new(device, type, shape, out, err);
+    if (node_buffer(literal) == NULL) return placeholder_new(type, shape, out, err);
     *out = emlx_tensor_retain(literal);
     return EMLX_OK;
 }
@@ -207,7 +201,7 @@ emlx_status emlx_block_tensor(emlx_block *block, emlx_tensor *tensor, uint32_t *
     REQUIRE(value);
     emlx_tensor *symbol;
     TRY(block_reserve(block, 1, err));
-    TRY(literal_symbol(tensor, block->device, &symbol, err));
+    TRY(literal_symbol(tensor, &symbol, err));
     instr i = {.kind = INSTR_TENSOR, .literal = emlx_tensor_retain(tensor)};
     block_push(block, &i, &symbol, 1, value);
     return EMLX_OK;
@@ -215,16 +209,15 @@ emlx_status emlx_block_tensor(emlx_block *block, emlx_tensor *tensor, uint32_t *
 
 // Op calls -------------------------------------------------------------------------------------
 
-static emlx_status apply_symbols(const emlx_op *op, emlx_device *device,
-                                 emlx_tensor *const *symbols, const uint32_t *operands,
-                                 size_t operand_count, const emlx_attr *attrs, size_t attr_count,
-                                 emlx_type type, emlx_tensor **out, emlx_error *err) {
+static emlx_status apply_symbols(const emlx_op *op, emlx_tensor *const *symbols,
+                                 const uint32_t *operands, size_t operand_count,
+                                 const emlx_attr *attrs, size_t attr_count, emlx_type type,
+                                 emlx_tensor **out, emlx_error *err) {
     emlx_tensor *few[FEW] = {NULL}, **in = few;
     if (operand_count > FEW) in = mem_alloc(operand_count * sizeof *in);
     if (in == NULL) return no_memory_for_block(err);
     for (size_t i = 0; i < operand_count; i++) in[i] = symbols[operands[i]];
-    emlx_status status =
-        emlx_apply(op, device, in, operand_count, attrs, attr_count, type, out, err);
+    emlx_status status = op_apply(op, NULL, in, operand_count, attrs, attr_count, type, out, err);
     if (in != few) mem_free(in, operand_count * sizeof *in);
     return status;
 }
@@ -313,8 +306,8 @@ emlx_status emlx_block_apply(emlx_block *block, const emlx_op *op, const uint32_
     if (status != EMLX_OK) return error_prefix(err, status, "%s", emlx_op_name(op));
     TRY(block_reserve(block, count, err));
     emlx_tensor *symbols[EMLX_MAX_RESULTS];
-    TRY(apply_symbols(op, block->device, block->symbols.items, operands, operand_count, attrs,
-                      attr_count, type, symbols, err));
+    TRY(apply_symbols(op, block->symbols.items, operands, operand_count, attrs, attr_count, type,
+                      symbols, err));
     instr i = {.kind = INSTR_OP, .op = op, .type = type};
     status = check_unique(op, attrs, attr_count, err);
     if (status == EMLX_OK) status = depth_with(block, attrs, attr_count, &depth, err);
@@ -329,40 +322,6 @@ emlx_status emlx_block_apply(emlx_block *block, const emlx_op *op, const uint32_
     block->depth = depth;
     block_push(block, &i, symbols, count, value);
     return EMLX_OK;
-}
-
-// Lowering to another device -------------------------------------------------------------------
-
-static emlx_status replay_instr(const emlx_block *block, const instr *i, emlx_device *device,
-                                emlx_tensor **symbols, size_t *done, emlx_error *err) {
-    if (i->kind == INSTR_OP) {
-        TRY(apply_symbols(i->op, device, symbols, i->operands, i->operand_count, i->attrs,
-                          i->attr_count, i->type, &symbols[*done], err));
-        *done += i->value_count;
-        return EMLX_OK;
-    }
-    if (i->kind == INSTR_TENSOR) {
-        TRY(literal_symbol(i->literal, device, &symbols[*done], err));
-        ++*done;
-        return EMLX_OK;
-    }
-    for (uint32_t v = 0; v < i->value_count; v++) {
-        const emlx_tensor *own = block_symbol(block, i->first + v);
-        TRY(placeholder_new(device, emlx_tensor_type(own), emlx_tensor_shape(own), &symbols[*done],
-                            err));
-        ++*done;
-    }
-    return EMLX_OK;
-}
-
-emlx_status block_replay(const emlx_block *block, emlx_device *device, emlx_tensor **symbols,
-                         emlx_error *err) {
-    size_t done = 0;
-    emlx_status status = EMLX_OK;
-    for (size_t i = 0; i < block->code.count && status == EMLX_OK; i++)
-        status = replay_instr(block, &block->code.items[i], device, symbols, &done, err);
-    while (status != EMLX_OK && done > 0) emlx_tensor_release(symbols[--done]);
-    return status;
 }
 
 // Control flow ---------------------------------------------------------------------------------
@@ -416,7 +375,7 @@ static emlx_status check_block_inputs(const control *c, emlx_error *err) {
     return EMLX_OK;
 }
 
-static emlx_status check_predicate(const emlx_block *inner, size_t index, emlx_error *err) {
+static emlx_status check_decision(const emlx_block *inner, size_t index, emlx_error *err) {
     if (inner->outputs.count != 1)
         return error_set(err, EMLX_INVALID, "block %zu decides and has %zu outputs, 1 expected",
                          index, inner->outputs.count);
@@ -431,7 +390,7 @@ static emlx_status check_control(const control *c, size_t predicates, emlx_error
     TRY(check_values(c->block, c->operands, c->operand_count, err));
     TRY(check_blocks(c, err));
     TRY(check_block_inputs(c, err));
-    for (size_t p = 0; p < predicates; p++) TRY(check_predicate(c->blocks[p], p, err));
+    for (size_t p = 0; p < predicates; p++) TRY(check_decision(c->blocks[p], p, err));
     return EMLX_OK;
 }
 
@@ -486,8 +445,8 @@ static emlx_status control_push(const control *c, instr_kind kind, emlx_tensor *
     size_t done = 0;
     emlx_status status = EMLX_OK;
     for (; done < count && status == EMLX_OK; done += status == EMLX_OK)
-        status = placeholder_new(c->block->device, emlx_tensor_type(results[done]),
-                                 emlx_tensor_shape(results[done]), &symbols[done], err);
+        status = placeholder_new(emlx_tensor_type(results[done]), emlx_tensor_shape(results[done]),
+                                 &symbols[done], err);
     if (status == EMLX_OK) status = control_instr(c, &i, err);
     if (status == EMLX_OK) control_commit(c, &i, symbols, count, first);
     while (status != EMLX_OK && done > 0) emlx_tensor_release(symbols[--done]);
@@ -572,8 +531,8 @@ emlx_status emlx_block_while(emlx_block *block, emlx_block *condition, emlx_bloc
 
 // Calls ----------------------------------------------------------------------------------------
 
-static emlx_status call_symbols(emlx_block *block, const emlx_port *results, size_t count,
-                                emlx_tensor **symbols, size_t *done, emlx_error *err) {
+static emlx_status call_symbols(const emlx_port *results, size_t count, emlx_tensor **symbols,
+                                size_t *done, emlx_error *err) {
     for (; *done < count; ++*done) {
         const emlx_port *r = &results[*done];
         emlx_shape shape;
@@ -581,7 +540,7 @@ static emlx_status call_symbols(emlx_block *block, const emlx_port *results, siz
             return error_set(err, EMLX_INVALID, "result %zu has no such type", *done);
         size_t rank = r->shape.rank < 0 ? SIZE_MAX : (size_t)r->shape.rank;
         TRY(emlx_shape_make(r->shape.dims, rank, &shape, err));
-        TRY(placeholder_new(block->device, r->type, &shape, &symbols[*done], err));
+        TRY(placeholder_new(r->type, &shape, &symbols[*done], err));
     }
     return EMLX_OK;
 }
@@ -591,7 +550,7 @@ static emlx_status add_call(emlx_block *block, instr *i, const uint32_t *operand
                             const emlx_port *results, size_t result_count, emlx_tensor **symbols,
                             uint32_t *first, emlx_error *err) {
     size_t done = 0;
-    emlx_status status = call_symbols(block, results, result_count, symbols, &done, err);
+    emlx_status status = call_symbols(results, result_count, symbols, &done, err);
     if (status == EMLX_OK) status = copy_values(operands, count, &i->operands, err);
     if (status == EMLX_OK) {
         i->operand_count = count;

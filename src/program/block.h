@@ -37,11 +37,11 @@ typedef struct instr {
     size_t block_count;
 } instr;
 
-// Every value has a symbol: a node on `device` that stands for it. Inputs and the results of
-// control flow are placeholders; an op's symbol is what applying it to symbols gives. The symbols
-// check types and shapes at once, and they are the lowered graph that compiling cuts up.
+// Every value has a symbol: a node without a device that stands for it. Inputs and the results of
+// control flow are placeholders, a literal that is there is itself; an op's symbol is what applying
+// it to symbols gives. The symbols check types and shapes at once, and they are the lowered graph
+// that compiling cuts up, for whatever device.
 struct emlx_block {
-    emlx_device *device;
     uint32_t depth; // 1, or one more than that of the deepest block inside
     bool owned;     // taken over by another block
     bool calls;     // it, or a block inside, calls the host
@@ -60,14 +60,6 @@ static inline emlx_tensor *block_symbol(const emlx_block *block, uint32_t value)
 }
 // Predicates of a COND: there is one more branch.
 static inline size_t cond_predicates(const instr *i) { return i->block_count / 2; }
-
-// A node that stands for data given later.
-emlx_status placeholder_new(emlx_device *device, emlx_type type, const emlx_shape *shape,
-                            emlx_tensor **out, emlx_error *err);
-// The block's graph on another device than the block's own: fills one symbol for each value.
-// On failure none is kept. Literals are evaluated, and copied to that device.
-emlx_status block_replay(const emlx_block *block, emlx_device *device, emlx_tensor **symbols,
-                         emlx_error *err);
 
 // Whether a block has neither control flow nor calls.
 bool block_is_plain(const emlx_block *block);

@@ -26,8 +26,7 @@ typedef struct segment {
 typedef struct compiler {
     const emlx_block *block;
     emlx_device *device;
-    emlx_tensor **symbols; // by value
-    bool *needed;          // by instruction: control flow that has to run
+    bool *needed; // by instruction: control flow that has to run
     node_notes notes;
     LIST(segment) segments; // segment i comes before the i-th control step
     LIST(emlx_tensor *) stack;
@@ -38,8 +37,8 @@ static emlx_status no_memory_to_compile(emlx_error *err) {
     return error_no_memory(err, "for compiling a program");
 }
 
-static emlx_tensor *port_symbol(const compiler *c, const block_port *port) {
-    return c->symbols[port->value];
+static emlx_tensor *symbol_of(const compiler *c, uint32_t value) {
+    return block_symbol(c->block, value);
 }
 
 // What calls the host is not left out, whether its results are needed or not.
@@ -70,7 +69,7 @@ static emlx_status note_sources(compiler *c, emlx_error *err) {
         const instr *in = &c->block->code.items[i];
         if (in->kind == INSTR_OP) continue;
         for (uint32_t v = 0; v < in->value_count; v++) {
-            emlx_tensor *symbol = c->symbols[in->first + v];
+            emlx_tensor *symbol = symbol_of(c, in->first + v);
             if (symbol->primitive == PRIM_constant && node_buffer(symbol) == NULL) continue;
             node_note *note = notes_get(&c->notes, symbol);
             if (note == NULL) return no_memory_to_compile(err);
@@ -86,7 +85,7 @@ static emlx_status reach_control(compiler *c, uint32_t index, emlx_error *err) {
     if (!instr_is_control(in) || c->needed[index]) return EMLX_OK;
     c->needed[index] = true;
     for (size_t i = 0; i < in->operand_count; i++)
-        TRY(push_nodes(c, &c->symbols[in->operands[i]], 1, err));
+        TRY(push_nodes(c, &c->block->symbols.items[in->operands[i]], 1, err));
     return EMLX_OK;
 }
 
@@ -95,7 +94,7 @@ static emlx_status reach_outputs(compiler *c, emlx_error *err) {
     for (size_t i = 0; i < c->block->code.count; i++)
         if (has_effect(&c->block->code.items[i])) TRY(reach_control(c, (uint32_t)i, err));
     for (size_t i = 0; i < c->block->outputs.count; i++)
-        TRY(push_nodes(c, &c->symbols[c->block->outputs.items[i].value], 1, err));
+        TRY(push_nodes(c, &c->block->symbols.items[c->block->outputs.items[i].value], 1, err));
     while (c->stack.count > 0) {
         emlx_tensor *t = c->stack.items[--c->stack.count];
         node_note *note = notes_get(&c->notes, t);
@@ -272,9 +271,9 @@ static emlx_status call_ports(const compiler *c, const instr *in, step *st, emlx
     st->ports = mem_alloc((count + 1) * sizeof *st->ports);
     if (st->ports == NULL) return no_memory_to_compile(err);
     for (size_t i = 0; i < in->operand_count; i++)
-        st->ports[i] = port_of(c->symbols[in->operands[i]]);
+        st->ports[i] = port_of(symbol_of(c, in->operands[i]));
     for (uint32_t v = 0; v < in->value_count; v++)
-        st->ports[in->operand_count + v] = port_of(c->symbols[in->first + v]);
+        st->ports[in->operand_count + v] = port_of(symbol_of(c, in->first + v));
     c->code->calls = true;
     return EMLX_OK;
 }
@@ -287,9 +286,9 @@ static emlx_status add_control(compiler *c, const instr *in, emlx_error *err) {
     st->call = in->call;
     if (in->kind == INSTR_CALL) TRY(call_ports(c, in, st, err));
     for (size_t i = 0; i < in->operand_count; i++)
-        TRY(slot_of(c, c->symbols[in->operands[i]], &st->inputs[i].slot, err));
+        TRY(slot_of(c, symbol_of(c, in->operands[i]), &st->inputs[i].slot, err));
     for (uint32_t v = 0; v < in->value_count; v++) {
-        node_note *note = notes_get(&c->notes, c->symbols[in->first + v]);
+        node_note *note = notes_get(&c->notes, symbol_of(c, in->first + v));
         if (note == NULL) return no_memory_to_compile(err);
         note->slot = st->outputs[v].slot = new_slot(c);
     }
@@ -304,13 +303,13 @@ static emlx_status cut_segments(compiler *c, emlx_error *err) {
         const instr *in = &c->block->code.items[i];
         if (!c->needed[i]) continue;
         for (size_t o = 0; o < in->operand_count; o++)
-            TRY(require(c, s, c->symbols[in->operands[o]], err));
+            TRY(require(c, s, symbol_of(c, in->operands[o]), err));
         TRY(add_control(c, in, err));
         TRY(add_segment(c, err));
         s++;
     }
     for (size_t i = 0; i < c->block->outputs.count; i++) {
-        emlx_tensor *symbol = port_symbol(c, &c->block->outputs.items[i]);
+        emlx_tensor *symbol = symbol_of(c, c->block->outputs.items[i].value);
         TRY(require(c, s, symbol, err));
         TRY(slot_of(c, symbol, &c->code->outputs[i].slot, err));
     }
@@ -450,9 +449,9 @@ static void compiler_clear(compiler *c) {
     mem_free(c->needed, c->block->code.count);
 }
 
-static emlx_status compile_with(const emlx_block *block, emlx_device *device, emlx_tensor **symbols,
-                                code **out, emlx_error *err) {
-    compiler c = {.block = block, .device = device, .symbols = symbols};
+emlx_status code_compile(const emlx_block *block, emlx_device *device, code **out,
+                         emlx_error *err) {
+    compiler c = {.block = block, .device = device};
     TRY(code_new(block, &c.code, err));
     if (block->code.count > 0) c.needed = mem_alloc(block->code.count);
     emlx_status status = EMLX_OK;
@@ -463,21 +462,6 @@ static emlx_status compile_with(const emlx_block *block, emlx_device *device, em
         *out = c.code;
     else
         code_release(c.code);
-    return status;
-}
-
-emlx_status code_compile(const emlx_block *block, emlx_device *device, code **out,
-                         emlx_error *err) {
-    if (device == block->device) return compile_with(block, device, block->symbols.items, out, err);
-    size_t count = block->symbols.count, size = (count + 1) * sizeof(emlx_tensor *);
-    emlx_tensor **symbols = mem_alloc(size);
-    if (symbols == NULL) return no_memory_to_compile(err);
-    emlx_status status = block_replay(block, device, symbols, err);
-    if (status == EMLX_OK) {
-        status = compile_with(block, device, symbols, out, err);
-        for (size_t i = 0; i < count; i++) emlx_tensor_release(symbols[i]);
-    }
-    mem_free(symbols, size);
     return status;
 }
 

@@ -22,6 +22,7 @@ static void function_destroy(emlx_function *function) {
     block_function *f = (block_function *)function;
     if (f->inputs != NULL) mem_free(f->inputs, (f->face.input_count + 1) * sizeof *f->inputs);
     code_release(f->program.main);
+    emlx_device_release(f->program.device);
     f->block->owned = false;
     emlx_block_release(f->block);
     pthread_mutex_destroy(&f->lock);
@@ -32,10 +33,9 @@ static void function_destroy(emlx_function *function) {
 static emlx_status compiled(block_function *f, emlx_error *err) {
     emlx_status status = EMLX_OK;
     mutex_lock(&f->lock);
-    if (f->program.main == NULL) {
-        f->program.device = f->block->device;
+    if (f->program.device == NULL) status = emlx_device_open("cpu", &f->program.device, err);
+    if (status == EMLX_OK && f->program.main == NULL)
         status = code_compile(f->block, f->program.device, &f->program.main, err);
-    }
     mutex_unlock(&f->lock);
     return status;
 }

@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include "memory/memory.h"
+#include "program/block.h"
+#include "program/programs.h"
 #include "tensors.h"
 
 enum { TIMES = 60 };
@@ -282,6 +284,40 @@ static void nothing_is_held(void **state) {
     assert_error(emlx_device_open("late:2", &other, &err), EMLX_UNSUPPORTED, err, "late:1");
 }
 
+// Little data that was put there is known, though the host cannot read it: a block says at once
+// what is wrong with it, whatever device it is then compiled for.
+static void literals_are_known_to_blocks(void **state) {
+    (void)state;
+    const emlx_shape one = {1, {1}}, five = {1, {5}};
+    const double beyond = 7, numbers[5] = {5, 6, 7, 8, 9};
+    const int64_t four = 4;
+    emlx_error err;
+    emlx_block *b = new_block();
+    emlx_tensor *index = tensor_of(EMLX_S64, &one, &beyond), *start = scalar(1);
+    uint32_t v[3], out;
+    v[0] = input(b, "x", EMLX_F32, 1, 5);
+    assert_ok(emlx_block_tensor(b, index, &v[1], &err), err);
+    emlx_attr axis = with_int("axis", 0), length = with_ints("lengths", &four, 1);
+    assert_error(
+        emlx_block_apply(b, emlx_op_find("take"), v, 2, &axis, 1, EMLX_TYPE_DEFAULT, &out, &err),
+        EMLX_OUT_OF_BOUNDS, err, "index 7");
+    // A start that is known is no operand.
+    assert_ok(emlx_block_tensor(b, start, &v[1], &err), err);
+    assert_ok(
+        emlx_block_apply(b, emlx_op_find("slice"), v, 2, &length, 1, EMLX_TYPE_DEFAULT, &out, &err),
+        err);
+    assert_int_equal(block_symbol(b, out)->input_count, 1);
+    assert_null(emlx_tensor_device(block_symbol(b, out)));
+    output(b, NULL, out);
+    emlx_program *p = compile(b, test_device);
+    emlx_tensor *x = tensor_of(EMLX_F32, &five, numbers), *y;
+    assert_ok(emlx_program_run(p, &x, 1, &y, 1, &err), err);
+    expect(y, 6);
+    emlx_tensor_release(x), emlx_tensor_release(y);
+    emlx_tensor_release(index), emlx_tensor_release(start);
+    emlx_program_release(p);
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_belong_to_their_work),
@@ -293,6 +329,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(memory_is_of_a_device),
         cmocka_unit_test(nothing_moves_as_well),
         cmocka_unit_test(nothing_is_held),
+        cmocka_unit_test(literals_are_known_to_blocks),
     };
     (void)argc;
     use_test_engine(argv[0], "late");

@@ -130,7 +130,7 @@ static emlx_tensor *counted(maker *m, int64_t count, int32_t axis) {
         {.name = "axis", .kind = EMLX_ATTR_INT, .value = {EMLX_NUMBER_SIGNED, {.s = axis}}}};
     if (m->status != EMLX_OK) return NULL;
     emlx_status status =
-        emlx_apply(emlx_op_find("iota"), m->device, NULL, 0, attrs, 2, EMLX_S64, &t, m->err);
+        op_apply(emlx_op_find("iota"), m->device, NULL, 0, attrs, 2, EMLX_S64, &t, m->err);
     return make_keep(m, status, t);
 }
 

@@ -40,7 +40,7 @@ static emlx_tensor *counted(maker *m, int64_t count, emlx_type type) {
     const emlx_attr shape = {.name = "shape", .kind = EMLX_ATTR_INTS, .ints = &count, .count = 1};
     if (m->status != EMLX_OK) return NULL;
     emlx_status status =
-        emlx_apply(emlx_op_find("iota"), m->device, NULL, 0, &shape, 1, type, &t, m->err);
+        op_apply(emlx_op_find("iota"), m->device, NULL, 0, &shape, 1, type, &t, m->err);
     return make_keep(m, status, t);
 }
 
