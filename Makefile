@@ -5,7 +5,8 @@
 #   make demo       set up, build, and run the demo
 #   make test       set up, build, and run every test this machine can run
 #   make test-c     the C tests only; SANITIZE=address,undefined or SANITIZE=thread for a checked
-#                   build in its own directory; ONLY=memory runs the tests with that in their path
+#                   build in its own directory, or SANITIZE=memory, which takes clang;
+#                   ONLY=memory runs the tests with that in their path
 #   make test-nif SANITIZE=address,undefined  random terms for the native functions
 #   make coverage   how many lines the tests run, of the library and of the native functions
 #   make test-eco   the tests of Axon, Polaris and Scholar on EMLX; AXON_SOURCE, POLARIS_SOURCE and
@@ -24,6 +25,10 @@
 # STRICT=1 turns warnings into errors; V=1 shows the commands.
 
 CC ?= cc
+# Of the compilers clang alone has it.
+ifeq ($(SANITIZE)$(origin CC),memorydefault)
+CC := clang
+endif
 AR ?= ar
 PREFIX ?= /usr/local
 STRICT ?=
@@ -46,7 +51,7 @@ SYSTEM := $(shell uname -s)
 ifeq ($(SANITIZE),)
 BUILD ?= build$(if $(COVERAGE),/coverage)
 else
-BUILD ?= build/$(if $(findstring thread,$(SANITIZE)),tsan,asan)
+BUILD ?= build/$(if $(findstring thread,$(SANITIZE)),tsan,$(if $(findstring memory,$(SANITIZE)),msan,asan))
 endif
 OBJ := $(BUILD)/obj
 V ?=
@@ -132,6 +137,8 @@ endif
 CFLAGS ?= $(if $(SANITIZE),-O1,-O2) -g
 WARNINGS := -Wall -Wextra -Wpedantic $(if $(STRICT),-Werror)
 SANITIZE_FLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all -DEMLX_CHECK_PLANS) $(if $(COVERAGE),--coverage)
+# What libraries that were built without it pass to our functions counts as set.
+SANITIZE_FLAGS += $(if $(findstring memory,$(SANITIZE)),-fsanitize-memory-param-retval -fsanitize-memory-track-origins)
 # Contraction would make results depend on the compiler; kernels ask for fused operations by name.
 BASE_FLAGS := -std=gnu17 $(CFLAGS) $(WARNINGS) -fPIC -fvisibility=hidden -ffp-contract=off \
               $(SANITIZE_FLAGS)
