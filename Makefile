@@ -139,6 +139,10 @@ WARNINGS := -Wall -Wextra -Wpedantic $(if $(STRICT),-Werror)
 SANITIZE_FLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all -DEMLX_CHECK_PLANS) $(if $(COVERAGE),--coverage)
 # What libraries that were built without it pass to our functions counts as set.
 SANITIZE_FLAGS += $(if $(findstring memory,$(SANITIZE)),-fsanitize-memory-param-retval -fsanitize-memory-track-origins)
+# Nor does it know what every instruction of the higher levels writes.
+ifneq ($(findstring memory,$(SANITIZE)),)
+export EMLX_CPU_LEVEL ?= baseline
+endif
 # Contraction would make results depend on the compiler; kernels ask for fused operations by name.
 BASE_FLAGS := -std=gnu17 $(CFLAGS) $(WARNINGS) -fPIC -fvisibility=hidden -ffp-contract=off \
               $(SANITIZE_FLAGS)
