@@ -34,3 +34,23 @@ bool arena_grow_array(arena *a, void *array, size_t *room, size_t count, size_t 
     *room = wanted;
     return true;
 }
+
+static size_t next_size(const hash_table *t) { return t->size == 0 ? 32 : t->size * 2; }
+
+bool mem_grow_table(hash_table *t) {
+    hash_table old = *t;
+    size_t size = next_size(t);
+    hash_slot *slots = mem_alloc(size * sizeof *slots);
+    if (slots == NULL) return false;
+    hash_move(t, slots, size);
+    mem_free_table(&old);
+    return true;
+}
+
+bool arena_grow_table(arena *a, hash_table *t) {
+    size_t size = next_size(t);
+    hash_slot *slots = arena_array(a, size, sizeof *slots);
+    if (slots == NULL) return false;
+    hash_move(t, slots, size);
+    return true;
+}

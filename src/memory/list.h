@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// list.h - arrays that grow while something is being built: in memory of their own, or in an
-// arena's.
+// list.h - arrays and tables that grow while something is being built: in memory of their own, or
+// in an arena's.
 #ifndef EMLX_MEMORY_LIST_H
 #define EMLX_MEMORY_LIST_H
 
+#include "base/hash.h"
 #include "memory/arena.h"
 #include "memory/memory.h"
 
@@ -33,5 +34,15 @@ static inline bool arena_reserve(arena *a, void *array, size_t *room, size_t cou
                                  size_t size) {
     return extra <= *room - count || arena_grow_array(a, array, room, count, extra, size);
 }
+
+// The same for a table that gets another item.
+bool mem_grow_table(hash_table *t);
+bool arena_grow_table(arena *a, hash_table *t);
+
+static inline bool mem_reserve_slot(hash_table *t) { return !hash_is_full(t) || mem_grow_table(t); }
+static inline bool arena_reserve_slot(arena *a, hash_table *t) {
+    return !hash_is_full(t) || arena_grow_table(a, t);
+}
+static inline void mem_free_table(hash_table *t) { mem_free(t->slots, t->size * sizeof *t->slots); }
 
 #endif

@@ -5,6 +5,8 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "base/hash.h"
+
 #define ANY SIZE_MAX
 
 // Attribute lists, shared by rows.
@@ -75,31 +77,30 @@ enum { OP_COUNT = sizeof op_table / sizeof *op_table };
 
 const emlx_op *emlx_op_at(size_t index) { return index < OP_COUNT ? &op_table[index] : NULL; }
 
-// Rows by their names: a hash table of row numbers plus one, filled once.
+// Rows by their names, found once.
 enum { NAME_SLOTS = 1024 };
-static uint16_t name_slots[NAME_SLOTS];
+static hash_slot name_slots[NAME_SLOTS];
+static hash_table names = {.slots = name_slots, .size = NAME_SLOTS};
 static pthread_once_t names_filled = PTHREAD_ONCE_INIT;
-_Static_assert(OP_COUNT <= NAME_SLOTS / 2, "names are found in a few steps");
+_Static_assert(OP_COUNT <= NAME_SLOTS / 2, "there are free slots");
 
-// The slot of a name, or the free one where it would go.
-static uint16_t *name_slot(const char *name) {
-    uint32_t hash = 0;
-    for (const char *c = name; *c != 0; c++) hash = hash * 31 + (unsigned char)*c;
-    uint32_t at = hash % NAME_SLOTS;
-    while (name_slots[at] != 0 && strcmp(op_table[name_slots[at] - 1].name, name) != 0)
-        at = (at + 1) % NAME_SLOTS;
-    return &name_slots[at];
+static bool is_named(const void *context, uintptr_t row, const void *name) {
+    (void)context;
+    return strcmp(((const emlx_op *)row)->name, name) == 0;
 }
 
 static void fill_names(void) {
-    for (size_t i = 0; i < OP_COUNT; i++) *name_slot(op_table[i].name) = (uint16_t)(i + 1);
+    for (size_t i = 0; i < OP_COUNT; i++) {
+        uint64_t hash = hash_text(op_table[i].name);
+        hash_slot *slot = hash_find(&names, hash, is_named, NULL, op_table[i].name);
+        hash_take(&names, slot, hash, (uintptr_t)&op_table[i]);
+    }
 }
 
 const emlx_op *emlx_op_find(const char *name) {
     if (name == NULL) return NULL;
     pthread_once(&names_filled, fill_names);
-    uint16_t row = *name_slot(name);
-    return row == 0 ? NULL : &op_table[row - 1];
+    return (const emlx_op *)hash_find(&names, hash_text(name), is_named, NULL, name)->item;
 }
 
 const char *emlx_op_name(const emlx_op *op) { return op == NULL ? "?" : op->name; }

@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// cache.c - plans by the structure that they are for: a hash table with a list from the most to the
-// least recently used.
+// cache.c - plans by the structure that they are for, in a list from the most to the least recently
+// used.
 #include "plan/cache.h"
 
 #include <pthread.h>
 #include <string.h>
 
 #include "base/event.h"
+#include "base/hash.h"
 #include "base/mutex.h"
 #include "engine.h"
 #include "plan/build.h"
 
-enum { BUCKETS = 1024, MOST_PLANS = 2048 };
+enum { SLOTS = 4096, MOST_PLANS = 2048 };
 
 typedef struct entry {
-    struct entry *next_in_bucket, *newer, *older;
+    struct entry *newer, *older;
     uint64_t hash;
     const emlx_device *device;
     emlx_plan *plan;
@@ -24,22 +25,24 @@ typedef struct entry {
 
 static struct {
     pthread_mutex_t lock;
-    entry *buckets[BUCKETS];
+    hash_slot slots[SLOTS];
+    hash_table entries;
     entry *newest, *oldest;
-    size_t count;
-} cache = {.lock = PTHREAD_MUTEX_INITIALIZER};
+} cache = {.lock = PTHREAD_MUTEX_INITIALIZER, .entries = {.slots = cache.slots, .size = SLOTS}};
 
 static uint64_t hash_key(const plan_key *key) {
-    const unsigned char *p = key->bytes;
-    uint64_t hash = (uintptr_t)key->device, word;
-    size_t i = 0;
-    for (; i + 8 <= key->size; i += 8) {
-        memcpy(&word, p + i, 8);
-        hash = (hash ^ word) * 0x9e3779b97f4a7c15u;
-        hash ^= hash >> 32;
-    }
-    for (; i < key->size; i++) hash = (hash ^ p[i]) * 0x100000001b3u;
-    return hash;
+    return hash_bytes((uintptr_t)key->device, key->bytes, key->size);
+}
+
+static bool is_for(const void *context, uintptr_t item, const void *key) {
+    (void)context;
+    const entry *e = (const entry *)item;
+    const plan_key *k = key;
+    return e->device == k->device && e->size == k->size && memcmp(e->bytes, k->bytes, k->size) == 0;
+}
+
+static hash_slot *find_entry(const plan_key *key, uint64_t hash) {
+    return hash_find(&cache.entries, hash, is_for, NULL, key);
 }
 
 static void unlink_age(entry *e) {
@@ -58,20 +61,10 @@ static void link_newest(entry *e) {
     cache.newest = e;
 }
 
-static entry *find_entry(const plan_key *key, uint64_t hash) {
-    for (entry *e = cache.buckets[hash % BUCKETS]; e != NULL; e = e->next_in_bucket)
-        if (e->hash == hash && e->device == key->device && e->size == key->size &&
-            memcmp(e->bytes, key->bytes, key->size) == 0)
-            return e;
-    return NULL;
-}
-
 static entry *remove_entry(entry *e) {
-    entry **at = &cache.buckets[e->hash % BUCKETS];
-    while (*at != e) at = &(*at)->next_in_bucket;
-    *at = e->next_in_bucket;
+    const plan_key key = {.device = e->device, .bytes = e->bytes, .size = e->size};
+    hash_remove(&cache.entries, find_entry(&key, e->hash));
     unlink_age(e);
-    cache.count--;
     return e;
 }
 
@@ -86,7 +79,7 @@ emlx_plan *plan_cache_get(const plan_key *key) {
     uint64_t hash = hash_key(key);
     emlx_plan *plan = NULL;
     mutex_lock(&cache.lock);
-    entry *e = find_entry(key, hash);
+    entry *e = (entry *)find_entry(key, hash)->item;
     if (e != NULL) {
         unlink_age(e);
         link_newest(e);
@@ -105,13 +98,13 @@ void plan_cache_put(const plan_key *key, emlx_plan *plan) {
     e->size = key->size;
     memcpy(e->bytes, key->bytes, key->size);
     mutex_lock(&cache.lock);
-    if (find_entry(key, e->hash) != NULL) {
+    hash_slot *slot = find_entry(key, e->hash);
+    if (slot->item != 0) {
         gone = e;
     } else {
-        e->next_in_bucket = cache.buckets[e->hash % BUCKETS];
-        cache.buckets[e->hash % BUCKETS] = e;
+        hash_take(&cache.entries, slot, e->hash, (uintptr_t)e);
         link_newest(e);
-        if (++cache.count > MOST_PLANS) gone = remove_entry(cache.oldest);
+        if (cache.entries.count > MOST_PLANS) gone = remove_entry(cache.oldest);
     }
     mutex_unlock(&cache.lock);
     if (gone != NULL && gone != e)

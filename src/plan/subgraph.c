@@ -21,43 +21,41 @@ typedef struct visit {
     uint32_t done;
 } visit;
 
-// Two hash tables from nodes to indices: by address, and by structure. Entry 0 is empty, others are
-// an index plus one.
+// A node that was met, and its index, or that of an equal one, plus one.
+typedef struct met_node {
+    const emlx_tensor *node;
+    uint32_t number;
+} met_node;
+
 typedef struct walk {
     const emlx_device *device;
     subgraph *g;
     emlx_error *err;
-    uint32_t *by_address, *by_structure;
-    emlx_tensor **addresses; // key of each entry of by_address
-    uint32_t table_size, table_used;
+    hash_table by_address;   // of those met, their place plus one
+    hash_table by_structure; // of the subgraph's nodes, their index plus one
+    met_node *met;
     visit *stack;
     uint32_t depth;
-    size_t stack_room, node_room, first_room, operand_room;
+    size_t met_count, met_room, stack_room, node_room, first_room, operand_room;
 } walk;
 
-static uint32_t hash_pointer(const void *p) {
-    uint64_t x = (uintptr_t)p >> 4;
-    return (uint32_t)((x * 0x9e3779b97f4a7c15u) >> 32);
+static bool is_met(const void *met, uintptr_t item, const void *node) {
+    return ((const met_node *)met)[item - 1].node == node;
 }
 
-static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size) {
-    const unsigned char *p = bytes;
-    uint64_t word;
-    for (; size >= 8; size -= 8, p += 8) {
-        memcpy(&word, p, 8);
-        hash = (hash ^ word) * 0x9e3779b97f4a7c15u;
-        hash ^= hash >> 29;
-    }
-    for (; size > 0; size--, p++) hash = (hash ^ *p) * 0x100000001b3u;
-    return hash;
+static hash_slot *find_met(const walk *w, const emlx_tensor *t) {
+    return hash_find(&w->by_address, hash_address(t), is_met, w->met, t);
 }
 
-static uint32_t *find_address(walk *w, emlx_tensor *t) {
-    uint32_t mask = w->table_size - 1;
-    uint32_t at = hash_pointer(t) & mask;
-    while (w->by_address[at] != 0 && w->addresses[at] != t) at = (at + 1) & mask;
-    w->addresses[at] = t;
-    return &w->by_address[at];
+// Its number; 0 where it was not met.
+static uint32_t number_of(const walk *w, const emlx_tensor *t) {
+    uintptr_t place = find_met(w, t)->item;
+    return place == 0 ? 0 : w->met[place - 1].number;
+}
+
+static void note_met(walk *w, const emlx_tensor *t, uint32_t number) {
+    w->met[w->met_count++] = (met_node){t, number};
+    hash_take(&w->by_address, find_met(w, t), hash_address(t), w->met_count);
 }
 
 static uint64_t structure_hash(const subgraph *g, uint32_t n) {
@@ -69,7 +67,9 @@ static uint64_t structure_hash(const subgraph *g, uint32_t n) {
     return hash_bytes(hash, g->operands + first, (g->first[n + 1] - first) * sizeof(uint32_t));
 }
 
-static bool same_structure(const subgraph *g, uint32_t a, uint32_t b) {
+static bool same_structure(const void *context, uintptr_t number, const void *index) {
+    const subgraph *g = context;
+    uint32_t a = *(const uint32_t *)index, b = (uint32_t)number - 1;
     const emlx_tensor *x = g->nodes[a], *y = g->nodes[b];
     size_t operands = g->first[a + 1] - g->first[a];
     return x->primitive == y->primitive && x->type == y->type && x->params_size == y->params_size &&
@@ -80,38 +80,20 @@ static bool same_structure(const subgraph *g, uint32_t a, uint32_t b) {
                   operands * sizeof(uint32_t)) == 0;
 }
 
-// Both tables have the same size; rebuilt when half full.
-static bool grow_tables(walk *w) {
-    uint32_t old_size = w->table_size;
-    uint32_t *addresses = w->by_address, *structures = w->by_structure;
-    emlx_tensor **keys = w->addresses;
-    w->table_size = old_size * 2;
-    w->by_address = arena_array(&w->g->memory, w->table_size, sizeof *w->by_address);
-    w->by_structure = arena_array(&w->g->memory, w->table_size, sizeof *w->by_structure);
-    w->addresses = arena_array(&w->g->memory, w->table_size, sizeof *w->addresses);
-    if (w->by_address == NULL || w->by_structure == NULL || w->addresses == NULL) return false;
-    uint32_t mask = w->table_size - 1;
-    for (uint32_t i = 0; i < old_size; i++) {
-        if (addresses[i] != 0) *find_address(w, keys[i]) = addresses[i];
-        if (structures[i] == 0) continue;
-        uint32_t at = (uint32_t)structure_hash(w->g, structures[i] - 1) & mask;
-        while (w->by_structure[at] != 0) at = (at + 1) & mask;
-        w->by_structure[at] = structures[i];
-    }
-    return true;
-}
-
 emlx_status plan_no_memory(emlx_error *err) {
     return error_no_memory(err, "to plan the computation");
 }
 
-static emlx_status add_node(walk *w, emlx_tensor *t, uint32_t **slot) {
+// Makes room for one more node, which comes behind the others.
+static emlx_status begin_node(walk *w, emlx_tensor *t) {
     subgraph *g = w->g;
-    if (++w->table_used * 2 > w->table_size && !grow_tables(w)) return plan_no_memory(w->err);
-    if (!arena_reserve(&g->memory, &g->nodes, &w->node_room, g->count, 1, sizeof *g->nodes) ||
-        !arena_reserve(&g->memory, &g->first, &w->first_room, g->count + 1, 1, sizeof *g->first))
+    arena *memory = &g->memory;
+    if (!arena_reserve_slot(memory, &w->by_address) ||
+        !arena_reserve_slot(memory, &w->by_structure) ||
+        !arena_reserve(memory, &w->met, &w->met_room, w->met_count, 1, sizeof *w->met) ||
+        !arena_reserve(memory, &g->nodes, &w->node_room, g->count, 1, sizeof *g->nodes) ||
+        !arena_reserve(memory, &g->first, &w->first_room, g->count + 1, 1, sizeof *g->first))
         return plan_no_memory(w->err);
-    *slot = find_address(w, t);
     g->nodes[g->count] = t;
     g->first[g->count + 1] = g->operand_count;
     return EMLX_OK;
@@ -128,10 +110,9 @@ static span span_of(const walk *w, const emlx_tensor *t) {
 // `either` that is not taken whole has that of its operand 0.
 static emlx_status number_node(walk *w, emlx_tensor *t, span operands) {
     subgraph *g = w->g;
-    uint32_t *slot;
-    TRY(add_node(w, t, &slot));
+    TRY(begin_node(w, t));
     if (t->primitive == PRIM_either && operands.first == 0) {
-        *slot = *find_address(w, t->inputs[0]);
+        note_met(w, t, number_of(w, t->inputs[0]));
         return EMLX_OK;
     }
     uint32_t n = g->count, count = operands.end - operands.first;
@@ -139,18 +120,16 @@ static emlx_status number_node(walk *w, emlx_tensor *t, span operands) {
                        sizeof *g->operands))
         return plan_no_memory(w->err);
     for (uint32_t i = 0; i < count; i++)
-        g->operands[g->operand_count + i] = *find_address(w, t->inputs[operands.first + i]) - 1;
+        g->operands[g->operand_count + i] = number_of(w, t->inputs[operands.first + i]) - 1;
     g->first[n + 1] = g->first[n] + count;
-    uint32_t mask = w->table_size - 1;
-    uint32_t at = (uint32_t)structure_hash(g, n) & mask;
-    for (; w->by_structure[at] != 0; at = (at + 1) & mask) {
-        if (!same_structure(g, n, w->by_structure[at] - 1)) continue;
-        *slot = w->by_structure[at];
-        return EMLX_OK;
+    uint64_t hash = structure_hash(g, n);
+    hash_slot *slot = hash_find(&w->by_structure, hash, same_structure, g, &n);
+    if (slot->item == 0) {
+        hash_take(&w->by_structure, slot, hash, n + 1);
+        g->operand_count += count;
+        g->count = n + 1;
     }
-    w->by_structure[at] = *slot = n + 1;
-    g->operand_count += count;
-    g->count = n + 1;
+    note_met(w, t, (uint32_t)slot->item);
     return EMLX_OK;
 }
 
@@ -162,45 +141,40 @@ static emlx_status push(walk *w, emlx_tensor *t) {
 }
 
 static emlx_status walk_from(walk *w, emlx_tensor *root) {
-    if (*find_address(w, root) != 0) return EMLX_OK;
+    if (number_of(w, root) != 0) return EMLX_OK;
     TRY(push(w, root));
     while (w->depth > 0) {
         visit *top = &w->stack[w->depth - 1];
         if (top->span.first + top->done < top->span.end) {
             emlx_tensor *input = top->node->inputs[top->span.first + top->done++];
-            if (*find_address(w, input) == 0) TRY(push(w, input));
+            if (number_of(w, input) == 0) TRY(push(w, input));
             continue;
         }
-        visit met = *top;
+        visit done = *top;
         w->depth--;
-        if (*find_address(w, met.node) == 0) TRY(number_node(w, met.node, met.span));
+        if (number_of(w, done.node) == 0) TRY(number_node(w, done.node, done.span));
     }
     return EMLX_OK;
 }
 
 static emlx_status begin_walk(walk *w, const plan_request *request) {
     subgraph *g = w->g;
-    w->table_size = 256;
-    while (w->table_size < 4 * request->leaf_count) w->table_size *= 2;
-    w->stack_room = w->node_room = w->first_room = w->operand_room = 64;
-    w->by_address = arena_array(&g->memory, w->table_size, sizeof *w->by_address);
-    w->by_structure = arena_array(&g->memory, w->table_size, sizeof *w->by_structure);
-    w->addresses = arena_array(&g->memory, w->table_size, sizeof *w->addresses);
+    w->met_room = w->stack_room = w->node_room = w->first_room = w->operand_room = 64;
+    w->met = arena_array(&g->memory, w->met_room, sizeof *w->met);
     w->stack = arena_array(&g->memory, w->stack_room, sizeof *w->stack);
     g->nodes = arena_array(&g->memory, w->node_room, sizeof *g->nodes);
     g->first = arena_array(&g->memory, w->first_room, sizeof *g->first);
     g->operands = arena_array(&g->memory, w->operand_room, sizeof *g->operands);
     g->roots = arena_array(&g->memory, request->root_count + 1, sizeof *g->roots);
-    bool complete = w->by_address && w->by_structure && w->addresses && w->stack && g->nodes &&
-                    g->first && g->operands && g->roots;
+    bool complete = arena_reserve_slot(&g->memory, &w->by_address) && w->met && w->stack &&
+                    g->nodes && g->first && g->operands && g->roots;
     return complete ? EMLX_OK : plan_no_memory(w->err);
 }
 
 static emlx_status add_leaf(walk *w, emlx_tensor *t) {
-    uint32_t *slot;
-    TRY(add_node(w, t, &slot));
-    if (*slot == 0) *slot = w->g->count + 1;
+    TRY(begin_node(w, t));
     w->g->count++;
+    if (number_of(w, t) == 0) note_met(w, t, w->g->count);
     return EMLX_OK;
 }
 
@@ -212,7 +186,7 @@ emlx_status subgraph_collect(const plan_request *request, subgraph *g, emlx_erro
     g->leaf_count = (uint32_t)request->leaf_count;
     for (size_t i = 0; i < request->root_count; i++) {
         TRY(walk_from(&w, request->roots[i]));
-        g->roots[i] = *find_address(&w, request->roots[i]) - 1;
+        g->roots[i] = number_of(&w, request->roots[i]) - 1;
     }
     g->root_count = (uint32_t)request->root_count;
     g->parameter = arena_array(&g->memory, g->count + 1, sizeof *g->parameter);

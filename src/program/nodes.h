@@ -20,8 +20,7 @@ typedef struct node_note {
 // A note's address is valid until the next one is added.
 typedef struct node_notes {
     LIST(node_note) notes;
-    uint32_t *table; // open addressing; 1 + index into notes, 0 when free
-    size_t table_size;
+    hash_table numbers; // of notes by their nodes, plus one
 } node_notes;
 
 // The note of that node, made when there is none; NULL when out of memory.

@@ -12,42 +12,13 @@
 
 // The set of names -------------------------------------------------------------------------------
 
-// The slot that holds the name, or the free one where it belongs.
-static size_t slot_of(const char *const *names, size_t room, const char *name) {
-    // FNV-1a, 64 bits.
-    uint64_t hash = 0xcbf29ce484222325;
-    for (const char *c = name; *c != '\0'; c++) hash = (hash ^ (uint8_t)*c) * 0x100000001b3;
-    size_t slot = (size_t)(hash ^ hash >> 32) & (room - 1);
-    while (names[slot] != NULL && strcmp(names[slot], name) != 0) slot = (slot + 1) & (room - 1);
-    return slot;
+static bool is_name(const void *context, uintptr_t item, const void *name) {
+    (void)context;
+    return strcmp((const char *)item, name) == 0;
 }
 
-static bool has_name(const port_list *ports, const char *name) {
-    return ports->name_room > 0 &&
-           ports->names[slot_of(ports->names, ports->name_room, name)] != NULL;
-}
-
-static void free_names(port_list *ports) {
-    mem_free(ports->names, ports->name_room * sizeof *ports->names);
-}
-
-// Makes room for one more; false when there is no memory.
-static bool reserve_name(port_list *ports) {
-    if (ports->name_count < ports->name_room / 2) return true;
-    size_t room = ports->name_room == 0 ? 16 : ports->name_room * 2;
-    const char **names = mem_alloc(room * sizeof *names);
-    if (names == NULL) return false;
-    for (size_t i = 0; i < ports->name_room; i++)
-        if (ports->names[i] != NULL) names[slot_of(names, room, ports->names[i])] = ports->names[i];
-    free_names(ports);
-    ports->names = names;
-    ports->name_room = room;
-    return true;
-}
-
-static void add_name(port_list *ports, const char *name) {
-    ports->names[slot_of(ports->names, ports->name_room, name)] = name;
-    ports->name_count++;
+static hash_slot *find_name(const port_list *ports, const char *name) {
+    return hash_find(&ports->names, hash_text(name), is_name, NULL, name);
 }
 
 // Ports ------------------------------------------------------------------------------------------
@@ -69,7 +40,7 @@ static emlx_status check_name(const char *name, const port_list *ports, emlx_err
     if (name_is_number(name) && strcmp(name, number) != 0)
         return error_set(err, EMLX_INVALID, "%s %zu cannot be named \"%s\", another one's position",
                          ports->what, position, name);
-    if (!has_name(ports, name)) return EMLX_OK;
+    if (ports->names.count == 0 || find_name(ports, name)->item == 0) return EMLX_OK;
     size_t other = 0;
     while (strcmp(ports->items[other].name, name) != 0) other++;
     return error_set(err, EMLX_INVALID, "%ss %zu and %zu are both named \"%s\"", ports->what, other,
@@ -80,7 +51,7 @@ emlx_status ports_add(port_list *ports, const char *name, uint32_t value, emlx_e
     char number[24];
     bool named = name != NULL;
     if (named) TRY(check_name(name, ports, err));
-    if (!list_reserve(ports, 1) || (named && !reserve_name(ports)))
+    if (!list_reserve(ports, 1) || (named && !mem_reserve_slot(&ports->names)))
         return error_no_memory(err, "for the ports of a program block");
     snprintf(number, sizeof number, "%zu", ports->count);
     const char *text = named ? name : number;
@@ -89,7 +60,7 @@ emlx_status ports_add(port_list *ports, const char *name, uint32_t value, emlx_e
     if (copy == NULL) return error_no_memory(err, "for the ports of a program block");
     memcpy(copy, text, size);
     ports->items[ports->count++] = (block_port){copy, value};
-    if (named) add_name(ports, copy);
+    if (named) hash_take(&ports->names, find_name(ports, copy), hash_text(copy), (uintptr_t)copy);
     return EMLX_OK;
 }
 
@@ -97,5 +68,5 @@ void ports_clear(port_list *ports) {
     for (size_t i = 0; i < ports->count; i++)
         mem_free(ports->items[i].name, strlen(ports->items[i].name) + 1);
     list_free(ports);
-    free_names(ports);
+    mem_free_table(&ports->names);
 }

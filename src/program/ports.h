@@ -10,14 +10,13 @@ typedef struct block_port {
     uint32_t value;
 } block_port;
 
-// A list of ports, and the set of the names that were given, so that one that is taken is found at
-// once among very many: open addressing, never more than half full, of names that the ports own.
+// A list of ports, and the names that were given, which the ports own, so that one that is taken is
+// found at once among very many.
 typedef struct port_list {
     block_port *items;
     size_t count, capacity;
     const char *what; // "input" or "output", for messages
-    const char **names;
-    size_t name_count, name_room; // the room is a power of two, or 0
+    hash_table names;
 } port_list;
 
 // Adds a port with its own copy of its name, or of its position when it has none.

@@ -27,8 +27,7 @@ typedef struct fuser {
     fusion *f;
     size_t root_room;
     request **requests;
-    request **asked; // all of them, a hash table with at least half of it free
-    uint32_t asked_size, asked_count;
+    hash_table asked;    // all of them
     uint64_t *first_use; // of each kept node: order of the first kernel that needs it whole, before
     uint8_t *weight;
     bool failed;
@@ -99,41 +98,29 @@ static uint32_t add_root(fuser *u, uint32_t node, uint32_t part, const emlx_shap
     return f->root_count++;
 }
 
-// Where this request is, or belongs: a node may be asked for by any number of kernels.
-static request **find_request(const fuser *u, uint32_t node, uint32_t root, const index_map *map) {
-    uint64_t hash = ((uint64_t)node << 32 | root) ^ (uint64_t)map->offset * 0x9e3779b97f4a7c15u;
-    hash *= 0x9e3779b97f4a7c15u;
-    uint32_t mask = u->asked_size - 1, at = (uint32_t)(hash >> 32) & mask;
-    for (request *r; (r = u->asked[at]) != NULL; at = (at + 1) & mask)
-        if (r->node == node && r->root == root && map_equal(&r->map, map)) break;
-    return &u->asked[at];
+static bool is_request(const void *context, uintptr_t item, const void *key) {
+    (void)context;
+    const request *a = (const request *)item, *b = key;
+    return a->node == b->node && a->root == b->root && map_equal(&a->map, &b->map);
 }
 
-static bool grow_asked(fuser *u) {
-    request **old = u->asked;
-    uint32_t size = u->asked_size;
-    u->asked = arena_array(&u->g->memory, (size_t)size * 2, sizeof(request *));
-    if (u->asked == NULL) return false;
-    u->asked_size = size * 2;
-    for (uint32_t i = 0; i < size; i++)
-        if (old[i] != NULL) *find_request(u, old[i]->node, old[i]->root, &old[i]->map) = old[i];
-    return true;
-}
-
+// A node may be asked for by any number of kernels.
 static void ask(fuser *u, uint32_t node, uint32_t root, const index_map *map) {
     if (is_leaf(u->g, node) || u->failed) return;
-    u->failed = (u->asked_count + 1) * 2 > u->asked_size && !grow_asked(u);
+    u->failed = !arena_reserve_slot(&u->g->memory, &u->asked);
     if (u->failed) return;
-    request **place = find_request(u, node, root, map);
-    if (*place != NULL) return;
+    const request wanted = {.next = u->requests[node], .node = node, .root = root, .map = *map};
+    uint64_t hash = ((uint64_t)node << 32 | root) ^ (uint64_t)map->offset * 0x9e3779b97f4a7c15u;
+    hash_slot *slot = hash_find(&u->asked, hash, is_request, NULL, &wanted);
+    if (slot->item != 0) return;
     request *r = arena_alloc(&u->g->memory, sizeof *r);
     if (r == NULL) {
         u->failed = true;
         return;
     }
-    *r = (request){.next = u->requests[node], .node = node, .root = root, .map = *map};
-    u->requests[node] = *place = r;
-    u->asked_count++;
+    *r = wanted;
+    u->requests[node] = r;
+    hash_take(&u->asked, slot, hash, (uintptr_t)r);
 }
 
 static void ask_whole(fuser *u, uint32_t node, uint32_t root) {
@@ -373,11 +360,9 @@ static bool begin_fusing(fuser *u) {
     u->f->roots = arena_array(&g->memory, u->root_room, sizeof *u->f->roots);
     u->f->kept = arena_array(&g->memory, g->count, sizeof *u->f->kept);
     u->requests = arena_array(&g->memory, g->count, sizeof(request *));
-    u->asked_size = 16;
-    u->asked = arena_array(&g->memory, u->asked_size, sizeof(request *));
     u->first_use = arena_array(&g->memory, g->count, sizeof *u->first_use);
     u->weight = arena_array(&g->memory, g->count, 1);
-    return u->f->roots && u->f->kept && u->requests && u->asked && u->first_use && u->weight;
+    return u->f->roots && u->f->kept && u->requests && u->first_use && u->weight;
 }
 
 emlx_status fuse(subgraph *g, fusion *f, emlx_error *err) {
