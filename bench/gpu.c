@@ -6,7 +6,7 @@
 
 #include "bench.h"
 
-enum { OPERANDS = 3, RUNS = 5 };
+enum { OPERANDS = 4, RUNS = 5 };
 
 typedef emlx_tensor *(*row_fn)(emlx_tensor **in);
 
@@ -137,6 +137,18 @@ static emlx_tensor *run_dot(emlx_tensor **in) {
         {.name = "contract_right", .kind = EMLX_ATTR_INTS, .ints = right, .count = 1},
         {.name = "batch_right", .kind = EMLX_ATTR_INTS}};
     return call("dot", in, 2, attrs, 4, EMLX_TYPE_DEFAULT);
+}
+// A vector with rows of weights of four bits, 64 of which share scale and bias.
+static emlx_tensor *run_packed(emlx_tensor **in) {
+    static const int64_t last[] = {1};
+    emlx_attr attrs[] = {
+        {.name = "contract_left", .kind = EMLX_ATTR_INTS, .ints = last, .count = 1},
+        {.name = "batch_left", .kind = EMLX_ATTR_INTS},
+        {.name = "contract_right", .kind = EMLX_ATTR_INTS, .ints = last, .count = 1},
+        {.name = "batch_right", .kind = EMLX_ATTR_INTS}};
+    emlx_tensor *weights = call("dequantize", in + 1, 3, NULL, 0, EMLX_TYPE_DEFAULT);
+    emlx_tensor *operands[] = {in[0], weights};
+    return keep(call("dot", operands, 2, attrs, 4, EMLX_TYPE_DEFAULT), weights, NULL);
 }
 static emlx_tensor *run_sort(emlx_tensor **in) {
     return along("sort", in[0], "axis", emlx_tensor_shape(in[0])->rank - 1);
@@ -273,6 +285,12 @@ static emlx_tensor *run_attend_causal(emlx_tensor **in) { return attend(in, 1); 
         CONV_ROW("conv " text " nhwc 32x dw3x3 128x56x56", run_conv_deep_last, T, 32, 56, 56, 128, \
                  128, 3, 3, 1)
 
+#define PACKED_ROW(name, count)                                                                    \
+    {                                                                                              \
+        name, run_packed, {{count, 4096}, {14336, 512}, {14336, 64}, {14336, 64}},                 \
+            {EMLX_BF16, EMLX_U32, EMLX_BF16, EMLX_BF16}, 0, 0                                      \
+    }
+
 #define ATTEND_ROW(name, run, type, b, h, g, q, k, d)                                              \
     {                                                                                              \
         name, run, {{b, h, q, d}, {b, g, k, d}, {b, g, k, d}}, {type, type, type}, 0,              \
@@ -338,6 +356,9 @@ static const row all_rows[] = {
     {"topk 100 f32 4M", run_top100, {{4194304}}, {EMLX_F32}, 0, 0},
     {"topk 50 f32 4096x4096", run_top50, {{4096, 4096}}, {EMLX_F32}, 0, 0},
     {"gemv bf16 4096x14336", run_dot, {{1, 4096}, {4096, 14336}}, {EMLX_BF16, EMLX_BF16}, 0, 0},
+    PACKED_ROW("quantized matmul 4 bit 1x4096x14336", 1),
+    PACKED_ROW("quantized matmul 4 bit 8x4096x14336", 8),
+    PACKED_ROW("quantized matmul 4 bit 4096x4096x14336", 4096),
     {"matmul bf16 64x1024",
      run_batched,
      {{64, 1024, 1024}, {64, 1024, 1024}},
@@ -382,6 +403,8 @@ static emlx_tensor *make_operand(const row *r, int which) {
     emlx_tensor *number = bench_apply("remainder", product, limit);
     if (r->types[which] == EMLX_S64) {
         out = emlx_tensor_retain(number);
+    } else if (r->types[which] == EMLX_U32) {
+        out = call("as_type", &number, 1, NULL, 0, EMLX_U32);
     } else {
         emlx_tensor *share = bench_apply("divide", number, limit);
         out = keep(call("as_type", &share, 1, NULL, 0, r->types[which]), share, NULL);

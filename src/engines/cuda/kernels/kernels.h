@@ -17,7 +17,8 @@
     XX(fft, PART_FFT)                                                                              \
     XX(radix, PART_RADIX)                                                                          \
     XX(bytes, PART_BYTES)                                                                          \
-    XX(attention, PART_ATTENTION)
+    XX(attention, PART_ATTENTION)                                                                  \
+    XX(packed, PART_PACKED)
 
 #define XX(file, part) extern const char cuda_source_##file[];
 CUDA_SOURCE_MAP(XX)

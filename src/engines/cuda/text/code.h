@@ -20,10 +20,11 @@ typedef enum code_part {
     PART_FFT = 512,
     PART_RADIX = 1024,
     PART_BYTES = 2048,
-    PART_ATTENTION = 4096
+    PART_ATTENTION = 4096,
+    PART_PACKED = 8192
 } code_part;
 
-enum { CODE_PART_COUNT = 13 };
+enum { CODE_PART_COUNT = 14 };
 
 // Where a word comes from when the kernel runs.
 typedef enum patch_kind {

@@ -7,6 +7,7 @@ static const struct {
     void (*emit)(emitter *e);
 } wholes[EITHER_COUNT] = {
     [EITHER_attention] = {attention_suits, emit_attention},
+    [EITHER_quantized_dot] = {packed_suits, emit_packed},
 };
 
 bool whole_suits(const emlx_tensor *either, int64_t shared_most) {

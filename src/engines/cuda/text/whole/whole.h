@@ -11,5 +11,7 @@ bool whole_suits(const emlx_tensor *either, int64_t shared_most);
 
 bool attention_suits(const emlx_tensor *either, int64_t shared_most);
 void emit_attention(emitter *e);
+bool packed_suits(const emlx_tensor *either, int64_t shared_most);
+void emit_packed(emitter *e);
 
 #endif
