@@ -23,7 +23,7 @@ typedef struct gpu {
     cuda_stream stream;
     device_pool *pool;
     kernel_store *store;
-    void *products, *convolutions; // handles of cuBLASLt and cuDNN, made at first use
+    void *products, *convolutions, *factors; // handles of libraries, made at first use
     // Where kernels report: a word they claim, on the device, and what they say, in host memory.
     cuda_address claim, report_address;
     volatile int64_t *report;

@@ -10,6 +10,7 @@
 #include "engines/cuda/hand.h"
 #include "engines/cuda/launch.h"
 #include "engines/cuda/library/convolutions.h"
+#include "engines/cuda/library/factors.h"
 #include "engines/cuda/library/products.h"
 #include "engines/cuda/library/transforms.h"
 #include "engines/cuda/text/fold/rows.h"
@@ -41,6 +42,7 @@ static void cuda_close(emlx_device *device) {
     if (gpu_wait(g, &err) == EMLX_OK) {
         product_close(g->products);
         convolution_close(g->convolutions);
+        factors_close(g->factors);
     }
     gpu_close(g);
 }
@@ -65,6 +67,9 @@ static void cuda_describe(const emlx_device *device, char *text, size_t size) {
     convolution_describe(place, sizeof place);
     used = strlen(text);
     snprintf(text + used, size - used, "; convolutions: %s", place);
+    factors_describe(place, sizeof place);
+    used = strlen(text);
+    snprintf(text + used, size - used, "; factors: %s", place);
     transform_describe(place, sizeof place);
     used = strlen(text);
     snprintf(text + used, size - used, "; transforms: %s", place);
@@ -121,6 +126,7 @@ static emlx_status prepare_kernel(gpu *g, gpu_kernel *out, const emlx_plan *plan
     TRY(product_prepare(g, out, plan, k, err));
     TRY(convolution_prepare(g, out, plan, k, err));
     TRY(transform_prepare(g, out, plan, k, err));
+    TRY(factors_prepare(g, out, plan, k, err));
     if (out->run != NULL) return EMLX_OK;
     emlx_status status = code_make(&out->code, plan, k, err);
     if (status == EMLX_OK) out->run = launch_generated;

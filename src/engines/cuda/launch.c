@@ -88,6 +88,15 @@ emlx_status launch_part(gpu *g, const gpu_kernel *k, const kernel_call *call, cu
     return status;
 }
 
+emlx_status launch_last(gpu *g, const gpu_kernel *k, const kernel_call *call, cuda_address scratch,
+                        char suffix, emlx_error *err) {
+    if (k->code.reports) pthread_mutex_lock(&g->report_lock);
+    emlx_status status = launch_part(g, k, call, scratch, suffix, err);
+    if (status == EMLX_OK && k->code.reports) status = read_report(g, call, err);
+    if (k->code.reports) pthread_mutex_unlock(&g->report_lock);
+    return status;
+}
+
 emlx_status launch_generated(gpu *g, const gpu_kernel *k, const kernel_call *call,
                              emlx_error *err) {
     cuda_address scratch = 0;
@@ -96,10 +105,7 @@ emlx_status launch_generated(gpu *g, const gpu_kernel *k, const kernel_call *cal
     TRY(gpu_enter(g, err));
     if (k->code.scratch > 0)
         TRY(device_pool_take(g->pool, k->code.scratch, &scratch, &class_, err));
-    if (k->code.reports) pthread_mutex_lock(&g->report_lock);
-    emlx_status status = launch_part(g, k, call, scratch, 0, err);
-    if (status == EMLX_OK && k->code.reports) status = read_report(g, call, err);
-    if (k->code.reports) pthread_mutex_unlock(&g->report_lock);
+    emlx_status status = launch_last(g, k, call, scratch, 0, err);
     if (scratch != 0) device_pool_free(g->pool, scratch, class_);
     return status;
 }

@@ -22,6 +22,9 @@ struct gpu_kernel {
 // Launches what of a kernel's code ends in `suffix`, with working memory.
 emlx_status launch_part(gpu *g, const gpu_kernel *k, const kernel_call *call, cuda_address scratch,
                         char suffix, emlx_error *err);
+// The same, and waits for what the kernel reports, if it may.
+emlx_status launch_last(gpu *g, const gpu_kernel *k, const kernel_call *call, cuda_address scratch,
+                        char suffix, emlx_error *err);
 // Runs a generated kernel.
 emlx_status launch_generated(gpu *g, const gpu_kernel *k, const kernel_call *call, emlx_error *err);
 

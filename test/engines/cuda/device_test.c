@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tensors.h"
 
@@ -222,12 +223,116 @@ static void test_transforms(void **state) {
         }
 }
 
+// Lines that are not the innermost axis.
+static emlx_tensor *fft_down(const emlx_shape *shape, int64_t axis) {
+    emlx_attr attrs[] = {with_int("axis", axis), with_int("length", shape->dims[axis])};
+    emlx_tensor *x = random_tensor(EMLX_C64, shape, -9, 9);
+    emlx_tensor *t = apply_to("fft", &x, 1, attrs, 2, EMLX_TYPE_DEFAULT);
+    emlx_tensor_release(x);
+    return t;
+}
+
+static void test_transforms_down(void **state) {
+    (void)state;
+    static const int64_t lengths[] = {20, 1024, 4099};
+    for (int i = 0; i < 3; i++) {
+        emlx_shape outer = {3, {lengths[i], 7, 5}}, middle = {3, {5, lengths[i], 9}};
+        compare_devices("fft down the first axis", fft_down, outer, 0, 1e-5);
+        compare_devices("fft down the middle", fft_down, middle, 1, 1e-5);
+    }
+}
+
+// Linear algebra of what a block does not hold: result `which` of an op of random matrices.
+static emlx_tensor *factor_of(const char *op, emlx_type type, const emlx_shape *shape,
+                              int64_t which) {
+    emlx_tensor *x = random_tensor(type, shape, -3, 3), *out[EMLX_MAX_RESULTS] = {NULL};
+    emlx_error err;
+    emlx_tensor *in[] = {x, x};
+    size_t count = strcmp(op, "solve") == 0 ? 2 : 1;
+    assert_ok(
+        emlx_apply(emlx_op_find(op), test_device, in, count, NULL, 0, EMLX_TYPE_DEFAULT, out, &err),
+        err);
+    for (int64_t i = 0; i < EMLX_MAX_RESULTS; i++)
+        if (i != which) emlx_tensor_release(out[i]);
+    emlx_tensor_release(x);
+    return out[which];
+}
+#define FACTOR(name, op, type)                                                                     \
+    static emlx_tensor *name(const emlx_shape *shape, int64_t which) {                             \
+        return factor_of(op, type, shape, which);                                                  \
+    }
+FACTOR(qr_f32, "qr", EMLX_F32)
+FACTOR(qr_f64, "qr", EMLX_F64)
+FACTOR(lu_f64, "lu", EMLX_F64)
+FACTOR(solve_f64, "solve", EMLX_F64)
+FACTOR(eigh_f32, "eigh", EMLX_F32)
+FACTOR(eigh_f64, "eigh", EMLX_F64)
+FACTOR(svd_f64, "svd", EMLX_F64)
+FACTOR(cholesky_f64, "cholesky", EMLX_F64)
+
+static void test_factors(void **state) {
+    (void)state;
+    emlx_shape shapes[] = {
+        {2, {300, 300}}, {3, {2, 310, 270}}, {2, {270, 300}}, {3, {2, 260, 260}}};
+    for (int i = 0; i < 4; i++) {
+        bool square = shapes[i].dims[shapes[i].rank - 1] == shapes[i].dims[shapes[i].rank - 2];
+        for (int64_t which = 0; which < 2; which++) {
+            compare_devices("qr f32", qr_f32, shapes[i], which, 1e-5);
+            compare_devices("qr f64", qr_f64, shapes[i], which, 1e-10);
+        }
+        for (int64_t which = 0; which < 3; which++)
+            compare_devices("svd f64", svd_f64, shapes[i], which, 1e-7);
+        if (!square) continue;
+        for (int64_t which = 0; which < 3; which++)
+            compare_devices("lu f64", lu_f64, shapes[i], which, 1e-9);
+        compare_devices("solve f64", solve_f64, shapes[i], 0, 1e-8);
+        // Not positive definite.
+        compare_devices("cholesky f64", cholesky_f64, shapes[i], 0, 1e-9);
+        for (int64_t which = 0; which < 2; which++) {
+            compare_devices("eigh f64", eigh_f64, shapes[i], which, 1e-8);
+            if (which == 0) compare_devices("eigh f32", eigh_f32, shapes[i], which, 1e-5);
+        }
+    }
+}
+
+static emlx_tensor *attend(emlx_type type, const emlx_shape *shape, int64_t keys) {
+    emlx_shape other = *shape;
+    other.dims[1] /= 2;
+    other.dims[2] = keys;
+    emlx_tensor *in[] = {random_tensor(type, shape, -1, 1), random_tensor(type, &other, -1, 1),
+                         random_tensor(type, &other, -1, 1)};
+    emlx_attr attrs[] = {
+        {.name = "scale", .kind = EMLX_ATTR_NUMBER, .value = {EMLX_NUMBER_REAL, {.f = {0.125}}}},
+        with_bool("causal", keys % 2 == 0)};
+    emlx_tensor *t = apply_to("attention", in, 3, attrs, 2, EMLX_TYPE_DEFAULT);
+    for (int i = 0; i < 3; i++) emlx_tensor_release(in[i]);
+    return t;
+}
+static emlx_tensor *attend_f32(const emlx_shape *s, int64_t k) { return attend(EMLX_F32, s, k); }
+static emlx_tensor *attend_f16(const emlx_shape *s, int64_t k) { return attend(EMLX_F16, s, k); }
+static emlx_tensor *attend_bf16(const emlx_shape *s, int64_t k) { return attend(EMLX_BF16, s, k); }
+
+static void test_attention(void **state) {
+    (void)state;
+    static const int64_t sizes[] = {64, 80, 96, 128, 256, 40}, keys[] = {700, 1025};
+    for (int i = 0; i < 12; i++) {
+        emlx_shape many = {4, {1, 4, 700, sizes[i / 2]}}, few = {4, {2, 8, 2, sizes[i / 2]}};
+        compare_devices("attention of f32", attend_f32, many, keys[i % 2], 1e-5);
+        compare_devices("attention of f16", attend_f16, many, keys[i % 2], 2e-3);
+        compare_devices("attention of bf16", attend_bf16, many, keys[i % 2], 1.6e-2);
+        compare_devices("attention of few rows of f32", attend_f32, few, keys[i % 2], 1e-5);
+        compare_devices("attention of few rows of bf16", attend_bf16, few, keys[i % 2], 8e-3);
+    }
+}
+
 int main(void) {
     emlx_error err;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sorts),      cmocka_unit_test(test_scans),
-        cmocka_unit_test(test_updates),    cmocka_unit_test(test_products),
-        cmocka_unit_test(test_transforms), cmocka_unit_test(test_rows)};
+        cmocka_unit_test(test_sorts),           cmocka_unit_test(test_scans),
+        cmocka_unit_test(test_updates),         cmocka_unit_test(test_products),
+        cmocka_unit_test(test_transforms),      cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_transforms_down), cmocka_unit_test(test_factors),
+        cmocka_unit_test(test_attention)};
     if (getenv("EMLX_CUDA_REHEARSE") != NULL ||
         emlx_device_open("cuda:0", &gpu_device, &err) != EMLX_OK) {
         printf("skipped: engines/cuda/device, as there is no device\n1 skipped\n");

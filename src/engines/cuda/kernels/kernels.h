@@ -18,7 +18,8 @@
     XX(radix, PART_RADIX)                                                                          \
     XX(bytes, PART_BYTES)                                                                          \
     XX(attention, PART_ATTENTION)                                                                  \
-    XX(packed, PART_PACKED)
+    XX(packed, PART_PACKED)                                                                        \
+    XX(factors, PART_FACTORS)
 
 #define XX(file, part) extern const char cuda_source_##file[];
 CUDA_SOURCE_MAP(XX)

@@ -21,10 +21,11 @@ typedef enum code_part {
     PART_RADIX = 1024,
     PART_BYTES = 2048,
     PART_ATTENTION = 4096,
-    PART_PACKED = 8192
+    PART_PACKED = 8192,
+    PART_FACTORS = 16384
 } code_part;
 
-enum { CODE_PART_COUNT = 14 };
+enum { CODE_PART_COUNT = 15 };
 
 // Where a word comes from when the kernel runs.
 typedef enum patch_kind {
