@@ -101,21 +101,20 @@ static emlx_tensor *run_softmax(emlx_tensor **in) {
     emlx_tensor *e = bench_apply("exp", d, NULL), *s = row_of("sum", e);
     return keep(keep(bench_apply("divide", e, s), m, d), e, s);
 }
-static emlx_tensor *number(float value) {
-    emlx_tensor *t;
-    emlx_error err;
-    emlx_shape scalar = {0};
-    bench_must(emlx_tensor_from_data(device, EMLX_F32, &scalar, &value, 4, &t, &err), &err);
-    return t;
+static emlx_tensor *number(double value) {
+    emlx_attr attrs[] = {{.name = "shape", .kind = EMLX_ATTR_INTS},
+                         {.name = "value", .kind = EMLX_ATTR_NUMBER}};
+    attrs[1].value = (emlx_number){EMLX_NUMBER_REAL, {.f = {value}}};
+    return call("constant", NULL, 0, attrs, 2, EMLX_F32);
 }
 static emlx_tensor *mean_of(emlx_tensor *x) {
-    emlx_tensor *sum = row_of("sum", x), *count = number((float)emlx_tensor_shape(x)->dims[1]);
+    emlx_tensor *sum = row_of("sum", x), *count = number((double)emlx_tensor_shape(x)->dims[1]);
     return keep(bench_apply("divide", sum, count), sum, count);
 }
 // (x - mean) / sqrt(variance + eps) along rows
 static emlx_tensor *run_layernorm(emlx_tensor **in) {
     emlx_tensor *m = mean_of(in[0]), *d = bench_apply("subtract", in[0], m);
-    emlx_tensor *q = bench_apply("multiply", d, d), *v = mean_of(q), *eps = number(1e-5F);
+    emlx_tensor *q = bench_apply("multiply", d, d), *v = mean_of(q), *eps = number(1e-5);
     emlx_tensor *s = bench_apply("add", v, eps), *r = bench_apply("rsqrt", s, NULL);
     emlx_tensor *y = bench_apply("multiply", d, r);
     return keep(keep(keep(keep(y, m, d), q, v), eps, s), r, NULL);

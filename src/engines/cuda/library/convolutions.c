@@ -223,9 +223,13 @@ static bool find_type(emlx_type type, int *out) {
     return types[type] != 0;
 }
 
+static int math_of(emlx_type type) {
+    return type == EMLX_F32 || type == EMLX_F64 ? MATH_FMA : MATH_TENSOR;
+}
+
 static emlx_status describe(convolution *c, const conv_shape *s, const conv_params *p,
                             emlx_type type, emlx_error *err) {
-    int number, math = type == EMLX_F32 || type == EMLX_F64 ? MATH_FMA : MATH_TENSOR;
+    int number;
     find_type(type, &number);
     c->wide = type == EMLX_F64;
     const char *what = "describing a convolution";
@@ -240,13 +244,14 @@ static emlx_status describe(convolution *c, const conv_shape *s, const conv_para
                                CROSS_CORRELATION, c->wide),
                   what, err));
     TRY(dnn_check(dnn.conv_groups(c->conv, (int)p->feature_groups), what, err));
-    return dnn_check(dnn.conv_math(c->conv, math), what, err);
+    return dnn_check(dnn.conv_math(c->conv, math_of(type)), what, err);
 }
 
-// The fastest of the plain ways, by the library's estimate: others transform f32 to what has fewer
-// digits. False when it has none for this.
-static bool choose_algorithm(gpu *g, convolution *c) {
+// The fastest of the plain ways, by the library's estimate, on tensor cores where the type is for
+// them: others transform f32 to what has fewer digits. False when it has none for this.
+static bool choose_algorithm(gpu *g, convolution *c, int math) {
     dnn_algorithm found[ALGORITHMS];
+    const dnn_algorithm *best = NULL;
     int count = 0;
     if (dnn.choose(g->convolutions, c->x, c->w, c->conv, c->y, ALGORITHMS, &count, found) != 0)
         return false;
@@ -254,11 +259,14 @@ static bool choose_algorithm(gpu *g, convolution *c) {
         int way = found[i].algorithm;
         if (found[i].status != 0) continue;
         if (way != ALGORITHM_IMPLICIT && way != ALGORITHM_PRECOMPUTED) continue;
-        c->algorithm = way;
-        dnn.conv_math(c->conv, found[i].math);
-        return dnn.workspace(g->convolutions, c->x, c->w, c->conv, c->y, way, &c->workspace) == 0;
+        bool better = best == NULL || (best->math != math && found[i].math == math);
+        if (better) best = &found[i];
     }
-    return false;
+    if (best == NULL) return false;
+    c->algorithm = best->algorithm;
+    dnn.conv_math(c->conv, best->math);
+    return dnn.workspace(g->convolutions, c->x, c->w, c->conv, c->y, c->algorithm, &c->workspace) ==
+           0;
 }
 
 static emlx_status forward(gpu *g, const convolution *c, const cuda_address at[3],
@@ -318,7 +326,7 @@ emlx_status convolution_prepare(gpu *g, gpu_kernel *k, const emlx_plan *plan,
     emlx_status status = open_handle(g, err);
     if (status == EMLX_OK)
         status = describe(c, &shape, kernel->params, kernel->accesses[0].type, err);
-    bool found = status == EMLX_OK && choose_algorithm(g, c);
+    bool found = status == EMLX_OK && choose_algorithm(g, c, math_of(kernel->accesses[0].type));
     pthread_mutex_unlock(&calls);
     if (!found) {
         free_convolution(c);

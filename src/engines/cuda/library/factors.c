@@ -100,7 +100,7 @@ static emlx_status solver_check(int result, const char *what, emlx_error *err) {
 // One handle a device; calls with it are made under its lock.
 static pthread_mutex_t calls = PTHREAD_MUTEX_INITIALIZER;
 
-static emlx_status open_handle(gpu *g, emlx_error *err) {
+static emlx_status open_solver(gpu *g, emlx_error *err) {
     solver_handle handle = NULL;
     if (g->factors != NULL) return EMLX_OK;
     TRY(solver_check(solver.create(&handle), "opening it", err));
@@ -234,7 +234,7 @@ static emlx_status run_factors(gpu *g, const gpu_kernel *k, const kernel_call *c
 
 // Preparing ---------------------------------------------------------------------------------------
 
-static void discard(gpu_kernel *k) {
+static void discard_call(gpu_kernel *k) {
     factor_call *c = k->library;
     if (c->jacobi != NULL) solver.jacobi_destroy(c->jacobi);
     mem_free(c, sizeof *c);
@@ -242,7 +242,7 @@ static void discard(gpu_kernel *k) {
 
 static emlx_status prepare_call(gpu *g, factor_call *c, emlx_error *err) {
     pthread_mutex_lock(&calls);
-    emlx_status status = open_handle(g, err);
+    emlx_status status = open_solver(g, err);
     if (status == EMLX_OK)
         status = solver_check(query(g->factors, c), "asking for its working memory", err);
     pthread_mutex_unlock(&calls);
@@ -262,7 +262,7 @@ emlx_status factors_prepare(gpu *g, gpu_kernel *k, const emlx_plan *plan, const 
     if (c == NULL) return error_no_memory(err, "for a factorisation");
     c->f = f;
     k->library = c;
-    k->discard = discard;
+    k->discard = discard_call;
     TRY(prepare_call(g, c, err));
     TRY(code_factoring(&k->code, plan, kernel, &f, err));
     k->run = run_factors;

@@ -146,7 +146,7 @@ static void take_solution(const writer *w) {
          "p.w[%u]);\n if (singular >= 0) ",
          type_text(w->f->type), w->places[PLACE_SECOND], w->places[PLACE_INFOS], w->out, w->sizes,
          w->sizes + 2, w->sizes + 3);
-    emit_report(e, REPORT_SINGULAR, "singular");
+    emit_report(e, GUARD_SYSTEM, "singular");
     EMIT("\n}\n");
 }
 
@@ -181,7 +181,7 @@ static void take_eigen(const writer *w) {
     EMIT(" take_eigen<T_%s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n", type_text(w->f->type),
          w->places[PLACE_MATRIX], w->places[PLACE_VALUES], w->places[PLACE_MARKS], w->out,
          w->sizes);
-    report_iteration(w, w->f->rows, REPORT_EIGENVALUES);
+    report_iteration(w, w->f->rows, GUARD_EIGENVALUES);
 }
 
 static void take_singular(const writer *w) {
@@ -193,7 +193,7 @@ static void take_singular(const writer *w) {
          type_text(f->type), w->places[PLACE_SECOND], w->places[PLACE_VALUES],
          w->places[PLACE_THIRD], w->places[PLACE_MARKS], w->out, w->sizes, w->sizes + 1,
          code_word(e->code, f->vectors), code_double(e->code, f->params->tolerance));
-    report_iteration(w, f->vectors, REPORT_SINGULAR_VALUES);
+    report_iteration(w, f->vectors, GUARD_SINGULAR_VALUES);
 }
 
 emlx_status code_factoring(kernel_code *code, const emlx_plan *plan, const plan_kernel *kernel,
