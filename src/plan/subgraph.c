@@ -48,7 +48,7 @@ static hash_slot *find_met(const walk *w, const emlx_tensor *t) {
 }
 
 // Its number; 0 where it was not met.
-static uint32_t number_of(const walk *w, const emlx_tensor *t) {
+static uint32_t met_number(const walk *w, const emlx_tensor *t) {
     uintptr_t place = find_met(w, t)->item;
     return place == 0 ? 0 : w->met[place - 1].number;
 }
@@ -112,7 +112,7 @@ static emlx_status number_node(walk *w, emlx_tensor *t, span operands) {
     subgraph *g = w->g;
     TRY(begin_node(w, t));
     if (t->primitive == PRIM_either && operands.first == 0) {
-        note_met(w, t, number_of(w, t->inputs[0]));
+        note_met(w, t, met_number(w, t->inputs[0]));
         return EMLX_OK;
     }
     uint32_t n = g->count, count = operands.end - operands.first;
@@ -120,7 +120,7 @@ static emlx_status number_node(walk *w, emlx_tensor *t, span operands) {
                        sizeof *g->operands))
         return plan_no_memory(w->err);
     for (uint32_t i = 0; i < count; i++)
-        g->operands[g->operand_count + i] = number_of(w, t->inputs[operands.first + i]) - 1;
+        g->operands[g->operand_count + i] = met_number(w, t->inputs[operands.first + i]) - 1;
     g->first[n + 1] = g->first[n] + count;
     uint64_t hash = structure_hash(g, n);
     hash_slot *slot = hash_find(&w->by_structure, hash, same_structure, g, &n);
@@ -141,18 +141,18 @@ static emlx_status push(walk *w, emlx_tensor *t) {
 }
 
 static emlx_status walk_from(walk *w, emlx_tensor *root) {
-    if (number_of(w, root) != 0) return EMLX_OK;
+    if (met_number(w, root) != 0) return EMLX_OK;
     TRY(push(w, root));
     while (w->depth > 0) {
         visit *top = &w->stack[w->depth - 1];
         if (top->span.first + top->done < top->span.end) {
             emlx_tensor *input = top->node->inputs[top->span.first + top->done++];
-            if (number_of(w, input) == 0) TRY(push(w, input));
+            if (met_number(w, input) == 0) TRY(push(w, input));
             continue;
         }
         visit done = *top;
         w->depth--;
-        if (number_of(w, done.node) == 0) TRY(number_node(w, done.node, done.span));
+        if (met_number(w, done.node) == 0) TRY(number_node(w, done.node, done.span));
     }
     return EMLX_OK;
 }
@@ -174,7 +174,7 @@ static emlx_status begin_walk(walk *w, const plan_request *request) {
 static emlx_status add_leaf(walk *w, emlx_tensor *t) {
     TRY(begin_node(w, t));
     w->g->count++;
-    if (number_of(w, t) == 0) note_met(w, t, w->g->count);
+    if (met_number(w, t) == 0) note_met(w, t, w->g->count);
     return EMLX_OK;
 }
 
@@ -186,7 +186,7 @@ emlx_status subgraph_collect(const plan_request *request, subgraph *g, emlx_erro
     g->leaf_count = (uint32_t)request->leaf_count;
     for (size_t i = 0; i < request->root_count; i++) {
         TRY(walk_from(&w, request->roots[i]));
-        g->roots[i] = number_of(&w, request->roots[i]) - 1;
+        g->roots[i] = met_number(&w, request->roots[i]) - 1;
     }
     g->root_count = (uint32_t)request->root_count;
     g->parameter = arena_array(&g->memory, g->count + 1, sizeof *g->parameter);
