@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // answer.c - answers by message, and tasks that end with one.
-#include "nif.h"
+#include "answer.h"
 
 #include <string.h>
+
+#include "error.h"
+#include "jobs.h"
+#include "resources.h"
 
 static ErlNifResourceType *answer_type;
 

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // archive.c - the arrays and texts of a file of weights, all at once: tensors of mapped files cost
 // next to nothing.
-#include "nif.h"
+#include "answer.h"
+#include "error.h"
+#include "functions.h"
+#include "jobs.h"
+#include "resources.h"
+#include "terms.h"
 
 enum { MAX_PATH = 4096 };
 

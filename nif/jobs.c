@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // jobs.c - threads for what may block (files, compilation, the end of devices), so that no
 // scheduler ever waits, and nothing waits for what it has nothing to do with.
+#include "jobs.h"
+
+#include <erl_nif.h>
 #include <pthread.h>
 #include <signal.h>
 #include <time.h>
-
-#include "nif.h"
 
 // Jobs of a kind have threads of their own, which are started when there is a job and none is idle.
 // A few remain when there is nothing to do.

@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // nif.c - loading, upgrading, and the functions on devices and memory.
-#include "nif.h"
-
-#include <stdarg.h>
-#include <stdio.h>
-
-void nif_report(emlx_error *err, emlx_status code, const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    err->code = code;
-    vsnprintf(err->message, sizeof err->message, format, arguments);
-    va_end(arguments);
-}
+#include "answer.h"
+#include "error.h"
+#include "functions.h"
+#include "jobs.h"
+#include "ops.h"
+#include "relief.h"
+#include "resources.h"
+#include "terms.h"
 
 ERL_NIF_TERM nif_version(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc, (void)argv;

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // observe.c - the library's events as messages to one process. They happen on threads of all kinds,
 // of which some must not wait and some may not send: threads for what blocks send them.
+#include <stdatomic.h>
 #include <stdio.h>
 
-#include "nif.h"
+#include "functions.h"
+#include "jobs.h"
+#include "terms.h"
 
 // More are not kept for a process that does not keep up; they are lost.
 enum { MOST_WAITING = 4096 };

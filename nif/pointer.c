@@ -6,16 +6,20 @@
 // touching a mapping of it then would end the VM.
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "nif.h"
+#include "answer.h"
+#include "error.h"
+#include "functions.h"
+#include "jobs.h"
+#include "names.h"
+#include "resources.h"
+#include "terms.h"
 
 enum { MAX_SHM_NAME = 256, PAGES_AT_ONCE = 256 };
 
@@ -141,120 +145,6 @@ static emlx_status read_shm_name(ErlNifEnv *env, ERL_NIF_TERM term, char *name, 
     return EMLX_OK;
 }
 
-// The names that this process has given. Each is removed when somebody has read what is there, when
-// the process ends, or some time after its tensor did: a pointer may just have been sent to a
-// reader although the tensor is garbage already.
-typedef struct shared_name {
-    struct shared_name *next;           // of the same tensor, or of those whose tensor is gone
-    struct shared_name *after, *before; // of all
-    int64_t due;                        // when it is removed
-    char name[];
-} shared_name;
-
-static const int64_t grace = 2000000; // microseconds
-
-static pthread_mutex_t names_lock = PTHREAD_MUTEX_INITIALIZER;
-static shared_name *first_name, *first_due, **last_due = &first_due;
-
-static emlx_status name_keep(tensor_res *res, const char *name, emlx_error *err) {
-    size_t size = strlen(name) + 1;
-    shared_name *kept = enif_alloc(sizeof *kept + size);
-    if (kept == NULL) return nif_no_memory(err, "for a name");
-    memcpy(kept->name, name, size);
-    kept->before = NULL;
-    pthread_mutex_lock(&names_lock);
-    kept->after = first_name;
-    if (first_name != NULL) first_name->before = kept;
-    first_name = kept;
-    kept->next = atomic_load(&res->names);
-    atomic_store(&res->names, kept);
-    pthread_mutex_unlock(&names_lock);
-    return EMLX_OK;
-}
-
-static void name_end(shared_name *kept) {
-    pthread_mutex_lock(&names_lock);
-    if (kept->before == NULL)
-        first_name = kept->after;
-    else
-        kept->before->after = kept->after;
-    if (kept->after != NULL) kept->after->before = kept->before;
-    pthread_mutex_unlock(&names_lock);
-    shm_unlink(kept->name);
-    enif_free(kept);
-}
-
-static void names_end(void *names) {
-    for (shared_name *kept = names, *next; kept != NULL; kept = next) {
-        next = kept->next;
-        name_end(kept);
-    }
-}
-
-// The VM's clock is there for its schedulers only.
-static int64_t microseconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
-// All wait for the same time, so that they are due in the order they came. NULL when there are
-// none.
-static shared_name *due_take(void) {
-    pthread_mutex_lock(&names_lock);
-    shared_name *kept = first_due;
-    int64_t left = kept == NULL ? 0 : kept->due - microseconds();
-    pthread_mutex_unlock(&names_lock);
-    if (left > 0) usleep((useconds_t)left);
-    return kept;
-}
-
-// Only this job takes names from the list, and it runs once as long as there are some.
-static void run_due(job *job) {
-    (void)job;
-    for (shared_name *kept; (kept = due_take()) != NULL; name_end(kept)) {
-        pthread_mutex_lock(&names_lock);
-        first_due = kept->next;
-        if (first_due == NULL) last_due = &first_due;
-        bool last = first_due == NULL;
-        pthread_mutex_unlock(&names_lock);
-        if (!last) continue;
-        name_end(kept);
-        return;
-    }
-}
-
-static void names_end_later(shared_name *names) {
-    static job due = {NULL, run_due};
-    int64_t at = microseconds() + grace;
-    pthread_mutex_lock(&names_lock);
-    bool start = first_due == NULL;
-    *last_due = names;
-    for (shared_name *kept = names; kept != NULL; kept = kept->next) {
-        kept->due = at;
-        last_due = &kept->next;
-    }
-    pthread_mutex_unlock(&names_lock);
-    if (start) job_start(&due, JOB_BLOCKS);
-}
-
-void shared_names_drop(tensor_res *res, bool now) {
-    // Nearly all have none, and an exchange costs as much as the rest of a destructor.
-    if (atomic_load_explicit(&res->names, memory_order_acquire) == NULL) return;
-    shared_name *names = atomic_exchange(&res->names, NULL);
-    if (names == NULL) return;
-    if (now)
-        end_later(names_end, names);
-    else
-        names_end_later(names);
-}
-
-__attribute__((destructor)) static void names_exit(void) {
-    pthread_mutex_lock(&names_lock);
-    for (shared_name *kept = first_name; kept != NULL; kept = kept->after) shm_unlink(kept->name);
-    pthread_mutex_unlock(&names_lock);
-}
-
 static emlx_status write_all(int file, const char *data, size_t size, const char *name,
                              emlx_error *err) {
     while (size > 0) {
@@ -289,7 +179,7 @@ static emlx_status write_and_keep(task *task, ERL_NIF_TERM term, unsigned permis
     emlx_status status = shm_write(task->path, permissions, tensor, err);
     emlx_tensor_release(tensor);
     TRY(status);
-    status = name_keep(res, task->path, err);
+    status = names_keep(&res->names, task->path, err);
     if (status != EMLX_OK) shm_unlink(task->path);
     return status;
 }

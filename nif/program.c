@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // program.c - the functions on programs: compile, save, load, ask, run; and on queues.
-#include "nif.h"
+#include "answer.h"
+#include "block.h"
+#include "error.h"
+#include "functions.h"
+#include "jobs.h"
+#include "relief.h"
+#include "resources.h"
+#include "terms.h"
 
 enum { MAX_PATH = 4096 };
 

@@ -3,7 +3,10 @@
 // they dropped is gone, and computing what keeps far more alive than it will take.
 #include <pthread.h>
 
-#include "nif.h"
+#include "functions.h"
+#include "jobs.h"
+#include "relief.h"
+#include "terms.h"
 
 // Pressure ------------------------------------------------------------------------------------
 

@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // resources.c - devices, tensors, programs, runs and queues as resources. Destructors run on
 // schedulers: what may take long, as joining a device's threads, they leave to others.
-#include "nif.h"
+#include "resources.h"
 
 #include <string.h>
+
+#include "error.h"
+#include "jobs.h"
+#include "names.h"
+#include "relief.h"
+#include "terms.h"
 
 #define DEALLOCATED 0x80000000u
 
@@ -40,7 +46,7 @@ static void tensor_drop(tensor_res *res) {
 static void tensor_destroy(ErlNifEnv *env, void *object) {
     (void)env;
     tensor_res *res = object;
-    shared_names_drop(res, false);
+    names_drop(&res->names, false);
     if (!(atomic_load(&res->users) & DEALLOCATED)) tensor_drop(res);
 }
 
@@ -143,7 +149,7 @@ emlx_status tensor_deallocate(ErlNifEnv *env, ERL_NIF_TERM term, bool *first, em
     TRY(tensor_res_get(env, term, &res, err));
     uint32_t before = atomic_fetch_or(&res->users, DEALLOCATED);
     *first = !(before & DEALLOCATED);
-    shared_names_drop(res, true);
+    names_drop(&res->names, true);
     if (before == 0) tensor_drop(res);
     return EMLX_OK;
 }

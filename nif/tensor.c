@@ -1,8 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // tensor.c - the functions on tensors: binaries in and out, applying ops, evaluating.
-#include "nif.h"
-
 #include <string.h>
+
+#include "answer.h"
+#include "error.h"
+#include "functions.h"
+#include "jobs.h"
+#include "ops.h"
+#include "relief.h"
+#include "resources.h"
+#include "terms.h"
 
 enum {
     // Binaries up to this size are copied: keeping one alive costs more than its bytes.

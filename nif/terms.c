@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // terms.c - atoms, and converting plain terms from and to C values. Every range is checked.
-#include "nif.h"
+#include "terms.h"
 
 #include <ctype.h>
 #include <string.h>
+
+#include "error.h"
 
 nif_atoms atoms;
 

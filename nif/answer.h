@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// answer.h - answers that come later, as messages.
+#ifndef EMLX_NIF_ANSWER_H
+#define EMLX_NIF_ANSWER_H
+
+#include "jobs.h"
+#include "resources.h"
+
+// Where to send the message {reference, result}. It is a resource that monitors its process: when
+// that dies, `cancel` is raised.
+typedef struct answer {
+    ErlNifPid pid;
+    ErlNifEnv *env; // for the result, and for terms that the work needs
+    ERL_NIF_TERM reference;
+    ErlNifMonitor monitor; // ends with the resource
+    emlx_cancel cancel;    // valid until the answer is sent or freed
+} answer;
+
+bool answers_open(ErlNifEnv *env, ErlNifResourceFlags flags);
+emlx_status answer_new(ErlNifEnv *env, ERL_NIF_TERM reference, answer **out, emlx_error *err);
+void answer_free(answer *to);
+// Sends a result made in `to->env` and frees `to`. A process that is gone is no error.
+void answer_send(answer *to, ERL_NIF_TERM result);
+
+// A job whose result is sent as an answer.
+typedef struct task {
+    job job;
+    answer *to;
+    ERL_NIF_TERM (*run)(struct task *task);
+    device_res *device; // or NULL; kept
+    ERL_NIF_TERM term;  // of to->env
+    char path[];
+} task;
+
+// Makes a task with a copy of `term`. `device` may be NULL.
+emlx_status task_new(ErlNifEnv *env, ERL_NIF_TERM reference, device_res *device, ERL_NIF_TERM term,
+                     const char *path, task **out, emlx_error *err);
+void task_start(task *task, job_kind kind);
+
+#endif
