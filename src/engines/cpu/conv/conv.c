@@ -3,11 +3,13 @@
 // to compute them.
 #include "engines/cpu/conv/conv.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/shape.h"
 #include "base/types.h"
+#include "engines/cpu/conv/places.h"
 
 // Up to this many multiplications sums are made in double, which prints the digits that Nx's
 // documentation shows, and BLAS does not pay.
@@ -68,7 +70,7 @@ static emlx_status find_reaches(conv_work *w, char *room, emlx_error *err) {
     void *memory;
     TRY(room_take(room, w->reach_size, &memory, err));
     w->reach = memory;
-    w->reach[0] = (conv_reach){.period = 1, .count = 1};
+    w->reach[0] = (conv_reach){.period = 1, .count = 1, .step = 1};
     conv_reach *next = w->reach + 1;
     for (int32_t d = 0; d + 2 < x->rank; d++) {
         int64_t results = out->dims[(p->channels_last ? 1 : 2) + d];
@@ -196,6 +198,32 @@ static void take_groups(conv_work *w) {
     w->channels = k->shapes[1].dims[1];
 }
 
+// The ways to compute floats, of which the one that costs least is taken.
+static const struct way {
+    bool needs_places;
+    double (*cost)(const conv_work *w);
+    emlx_status (*run)(conv_work *w, emlx_error *err);
+} ways[] = {
+    {false, conv_product_cost, conv_product},
+    {true, conv_tiles_cost, conv_planes_in_tiles},
+    {true, conv_long_cost, conv_long_sums},
+};
+
+static emlx_status compute_floats(conv_work *w, emlx_error *err) {
+    bool fits = w->all_filters <= INT32_MAX && w->channels <= INT32_MAX / w->taps;
+    bool places = conv_has_places(w), thin = w->channels <= THIN && w->filters <= THIN;
+    const struct way *best = NULL;
+    double least_cost = INFINITY;
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        if (ways[i].needs_places ? !places : !fits || thin) continue;
+        double cost = ways[i].cost(w);
+        if (cost >= least_cost) continue;
+        least_cost = cost;
+        best = &ways[i];
+    }
+    return best != NULL ? best->run(w, err) : conv_direct(w, err);
+}
+
 static emlx_status compute_conv(conv_work *w, char *room, emlx_error *err) {
     const plan_kernel *k = w->run->call->kernel;
     TRY(find_reaches(w, room, err));
@@ -208,11 +236,9 @@ static emlx_status compute_conv(conv_work *w, char *room, emlx_error *err) {
     double work = results * (double)w->channels * (double)w->taps;
     w->small = work <= SMALL_WORK;
     if (conv_is_depthwise(w)) return conv_depthwise(w, err);
+    if (type_is_float(w->type) && !w->small) return compute_floats(w, err);
     bool thin = w->channels <= THIN && w->filters <= THIN;
-    bool fits = w->all_filters <= INT32_MAX && w->channels <= INT32_MAX / w->taps;
-    if (thin && conv_has_planes(w)) return conv_planes(w, err);
-    if (!type_is_float(w->type) || w->small || thin || !fits) return conv_direct(w, err);
-    return conv_product(w, err);
+    return thin && conv_has_planes(w) ? conv_planes(w, err) : conv_direct(w, err);
 }
 
 emlx_status run_conv(const cpu_run *run, emlx_error *err) {

@@ -94,5 +94,12 @@ bool conv_has_planes(const conv_work *w);
 emlx_status conv_planes(conv_work *w, emlx_error *err);
 // As products of matrices by BLAS, for f32 and f64.
 emlx_status conv_product(conv_work *w, emlx_error *err);
+double conv_product_cost(const conv_work *w);
+// Floats, with sums in registers: along planes of results, or of filters. Both for
+// convolutions that have places (places.h). Costs are multiplications, or what takes as long.
+emlx_status conv_planes_in_tiles(conv_work *w, emlx_error *err);
+double conv_tiles_cost(const conv_work *w);
+emlx_status conv_long_sums(conv_work *w, emlx_error *err);
+double conv_long_cost(const conv_work *w);
 
 #endif

@@ -401,6 +401,15 @@ static void choose_columns(product *p) {
     p->staged = w->type != w->out_type || (whole && !last);
 }
 
+// Copying an element takes about as long as these multiplications.
+#define COPY_WORK 32
+
+double conv_product_cost(const conv_work *w) {
+    double columns = (double)w->batch * (double)w->groups * (double)w->positions;
+    double copying = w->taps > 1 ? COPY_WORK : 0;
+    return columns * (double)w->channels * (double)w->taps * ((double)w->filters + copying);
+}
+
 // Blocks have sizes that depend on the convolution alone, never on the number of threads.
 static void cut(product *p) {
     const conv_work *w = p->conv;

@@ -30,6 +30,7 @@ typedef struct cpu_kernels {
     const struct conv_fns *conv;
     // The same for f32 with sums in f32.
     const struct conv_fns *conv_quick;
+    const struct conv_tiles *conv_tiles; // of f32 and of f64
     // Of f32 and of f64.
     const struct fft_fns *fft;
     // By the matrix's element type. `across` is NULL for types that have none; so is `tile`.

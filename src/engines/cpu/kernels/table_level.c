@@ -22,6 +22,7 @@ const cpu_kernels KERNELS_JOIN(cpu, kernels, LEVEL) = {
     .reduce = KERNEL(reduce, table),
     .conv = KERNEL(conv, table),
     .conv_quick = &KERNEL(conv, quick),
+    .conv_tiles = KERNEL(conv, tiles),
     .fft = KERNEL(fft, table),
     .vector = KERNEL(vector, table),
     .product = KERNEL(product, table),

@@ -54,8 +54,6 @@ static const product_fns *find_fns(const dot_work *w) {
 
 bool product_can(const dot_work *w) { return find_fns(w)->tile != NULL; }
 
-static int64_t whole(int64_t count, int64_t of) { return (count + of - 1) / of * of; }
-
 // Packing ---------------------------------------------------------------------------------------
 
 static bool same_bits(emlx_type a, emlx_type b) {
