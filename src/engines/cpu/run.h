@@ -17,6 +17,7 @@ typedef struct fold_form {
     tile_fn convert;              // from that to the result's type, or NULL
     bool columns;                 // the innermost axis is kept: folds run down columns
     bool plain;                   // of an operand in memory
+    window_fn windows;            // of windows of an operand in memory, or NULL
     int64_t outer, length, inner; // index space: kept axes, folded axes, innermost kept axis
 } fold_form;
 

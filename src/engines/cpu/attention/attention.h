@@ -40,8 +40,6 @@ typedef struct row_sum {
     double sum;
 } row_sum;
 
-static inline int64_t whole(int64_t count, int64_t of) { return (count + of - 1) / of * of; }
-
 static inline const char *operand_at(const operand *o, int64_t b, int64_t h, int64_t t) {
     int64_t offset = b * o->strides[0] + h * o->strides[1] + t * o->strides[2];
     return o->data + offset * (int64_t)emlx_type_size(o->type);

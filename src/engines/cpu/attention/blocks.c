@@ -63,7 +63,7 @@ static void load_packed(const blocks *b, const operand *o, int64_t batch, int64_
 // Lines that are one after the other in `rows`, as panels; what fills the last group is 0.
 static void pack_lines(const blocks *b, const panel_form *form, const void *rows, int64_t count,
                        char *to) {
-    int64_t own = whole(b->a->size, form->group);
+    int64_t own = round_up(b->a->size, form->group);
     size_t line = (size_t)b->a->size * b->element;
     size_t panel = (size_t)(form->lines * b->terms) * b->element;
     for (int64_t i = 0; i < count; i += form->lines, to += panel) {
@@ -216,11 +216,11 @@ static emlx_status run_blocks(blocks *b, int64_t at_once, emlx_error *err) {
 emlx_status attend_blocks(attention *a, emlx_error *err) {
     blocks b = {.a = a, .scores = score_fns(a), .sums = of_type(a, EMLX_F32)};
     b.element = type_size(b.scores->packed);
-    b.terms = whole(a->size, group_of(b.scores));
-    b.columns = whole(a->width, b.sums->right.lines);
+    b.terms = round_up(a->size, group_of(b.scores));
+    b.columns = round_up(a->width, b.sums->right.lines);
     b.key_blocks = (a->keys - 1) / KEY_BLOCK + 1;
     b.row_blocks = (a->rows - 1) / ROW_BLOCK + 1;
-    b.keys_bytes = (size_t)(whole(KEY_BLOCK, b.scores->right.lines) * b.terms) * b.element;
+    b.keys_bytes = (size_t)(round_up(KEY_BLOCK, b.scores->right.lines) * b.terms) * b.element;
     b.values_bytes = (size_t)(KEY_BLOCK * b.columns) * sizeof(float);
     size_t pair = (size_t)b.key_blocks * (b.keys_bytes + b.values_bytes);
     int64_t at_once = pair < MOST_PACKED ? MOST_PACKED / (int64_t)pair : 1;

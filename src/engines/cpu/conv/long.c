@@ -33,12 +33,12 @@ typedef struct long_work {
     task_errors errors;
 } long_work;
 
-static size_t lines(size_t bytes) { return (size_t)whole((int64_t)bytes, 64); }
+static size_t lines(size_t bytes) { return (size_t)round_up((int64_t)bytes, 64); }
 
 // Sums that are computed, with missing filters and columns of tiles.
 static double sums_of(const conv_work *w, const conv_long *tile) {
-    return (double)whole(w->filters, tile->filters) *
-           (double)whole(w->batch * w->positions, tile->places);
+    return (double)round_up(w->filters, tile->filters) *
+           (double)round_up(w->batch * w->positions, tile->places);
 }
 
 static const conv_long *find_tile(const conv_work *w) {
@@ -100,8 +100,8 @@ static void find_columns(long_work *w) {
     for (int64_t i = 0; i < all; i++) {
         int64_t column = i < w->columns ? i : 0;
         conv_unravel(c, c->rank, false, column % c->positions, at);
-        w->places_of[i] = column / c->positions * c->channels * w->channel +
-                          conv_place_of(&w->places, false, at);
+        w->places_of[i] =
+            column / c->positions * c->channels * w->channel + conv_place_of(&w->places, false, at);
     }
     int64_t lines = w->rows / c->channels, tap[EMLX_MAX_RANK] = {0};
     for (int64_t r = 0; r < w->rows; r++, conv_next_tap(c, c->rank - 1, tap)) {

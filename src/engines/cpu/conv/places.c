@@ -167,9 +167,8 @@ void conv_find_piece(const conv_places *p, int64_t item, conv_piece *piece) {
 void conv_copy_channels(const conv_places *p, const conv_piece *piece, char *out) {
     const conv_work *c = p->conv;
     for (int64_t channel = 0; channel < c->channels; channel++)
-        conv_copy_places(
-            p, c->x.data + (piece->x + channel * c->x.strides[1]) * (int64_t)c->size, piece->row,
-            piece->rows, out + (size_t)channel * conv_places_bytes(p));
+        conv_copy_places(p, c->x.data + (piece->x + channel * c->x.strides[1]) * (int64_t)c->size,
+                         piece->row, piece->rows, out + (size_t)channel * conv_places_bytes(p));
 }
 
 void conv_store_results(const conv_work *c, int64_t n, int64_t filter, int64_t position,
@@ -213,6 +212,6 @@ void conv_store_places(const conv_places *p, const conv_piece *piece, int64_t fi
         if (to > first + count) to = first + count;
         if (!stored || from >= to) continue;
         conv_store_results(c, piece->n, filter, piece->before + number + from - line * places, type,
-                      sums + (from - first) * (int64_t)type_size(type), to - from);
+                           sums + (from - first) * (int64_t)type_size(type), to - from);
     }
 }

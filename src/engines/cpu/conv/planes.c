@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // planes.c - convolutions of groups of few channels, channels first.
 //
-// A task copies what it needs of a group's channels, with the padding, as places.h has it. For every
-// tap, the elements of all results then lie side by side in one phase, and all taps are added up in
-// one pass over whole planes of results. Rows of results are as far apart as rows of a phase; what
-// is computed between them is not stored.
+// A task copies what it needs of a group's channels, with the padding, as places.h has it. For
+// every tap, the elements of all results then lie side by side in one phase, and all taps are added
+// up in one pass over whole planes of results. Rows of results are as far apart as rows of a phase;
+// what is computed between them is not stored.
 #include <string.h>
 
 #include "base/error.h"
@@ -78,7 +78,8 @@ static void add_terms(const planes_work *w, const char *copy, const weight *weig
         int64_t count = all - done < TERMS ? all - done : TERMS;
         for (int64_t i = 0; i < count; i++) {
             int64_t term = done + i, channel = term / c->taps;
-            int64_t at = channel * w->places.phases * w->places.plane + w->taps[term % c->taps] + first;
+            int64_t at =
+                channel * w->places.phases * w->places.plane + w->taps[term % c->taps] + first;
             terms[i] = copy + at * (int64_t)c->size;
         }
         w->fns->rows(sums, terms, weights + done, (size_t)count, 1, (size_t)n);
@@ -133,8 +134,8 @@ emlx_status conv_planes(conv_work *c, emlx_error *err) {
     w.taps = memory;
     find_taps(&w);
     w.items = c->batch * c->groups * w.places.blocks;
-    w.group = conv_task_items((double)(c->filters * c->channels * c->taps) *
-                              (double)w.places.plane);
+    w.group =
+        conv_task_items((double)(c->filters * c->channels * c->taps) * (double)w.places.plane);
     emlx_status status = run_tasks(c->run, (w.items - 1) / w.group + 1, planes_task, &w, err);
     room_end(room, memory, taps);
     return status == EMLX_OK ? task_result(&w.errors, err) : status;

@@ -191,7 +191,7 @@ double conv_tiles_cost(const conv_work *w) {
     int64_t places = 0;
     for (int64_t f = 0; f < w->filters;) {
         const conv_block *block = find_block(tiles, w->filters - f);
-        places += block->filters * whole(piece.end, block->width);
+        places += block->filters * round_up(piece.end, block->width);
         f += block->filters;
     }
     double pieces = (double)(w->batch * w->groups * w->axes[0].results) / (double)piece.rows;

@@ -25,6 +25,8 @@ typedef struct cpu_kernels {
     const repeat_fn *repeat;
     // reduce[kind][element type]; `init` is NULL where there is none.
     const reduce_fns (*reduce)[EMLX_TYPE_COUNT];
+    // windows[kind][element type], or NULL.
+    const window_fn (*windows)[EMLX_TYPE_COUNT];
     // conv[element type]: sums in f64 for floats, in u32 or u64 for integers (which wrap alike for
     // both signs). `rows` is NULL for types that are computed in another one.
     const struct conv_fns *conv;

@@ -20,6 +20,7 @@ const cpu_kernels KERNELS_JOIN(cpu, kernels, LEVEL) = {
     .repeat = KERNEL(repeat, table),
     .scatter = KERNEL(scatter, table),
     .reduce = KERNEL(reduce, table),
+    .windows = KERNEL(window, table),
     .conv = KERNEL(conv, table),
     .conv_quick = &KERNEL(conv, quick),
     .conv_tiles = KERNEL(conv, tiles),

@@ -98,7 +98,7 @@ static void pack_terms(const product *p, const panels *s, int64_t index, int64_t
     int64_t lines = least(s->lines - line, s->form->lines);
     const char *from =
         side_batch(x, p->batch) + ((s->first + line) * x->row_step + first * x->column_step) * size;
-    int64_t packed = whole(count, s->form->group), row = s->form->lines * (int64_t)s->size;
+    int64_t packed = round_up(count, s->form->group), row = s->form->lines * (int64_t)s->size;
     if (!s->cast)
         s->form->pack(to, from, x->row_step, x->column_step, (size_t)lines, (size_t)count);
     for (int64_t t = 0; s->cast && t < count; t += STAGE_TERMS) {
@@ -181,8 +181,8 @@ static emlx_status run_block(const product *p, block *b, emlx_error *err) {
     const product_fns *f = p->fns;
     bool full = b->rows % f->left.lines == 0 && b->columns % f->right.lines == 0;
     bool direct = full && same_bits(f->sum, p->w->out_type);
-    b->step = direct ? p->w->n : whole(b->columns, f->right.lines);
-    size_t bytes = (size_t)(whole(b->rows, f->left.lines) * b->step) * type_size(f->sum);
+    b->step = direct ? p->w->n : round_up(b->columns, f->right.lines);
+    size_t bytes = (size_t)(round_up(b->rows, f->left.lines) * b->step) * type_size(f->sum);
     void *sums = direct ? result_at(p, b->row, b->column) : NULL;
     if (!direct) TRY(pool_alloc(bytes, &sums, err));
     b->sums = sums;
@@ -221,7 +221,7 @@ static void multiply_part(const stream *s, const char *part, int64_t first, int6
     const product *p = s->p;
     const product_fns *f = p->fns;
     bool left = s->kept == &p->left;
-    int64_t step = left ? f->right.lines : whole(s->kept->lines, f->right.lines);
+    int64_t step = left ? f->right.lines : round_up(s->kept->lines, f->right.lines);
     int64_t apart = left ? f->left.lines * step : f->right.lines;
     for (int64_t i = 0; i < s->kept->count; i++) {
         const char *kept = s->kept->data + (size_t)i * s->kept->bytes +
@@ -248,7 +248,7 @@ static void stream_panel(const stream *s, int64_t index, char *part, char *sums)
                left ? found : s->kept->lines,
                sums,
                0};
-    b.step = left ? lines : whole(s->kept->lines, p->fns->right.lines);
+    b.step = left ? lines : round_up(s->kept->lines, p->fns->right.lines);
     round_block(p, &b);
 }
 
@@ -281,7 +281,7 @@ static void pack_kept(void *context, int64_t index) {
 static emlx_status run_stream(stream *s, emlx_error *err) {
     product *p = s->p;
     const cpu_run *run = p->w->run;
-    int64_t lines = s->passing->form->lines, rows = whole(s->kept->lines, s->kept->form->lines);
+    int64_t lines = s->passing->form->lines, rows = round_up(s->kept->lines, s->kept->form->lines);
     s->part = (size_t)(p->fns->terms * lines) * s->passing->size;
     s->sums = (size_t)(rows * lines) * type_size(p->fns->sum);
     s->group = STREAM_READS / (p->terms * lines) + 1;
@@ -301,15 +301,15 @@ static void begin_product(product *p, const dot_work *w, const product_fns *fns)
     panels *both[2] = {&p->left, &p->right};
     *p = (product){.w = w, .fns = fns};
     int64_t group = fns->left.group > fns->right.group ? fns->left.group : fns->right.group;
-    p->terms = whole(w->k, group);
+    p->terms = round_up(w->k, group);
     for (int i = 0; i < 2; i++) {
         panels *s = both[i];
         *s = (panels){.form = forms[i], .from = sides[i], .size = type_size(fns->packed)};
         s->cast = sides[i]->weights != NULL || !same_bits(sides[i]->type, fns->packed);
         s->bytes = (size_t)(forms[i]->lines * p->terms) * s->size;
     }
-    p->rows = whole(BLOCK_LINES, fns->left.lines);
-    p->columns = whole(BLOCK_LINES, fns->right.lines);
+    p->rows = round_up(BLOCK_LINES, fns->left.lines);
+    p->columns = round_up(BLOCK_LINES, fns->right.lines);
 }
 
 static emlx_status pack_and_multiply(product *p, emlx_error *err) {
@@ -325,7 +325,7 @@ static emlx_status pack_and_multiply(product *p, emlx_error *err) {
 // Lines of a side that are packed at a time.
 static int64_t lines_at_once(const panels *s, int64_t lines) {
     int64_t room = (int64_t)(MOST_PACKED / s->bytes) * s->form->lines;
-    if (room < BLOCK_LINES) room = whole(BLOCK_LINES, s->form->lines);
+    if (room < BLOCK_LINES) room = round_up(BLOCK_LINES, s->form->lines);
     return room < lines ? room : lines;
 }
 

@@ -11,7 +11,7 @@
 #include "base/types.h"
 #include "engines/cpu/run.h"
 
-enum { PIECE = TASK_ELEMENTS };
+enum { PIECE = TASK_ELEMENTS, MOST_WINDOW = 256 };
 
 static bool folded(const plan_kernel *k, int32_t d) { return k->axes >> d & 1; }
 
@@ -35,11 +35,20 @@ static void order_axes(fold_form *fold, const plan_kernel *k, int32_t *order) {
     }
 }
 
-// Whether it is an operand that is folded, whose elements lie side by side along the last axis.
-static bool is_plain(const fold_form *fold, const tile_form *f) {
+// Whether columns of an operand as it is are folded, and with them how far apart its elements along
+// the last axis are.
+static bool folds_memory(const fold_form *fold, const tile_form *f, int64_t *apart) {
     const plan_kernel *k = f->kernel;
     if (!fold->columns || k->step_count != 1 || k->store_count != 0) return false;
-    return k->steps[0].kind == EXPR_LOAD && f->strides[k->steps[0].index][f->rank - 1] == 1;
+    if (k->steps[0].kind != EXPR_LOAD) return false;
+    *apart = f->strides[k->steps[0].index][f->rank - 1];
+    return true;
+}
+
+// Few elements for each result.
+static window_fn find_windows(const fold_form *fold, const tile_form *f) {
+    if (fold->convert != NULL || fold->length < 1 || fold->length > MOST_WINDOW) return NULL;
+    return f->kernels->windows[f->kernel->reduce][fold->element];
 }
 
 emlx_status fold_functions(fold_form *fold, const emlx_plan *plan, const plan_kernel *kernel,
@@ -61,7 +70,10 @@ emlx_status prepare_fold(kernel_form *form, const emlx_plan *plan, const plan_ke
     order_axes(fold, kernel, walk.axes);
     TRY(fold_functions(fold, plan, kernel, kernels, err));
     TRY(tile_prepare(&form->tile, plan, kernel, kernels, &walk, memory, err));
-    fold->plain = is_plain(fold, &form->tile);
+    int64_t apart;
+    if (!folds_memory(fold, &form->tile, &apart)) return EMLX_OK;
+    fold->plain = apart == 1;
+    fold->windows = find_windows(fold, &form->tile);
     return EMLX_OK;
 }
 
@@ -179,6 +191,25 @@ static void fold_memory(const fold_work *w, tile_run *run, int64_t outer, int64_
     }
 }
 
+// Windows where the elements lie, row by row: nothing is stored but results.
+static void fold_windows(const fold_work *w, const tile_run *run, int64_t outer, int64_t end,
+                         int64_t column, int64_t n) {
+    const tile_form *f = w->tile;
+    const expr_step *load = &f->kernel->steps[0];
+    const int64_t *strides = f->strides[load->index];
+    int64_t size = (int64_t)type_size(w->fold->element), places[MOST_WINDOW];
+    int64_t inner = w->fold->inner, cell = w->fold->length * inner;
+    for (int64_t i = 0; i < w->fold->length; i++)
+        places[i] = axis_offset(f->dims, strides, f->rank, i * inner);
+    size_t neighbours = strides[f->rank - 2] == 1 ? (size_t)f->dims[f->rank - 2] : 1;
+    char *out = output_data(w->run) + (outer * inner + column) * size;
+    for (; outer < end; outer++, out += inner * size) {
+        int64_t offset = axis_offset(f->dims, strides, f->rank, outer * cell + column);
+        w->fold->windows(out, run->bases[load->index] + offset * size, places,
+                         (size_t)w->fold->length, (size_t)n, strides[f->rank - 1], neighbours);
+    }
+}
+
 // One task: some outer cells, one piece of the folded axes, one block of columns.
 static void fold_cells(fold_work *w, tile_run *run, int64_t index, char *own) {
     const fold_form *fold = w->fold;
@@ -191,6 +222,10 @@ static void fold_cells(fold_work *w, tile_run *run, int64_t index, char *own) {
     int64_t cell = outer * fold->inner + column, cells = (end - outer) * width;
     size_t size = fold->fns.accumulator;
     char *acc = own;
+    if (fold->windows != NULL) {
+        fold_windows(w, run, outer, end, column, width);
+        return;
+    }
     if (w->accumulators != NULL) acc = w->accumulators + (piece * w->cells + cell) * (int64_t)size;
     fold->fns.init(acc, (size_t)cells);
     if (!fold->columns && w->pieces == 1) {

@@ -223,6 +223,41 @@ static void check_apart(const fold_case *c, size_t rows, size_t columns) {
     area_free(&every);
 }
 
+// Windows of `rows` rows of `run` elements, of which no element past the last is read: the area
+// ends there.
+static void check_windows(const fold_case *c, size_t rows, size_t run, size_t n, size_t step) {
+    const size_t size = type_size(c->type), pitch = (n - 1) * step + run;
+    area whole = area_new(c->type, rows * pitch), one = area_new(c->type, rows * run);
+    int64_t places[32];
+    char *out = malloc(n * size);
+    assert_non_null(out);
+    fill_fold(c, whole.at, rows * pitch);
+    for (size_t i = 0; i < rows * run; i++) places[i] = (int64_t)(i / run * pitch + i % run);
+    c->kernels->windows[c->kind][c->type](out, whole.at, places, rows * run, n, (int64_t)step, run);
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < rows * run; k++)
+            memcpy(one.at + k * size, whole.at + ((size_t)places[k] + i * step) * size, size);
+        elements e = {one.at, rows * run, 1};
+        check_result(c, &e, out + i * size);
+    }
+    free(out);
+    area_free(&whole);
+    area_free(&one);
+}
+
+static void check_window_case(const fold_case *c) {
+    static const size_t counts[] = {1, 3, 7, 8, 9, 16, 17, 28, 33, 600, 1100};
+    if (c->kernels->windows[c->kind][c->type] == NULL) return;
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        for (size_t step = 1; step <= 3; step++) {
+            check_windows(c, 1, 1, counts[i], step);
+            check_windows(c, 2, 2, counts[i], step);
+            check_windows(c, 3, 3, counts[i], step);
+            check_windows(c, 1, 5, counts[i], step);
+            check_windows(c, 4, 7, counts[i], step);
+        }
+}
+
 static void check_fold_case(const fold_case *c) {
     static const size_t lengths[] = {1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 64, 65, 100, 300, 1000};
     for (size_t l = 0; l < sizeof lengths / sizeof lengths[0]; l++) {
@@ -254,6 +289,7 @@ static void test_folds(void **state) {
                 }
                 fold_case c = {k, fns, (reduce_kind)kind, (emlx_type)type, 1000};
                 check_fold_case(&c);
+                check_window_case(&c);
             }
         }
     }

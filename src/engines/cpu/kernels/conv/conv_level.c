@@ -14,43 +14,43 @@
 #define T float
 #define W double
 #define A double
-#include "engines/cpu/kernels/conv_type.inc"
+#include "engines/cpu/kernels/conv/type.inc"
 
 #define NAME quick
 #define T float
 #define W double
 #define A float
-#include "engines/cpu/kernels/conv_type.inc"
+#include "engines/cpu/kernels/conv/type.inc"
 
 #define NAME f64
 #define T double
 #define W double
 #define A double
-#include "engines/cpu/kernels/conv_type.inc"
+#include "engines/cpu/kernels/conv/type.inc"
 
 #define NAME u8
 #define T uint8_t
 #define W uint64_t
 #define A uint32_t
-#include "engines/cpu/kernels/conv_type.inc"
+#include "engines/cpu/kernels/conv/type.inc"
 
 #define NAME u16
 #define T uint16_t
 #define W uint64_t
 #define A uint32_t
-#include "engines/cpu/kernels/conv_type.inc"
+#include "engines/cpu/kernels/conv/type.inc"
 
 #define NAME u32
 #define T uint32_t
 #define W uint64_t
 #define A uint32_t
-#include "engines/cpu/kernels/conv_type.inc"
+#include "engines/cpu/kernels/conv/type.inc"
 
 #define NAME u64
 #define T uint64_t
 #define W uint64_t
 #define A uint64_t
-#include "engines/cpu/kernels/conv_type.inc"
+#include "engines/cpu/kernels/conv/type.inc"
 
 #define FNS(name, sum)                                                                             \
     { EMLX_##sum, conv_##name##_rows, conv_##name##_products }
@@ -96,12 +96,12 @@ const conv_fns KERNEL(conv, quick) = FNS(quick, F32);
 #define NAME tiles_f32
 #define T float
 #define MADD FMA_F32
-#include "engines/cpu/kernels/conv_tiles.inc"
+#include "engines/cpu/kernels/conv/tiles.inc"
 
 #define NAME tiles_f64
 #define T double
 #define MADD FMA_F64
-#include "engines/cpu/kernels/conv_tiles.inc"
+#include "engines/cpu/kernels/conv/tiles.inc"
 
 #define BLOCK_ROW(name, filters, vectors, tile)                                                    \
     { filters, (vectors) * (conv_##name##_lanes), conv_##name##_##tile }

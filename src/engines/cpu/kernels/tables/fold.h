@@ -28,6 +28,11 @@ typedef struct reduce_fns {
     void (*finish)(void *dst, const void *acc, size_t n);
 } reduce_fns;
 
+// Windows along a row: dst[i] = the fold, in order, of x[places[k] + i * step] for k < count, as
+// `finish` gives it. Of the places, `run` at a time are neighbours.
+typedef void (*window_fn)(void *dst, const void *x, const int64_t *places, size_t count, size_t n,
+                          int64_t step, size_t run);
+
 // Running folds of up to SCAN_COLUMNS columns side by side: element c of row r becomes the fold of
 // column c over rows 0 to r. Rows are `stride` elements apart, which may be negative. `state`, of
 // SCAN_STATE bytes, is what was folded so far where the fold does not begin here.
@@ -41,6 +46,7 @@ extern const scan_fn cpu_scans[REDUCE_COUNT][EMLX_TYPE_COUNT];
 
 #ifdef LEVEL
 extern const reduce_fns KERNEL(reduce, table)[REDUCE_COUNT][EMLX_TYPE_COUNT];
+extern const window_fn KERNEL(window, table)[REDUCE_COUNT][EMLX_TYPE_COUNT];
 #endif
 
 #endif
