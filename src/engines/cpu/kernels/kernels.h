@@ -14,6 +14,7 @@ typedef struct cpu_kernels {
     const tile_fn (*scalar)[EMLX_TYPE_COUNT];
     // All that there are; one without a function is the last.
     const pair_fn *pairs;
+    const fork_fn *forks;
     // cast[from][to], by Nx's rules for casts; floats below 32 bits round once, to nearest even.
     // A copy on the diagonal.
     const tile_fn (*cast)[EMLX_TYPE_COUNT];

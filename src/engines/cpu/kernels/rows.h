@@ -99,6 +99,11 @@
     XX(multiply, subtract, type, TYPE)                                                             \
     XX(multiply, multiply, type, TYPE)
 
+// Three steps in one loop: join(left(a, b), right(a, c)).
+#define INTEGER_FORKS(XX, type, TYPE)                                                              \
+    XX(left_shift, right_shift, bitwise_or, type, TYPE)                                            \
+    XX(right_shift, left_shift, bitwise_or, type, TYPE)
+
 #define MATH_BINARY(XX, type, TYPE)                                                                \
     XX(remainder, type, TYPE)                                                                      \
     XX(pow, type, TYPE)                                                                            \

@@ -14,6 +14,7 @@ const cpu_kernels KERNELS_JOIN(cpu, kernels, LEVEL) = {
     .level = TEXT(LEVEL),
     .scalar = KERNEL(scalar, table),
     .pairs = KERNEL(pair, table),
+    .forks = KERNEL(fork, table),
     .cast = KERNEL(cast, table),
     .iota = KERNEL(iota, table),
     .gather = KERNEL(gather, table),

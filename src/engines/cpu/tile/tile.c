@@ -126,6 +126,30 @@ static void join_pair(tile_form *f, uint32_t n, const uint32_t *uses) {
     }
 }
 
+// Makes a step compute both of its operands too, if nothing else needs them.
+static void join_fork(tile_form *f, uint32_t n, const uint32_t *uses) {
+    const expr_step *s = &f->kernel->steps[n];
+    step_form *join = &f->steps[n];
+    if (join->place == PLACE_FIXED || join->arg_count != 2 || s->kind != EXPR_SCALAR) return;
+    const expr_step *a = &f->kernel->steps[s->args[0]], *b = &f->kernel->steps[s->args[1]];
+    step_form *left = &f->steps[s->args[0]], *right = &f->steps[s->args[1]];
+    bool free = left->place == PLACE_SLOT && right->place == PLACE_SLOT && left->arg_count == 2 &&
+                right->arg_count == 2 && uses[s->args[0]] == 1 && uses[s->args[1]] == 1;
+    if (!free || left->args[0] != right->args[0] || a->kind != EXPR_SCALAR ||
+        b->kind != EXPR_SCALAR)
+        return;
+    for (const fork_fn *k = f->kernels->forks; k->fn != NULL; k++) {
+        if (k->join != s->op || k->left != a->op || k->right != b->op) continue;
+        if (k->type != s->compute || k->type != a->compute || k->type != b->compute) continue;
+        left->place = right->place = PLACE_NONE;
+        *join = (step_form){.fn = k->fn,
+                            .arg_count = 3,
+                            .place = join->place,
+                            .args = {left->args[0], left->args[1], right->args[1]}};
+        return;
+    }
+}
+
 // What each step reads, which never change, and which are computed with the step that reads them.
 static emlx_status join_steps(preparer *p, arena *memory, emlx_error *err) {
     tile_form *f = p->form;
@@ -141,7 +165,10 @@ static emlx_status join_steps(preparer *p, arena *memory, emlx_error *err) {
     }
     for (uint32_t i = 0; i < k->store_count; i++) uses[k->stores[i].step]++;
     if (folds(k)) uses[k->reduced]++;
-    for (uint32_t n = 0; n < k->step_count; n++) join_pair(f, n, uses);
+    for (uint32_t n = 0; n < k->step_count; n++) {
+        join_fork(f, n, uses);
+        join_pair(f, n, uses);
+    }
     return EMLX_OK;
 }
 

@@ -390,6 +390,31 @@ static void test_scalar_pairs(void **state) {
     }
 }
 
+// Loops of several steps give what the steps give.
+static void test_joined_steps(void **state) {
+    (void)state;
+    enum { COUNT = 1000 };
+    FOR_EACH_LEVEL(k) {
+        for (const fork_fn *f = k->forks; f->fn != NULL; f++) {
+            const tile_fn(*steps)[EMLX_TYPE_COUNT] = k->scalar;
+            static char a[COUNT * 8], b[COUNT * 8], c[COUNT * 8], out[COUNT * 8], want[COUNT * 8];
+            fill(f->type, a, COUNT);
+            fill(f->type, b, COUNT);
+            fill(f->type, c, COUNT);
+            for (int i = 0; i < COUNT; i++) { // as far as bits go, and a bit more
+                emlx_number low = number_signed(i % 70), high = number_signed((i / 3) % 70);
+                if (i % 4 != 0) type_store(f->type, &low, b + (size_t)i * type_size(f->type));
+                if (i % 5 != 0) type_store(f->type, &high, c + (size_t)i * type_size(f->type));
+            }
+            f->fn(out, a, b, c, COUNT);
+            steps[f->left][f->type](b, a, b, NULL, COUNT);
+            steps[f->right][f->type](c, a, c, NULL, COUNT);
+            steps[f->join][f->type](want, b, c, NULL, COUNT);
+            assert_memory_equal(out, want, COUNT * type_size(f->type));
+        }
+    }
+}
+
 // Math --------------------------------------------------------------------------------------------
 
 // Of f32 results at most 1 in 10,000 may differ from the rounded double result.
@@ -496,8 +521,9 @@ static void test_levels(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_levels),       cmocka_unit_test(test_scalar),
-        cmocka_unit_test(test_scalar_pairs), cmocka_unit_test(test_math_f32),
-        cmocka_unit_test(test_math_pairs),   cmocka_unit_test(test_erf_inv),
+        cmocka_unit_test(test_joined_steps), cmocka_unit_test(test_scalar_pairs),
+        cmocka_unit_test(test_math_f32),     cmocka_unit_test(test_math_pairs),
+        cmocka_unit_test(test_erf_inv),
     };
     return RUN_TESTS("engines/cpu/kernels/scalar", tests);
 }

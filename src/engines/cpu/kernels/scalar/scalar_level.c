@@ -120,3 +120,11 @@ const pair_fn KERNEL(pair, table)[] = {
     FLOAT_PAIRS(PAIR_ROW, f32, F32) FLOAT_PAIRS(PAIR_ROW, f64, F64){.fn = NULL},
 #undef PAIR_ROW
 };
+
+const fork_fn KERNEL(fork, table)[] = {
+#define FORK_ROW(left, right, join, type, TYPE)                                                    \
+    {SCALAR_##left, SCALAR_##right, SCALAR_##join, EMLX_##TYPE,                                    \
+     KERNEL(type, KERNELS_JOIN(left, join, right))},
+    INTEGER_FORKS(FORK_ROW, u32, U32) INTEGER_FORKS(FORK_ROW, u64, U64){.fn = NULL},
+#undef FORK_ROW
+};

@@ -14,9 +14,17 @@ typedef struct pair_fn {
     tile_fn fn;
 } pair_fn;
 
+// Three in one loop: join(left(a, b), right(a, c)), as turning bits around is.
+typedef struct fork_fn {
+    scalar_op left, right, join;
+    emlx_type type;
+    tile_fn fn;
+} fork_fn;
+
 #ifdef LEVEL
 extern const tile_fn KERNEL(scalar, table)[SCALAR_COUNT][EMLX_TYPE_COUNT];
 extern const pair_fn KERNEL(pair, table)[];
+extern const fork_fn KERNEL(fork, table)[];
 #endif
 
 #endif
