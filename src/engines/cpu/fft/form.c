@@ -257,15 +257,11 @@ static bool make_half(fft_form *f, const fft_maker *m) {
     return true;
 }
 
-// In f32 where it errs by less than the tolerance of transforms, and where few enough terms are
-// added for digits to be looked at one by one.
-enum { LEAST_NARROW = 33 };
-
+// In f32 where it errs by less than the tolerance of transforms.
 static bool is_wide(int64_t length, emlx_type type) {
     int64_t factors[MOST_FACTORS];
     int32_t count;
-    return type_part(type) != EMLX_F32 || length < LEAST_NARROW ||
-           find_factors(length, factors, &count) != 1;
+    return type_part(type) != EMLX_F32 || find_factors(length, factors, &count) != 1;
 }
 
 const fft_form *fft_prepare(int64_t length, emlx_type type, bool real, const cpu_kernels *kernels,
