@@ -222,7 +222,7 @@ static void fold_cells(fold_work *w, tile_run *run, int64_t index, char *own) {
     int64_t cell = outer * fold->inner + column, cells = (end - outer) * width;
     size_t size = fold->fns.accumulator;
     char *acc = own;
-    if (fold->windows != NULL) {
+    if (fold->windows != NULL && w->pieces == 1) {
         fold_windows(w, run, outer, end, column, width);
         return;
     }
