@@ -108,7 +108,6 @@ enum {
     AT_KEYS,
     AT_SIZE,
     AT_WIDTH,
-    AT_RESULTS, // elements of the result
     AT_STEP,    // of scores, as a float's bits
     AT_SPLITS,  // of the keys, each of AT_SPAN of them
     AT_SPAN,
@@ -149,28 +148,58 @@ struct Lines {
     METHOD ll row(int i) const { return at + i * row_step; }
 };
 
-// Brings ROWS rows from `first` on, of those below `rows`; what is beyond them, and beyond
-// `columns`, becomes zeros.
-template <int ROWS, int COLUMNS, int THREADS, bool VECTORS, class PLACE>
-DEVICE void bring_tile(char *room, const PLACE &place, int first, int rows, int columns) {
-    const int PIECES = COLUMNS / 8;
-#pragma unroll 4
-    for (int i = threadIdx.x; i < ROWS * PIECES; i += THREADS) {
-        int row = i / PIECES, c = i % PIECES * 8;
-        bool there = first + row < rows && c < columns;
-        const ll from = place.row(there ? first + row : 0);
-        char *to = room + tile_at<ROWS>(row, c);
-        if (VECTORS) {
-            copy_begin(shared_at(to), (const void *)(from + (there ? 2 * c : 0)), there ? 16 : 0);
-        } else {
-            Vector<unsigned short, 8> v;
+// Brings tiles of ROWS rows: each thread the same pieces of each, so that little is computed on the
+// way. What is beyond the last row, and beyond `columns`, becomes zeros.
+template <int ROWS, int COLUMNS, int THREADS, bool VECTORS> struct Carrier {
+    static const int ACROSS = COLUMNS <= 16 ? 2 : COLUMNS <= 32 ? 4 : COLUMNS <= 64 ? 8 : COLUMNS <= 128 ? 16 : 32;
+    static const int STEP = THREADS / ACROSS, TURNS = ROWS > STEP ? ROWS / STEP : 1;
+    static_assert(STEP % 8 == 0, "the order of pieces is that of row 0");
+    ll from, row_step, step;
+    unsigned to;
+    int row, left; // columns from the piece on
+
+    template <class PLACE> METHOD Carrier(const PLACE &place, int columns) {
+        int piece = threadIdx.x % ACROSS;
+        row = threadIdx.x / ACROSS;
+        left = row < ROWS && piece * 8 < COLUMNS ? columns - piece * 8 : 0;
+        from = place.at + piece * 8 * place.step;
+        row_step = place.row_step;
+        step = place.step;
+        to = tile_at<ROWS>(row, piece * 8);
+    }
+    // Rows `first` and on, of those below `rows`.
+    METHOD void bring(char *room, int first, int rows) const {
+        if (row >= ROWS || (COLUMNS < 8 * ACROSS && threadIdx.x % ACROSS * 8 >= COLUMNS)) return;
+        ll at = from + (first + row) * row_step;
 #pragma unroll
-            for (int j = 0; j < 8; j++)
-                v.x[j] = there && c + j < columns
-                             ? *(const unsigned short *)(from + (c + j) * place.step)
-                             : (unsigned short)0;
-            *(Vector<unsigned short, 8> *)to = v;
+        for (int i = 0; i < TURNS; i++)
+            piece(room + to + i * STEP * 128, at + i * STEP * row_step, first + row + i * STEP < rows);
+    }
+    METHOD void piece(char *to, ll from, bool there) const {
+        if (VECTORS) {
+            copy_begin(shared_at(to), (const void *)from, there && left > 0 ? 16 : 0);
+            return;
         }
+        Vector<unsigned short, 8> v;
+#pragma unroll
+        for (int j = 0; j < 8; j++)
+            v.x[j] = there && j < left ? *(const unsigned short *)(from + j * step) : (unsigned short)0;
+        *(Vector<unsigned short, 8> *)to = v;
+    }
+};
+
+// The same once, of rows that PLACE finds.
+template <int ROWS, int COLUMNS, int THREADS, class PLACE>
+DEVICE void bring_rows(char *room, const PLACE &place, int first, int rows, int columns) {
+    for (int i = threadIdx.x; i < ROWS * COLUMNS / 8; i += THREADS) {
+        int row = i / (COLUMNS / 8), c = i % (COLUMNS / 8) * 8;
+        Vector<unsigned short, 8> v;
+#pragma unroll
+        for (int j = 0; j < 8; j++)
+            v.x[j] = first + row < rows && c + j < columns
+                         ? *(const unsigned short *)(place.row(first + row) + (c + j) * place.step)
+                         : (unsigned short)0;
+        *(Vector<unsigned short, 8> *)(room + tile_at<ROWS>(row, c)) = v;
     }
 }
 
@@ -393,21 +422,19 @@ template <class AT, int TILE, class W> DEVICE void attend_rows(const W &p, const
     }
     const int tiles = (last + TILE - 1) / TILE;
     const int K_BYTES = Tile<TILE, AT::SIZE>::BYTES, V_BYTES = Tile<TILE, AT::WIDTH>::BYTES;
+    const Carrier<TILE, AT::SIZE, THREADS, AT::VECTORS> k_carrier(k_rows, size);
+    const Carrier<TILE, AT::WIDTH, THREADS, AT::VECTORS> v_carrier(v_rows, width);
     auto bring_keys = [&](int t) {
-        if (t < tiles)
-            bring_tile<TILE, AT::SIZE, THREADS, AT::VECTORS>(k_room + t % 2 * K_BYTES, k_rows, t * TILE,
-                                                             keys, size);
+        if (t < tiles) k_carrier.bring(k_room + t % 2 * K_BYTES, t * TILE, keys);
     };
     auto bring_values = [&](int t) {
-        if (t < tiles)
-            bring_tile<TILE, AT::WIDTH, THREADS, AT::VECTORS>(v_room + t % 2 * V_BYTES, v_rows, t * TILE,
-                                                              keys, width);
+        if (t < tiles) v_carrier.bring(v_room + t % 2 * V_BYTES, t * TILE, keys);
     };
     float o[AT::WIDTH / 8][4] = {};
     unsigned q[AT::SIZE / 16][4];
     float s[BLOCKS][4], scale[2];
     Weights<AT, BLOCKS> weights;
-    bring_tile<ROWS, AT::SIZE, THREADS, AT::VECTORS>(q_room, q_rows, first, queries, size);
+    Carrier<ROWS, AT::SIZE, THREADS, AT::VECTORS>(q_rows, size).bring(q_room, first, queries);
     bring_keys(0);
     copy_group();
     bring_keys(1);
@@ -442,7 +469,7 @@ template <class AT, int TILE, class W> DEVICE void attend_rows(const W &p, const
         weigh_scores(s, m, step, scale);
         group_wait<0>();
         group_has(o);
-        scale_sums(o, scale);
+        if (__any_sync(~0u, scale[0] != 1 || scale[1] != 1)) scale_sums(o, scale);
     }
     if (tiles > 0) {
         begin_values<AT, TILE>(o, weights, shared_at(v_room + (tiles - 1) % 2 * V_BYTES));
@@ -513,11 +540,14 @@ template <class AT, int TILE, bool SPLIT, class W> DEVICE void attend_few(const 
     }
     float o[AT::WIDTH / 8][4] = {};
     unsigned q[AT::SIZE / 16][4];
-    bring_tile<ROWS, AT::SIZE, THREADS, AT::VECTORS>(q_room, q_rows, 0, rows, size);
-    bring_tile<TILE, AT::SIZE, THREADS, AT::VECTORS>(k_room, k_rows, from, keys, size);
+    const int K_BYTES = Tile<TILE, AT::SIZE>::BYTES, V_BYTES = Tile<TILE, AT::WIDTH>::BYTES;
+    const Carrier<TILE, AT::SIZE, THREADS, AT::VECTORS> k_carrier(k_rows, size);
+    const Carrier<TILE, AT::WIDTH, THREADS, AT::VECTORS> v_carrier(v_rows, width);
+    if (tiles > 0) k_carrier.bring(k_room, from, keys);
     copy_group();
-    bring_tile<TILE, AT::WIDTH, THREADS, AT::VECTORS>(v_room, v_rows, from, keys, width);
+    if (tiles > 0) v_carrier.bring(v_room, from, keys);
     copy_group();
+    bring_rows<ROWS, AT::SIZE, THREADS>(q_room, q_rows, 0, rows, size);
     for (int t = 0; t < tiles; t++) {
         const int stage = t % 2, next = stage ^ 1, start = from + (t + 1) * TILE;
         float s[BLOCKS][4], scale[2];
@@ -525,23 +555,18 @@ template <class AT, int TILE, bool SPLIT, class W> DEVICE void attend_few(const 
         copy_wait<1>();
         __syncthreads();
         if (t == 0) take_queries<AT, ROWS>(shared_at(q_room), 0, q);
-        if (t + 1 < tiles)
-            bring_tile<TILE, AT::SIZE, THREADS, AT::VECTORS>(
-                k_room + next * Tile<TILE, AT::SIZE>::BYTES, k_rows, start, keys, size);
+        if (t + 1 < tiles) k_carrier.bring(k_room + next * K_BYTES, start, keys);
         copy_group();
-        warp_scores<AT, TILE>(s, q, shared_at(k_room + stage * Tile<TILE, AT::SIZE>::BYTES), own);
+        warp_scores<AT, TILE>(s, q, shared_at(k_room + stage * K_BYTES), own);
         hide_scores<AT>(p, s, start - TILE + own, last > keys ? keys : last, l);
         weigh_scores(s, m, step, scale);
         scale_sums(o, scale);
         copy_wait<1>();
         __syncthreads();
-        if (t + 1 < tiles)
-            bring_tile<TILE, AT::WIDTH, THREADS, AT::VECTORS>(
-                v_room + next * Tile<TILE, AT::WIDTH>::BYTES, v_rows, start, keys, width);
+        if (t + 1 < tiles) v_carrier.bring(v_room + next * V_BYTES, start, keys);
         copy_group();
         take_weights(s, weights);
-        warp_values<AT, TILE, BLOCKS>(o, weights,
-                                      shared_at(v_room + stage * Tile<TILE, AT::WIDTH>::BYTES), own);
+        warp_values<AT, TILE, BLOCKS>(o, weights, shared_at(v_room + stage * V_BYTES), own);
     }
     copy_wait<0>();
     __syncthreads();
@@ -586,27 +611,28 @@ template <class AT, int TILE, bool SPLIT, class W> DEVICE void attend_few(const 
     }
 }
 
-// Puts the splits together: a thread an element.
+// Puts up to 32 splits of a row together: a block a row, a thread an element.
 template <class AT, class W> DEVICE void attend_joined(const W &p, const ll *w) {
     const int ROWS = 16;
     const int queries = (int)w[AT_QUERIES], heads = (int)w[AT_HEADS], groups = (int)w[AT_GROUPS];
     const int width = (int)w[AT_WIDTH], each = heads / groups, splits = (int)w[AT_SPLITS];
-    const int rows = each * queries;
-    const ll *vs = w + AT_STRIDES + 8, t = blockIdx.x * 256ll + threadIdx.x;
+    const int rows = each * queries, row = (int)(blockIdx.x % rows), pair = (int)(blockIdx.x / rows);
+    const int batch = pair / groups, group = pair % groups, lane = threadIdx.x % 32, c = threadIdx.x;
     const float step = __int_as_float((int)w[AT_STEP]);
-    const int c = (int)(t % width), row = (int)(t / width % rows), pair = (int)(t / width / rows);
-    if (t >= w[AT_RESULTS]) return;
-    const int batch = pair / groups, group = pair % groups;
     const float *from = (const float *)w[AT_SUMS] + ((ll)pair * splits * ROWS + row) * (width + 2);
     const ll further = (ll)ROWS * (width + 2);
-    float most = HIDDEN, sum = 0, value = 0;
-    for (int j = 0; j < splits; j++) most = fmaxf(most, from[j * further + width]);
-    for (int j = 0; j < splits; j++) {
-        float scale = power_of_two((from[j * further + width] - most) * step);
-        sum = __fmaf_rn(from[j * further + width + 1], scale, sum);
-        value = __fmaf_rn(from[j * further + c], scale, value);
-    }
+    float own = lane < splits ? from[lane * further + width] : HIDDEN, most = own;
+    float sum = lane < splits ? from[lane * further + width + 1] : 0, value = 0;
+    for (int by = 16; by > 0; by /= 2) most = fmaxf(most, __shfl_xor_sync(~0u, most, by));
+    float scale = power_of_two((own - most) * step);
+    sum *= scale;
+    for (int by = 16; by > 0; by /= 2) sum += __shfl_xor_sync(~0u, sum, by);
+#pragma unroll 8
+    for (int j = 0; j < splits; j++)
+        value = __fmaf_rn(c < width ? from[j * further + c] : 0, __shfl_sync(~0u, scale, j), value);
+    if (c >= width) return;
     if ((AT::MASKED || AT::LIMITED) && most <= HIDDEN) {
+        const ll *vs = w + AT_STRIDES + 8;
         const Lines v_rows = {AT::value(p) + batch * vs[0] + group * vs[1], vs[2], vs[3]};
         value = mean_value<typename AT::Kind>(v_rows, (int)w[AT_KEYS], c);
         sum = 1;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // scatter.cu - updates that are sorted by the slice they go to, put or added into the target.
-// SLICE::offset says where an element of a slice lies in it.
+// SLICE::offset says where an element of a slice lies in it, and keys count what is `unit` elements
+// of the target long.
 
 // Of the updates of one slice the last wins.
 template <class T, class K, class SLICE, class W>
-DEVICE void put_last(const W &p, ll keys_at, ll places_at, ll count, ll slice, ll updates, ll target) {
+DEVICE void put_last(const W &p, ll keys_at, ll places_at, ll count, ll slice, ll updates, ll target,
+                     ll unit) {
     const K *keys = (const K *)keys_at;
     ll t = blockIdx.x * 256ll + threadIdx.x;
     if (t >= count * slice) return;
@@ -12,7 +14,7 @@ DEVICE void put_last(const W &p, ll keys_at, ll places_at, ll count, ll slice, l
     K key = keys[i];
     if (key == ~(K)0 || (i + 1 < count && keys[i + 1] == key)) return;
     ll from = ((const unsigned *)places_at)[i];
-    ((T *)target)[(ll)key + SLICE::offset(p, element)] = ((const T *)updates)[from * slice + element];
+    ((T *)target)[(ll)key * unit + SLICE::offset(p, element)] = ((const T *)updates)[from * slice + element];
 }
 
 // A thread sums runs of equal keys within its chunk of the updates, for one element of the slice.
@@ -20,7 +22,7 @@ DEVICE void put_last(const W &p, ll keys_at, ll places_at, ll count, ll slice, l
 // becomes the chunk's head, what goes on behind its tail.
 template <class ADD, class K, class SLICE, int CHUNK, class W>
 DEVICE void add_chunks(const W &p, ll keys_at, ll places_at, ll count, ll slice, ll updates, ll target,
-                       ll heads, ll tails) {
+                       ll heads, ll tails, ll unit) {
     typedef typename ADD::T T;
     typedef typename ADD::A A;
     const K *keys = (const K *)keys_at;
@@ -41,7 +43,7 @@ DEVICE void add_chunks(const W &p, ll keys_at, ll places_at, ll count, ll slice,
         } else if (!ends) {
             ((A *)tails)[chunk * slice + element] = sum;
         } else if (keys[i] != ~(K)0) {
-            T *place = (T *)target + (ll)keys[i] + offset;
+            T *place = (T *)target + (ll)keys[i] * unit + offset;
             *place = ADD::sum(ADD::wide(*place), sum);
         }
         began_here = true;
@@ -52,7 +54,7 @@ DEVICE void add_chunks(const W &p, ll keys_at, ll places_at, ll count, ll slice,
 // Runs that several chunks share: whoever has the beginning adds what the others have.
 template <class ADD, class K, class SLICE, int CHUNK, class W>
 DEVICE void add_joined(const W &p, ll keys_at, ll, ll count, ll slice, ll, ll target, ll heads,
-                       ll tails) {
+                       ll tails, ll unit) {
     typedef typename ADD::T T;
     typedef typename ADD::A A;
     const K *keys = (const K *)keys_at;
@@ -65,7 +67,7 @@ DEVICE void add_joined(const W &p, ll keys_at, ll, ll count, ll slice, ll, ll ta
     A sum = ((const A *)tails)[chunk * slice + element];
     for (ll next = chunk + 1; next < chunks && keys[next * CHUNK] == key; next++)
         sum = ADD::add(sum, ((const A *)heads)[next * slice + element]);
-    T *place = (T *)target + (ll)key + SLICE::offset(p, element);
+    T *place = (T *)target + (ll)key * unit + SLICE::offset(p, element);
     *place = ADD::sum(ADD::wide(*place), sum);
 }
 

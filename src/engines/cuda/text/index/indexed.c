@@ -118,18 +118,20 @@ typedef struct scattering {
     const scatter_params *params;
     const emlx_shape *target, *updates;
     int64_t strides[EMLX_MAX_RANK], count, slice;
+    int64_t unit; // of what keys count: the last axis with an index
     uint32_t indices, updates_word, out, count_word, slice_word, chunks_word, heads, tails;
     const char *type;
 } scattering;
 
-enum { CHUNK = 8 }; // of sorted updates, summed by one thread for each element of the slice
+// Sorted updates that one thread sums, for each element of the slice.
+enum { CHUNK = 8, CHUNK_OF_ROWS = 2, ROW = 32 };
 
-// The struct that gives an update's key: the offset of its slice in the target.
+// The struct that gives an update's key: where its slice is in the target.
 static void emit_update_key(emitter *e, const scattering *s, const char *key) {
     EMIT("struct Key@ {\n typedef %s K;\n static METHOD K key(const Words<#> &p, ll, ll m) {\n"
          "  ll off = 0;\n  bool bad = false;\n",
          key);
-    emit_slice(e, s->indices, s->params->axes, s->params->count, s->target, s->strides, 1);
+    emit_slice(e, s->indices, s->params->axes, s->params->count, s->target, s->strides, s->unit);
     EMIT("  if (bad) ");
     emit_report(e, REPORT_INDEX, "m");
     EMIT("\n  return bad ? ~(K)0 : (K)off;\n }\n"
@@ -170,16 +172,18 @@ static void emit_sum(emitter *e) {
 
 static void emit_apply(emitter *e, scattering *s, const sorting *order) {
     bool adds = s->params->kind == SCATTER_ADD;
+    uint32_t unit = code_word(e->code, s->unit);
+    int chunk = s->slice >= ROW ? CHUNK_OF_ROWS : CHUNK;
     if (!adds) {
         emit_function(e, 'p', 256);
         EMIT(" put_last<%s, Key@::K, Slice@>(p, p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
-             "p.w[%u]);\n}\n",
+             "p.w[%u], p.w[%u]);\n}\n",
              raw_type(type_size((emlx_type)e->kernel->accesses[0].type)), order->keys,
-             order->places, s->count_word, s->slice_word, s->updates_word, s->out);
+             order->places, s->count_word, s->slice_word, s->updates_word, s->out, unit);
         code_launch_add(e->code, 'p', s->count * s->slice, 0);
         return;
     }
-    int64_t chunks = (s->count + CHUNK - 1) / CHUNK;
+    int64_t chunks = (s->count + chunk - 1) / chunk;
     int64_t part = chunks * s->slice * 16;
     emit_sum(e);
     s->heads = code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)e->code->scratch);
@@ -188,9 +192,9 @@ static void emit_apply(emitter *e, scattering *s, const sorting *order) {
     for (int second = 0; second < 2; second++) {
         emit_function(e, second ? 'r' : 'p', 256);
         EMIT(" add_%s<Add@, Key@::K, Slice@, %d>(p, p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
-             "p.w[%u], p.w[%u], p.w[%u]);\n}\n",
-             second ? "joined" : "chunks", CHUNK, order->keys, order->places, s->count_word,
-             s->slice_word, s->updates_word, s->out, s->heads, s->tails);
+             "p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n",
+             second ? "joined" : "chunks", chunk, order->keys, order->places, s->count_word,
+             s->slice_word, s->updates_word, s->out, s->heads, s->tails, unit);
         code_launch_add(e->code, second ? 'r' : 'p', chunks * s->slice, 0);
     }
 }
@@ -265,8 +269,11 @@ static void add_in_bins(emitter *e, const scattering *s, int type, int64_t eleme
 
 static void scatter_sorted(emitter *e, scattering *s, int64_t elements) {
     sorting order = {.lines = 1, .length = s->count};
-    order.key_size = elements < UINT32_MAX ? 4 : 8;
-    while (order.key_bits < 63 && (int64_t)1 << order.key_bits < elements) order.key_bits++;
+    int32_t count = s->params->count;
+    s->unit = count > 0 ? s->strides[s->params->axes[count - 1]] : elements;
+    int64_t places = elements / s->unit;
+    order.key_size = places < UINT32_MAX ? 4 : 8;
+    while (order.key_bits < 63 && (int64_t)1 << order.key_bits < places) order.key_bits++;
     e->code->parts |= PART_SORT;
     emit_update_key(e, s, raw_type(order.key_size));
     emit_slice_offset(e, s);

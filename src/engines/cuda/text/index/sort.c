@@ -114,7 +114,7 @@ void emit_sorting(emitter *e, sorting *s) {
     bool narrow = s->key_size <= 4;
     if (narrow && s->length > SHORT && s->length <= LARGE * 16)
         sort_by_lines(e, s);
-    else if (s->length > (narrow ? LONG : LONG_OF_WIDE))
+    else if (s->length > (narrow && s->key_bits <= 16 ? LARGE * 16 : narrow ? LONG : LONG_OF_WIDE))
         sort_by_digits(e, s);
     else
         sort_by_merging(e, s);

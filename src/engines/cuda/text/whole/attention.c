@@ -14,6 +14,7 @@ enum {
     FEW_KEYS = 64, // of a tile
     FEW_THREADS = 128,
     FEW_BLOCKS = 396, // that fill a card
+    SPLITS_MOST = 32, // a lane each
     ROWS = 128,       // of a block, where they are many
     ROWS_THREADS = 256,
     PLAIN_SIDE = 64
@@ -272,7 +273,6 @@ static void add_words(emitter *e, attention *a) {
     code_word(code, a->keys);
     code_word(code, a->size);
     code_word(code, a->width);
-    code_word(code, a->batch * a->heads * a->queries * a->width);
     code_word(code, bits);
     code_word(code, a->splits);
     code_word(code, a->span);
@@ -297,7 +297,7 @@ static void emit_few(emitter *e, const attention *a) {
     e->code->scratch = (size_t)(a->batch * a->groups * a->splits * FEW_ROWS * (a->width + 2) * 4);
     emit_function(e, 'm', 256);
     EMIT(" attend_joined<At@>(p, &p.w[%u]);\n}\n", a->words);
-    code_launch_add(e->code, 'm', a->batch * a->heads * a->queries * a->width, 0);
+    code_launch_add(e->code, 'm', a->batch * a->heads * a->queries * 256, 0);
 }
 
 static void emit_many(emitter *e, const attention *a) {
@@ -315,6 +315,7 @@ static void set_splits(attention *a) {
     int64_t pairs = a->batch * a->groups, tiles = (a->keys + FEW_KEYS - 1) / FEW_KEYS;
     int64_t wanted = (FEW_BLOCKS + pairs - 1) / pairs;
     if (wanted > tiles / 2) wanted = tiles / 2;
+    if (wanted > SPLITS_MOST) wanted = SPLITS_MOST;
     if (!a->few || wanted < 1) wanted = 1;
     a->span = (tiles + wanted - 1) / wanted * FEW_KEYS;
     a->splits = (a->keys + a->span - 1) / a->span;
