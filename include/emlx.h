@@ -55,6 +55,7 @@ extern "C" {
     XX(IO, "input or output failed")                                                               \
     XX(FORMAT, "malformed file")                                                                   \
     XX(CANCELLED, "cancelled")                                                                     \
+    XX(LOST, "the device has failed")                                                              \
     XX(INTERNAL, "internal error")
 
 typedef enum emlx_status {
@@ -175,6 +176,13 @@ EMLX_API const char *emlx_device_name(const emlx_device *device);
 // One line on what the device is and how it computes: kernel level, threads, libraries. It is cut
 // to `size` bytes, its final zero included.
 EMLX_API void emlx_device_describe(const emlx_device *device, char *text, size_t size);
+// Opens a device anew, while everybody keeps it. A kernel that faults leaves a GPU in a state in
+// which all calls fail with EMLX_LOST, those that wait and those that come, until this is called.
+// What its tensors held is lost: using one that was there before fails with EMLX_LOST, computing
+// one anew from data that is given again does not. Waits for calls that are at the device. Devices
+// that cannot fail so are left as they are. Where a driver gives the process no access any more, as
+// NVIDIA's may after a fault, this fails with EMLX_LOST, and other devices are all that is left.
+EMLX_API emlx_status emlx_device_reset(emlx_device *device, emlx_error *err);
 // Names of the devices that can be opened here, valid forever; NULL past the last.
 EMLX_API const char *emlx_device_available(size_t index);
 // Names of the engines that have no device here, valid forever, with one sentence in `why` on what
@@ -269,6 +277,31 @@ EMLX_API emlx_status emlx_tensor_from_memory(emlx_device *device, emlx_type type
                                              const emlx_shape *shape, const void *data, size_t size,
                                              void (*release)(void *context), void *context,
                                              emlx_tensor **out, emlx_error *err);
+
+// Memory of a device that the host does not read, by address: for other libraries in this process,
+// and by handles for other processes. Devices without it fail with EMLX_UNSUPPORTED.
+//
+// Where the tensor's data is: it is computed, and written when this returns, and stays there while
+// the tensor is held and nobody changes it.
+EMLX_API emlx_status emlx_tensor_address(emlx_tensor *tensor, uint64_t *address, emlx_error *err);
+// A tensor over dense data at an address of the device, which has to be written. It is read there,
+// and must neither change nor go away before what is computed from the tensor has been read.
+EMLX_API emlx_status emlx_tensor_from_address(emlx_device *device, emlx_type type,
+                                              const emlx_shape *shape, uint64_t address,
+                                              emlx_tensor **out, emlx_error *err);
+// A handle by which another process opens the tensor's data: at most EMLX_HANDLE_MAX bytes, of
+// which *size tells the number. On CUDA the driver's handle of 64 bytes, and behind it the offset,
+// as 8 bytes of the machine's order, where it is not 0. The tensor has to be held for as long as
+// others use it.
+#define EMLX_HANDLE_MAX 128
+EMLX_API emlx_status emlx_tensor_export(emlx_tensor *tensor, void *handle, size_t *size,
+                                        emlx_error *err);
+// A tensor over what another process has exported; it must not change. Fails in the process that
+// exported it.
+EMLX_API emlx_status emlx_tensor_import(emlx_device *device, emlx_type type,
+                                        const emlx_shape *shape, const void *handle, size_t size,
+                                        emlx_tensor **out, emlx_error *err);
+
 // Returns the tensor.
 EMLX_API emlx_tensor *emlx_tensor_retain(emlx_tensor *tensor);
 EMLX_API void emlx_tensor_release(emlx_tensor *tensor);

@@ -408,6 +408,24 @@ defmodule EMLX do
   def reset_peak_memory(device \\ default_device()),
     do: device |> Native.device() |> Native.reset_peak_memory()
 
+  @doc """
+  Opens a device anew, for all who use it.
+
+  A kernel that faults leaves a GPU in a state in which every call fails, with an `EMLX.Error`
+  whose `kind` is `:lost`. What tensors there held is lost then. This gives the device back, where
+  the driver does: NVIDIA's may refuse it to a process in which a kernel has faulted, so that only
+  a new VM gets the GPU, while this one goes on with other devices. A device that cannot fail in
+  such a way stays as it is.
+
+  ## Examples
+
+      iex> EMLX.reset_device(:cpu)
+      :ok
+
+  """
+  @spec reset_device(atom | {:gpu, non_neg_integer}) :: :ok
+  def reset_device(device \\ default_device()), do: device |> Native.device() |> Native.reset()
+
   ## Hand-overs
 
   @doc """

@@ -12,6 +12,11 @@
     XX(device_open, 2)                                                                             \
     XX(devices_missing, 0)                                                                         \
     XX(device_describe, 1)                                                                         \
+    XX(device_host_memory, 1)                                                                      \
+    XX(device_reset, 2)                                                                            \
+    XX(device_address, 2)                                                                          \
+    XX(device_export, 2)                                                                           \
+    XX(device_memory_open, 3)                                                                      \
     XX(handovers, 1)                                                                               \
     XX(refuse_handovers, 1)                                                                        \
     XX(observe, 1)                                                                                 \

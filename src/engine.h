@@ -31,6 +31,24 @@ typedef struct plan_call {
     emlx_device *memory;       // where results are to lie; NULL: with the device itself
 } plan_call;
 
+// What a part of a loop's state is after a turn: an output of the plan, or a part of the state as
+// it was before.
+typedef struct loop_next {
+    bool kept;
+    uint32_t index;
+} loop_next;
+
+// A loop whose turn is one plan, with turns for as long as an integer among its outputs is not 0.
+typedef struct loop_call {
+    plan_call turn;         // `inputs`: borrowed, NULL where it is the state; no outputs, no spares
+    const uint32_t *inputs; // by plan input: which part of the state, or UINT32_MAX
+    uint32_t state_count;
+    emlx_buffer **states;  // a reference each: as before the first turn, then as after the last
+    const loop_next *next; // by part of the state
+    uint32_t again;        // the output that says whether there is another turn
+    size_t again_size;     // its bytes
+} loop_call;
+
 // What of a plan an engine runs.
 typedef enum plan_form {
     FORM_KERNELS, // its kernels, fused by us
@@ -84,6 +102,19 @@ typedef struct engine_ops {
     emlx_status (*copy)(emlx_device *device, emlx_buffer *to, emlx_device *from,
                         const emlx_buffer *buffer, size_t size, emlx_error *err);
 
+    // Opens the device anew: what its buffers held is lost. May be NULL: it never has to be.
+    emlx_status (*reset)(emlx_device *device, emlx_error *err);
+    // Memory by address, and by handles of other processes; as the public functions of tensors, of
+    // which they see the buffers. All or none are NULL.
+    emlx_status (*address)(emlx_device *device, emlx_buffer *buffer, uint64_t *address,
+                           emlx_error *err);
+    emlx_status (*borrow)(emlx_device *device, uint64_t address, size_t size, emlx_buffer **out,
+                          emlx_error *err);
+    emlx_status (*export)(emlx_device *device, emlx_buffer *buffer, void *handle, size_t *size,
+                          emlx_error *err);
+    emlx_status (*import)(emlx_device *device, const void *handle, size_t handle_size, size_t size,
+                          emlx_buffer **out, emlx_error *err);
+
     // Whether it can run a node of a graph, with its operands before it; what it cannot the host's
     // engine does, between parts of the plan. May be NULL: everything.
     bool (*can)(const emlx_device *device, const plan_node *nodes, uint32_t node);
@@ -109,6 +140,11 @@ typedef struct engine_ops {
     // Fails at once for what is wrong before anything is queued.
     emlx_status (*submit)(emlx_device *device, void *stream, const plan_call *call, fence **end,
                           emlx_error *err);
+    // Runs a loop, of which one turn at least is to be made, without asking the host at each. *done
+    // stays false where it does not do that: then nothing has happened. Looks at the flag every few
+    // milliseconds. May be NULL: never.
+    emlx_status (*loop)(emlx_device *device, void *stream, const loop_call *call, bool *done,
+                        emlx_error *err);
 } engine_ops;
 
 struct emlx_device {

@@ -116,13 +116,13 @@ defmodule EMLX.Backend do
   end
 
   @impl true
-  def to_pointer(%T{data: %B{ref: {_device, ref}}} = tensor, options) do
+  def to_pointer(%T{data: %B{ref: {device, ref}}} = tensor, options) do
     if is_remote(ref) do
       raise ArgumentError, "a pointer to a tensor of node #{node(ref)} can only be made there"
     end
 
     check_type(tensor)
-    Pointer.new(ref, tensor.type, options)
+    Pointer.new(ref, tensor.type, device, options)
   end
 
   # The bits of a quantized tensor are no elements.

@@ -9,7 +9,8 @@ defmodule EMLX.Error do
   raises `ArithmeticError`, as elsewhere in Nx.
 
   The field `kind` is one of `:unsupported`, `:out_of_memory`, `:io`, `:format`,
-  `:cancelled`, `:not_loaded`, `:remote` (a tensor of another node) and `:internal`.
+  `:cancelled`, `:lost` (see `EMLX.reset_device/1`), `:not_loaded`, `:remote` (a tensor of another
+  node) and `:internal`.
   """
 
   defexception [:kind, :message]

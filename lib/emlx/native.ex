@@ -82,6 +82,25 @@ defmodule EMLX.Native do
   def from_address(device, type, shape, address, bytes),
     do: unwrap(NIF.from_address(device, type, shape, address, bytes))
 
+  # Memory of a device that the host does not read.
+  def host_memory?(device), do: NIF.device_host_memory(device)
+
+  def device_address(tensor) do
+    eval([tensor])
+    unwrap(await(reference, NIF.device_address(tensor, reference)))
+  end
+
+  def device_export(tensor) do
+    eval([tensor])
+    unwrap(await(reference, NIF.device_export(tensor, reference)))
+  end
+
+  # At an address, an integer, or behind a handle, a binary.
+  def device_memory_open(device, type, shape, place),
+    do: unwrap(await(ref, NIF.device_memory_open(device, {type, shape, place}, ref)))
+
+  def reset(device), do: unwrap(await(reference, NIF.device_reset(device, reference)))
+
   def shm_write(tensor, name, permissions) do
     eval([tensor])
     unwrap(await(reference, NIF.shm_write({tensor, permissions}, name, reference)))

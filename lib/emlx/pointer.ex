@@ -6,13 +6,26 @@ defmodule EMLX.Pointer do
   alias EMLX.{Native, Types}
   alias Nx.Pointer
 
-  @doc "A pointer to the memory of a tensor, or to a copy of it in shared memory."
-  @spec new(reference, Nx.Type.t(), keyword) :: Pointer.t()
-  def new(ref, type, options) do
+  @doc """
+  A pointer to the memory of a tensor: by address, or for other processes of the system
+  to a copy of it in shared memory. Memory of a device has an address there, and a handle of its
+  driver, which names the memory itself.
+  """
+  @spec new(reference, Nx.Type.t(), atom, keyword) :: Pointer.t()
+  def new(ref, type, device, options) do
     options = Keyword.validate!(options, mode: :local, permissions: 0o400)
     whole_bytes!(type)
+    host? = device |> Native.device() |> Native.host_memory?()
 
     case options[:mode] do
+      :local when not host? ->
+        {address, bytes} = Native.device_address(ref)
+        %Pointer{kind: :local, address: address, data_size: bytes}
+
+      :ipc when not host? ->
+        {handle, bytes} = Native.device_export(ref)
+        %Pointer{kind: :ipc, handle: handle, data_size: bytes}
+
       :local ->
         {address, bytes} = Native.address(ref)
         %Pointer{kind: :local, address: address, data_size: bytes}
@@ -54,7 +67,7 @@ defmodule EMLX.Pointer do
 
   @doc """
   A native reference to the memory at a pointer. Shared memory is copied, and its
-  name removed.
+  name removed; memory of a device is read where it is.
   """
   @spec read(Pointer.t(), Nx.Type.t(), tuple, atom) :: reference
   def read(pointer, type, shape, device) do
@@ -67,8 +80,23 @@ defmodule EMLX.Pointer do
               "#{Nx.Type.to_string(type)} #{inspect(shape)} has #{bytes}"
     end
 
-    follow(pointer, Types.to_native(type), shape, bytes, Native.device(device))
+    device = Native.device(device)
+    type = Types.to_native(type)
+
+    if Native.host_memory?(device),
+      do: follow(pointer, type, shape, bytes, device),
+      else: follow_there(pointer, type, shape, device)
   end
+
+  defp follow_there(%Pointer{kind: :local, address: address}, type, shape, device)
+       when is_integer(address),
+       do: Native.device_memory_open(device, type, shape, address)
+
+  defp follow_there(%Pointer{kind: :ipc, handle: handle}, type, shape, device)
+       when is_binary(handle),
+       do: Native.device_memory_open(device, type, shape, handle)
+
+  defp follow_there(pointer, _type, _shape, _device), do: no_pointer!(pointer)
 
   defp follow(%Pointer{kind: :local, address: address}, type, shape, bytes, device)
        when is_integer(address),
@@ -81,7 +109,9 @@ defmodule EMLX.Pointer do
     tensor
   end
 
-  defp follow(pointer, _type, _shape, _bytes, _device) do
+  defp follow(pointer, _type, _shape, _bytes, _device), do: no_pointer!(pointer)
+
+  defp no_pointer!(pointer) do
     raise ArgumentError,
           "a pointer must be :local with an address, or :ipc with a handle, got: " <>
             inspect(pointer)

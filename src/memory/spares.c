@@ -12,6 +12,7 @@ emlx_buffer *spares_take(buffer_spares *spares, size_t size) {
         emlx_buffer *found = spares->items[i];
         if (found == NULL || found->size != size) continue;
         spares->items[i] = NULL;
+        if (found->known != NULL) buffer_forget(found);
         return found;
     }
     return NULL;

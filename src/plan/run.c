@@ -161,3 +161,14 @@ emlx_status plan_submit(const planned *planned, const plan_work *work, fence **e
         buffer_written_by(work->outputs[i], *end);
     return EMLX_OK;
 }
+
+emlx_status plan_loop(const planned *planned, emlx_device *device, void *stream, loop_call *call,
+                      bool *done, emlx_error *err) {
+    *done = false;
+    if (device->ops->loop == NULL || planned->plan->part_count > 0) return EMLX_OK;
+    call->turn.plan = planned->plan;
+    call->turn.constants = planned->constants;
+    call->turn.functions = planned->functions;
+    TRY(prepare(device, planned->plan, &call->turn.prepared, err));
+    return device->ops->loop(device, stream, call, done, err);
+}

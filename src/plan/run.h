@@ -26,8 +26,13 @@ emlx_status plan_prepare(emlx_plan *plan, emlx_error *err);
 emlx_status plan_submit(const planned *planned, const plan_work *work, fence **end,
                         emlx_error *err);
 
-// The same of a plan in parts, which are run in order. Before one of the host's this waits for the
-// device, on the calling thread. STATUS_AGAIN where others failed to make an input.
+// Has the device run a loop whose turn this is, and of which `call` has all but the plan. *done
+// stays false where it does not, and nothing has happened.
+emlx_status plan_loop(const planned *planned, emlx_device *device, void *stream, loop_call *call,
+                      bool *done, emlx_error *err);
+
+// As plan_submit, of a plan in parts, which are run in order. Before one of the host's this waits
+// for the device, on the calling thread. STATUS_AGAIN where others failed to make an input.
 emlx_status parts_submit(const planned *planned, const plan_work *work, fence **end,
                          emlx_error *err);
 

@@ -203,6 +203,11 @@ void emlx_device_release(emlx_device *device) {
     emlx_device_release(host);
 }
 
+emlx_status emlx_device_reset(emlx_device *device, emlx_error *err) {
+    REQUIRE(device);
+    return device->ops->reset == NULL ? EMLX_OK : device->ops->reset(device, err);
+}
+
 const char *emlx_device_name(const emlx_device *device) {
     return device == NULL ? "?" : device->name;
 }

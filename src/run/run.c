@@ -20,6 +20,7 @@ struct frame {
     const code *code;
     uint32_t next;  // the step to run, or being run by the block above
     uint32_t block; // of that step: the block that is running
+    uint32_t turns; // of that step, a loop, so far
     emlx_buffer *slots[];
 };
 
@@ -225,7 +226,105 @@ static void set_state(program_run *run, frame *f, const step *st, uint32_t i, em
 static emlx_status start_while(program_run *run, frame *f, const step *st, emlx_error *err) {
     for (uint32_t i = 0; i < st->input_count; i++)
         set_state(run, f, st, i, slot_take(f, st->inputs[i].slot, st->inputs[i].last));
+    f->turns = 0;
     return enter(run, st, 0, st->outputs, PASS_COPIES, err);
+}
+
+// Loops on the device -----------------------------------------------------------------------------
+
+// A loop that goes on for longer is worth making ready for the device to run without us.
+enum { TURNS_HERE = 8 };
+
+// A loop's turn as a plan, and what its values are to the loop. All arrays are one allocation.
+typedef struct device_loop {
+    loop_call call;
+    const step *turn;
+    emlx_buffer **fixed;
+    uint32_t *inputs;
+    loop_next *next;
+    size_t size;
+} device_loop;
+
+static uint32_t find_slot(const slot_use *uses, uint32_t count, uint32_t slot) {
+    for (uint32_t i = 0; i < count; i++)
+        if (uses[i].slot == slot) return i;
+    return UINT32_MAX;
+}
+
+static emlx_buffer *bound_at(const code *c, uint32_t slot) {
+    for (size_t i = 0; i < c->bounds.count; i++)
+        if (c->bounds.items[i].slot == slot) return c->bounds.items[i].buffer;
+    return NULL;
+}
+
+// False where a value is none that a loop on a device knows.
+static bool describe_loop(device_loop *l, const code *c) {
+    const step *turn = l->turn;
+    loop_call *call = &l->call;
+    uint32_t last = c->output_count - 1;
+    for (uint32_t i = 0; i < turn->input_count; i++) {
+        l->inputs[i] = find_slot(c->inputs, c->input_count, turn->inputs[i].slot);
+        if (l->inputs[i] == UINT32_MAX) l->fixed[i] = bound_at(c, turn->inputs[i].slot);
+        if (l->inputs[i] == UINT32_MAX && l->fixed[i] == NULL) return false;
+    }
+    for (uint32_t i = 0; i < last; i++) {
+        uint32_t made = find_slot(turn->outputs, turn->output_count, c->outputs[i].slot);
+        uint32_t kept = find_slot(c->inputs, c->input_count, c->outputs[i].slot);
+        l->next[i] = (loop_next){made == UINT32_MAX, made == UINT32_MAX ? kept : made};
+        if (l->next[i].index == UINT32_MAX) return false;
+    }
+    call->again = find_slot(turn->outputs, turn->output_count, c->outputs[last].slot);
+    call->again_size = type_size(c->decides);
+    uint8_t none[16] = {0};
+    return call->again != UINT32_MAX && type_load(c->decides, none).kind <= EMLX_NUMBER_UNSIGNED;
+}
+
+static bool is_one_plan(const step *st) {
+    const code *c = st->blocks[1];
+    return st->merged && c->steps.count == 1 && c->steps.items[0].kind == STEP_SEGMENT &&
+           c->input_count == st->output_count && c->output_count == st->output_count + 1;
+}
+
+static emlx_status device_loop_new(program_run *run, const step *st, device_loop **out,
+                                   emlx_error *err) {
+    const step *turn = &st->blocks[1]->steps.items[0];
+    size_t pointers = (size_t)turn->input_count + st->output_count;
+    size_t size = sizeof(device_loop) + pointers * sizeof(emlx_buffer *) +
+                  st->output_count * sizeof(loop_next) + turn->input_count * sizeof(uint32_t);
+    device_loop *l = mem_alloc(size);
+    if (l == NULL) return run_no_memory(err);
+    l->size = size;
+    l->turn = turn;
+    l->fixed = (emlx_buffer **)(l + 1);
+    l->call.states = l->fixed + turn->input_count;
+    l->next = (loop_next *)(l->call.states + st->output_count);
+    l->inputs = (uint32_t *)(l->next + st->output_count);
+    l->call.inputs = l->inputs;
+    l->call.next = l->next;
+    l->call.state_count = st->output_count;
+    l->call.turn.inputs = l->fixed;
+    l->call.turn.cancel = run->cancel;
+    *out = l;
+    return EMLX_OK;
+}
+
+// The turns that are left, by the device. *done stays false where it does not take them.
+static emlx_status loop_there(program_run *run, frame *f, const step *st, bool *done,
+                              emlx_error *err) {
+    device_loop *l = NULL;
+    *done = false;
+    if (run->device->ops->loop == NULL || ++f->turns != TURNS_HERE + 1 || !is_one_plan(st))
+        return EMLX_OK;
+    TRY(device_loop_new(run, st, &l, err));
+    emlx_status status = EMLX_OK;
+    if (describe_loop(l, st->blocks[1])) {
+        for (uint32_t i = 0; i < st->output_count; i++)
+            l->call.states[i] = slot_take(f, st->outputs[i].slot, true);
+        status = plan_loop(&l->turn->planned, run->device, run->stream, &l->call, done, err);
+        for (uint32_t i = 0; i < st->output_count; i++) set_state(run, f, st, i, l->call.states[i]);
+    }
+    mem_free(l, l->size);
+    return status;
 }
 
 static emlx_status resume_while(program_run *run, frame *f, const step *st, emlx_error *err) {
@@ -243,7 +342,9 @@ static emlx_status resume_while(program_run *run, frame *f, const step *st, emlx
         return enter(run, st, 0, st->outputs, PASS_COPIES, err);
     }
     TRY(decide(run, "while", &yes, err));
-    if (yes) return enter(run, st, 1, st->outputs, PASS_ALL, err);
+    bool done = false;
+    if (yes) TRY(loop_there(run, f, st, &done, err));
+    if (yes && !done) return enter(run, st, 1, st->outputs, PASS_ALL, err);
     for (uint32_t i = 0; i < st->output_count; i++)
         if (st->outputs[i].last) spares_give(&run->spares, slot_take(f, st->outputs[i].slot, true));
     f->next++;

@@ -141,6 +141,72 @@ emlx_status emlx_tensor_copy(emlx_tensor *t, emlx_device *device, emlx_tensor **
     return status;
 }
 
+// Memory by address ------------------------------------------------------------------------------
+
+static emlx_status check_addresses(const emlx_device *device, emlx_error *err) {
+    if (device->ops->borrow != NULL) return EMLX_OK;
+    return error_set(err, EMLX_UNSUPPORTED, "device %s has no memory of its own to share",
+                     device->name);
+}
+
+static emlx_status from_shared(emlx_device *device, emlx_type type, const emlx_shape *shape,
+                               emlx_buffer *buffer, emlx_tensor **out, emlx_error *err) {
+    emlx_status status = node_from_buffer(device, type, shape, buffer, out, err);
+    if (status != EMLX_OK) buffer_release(buffer);
+    return status;
+}
+
+// The bytes of data of that type and shape.
+static emlx_status shared_size(const emlx_device *device, emlx_type type, const emlx_shape *shape,
+                               size_t *size, emlx_error *err) {
+    REQUIRE(device);
+    REQUIRE(shape);
+    *size = type_is_valid(type) ? (size_t)emlx_shape_count(shape) * type_size(type) : 0;
+    TRY(check_data(device, type, shape, shape, *size, err));
+    return check_addresses(device, err);
+}
+
+emlx_status emlx_tensor_address(emlx_tensor *t, uint64_t *address, emlx_error *err) {
+    REQUIRE(t);
+    REQUIRE(address);
+    emlx_buffer *buffer;
+    TRY(check_addresses(t->device, err));
+    TRY(ready_buffer(t, &buffer, err));
+    return t->device->ops->address(t->device, buffer, address, err);
+}
+
+emlx_status emlx_tensor_export(emlx_tensor *t, void *handle, size_t *size, emlx_error *err) {
+    REQUIRE(t);
+    REQUIRE(handle);
+    REQUIRE(size);
+    emlx_buffer *buffer;
+    TRY(check_addresses(t->device, err));
+    TRY(ready_buffer(t, &buffer, err));
+    return t->device->ops->export(t->device, buffer, handle, size, err);
+}
+
+emlx_status emlx_tensor_from_address(emlx_device *device, emlx_type type, const emlx_shape *shape,
+                                     uint64_t address, emlx_tensor **out, emlx_error *err) {
+    REQUIRE(out);
+    emlx_buffer *buffer;
+    size_t size;
+    TRY(shared_size(device, type, shape, &size, err));
+    TRY(device->ops->borrow(device, address, size, &buffer, err));
+    return from_shared(device, type, shape, buffer, out, err);
+}
+
+emlx_status emlx_tensor_import(emlx_device *device, emlx_type type, const emlx_shape *shape,
+                               const void *handle, size_t handle_size, emlx_tensor **out,
+                               emlx_error *err) {
+    REQUIRE(out);
+    REQUIRE(handle);
+    emlx_buffer *buffer;
+    size_t size;
+    TRY(shared_size(device, type, shape, &size, err));
+    TRY(device->ops->import(device, handle, handle_size, size, &buffer, err));
+    return from_shared(device, type, shape, buffer, out, err);
+}
+
 emlx_status emlx_tensor_data(emlx_tensor *t, const void **data, emlx_error *err) {
     REQUIRE(t);
     REQUIRE(data);

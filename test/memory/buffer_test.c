@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // buffer_test.c - counted buffers of our own and over borrowed memory.
 #include "memory/memory.h"
+#include "memory/spares.h"
 #include "test.h"
 
 static void counts_references(void **state) {
@@ -75,11 +76,30 @@ static void every_allocation_may_fail(void **state) {
     assert_int_equal(mem_held(), before);
 }
 
+static void free_described(emlx_buffer *buffer) { (void)buffer; }
+
+// What the host knows of a buffer of a device is not what the next one to use its memory puts
+// there.
+static void spares_are_not_known(void **state) {
+    (void)state;
+    size_t before = mem_held();
+    float value = 7;
+    emlx_buffer buffer;
+    buffer_spares spares = {0};
+    buffer_init(&buffer, sizeof value, free_described);
+    buffer.writable = true;
+    buffer_know(&buffer, &value);
+    assert_non_null(buffer_seen(&buffer));
+    spares_give(&spares, &buffer);
+    assert_ptr_equal(spares_take(&spares, sizeof value), &buffer);
+    assert_null(buffer_seen(&buffer));
+    assert_int_equal(mem_held(), before);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(counts_references),
-        cmocka_unit_test(empty_buffers_have_an_address),
-        cmocka_unit_test(borrows),
+        cmocka_unit_test(spares_are_not_known),          cmocka_unit_test(counts_references),
+        cmocka_unit_test(empty_buffers_have_an_address), cmocka_unit_test(borrows),
         cmocka_unit_test(every_allocation_may_fail),
     };
     return RUN_TESTS("memory/buffer", tests);

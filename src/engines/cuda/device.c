@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// device.c - opening GPUs, and their buffers.
+// device.c - opening GPUs, and opening them anew.
 #include "engines/cuda/device.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "engines/cuda/driver/nvrtc.h"
+#include "engines/cuda/stream.h"
 
-enum { REPORT_BYTES = 64, REHEARSED_SHARED = 163 << 10 };
+enum { REHEARSED_SHARED = 163 << 10 };
 
 // Opening -----------------------------------------------------------------------------------------
 
@@ -45,16 +48,45 @@ static bool choose_f32(const gpu *g) {
     return g->minor == 0 && (g->major == 8 || g->major == 9 || g->major == 10);
 }
 
-static emlx_status open_reports(gpu *g, emlx_error *err) {
-    void *memory = NULL;
-    CUDA_TRY("cuMemHostAlloc",
-             cuda.host_allocate(&memory, REPORT_BYTES, CUDA_HOST_PORTABLE | CUDA_HOST_MAPPED));
-    memset(memory, 0, REPORT_BYTES);
-    g->report = memory;
-    CUDA_TRY("cuMemHostGetDevicePointer", cuda.host_address(&g->report_address, memory, 0));
-    CUDA_TRY("cuMemAlloc", cuda.allocate(&g->claim, REPORT_BYTES));
-    CUDA_TRY("cuMemsetD8Async", cuda.fill(g->claim, 0, REPORT_BYTES, g->stream));
+static _Thread_local cuda_context entered;
+
+// A thread's context rarely changes, and setting it takes a while.
+emlx_status gpu_enter(const gpu *g, emlx_error *err) {
+    if (entered == g->context) return EMLX_OK;
+    CUDA_TRY("cuCtxSetCurrent", cuda.context_set(g->context));
+    entered = g->context;
     return EMLX_OK;
+}
+
+static void wait_for_all(void *context) {
+    const gpu *g = context;
+    for (int i = 0; i < STREAM_COUNT; i++) cuda.stream_synchronize(g->streams[i]->stream);
+}
+
+static void shrink_memory(memory_account *account, uint64_t keep) {
+    gpu *g = (gpu *)((char *)account - offsetof(gpu, memory));
+    emlx_error err;
+    if (gpu_begin(g, &err) != EMLX_OK) return;
+    device_pool_shrink(g->pool, keep);
+    gpu_end(g);
+}
+
+// What lives in a context.
+static emlx_status open_context(gpu *g, emlx_error *err) {
+    size_t left = 0, total = 0;
+    CUDA_TRY("cuDevicePrimaryCtxRetain", cuda.context_retain(&g->context, g->device));
+    TRY(gpu_enter(g, err));
+    TRY(streams_open(g, err));
+    TRY(staging_open(g, err));
+    TRY(device_pool_open(&g->memory, wait_for_all, g, &g->pool, err));
+    CUDA_TRY("cuMemGetInfo", cuda.memory_info(&left, &total));
+    if (g->memory.shrink == NULL) atomic_store(&g->memory.cache_limit, total);
+    g->memory.shrink = shrink_memory;
+    return EMLX_OK;
+}
+
+static emlx_status open_store(gpu *g, emlx_error *err) {
+    return store_open(g->major * 10 + g->minor, g->f32_in_double, !g->rehearsal, &g->store, err);
 }
 
 static emlx_status open_gpu(gpu *g, emlx_error *err) {
@@ -65,11 +97,7 @@ static emlx_status open_gpu(gpu *g, emlx_error *err) {
         return error_set(err, EMLX_UNSUPPORTED, "there is no CUDA device %d; this machine has %d",
                          g->number, count);
     TRY(read_facts(g, err));
-    CUDA_TRY("cuDevicePrimaryCtxRetain", cuda.context_retain(&g->context, g->device));
-    TRY(gpu_enter(g, err));
-    CUDA_TRY("cuStreamCreate", cuda.stream_create(&g->stream, CUDA_STREAM_NON_BLOCKING));
-    TRY(device_pool_open(&g->pool, err));
-    return open_reports(g, err);
+    return open_context(g, err);
 }
 
 static emlx_status open_all(gpu *g, emlx_error *err) {
@@ -81,14 +109,13 @@ static emlx_status open_all(gpu *g, emlx_error *err) {
     g->shared_most = REHEARSED_SHARED;
     if (!g->rehearsal) TRY(open_gpu(g, err));
     g->f32_in_double = choose_f32(g);
-    return store_open(g->major * 10 + g->minor, g->f32_in_double, !g->rehearsal, &g->store, err);
+    return open_store(g, err);
 }
 
 emlx_status gpu_open(int number, gpu **out, emlx_error *err) {
     gpu *g = mem_alloc(sizeof *g);
     if (g == NULL) return error_no_memory(err, "for a device");
     g->number = number;
-    pthread_mutex_init(&g->report_lock, NULL);
     emlx_status status = open_all(g, err);
     if (status == EMLX_OK)
         *out = g;
@@ -100,16 +127,109 @@ emlx_status gpu_open(int number, gpu **out, emlx_error *err) {
 // The context itself stays: threads know it as theirs, and whoever opens the device again gets it.
 void gpu_close(gpu *g) {
     emlx_error err;
-    if (g->context != NULL && gpu_enter(g, &err) == EMLX_OK) {
-        if (g->stream != NULL) cuda.stream_synchronize(g->stream);
-    }
-    store_close(g->store);
-    device_pool_close(g->pool);
-    if (g->claim != 0) cuda.free(g->claim);
-    if (g->report != NULL) cuda.host_free((void *)g->report);
-    if (g->stream != NULL) cuda.stream_destroy(g->stream);
-    pthread_mutex_destroy(&g->report_lock);
+    bool alive = g->context != NULL && atomic_load(&g->fault) == 0 && gpu_enter(g, &err) == EMLX_OK;
+    store_close(g->store, alive || g->rehearsal);
+    if (alive)
+        device_pool_close(g->pool);
+    else
+        device_pool_forget(g->pool);
+    staging_close(g, alive);
+    streams_close(g, alive);
     mem_free(g, sizeof *g);
+}
+
+// Faults ------------------------------------------------------------------------------------------
+
+static emlx_status report_fault(const gpu *g, int fault, emlx_error *err) {
+    emlx_error text;
+    if (fault < 0)
+        return error_set(err, EMLX_LOST, "device cuda:%d is being opened anew", g->number);
+    (void)driver_check(fault, "a kernel", &text);
+    return error_set(err, EMLX_LOST,
+                     "device cuda:%d has failed and its memory is lost: %.200s; emlx_device_reset "
+                     "may open it anew",
+                     g->number, text.message);
+}
+
+emlx_status gpu_check(const gpu *g, cuda_result result, const char *what, emlx_error *err) {
+    if (result == 0) return EMLX_OK;
+    if (!driver_is_fatal(result)) return driver_check(result, what, err);
+    int none = 0;
+    (void)atomic_compare_exchange_strong(&((gpu *)g)->fault, &none, result);
+    return report_fault(g, result, err);
+}
+
+void gpu_end(gpu *g) { atomic_fetch_sub(&g->inside, 1); }
+
+emlx_status gpu_hold(gpu *g, emlx_error *err) {
+    atomic_fetch_add(&g->inside, 1);
+    int fault = atomic_load(&g->fault);
+    if (fault == 0) return EMLX_OK;
+    gpu_end(g);
+    return report_fault(g, fault, err);
+}
+
+emlx_status gpu_begin(gpu *g, emlx_error *err) {
+    TRY(gpu_hold(g, err));
+    emlx_status status = gpu_enter(g, err);
+    if (status != EMLX_OK) gpu_end(g);
+    return status;
+}
+
+emlx_status gpu_wait(gpu *g, emlx_error *err) {
+    emlx_status status = EMLX_OK;
+    if (g->rehearsal) return EMLX_OK;
+    TRY(gpu_begin(g, err));
+    for (int i = 0; i < STREAM_COUNT && status == EMLX_OK; i++)
+        status = gpu_check(g, cuda.stream_synchronize(g->streams[i]->stream),
+                           "waiting for the device", err);
+    gpu_end(g);
+    return status;
+}
+
+// Of the context that is gone nothing is given back: it went with it. Handles of libraries stay,
+// as those may want to work with it when they are closed.
+static void forget_context(gpu *g) {
+    store_close(g->store, false);
+    device_pool_forget(g->pool);
+    atomic_store(&g->memory.active, 0);
+    atomic_store(&g->memory.cached, 0);
+    staging_close(g, false);
+    streams_close(g, false);
+    g->store = NULL;
+    g->pool = NULL;
+    g->products = g->convolutions = g->factors = NULL;
+    g->turn = NULL;
+}
+
+// Nobody gets in any more; those inside find their work done, or failed.
+static void shut_out(gpu *g) {
+    atomic_store(&g->fault, -1);
+    while (atomic_load(&g->inside) > 0) usleep(100);
+}
+
+static emlx_status open_anew(gpu *g, emlx_error *err) {
+    CUDA_TRY("cuDevicePrimaryCtxReset", cuda.context_reset(g->device));
+    atomic_fetch_add(&g->generation, 1);
+    forget_context(g);
+    entered = NULL;
+    TRY(open_context(g, err));
+    return open_store(g, err);
+}
+
+// Drivers of today (580) give a process that a kernel has faulted in no context any more.
+emlx_status gpu_reset(gpu *g, emlx_error *err) {
+    if (g->rehearsal) return EMLX_OK;
+    int fault = atomic_load(&g->fault);
+    shut_out(g);
+    emlx_status status = open_anew(g, err);
+    atomic_store(&g->fault, status == EMLX_OK ? 0 : fault != 0 ? fault : CUDA_ERROR_UNKNOWN);
+    if (status == EMLX_OK) return EMLX_OK;
+    emlx_error text = *err;
+    return error_set(err, EMLX_LOST,
+                     "device cuda:%d cannot be opened anew, as the driver refuses it to this "
+                     "process: %.200s; a new one can use it",
+                     g->number, text.message);
 }
 
 void gpu_describe(const gpu *g, char *text, size_t size) {
@@ -117,79 +237,9 @@ void gpu_describe(const gpu *g, char *text, size_t size) {
         snprintf(text, size, "rehearsal for sm_%d%d, computed by the CPU", g->major, g->minor);
         return;
     }
-    device_memory memory = device_pool_memory(g->pool);
     snprintf(text, size,
              "%s, sm_%d%d, driver %d.%d, NVRTC %d.%d, %.1f MB in use, f32 functions in %s", g->name,
              g->major, g->minor, driver_version() / 1000, driver_version() % 1000 / 10,
-             nvrtc_version() / 1000, nvrtc_version() % 1000 / 10, (double)memory.active / 1e6,
-             g->f32_in_double ? "double" : "f32");
-}
-
-// A thread's context rarely changes, and setting it takes a while.
-emlx_status gpu_enter(const gpu *g, emlx_error *err) {
-    static _Thread_local cuda_context current;
-    if (current == g->context) return EMLX_OK;
-    CUDA_TRY("cuCtxSetCurrent", cuda.context_set(g->context));
-    current = g->context;
-    return EMLX_OK;
-}
-
-emlx_status gpu_wait(const gpu *g, emlx_error *err) {
-    if (g->rehearsal) return EMLX_OK;
-    TRY(gpu_enter(g, err));
-    return driver_check(cuda.stream_synchronize(g->stream), "waiting for the device", err);
-}
-
-// Buffers -----------------------------------------------------------------------------------------
-
-static void destroy_gpu_buffer(emlx_buffer *buffer) {
-    gpu_buffer *b = (gpu_buffer *)buffer;
-    device_pool_free(b->gpu->pool, buffer_address(buffer), b->size_class);
-    mem_free(b, sizeof *b);
-}
-
-emlx_status gpu_buffer_new(gpu *g, size_t size, emlx_buffer **out, emlx_error *err) {
-    cuda_address address;
-    if (g->rehearsal) return buffer_new(size, out, err);
-    TRY(gpu_enter(g, err));
-    gpu_buffer *b = mem_alloc(sizeof *b);
-    if (b == NULL) return error_no_memory(err, "for a buffer's description");
-    emlx_status status = device_pool_take(g->pool, size, &address, &b->size_class, err);
-    if (status != EMLX_OK) {
-        mem_free(b, sizeof *b);
-        return status;
-    }
-    b->gpu = g;
-    buffer_init(&b->base, size, destroy_gpu_buffer);
-    b->base.handle = (void *)(uintptr_t)address;
-    b->base.writable = true;
-    b->base.ordered = true;
-    *out = &b->base;
-    return EMLX_OK;
-}
-
-emlx_status gpu_upload(gpu *g, emlx_buffer *to, const void *from, size_t size, emlx_error *err) {
-    if (g->rehearsal) {
-        memcpy(to->data, from, size);
-        return EMLX_OK;
-    }
-    TRY(gpu_enter(g, err));
-    if (size == 0) return EMLX_OK;
-    CUDA_TRY("an upload", cuda.upload(buffer_address(to), from, size, g->stream));
-    // The caller may change its memory as soon as this returns.
-    CUDA_TRY("an upload", cuda.stream_synchronize(g->stream));
-    return EMLX_OK;
-}
-
-emlx_status gpu_download(gpu *g, const emlx_buffer *from, size_t offset, void *to, size_t size,
-                         emlx_error *err) {
-    if (from->data != NULL) {
-        memcpy(to, (const char *)from->data + offset, size);
-        return EMLX_OK;
-    }
-    TRY(gpu_enter(g, err));
-    if (size == 0) return EMLX_OK;
-    CUDA_TRY("a download", cuda.download(to, buffer_address(from) + offset, size, g->stream));
-    CUDA_TRY("a download", cuda.stream_synchronize(g->stream));
-    return EMLX_OK;
+             nvrtc_version() / 1000, nvrtc_version() % 1000 / 10,
+             (double)atomic_load(&g->memory.active) / 1e6, g->f32_in_double ? "double" : "f32");
 }

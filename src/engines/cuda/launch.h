@@ -5,7 +5,7 @@
 #define EMLX_CUDA_LAUNCH_H
 
 #include "engine.h"
-#include "engines/cuda/device.h"
+#include "engines/cuda/stream.h"
 
 typedef struct gpu_kernel gpu_kernel;
 
@@ -21,9 +21,6 @@ struct gpu_kernel {
 
 // Launches what of a kernel's code ends in `suffix`, with working memory.
 emlx_status launch_part(gpu *g, const gpu_kernel *k, const kernel_call *call, cuda_address scratch,
-                        char suffix, emlx_error *err);
-// The same, and waits for what the kernel reports, if it may.
-emlx_status launch_last(gpu *g, const gpu_kernel *k, const kernel_call *call, cuda_address scratch,
                         char suffix, emlx_error *err);
 // Runs a generated kernel.
 emlx_status launch_generated(gpu *g, const gpu_kernel *k, const kernel_call *call, emlx_error *err);

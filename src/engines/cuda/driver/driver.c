@@ -58,3 +58,8 @@ emlx_status driver_check(cuda_result result, const char *what, emlx_error *err) 
     return error_set(err, code, "%s: %s (CUDA error %d)", what, text == NULL ? "failed" : text,
                      result);
 }
+
+// Addresses, instructions and watchdogs: the driver's 700 and what is like it.
+bool driver_is_fatal(cuda_result result) {
+    return result == 700 || result == 702 || (result >= 714 && result <= 719) || result == 710;
+}

@@ -13,8 +13,16 @@
 #define SLAB ((size_t)8 << 20)
 #define SMALL_MOST ((size_t)256 << 10)
 
+// So many blocks are looked at for one that nobody uses any more.
+enum { LOOK_MOST = 4 };
+
+typedef struct free_block {
+    cuda_address address;
+    block_uses uses;
+} free_block;
+
 typedef struct free_list {
-    cuda_address *blocks;
+    free_block *blocks;
     size_t count, room;
 } free_list;
 
@@ -24,69 +32,94 @@ typedef struct slab {
 } slab;
 
 struct device_pool {
+    memory_account *account;
     pthread_mutex_t lock;
     free_list classes[CLASS_COUNT];
     slab *slabs;
     cuda_address rest; // of the newest slab
     size_t rest_size;
-    device_memory memory;
+    void (*wait)(void *context);
+    void *context;
 };
 
-emlx_status device_pool_open(device_pool **out, emlx_error *err) {
+static size_t block_size(uint32_t class_) { return size_class_block(class_, DEVICE_ALIGNMENT); }
+
+static bool is_small_block(size_t block) { return block <= SMALL_MOST; }
+
+uint32_t device_block_class(size_t size) {
+    size_t block;
+    return size_class(size, DEVICE_ALIGNMENT, &block);
+}
+
+bool device_block_alone(uint32_t class_) { return !is_small_block(block_size(class_)); }
+
+// Large blocks go back to the driver, the largest first, until `keep` bytes are kept. Under the
+// lock.
+static void trim(device_pool *pool, uint64_t keep) {
+    bool waited = false;
+    for (uint32_t i = CLASS_COUNT; i-- > 0;) {
+        free_list *list = &pool->classes[i];
+        size_t block = block_size(i);
+        while (device_block_alone(i) && list->count > 0 &&
+               atomic_load(&pool->account->cached) > keep) {
+            if (!waited) pool->wait(pool->context);
+            waited = true;
+            cuda.free(list->blocks[--list->count].address);
+            atomic_fetch_sub(&pool->account->cached, block);
+        }
+    }
+}
+
+void device_pool_shrink(device_pool *pool, uint64_t keep) {
+    pthread_mutex_lock(&pool->lock);
+    trim(pool, keep);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+emlx_status device_pool_open(memory_account *account, void (*wait)(void *context), void *context,
+                             device_pool **out, emlx_error *err) {
     device_pool *pool = mem_alloc(sizeof *pool);
     if (pool == NULL) return error_no_memory(err, "for a device's pool");
     pthread_mutex_init(&pool->lock, NULL);
+    pool->account = account;
+    pool->wait = wait;
+    pool->context = context;
     *out = pool;
     return EMLX_OK;
 }
 
-static bool is_small_block(size_t block) { return block <= SMALL_MOST; }
-
-// Large blocks go back to the driver. Under the lock.
-static void trim(device_pool *pool) {
-    for (unsigned i = 0; i < CLASS_COUNT; i++) {
-        free_list *list = &pool->classes[i];
-        size_t block = size_class_block(i, DEVICE_ALIGNMENT);
-        if (is_small_block(block)) continue;
-        for (uint32_t n = 0; n < list->count; n++) cuda.free(list->blocks[n]);
-        pool->memory.cached -= block * list->count;
-        list->count = 0;
-    }
-}
-
-void device_pool_trim(device_pool *pool) {
-    pthread_mutex_lock(&pool->lock);
-    trim(pool);
-    pthread_mutex_unlock(&pool->lock);
-}
-
-void device_pool_close(device_pool *pool) {
+void device_pool_forget(device_pool *pool) {
     if (pool == NULL) return;
-    trim(pool);
     for (unsigned i = 0; i < CLASS_COUNT; i++)
-        mem_free(pool->classes[i].blocks, pool->classes[i].room * sizeof(cuda_address));
+        mem_free(pool->classes[i].blocks, pool->classes[i].room * sizeof(free_block));
     for (slab *s = pool->slabs, *next; s != NULL; s = next) {
         next = s->next;
-        cuda.free(s->address);
         mem_free(s, sizeof *s);
     }
     pthread_mutex_destroy(&pool->lock);
     mem_free(pool, sizeof *pool);
 }
 
-// Memory from the driver, which waits for the device where blocks have to go back first.
+void device_pool_close(device_pool *pool) {
+    if (pool == NULL) return;
+    trim(pool, 0);
+    for (slab *s = pool->slabs; s != NULL; s = s->next) cuda.free(s->address);
+    device_pool_forget(pool);
+}
+
+// Memory from the driver.
 static emlx_status driver_take(device_pool *pool, size_t size, cuda_address *address,
                                emlx_error *err) {
     cuda_result result = cuda.allocate(address, size);
     if (result == CUDA_ERROR_OUT_OF_MEMORY) {
-        trim(pool);
+        trim(pool, 0);
         result = cuda.allocate(address, size);
     }
     if (result == 0) return EMLX_OK;
     if (result != CUDA_ERROR_OUT_OF_MEMORY) return driver_check(result, "cuMemAlloc", err);
     return error_set(err, EMLX_OUT_OF_MEMORY,
                      "no %zu bytes left on the device; %" PRIu64 " are in use", size,
-                     pool->memory.active);
+                     atomic_load(&pool->account->active));
 }
 
 static emlx_status cut_slab(device_pool *pool, size_t block, cuda_address *address,
@@ -110,61 +143,60 @@ static emlx_status cut_slab(device_pool *pool, size_t block, cuda_address *addre
     return EMLX_OK;
 }
 
-static emlx_status take_block(device_pool *pool, unsigned class_, size_t block,
-                              cuda_address *address, emlx_error *err) {
-    free_list *list = &pool->classes[class_];
-    device_memory *m = &pool->memory;
-    if (m->limit > 0 && m->active + block > m->limit)
-        return error_set(err, EMLX_OUT_OF_MEMORY,
-                         "%zu bytes more would pass the device's limit of %" PRIu64, block,
-                         m->limit);
-    if (list->count > 0) {
-        *address = list->blocks[--list->count];
-        m->cached -= block;
-    } else if (is_small_block(block)) {
-        TRY(cut_slab(pool, block, address, err));
-    } else {
-        TRY(driver_take(pool, block, address, err));
-    }
-    m->active += block;
-    if (m->active > m->peak) m->peak = m->active;
-    return EMLX_OK;
+// The last one freed, or one close to it that is not in use.
+static void take_free(free_list *list, const uint64_t known[STREAM_COUNT], device_block *out) {
+    size_t last = list->count - 1, at = last;
+    for (size_t i = 0; known != NULL && i < LOOK_MOST && i <= last; i++)
+        if (uses_ended(&list->blocks[last - i].uses, known)) {
+            at = last - i;
+            break;
+        }
+    out->address = list->blocks[at].address;
+    out->uses = list->blocks[at].uses;
+    list->blocks[at] = list->blocks[last];
+    list->count = last;
 }
 
-emlx_status device_pool_take(device_pool *pool, size_t size, cuda_address *address,
-                             uint32_t *size_class_, emlx_error *err) {
+static emlx_status take_block(device_pool *pool, size_t size, const uint64_t known[STREAM_COUNT],
+                              device_block *out, emlx_error *err) {
+    free_list *list = &pool->classes[out->size_class];
+    if (list->count > 0) {
+        take_free(list, known, out);
+        atomic_fetch_sub_explicit(&pool->account->cached, size, memory_order_relaxed);
+        return EMLX_OK;
+    }
+    out->uses = (block_uses){{0}};
+    return is_small_block(size) ? cut_slab(pool, size, &out->address, err)
+                                : driver_take(pool, size, &out->address, err);
+}
+
+emlx_status device_pool_take(device_pool *pool, size_t size, const uint64_t known[STREAM_COUNT],
+                             device_block *out, emlx_error *err) {
     size_t block;
     if (size > MAX_SIZE) return error_set(err, EMLX_OUT_OF_MEMORY, "no device has %zu bytes", size);
-    *size_class_ = size_class(size, DEVICE_ALIGNMENT, &block);
+    out->size_class = size_class(size, DEVICE_ALIGNMENT, &block);
+    if (!account_take(pool->account, block)) return account_refused(pool->account, block, err);
     pthread_mutex_lock(&pool->lock);
-    emlx_status status = take_block(pool, *size_class_, block, address, err);
+    emlx_status status = take_block(pool, block, known, out, err);
     pthread_mutex_unlock(&pool->lock);
+    if (status != EMLX_OK)
+        account_give(pool->account, block);
+    else if (account_raise_peak(pool->account))
+        account_tell(pool->account);
     return status;
 }
 
-void device_pool_free(device_pool *pool, cuda_address address, uint32_t class_) {
-    size_t block = size_class_block(class_, DEVICE_ALIGNMENT);
+void device_pool_free(device_pool *pool, const device_block *b) {
+    size_t block = block_size(b->size_class);
+    free_list *list = &pool->classes[b->size_class];
     pthread_mutex_lock(&pool->lock);
-    free_list *list = &pool->classes[class_];
-    pool->memory.active -= block;
+    account_give(pool->account, block);
     if (mem_reserve(&list->blocks, &list->room, list->count, 1, sizeof *list->blocks)) {
-        list->blocks[list->count++] = address;
-        pool->memory.cached += block;
+        list->blocks[list->count++] = (free_block){b->address, b->uses};
+        atomic_fetch_add_explicit(&pool->account->cached, block, memory_order_relaxed);
     } else if (!is_small_block(block)) {
-        cuda.free(address);
+        pool->wait(pool->context);
+        cuda.free(b->address);
     }
-    pthread_mutex_unlock(&pool->lock);
-}
-
-device_memory device_pool_memory(device_pool *pool) {
-    pthread_mutex_lock(&pool->lock);
-    device_memory memory = pool->memory;
-    pthread_mutex_unlock(&pool->lock);
-    return memory;
-}
-
-void device_pool_limit(device_pool *pool, uint64_t bytes) {
-    pthread_mutex_lock(&pool->lock);
-    pool->memory.limit = bytes;
     pthread_mutex_unlock(&pool->lock);
 }

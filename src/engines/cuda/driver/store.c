@@ -295,7 +295,7 @@ emlx_status store_finish(kernel_store *store, emlx_error *err) {
     return store->waiting_count > 0 ? compile_waiting(store, err) : EMLX_OK;
 }
 
-void store_close(kernel_store *store) {
+void store_close(kernel_store *store, bool alive) {
     emlx_error err;
     if (store == NULL) return;
     if (store_finish(store, &err) != EMLX_OK) fprintf(stderr, "emlx: %s\n", err.message);
@@ -306,7 +306,7 @@ void store_close(kernel_store *store) {
         }
     for (loaded_module *m = store->modules, *next; m != NULL; m = next) {
         next = m->next;
-        cuda.module_unload(m->module);
+        if (alive) cuda.module_unload(m->module);
         mem_free(m, sizeof *m);
     }
     pthread_mutex_destroy(&store->lock);

@@ -22,7 +22,8 @@ typedef struct kernel_store kernel_store;
 // compiled, as on a machine without a device, and that some time later, many in one program.
 emlx_status store_open(int architecture, bool f32_in_double, bool load, kernel_store **out,
                        emlx_error *err);
-void store_close(kernel_store *store);
+// `alive`: whether the context is into which it loaded.
+void store_close(kernel_store *store, bool alive);
 
 // Makes the kernels of `count` codes ready, those that are new in one program. Codes without a
 // launch have none. The context is the current one.

@@ -108,7 +108,7 @@ static emlx_status open_handle(gpu *g, emlx_error *err) {
     if (g->convolutions != NULL) return EMLX_OK;
     TRY(dnn_check(dnn.create(&handle), "opening it", err));
     g->convolutions = handle;
-    return dnn_check(dnn.set_stream(handle, g->stream), "choosing a stream", err);
+    return EMLX_OK;
 }
 
 // Shapes ------------------------------------------------------------------------------------------
@@ -275,8 +275,12 @@ static emlx_status forward(gpu *g, const convolution *c, const cuda_address at[3
     const float one_f32 = 1, none_f32 = 0;
     const void *alpha = c->wide ? (const void *)&one : &one_f32;
     const void *beta = c->wide ? (const void *)&none : &none_f32;
+    cuda_stream stream;
+    TRY(gpu_queue(g, &stream, err));
     pthread_mutex_lock(&calls);
-    int result = dnn.forward(g->convolutions, alpha, c->x, (const void *)at[0], c->w,
+    int result = dnn.set_stream(g->convolutions, stream);
+    if (result == 0)
+        result = dnn.forward(g->convolutions, alpha, c->x, (const void *)at[0], c->w,
                              (const void *)at[1], c->conv, c->algorithm, (void *)workspace,
                              c->workspace, beta, c->y, (void *)at[2]);
     pthread_mutex_unlock(&calls);
@@ -287,18 +291,17 @@ static emlx_status run_convolution(gpu *g, const gpu_kernel *k, const kernel_cal
                                    emlx_error *err) {
     const convolution *c = k->library;
     const plan_kernel *kernel = call->kernel;
-    cuda_address at[3], workspace = 0;
-    uint32_t class_ = 0;
+    device_block workspace = {0};
+    cuda_address at[3];
     for (int i = 0; i < 2; i++) {
         const plan_access *a = &kernel->accesses[i];
         at[i] = buffer_address(call->buffers[a->value]) +
                 (cuda_address)(a->offset * (int64_t)type_size(a->type));
     }
     at[2] = buffer_address(call->buffers[kernel->output]);
-    TRY(gpu_enter(g, err));
-    if (c->workspace > 0) TRY(device_pool_take(g->pool, c->workspace, &workspace, &class_, err));
-    emlx_status status = forward(g, c, at, workspace, err);
-    if (workspace != 0) device_pool_free(g->pool, workspace, class_);
+    if (c->workspace > 0) TRY(gpu_take(g, c->workspace, &workspace, err));
+    emlx_status status = forward(g, c, at, workspace.address, err);
+    if (c->workspace > 0) gpu_give(g, &workspace);
     return status;
 }
 

@@ -105,7 +105,7 @@ static emlx_status open_solver(gpu *g, emlx_error *err) {
     if (g->factors != NULL) return EMLX_OK;
     TRY(solver_check(solver.create(&handle), "opening it", err));
     g->factors = handle;
-    return solver_check(solver.set_stream(handle, g->stream), "choosing a stream", err);
+    return EMLX_OK;
 }
 
 // Sizes -------------------------------------------------------------------------------------------
@@ -194,8 +194,10 @@ static int finish_one(solver_handle h, const factor_call *c, cuda_address memory
 
 static emlx_status call_all(gpu *g, const factor_call *c, cuda_address memory, bool second,
                             emlx_error *err) {
-    int result = 0;
+    cuda_stream stream;
+    TRY(gpu_queue(g, &stream, err));
     pthread_mutex_lock(&calls);
+    int result = solver.set_stream(g->factors, stream);
     for (int64_t i = 0; i < c->f.count && result == 0; i++)
         result = (second ? finish_one : factor_one)(g->factors, c, memory, i);
     pthread_mutex_unlock(&calls);
@@ -207,8 +209,10 @@ static emlx_status factor_all(gpu *g, const gpu_kernel *k, const kernel_call *ca
     const factor_call *c = k->library;
     int kind = c->f.params->kind;
     size_t marks = c->f.places[PLACE_MARKS];
+    cuda_stream stream;
+    TRY(gpu_queue(g, &stream, err));
     CUDA_TRY("clearing marks",
-             cuda.fill(memory + marks, 0, c->f.places[PLACE_WORK] - marks, g->stream));
+             cuda.fill(memory + marks, 0, c->f.places[PLACE_WORK] - marks, stream));
     TRY(launch_part(g, k, call, memory, 'a', err));
     TRY(call_all(g, c, memory, false, err));
     bool orthogonal = kind == ROUTINE_qr;
@@ -216,19 +220,17 @@ static emlx_status factor_all(gpu *g, const gpu_kernel *k, const kernel_call *ca
         TRY(launch_part(g, k, call, memory, 'p', err));
     if (orthogonal) TRY(launch_part(g, k, call, memory, 'r', err));
     if (orthogonal || kind == ROUTINE_solve) TRY(call_all(g, c, memory, true, err));
-    return launch_last(g, k, call, memory, 'b', err);
+    return launch_part(g, k, call, memory, 'b', err);
 }
 
 static emlx_status run_factors(gpu *g, const gpu_kernel *k, const kernel_call *call,
                                emlx_error *err) {
     const factor_call *c = k->library;
-    cuda_address memory = 0;
-    uint32_t class_ = 0;
+    device_block memory;
     size_t room = c->f.places[PLACE_WORK] + (size_t)c->size * sizeof(double);
-    TRY(gpu_enter(g, err));
-    TRY(device_pool_take(g->pool, room, &memory, &class_, err));
-    emlx_status status = factor_all(g, k, call, memory, err);
-    device_pool_free(g->pool, memory, class_);
+    TRY(gpu_take(g, room, &memory, err));
+    emlx_status status = factor_all(g, k, call, memory.address, err);
+    gpu_give(g, &memory);
     return status;
 }
 

@@ -338,13 +338,15 @@ static emlx_status multiply(gpu *g, const product *p, const cuda_address at[2], 
     const double one[2] = {1, 0}, none[2] = {0, 0};
     const float one_f32[2] = {1, 0};
     const int32_t one_s32 = 1;
+    cuda_stream stream;
+    TRY(gpu_queue(g, &stream, err));
     const void *alpha = p->of_bytes ? (const void *)&one_s32
                         : p->wide   ? (const void *)one
                                     : one_f32;
     int result =
         lt.multiply(g->products, p->desc, alpha, (const void *)at[1], p->a, (const void *)at[0],
                     p->b, none, (const void *)out, p->d, (void *)out, p->d, &p->choice.algorithm,
-                    (void *)workspace, p->choice.workspace, g->stream);
+                    (void *)workspace, p->choice.workspace, stream);
     return lt_check(result, "a product", err);
 }
 
@@ -365,19 +367,18 @@ static emlx_status run_product(gpu *g, const gpu_kernel *k, const kernel_call *c
                                emlx_error *err) {
     const product *p = k->library;
     const plan_kernel *kernel = call->kernel;
-    cuda_address at[2], memory = 0, out = buffer_address(call->buffers[kernel->output]);
+    device_block memory = {0};
+    cuda_address at[2], out = buffer_address(call->buffers[kernel->output]);
     size_t room = p->choice.workspace + (p->of_bytes ? p->bytes.work_place : 0);
-    uint32_t class_ = 0;
     for (int i = 0; i < 2; i++) {
         const plan_access *a = &kernel->accesses[i];
         at[i] = buffer_address(call->buffers[a->value]) +
                 (cuda_address)(a->offset * (int64_t)type_size(a->type));
     }
-    TRY(gpu_enter(g, err));
-    if (room > 0) TRY(device_pool_take(g->pool, room, &memory, &class_, err));
-    emlx_status status = p->of_bytes ? multiply_bytes(g, k, call, at, memory, err)
-                                     : multiply(g, p, at, out, memory, err);
-    if (memory != 0) device_pool_free(g->pool, memory, class_);
+    if (room > 0) TRY(gpu_take(g, room, &memory, err));
+    emlx_status status = p->of_bytes ? multiply_bytes(g, k, call, at, memory.address, err)
+                                     : multiply(g, p, at, out, memory.address, err);
+    if (room > 0) gpu_give(g, &memory);
     return status;
 }
 

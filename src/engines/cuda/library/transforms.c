@@ -118,7 +118,7 @@ static void choose_lines(transform_call *c, const transform *t, bool real_back) 
     c->work_place = in + out;
 }
 
-static emlx_status make_plan(gpu *g, transform_call *c, const transform *t, emlx_error *err) {
+static emlx_status make_plan(transform_call *c, const transform *t, emlx_error *err) {
     long long n = t->length;
     size_t size = 0;
     TRY(fft_check(fft.create(&c->plan), "opening it", err));
@@ -128,14 +128,16 @@ static emlx_status make_plan(gpu *g, transform_call *c, const transform *t, emlx
                            t->lines, &size),
                   "planning a transform", err));
     c->room = c->work_place + size;
-    return fft_check(fft.set_stream(c->plan, g->stream), "choosing a stream", err);
+    return EMLX_OK;
 }
 
 // Running -----------------------------------------------------------------------------------------
 
-static int transform_lines(const transform_call *c, void *in, void *out, void *memory) {
+static int transform_lines(const transform_call *c, cuda_stream stream, void *in, void *out,
+                           void *memory) {
     int direction = c->backward ? BACKWARD : FORWARD;
-    int result = fft.set_memory(c->plan, memory);
+    int result = fft.set_stream(c->plan, stream);
+    if (result == 0) result = fft.set_memory(c->plan, memory);
     if (result != 0) return result;
     switch (c->kind) {
     case REAL_TO_COMPLEX: return (c->wide ? fft.d2z : fft.r2c)(c->plan, in, out);
@@ -155,8 +157,11 @@ static emlx_status run_all(gpu *g, const gpu_kernel *k, const kernel_call *call,
     if (l->brought) TRY(launch_part(g, k, call, memory, 'a', err));
     if (l->brought) in = memory + l->in_place;
     if (l->taken) out = memory + l->out_place;
+    cuda_stream stream;
+    TRY(gpu_queue(g, &stream, err));
     pthread_mutex_lock(&calls);
-    int result = transform_lines(c, (void *)in, (void *)out, (void *)(memory + c->work_place));
+    int result =
+        transform_lines(c, stream, (void *)in, (void *)out, (void *)(memory + c->work_place));
     pthread_mutex_unlock(&calls);
     TRY(fft_check(result, "a transform", err));
     return l->taken ? launch_part(g, k, call, memory, 'b', err) : EMLX_OK;
@@ -165,12 +170,10 @@ static emlx_status run_all(gpu *g, const gpu_kernel *k, const kernel_call *call,
 static emlx_status run_transform(gpu *g, const gpu_kernel *k, const kernel_call *call,
                                  emlx_error *err) {
     const transform_call *c = k->library;
-    cuda_address memory = 0;
-    uint32_t class_ = 0;
-    TRY(gpu_enter(g, err));
-    if (c->room > 0) TRY(device_pool_take(g->pool, c->room, &memory, &class_, err));
-    emlx_status status = run_all(g, k, call, memory, err);
-    if (memory != 0) device_pool_free(g->pool, memory, class_);
+    device_block memory = {0};
+    if (c->room > 0) TRY(gpu_take(g, c->room, &memory, err));
+    emlx_status status = run_all(g, k, call, memory.address, err);
+    if (c->room > 0) gpu_give(g, &memory);
     return status;
 }
 
@@ -194,7 +197,7 @@ emlx_status transform_prepare(gpu *g, gpu_kernel *k, const emlx_plan *plan,
     choose_lines(c, &t, p->kind == ROUTINE_irfft);
     k->library = c;
     k->discard = discard;
-    TRY(make_plan(g, c, &t, err));
+    TRY(make_plan(c, &t, err));
     TRY(code_around(&k->code, plan, kernel, &t, &c->lines, err));
     k->run = run_transform;
     return EMLX_OK;

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// share.c - memory of a device by address and by handles of its driver, and devices that are opened
+// anew. All of it waits for the device, so that none is done on a scheduler.
+#include <string.h>
+
+#include "answer.h"
+#include "error.h"
+#include "functions.h"
+#include "jobs.h"
+#include "resources.h"
+#include "terms.h"
+
+static ERL_NIF_TERM answer_of(task *task, emlx_status status, ERL_NIF_TERM term, emlx_error *err) {
+    return status == EMLX_OK ? make_ok(task->to->env, term)
+                             : make_error(task->to->env, status, err);
+}
+
+static ERL_NIF_TERM start(ErlNifEnv *env, ERL_NIF_TERM (*run)(task *task), ERL_NIF_TERM device,
+                          ERL_NIF_TERM arguments, ERL_NIF_TERM reference) {
+    emlx_error err;
+    device_res *of = NULL;
+    task *task = NULL;
+    emlx_status status = EMLX_OK;
+    if (enif_is_ref(env, device)) status = device_get(env, device, &of, &err);
+    if (status == EMLX_OK) status = task_new(env, reference, of, arguments, "", &task, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    task->run = run;
+    task_start(task, JOB_BLOCKS);
+    return atoms.wait;
+}
+
+// Out ------------------------------------------------------------------------------------------
+
+static emlx_status address_of(ErlNifEnv *env, ERL_NIF_TERM from, ERL_NIF_TERM *out,
+                              emlx_error *err) {
+    emlx_tensor *tensor;
+    uint64_t address = 0;
+    TRY(tensor_get(env, from, &tensor, err));
+    emlx_status status = emlx_tensor_address(tensor, &address, err);
+    *out = enif_make_tuple2(env, enif_make_uint64(env, address),
+                            enif_make_uint64(env, emlx_tensor_bytes(tensor)));
+    emlx_tensor_release(tensor);
+    return status;
+}
+
+static ERL_NIF_TERM run_address(task *task) {
+    emlx_error err;
+    ERL_NIF_TERM term;
+    emlx_status status = address_of(task->to->env, task->term, &term, &err);
+    return answer_of(task, status, term, &err);
+}
+
+// device_address(tensor, reference): the answer is {:ok, {address, bytes}}.
+ERL_NIF_TERM nif_device_address(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    return start(env, run_address, atoms.wait, argv[0], argv[1]);
+}
+
+static emlx_status export_tensor(ErlNifEnv *env, ERL_NIF_TERM from, ERL_NIF_TERM *out,
+                                 emlx_error *err) {
+    emlx_tensor *tensor;
+    char handle[EMLX_HANDLE_MAX];
+    size_t size = 0;
+    ERL_NIF_TERM binary;
+    TRY(tensor_get(env, from, &tensor, err));
+    emlx_status status = emlx_tensor_export(tensor, handle, &size, err);
+    if (status == EMLX_OK) {
+        memcpy(enif_make_new_binary(env, size, &binary), handle, size);
+        *out = enif_make_tuple2(env, binary, enif_make_uint64(env, emlx_tensor_bytes(tensor)));
+    }
+    emlx_tensor_release(tensor);
+    return status;
+}
+
+static ERL_NIF_TERM run_export(task *task) {
+    emlx_error err;
+    ERL_NIF_TERM term = atoms.wait;
+    emlx_status status = export_tensor(task->to->env, task->term, &term, &err);
+    return answer_of(task, status, term, &err);
+}
+
+// device_export(tensor, reference): the answer is {:ok, {handle, bytes}}.
+ERL_NIF_TERM nif_device_export(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    return start(env, run_export, atoms.wait, argv[0], argv[1]);
+}
+
+// In -------------------------------------------------------------------------------------------
+
+// {type, shape, address or handle}
+static emlx_status open_memory(task *task, ERL_NIF_TERM *term, emlx_error *err) {
+    ErlNifEnv *env = task->to->env;
+    const ERL_NIF_TERM *parts;
+    int arity;
+    emlx_type type;
+    emlx_shape shape;
+    ErlNifUInt64 address;
+    ErlNifBinary handle;
+    emlx_tensor *tensor;
+    if (!enif_get_tuple(env, task->term, &arity, &parts) || arity != 3)
+        return nif_fail(err, EMLX_INVALID, "a type, a shape and a place were expected");
+    TRY(read_type(env, parts[0], &type, err));
+    TRY(read_shape(env, parts[1], &shape, err));
+    emlx_device *device = task->device->device;
+    if (enif_get_uint64(env, parts[2], &address))
+        TRY(emlx_tensor_from_address(device, type, &shape, address, &tensor, err));
+    else if (enif_inspect_binary(env, parts[2], &handle))
+        TRY(emlx_tensor_import(device, type, &shape, handle.data, handle.size, &tensor, err));
+    else
+        return nif_fail(err, EMLX_INVALID,
+                        "an address must be a non-negative 64-bit integer, a handle a binary");
+    return make_tensor(env, tensor, term, err);
+}
+
+static ERL_NIF_TERM run_open(task *task) {
+    emlx_error err;
+    ERL_NIF_TERM term = atoms.wait;
+    emlx_status status = open_memory(task, &term, &err);
+    return answer_of(task, status, term, &err);
+}
+
+// device_memory_open(device, {type, shape, address | handle}, reference): {:ok, tensor}.
+ERL_NIF_TERM nif_device_memory_open(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    return start(env, run_open, argv[0], argv[1], argv[2]);
+}
+
+// Devices --------------------------------------------------------------------------------------
+
+static ERL_NIF_TERM run_reset(task *task) {
+    emlx_error err;
+    emlx_status status = emlx_device_reset(task->device->device, &err);
+    return status == EMLX_OK ? atoms.ok : make_error(task->to->env, status, &err);
+}
+
+// device_reset(device, reference): the answer is :ok.
+ERL_NIF_TERM nif_device_reset(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    return start(env, run_reset, argv[0], atoms.ok, argv[1]);
+}
+
+// Whether the host reads its memory.
+ERL_NIF_TERM nif_device_host_memory(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    emlx_error err;
+    device_res *device;
+    emlx_status status = device_get(env, argv[0], &device, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    return emlx_device_host_memory(device->device) ? atoms.yes : atoms.no;
+}

@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: Apache-2.0
+// stream.c - pieces of work on streams, and the order between those of different streams.
+#include "engines/cuda/stream.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "base/error.h"
+#include "base/mutex.h"
+#include "engines/cuda/driver/graphs.h"
+#include "engines/cuda/graph.h"
+#include "memory/list.h"
+
+enum {
+    REPORT_BYTES = REPORTERS_MOST * REPORT_WORDS * sizeof(int64_t),
+    CLAIM_BYTES = REPORTERS_MOST * sizeof(int32_t),
+    LAUNCHES_MOST = 256, // that are put off
+    FREED_LOOK = 32,
+    SPIN_MICROSECONDS = 60
+};
+
+static _Thread_local gpu_stream *current;
+// Which stream the thread used last: what it does next goes there, where nothing speaks for
+// another.
+static _Thread_local int usual = STREAM_ANY;
+
+gpu_stream *stream_now(const gpu *g) {
+    return current != NULL && current->gpu == g ? current : NULL;
+}
+
+// Opening -----------------------------------------------------------------------------------------
+
+static emlx_status open_reports(gpu_stream *s, emlx_error *err) {
+    void *memory = NULL;
+    CUDA_TRY("cuMemHostAlloc",
+             cuda.host_allocate(&memory, REPORT_BYTES, CUDA_HOST_PORTABLE | CUDA_HOST_MAPPED));
+    memset(memory, 0, REPORT_BYTES);
+    s->reports = memory;
+    CUDA_TRY("cuMemHostGetDevicePointer", cuda.host_address(&s->report_address, memory, 0));
+    CUDA_TRY("cuMemAlloc", cuda.allocate(&s->claims, CLAIM_BYTES));
+    return driver_check(cuda.fill(s->claims, 0, CLAIM_BYTES, s->stream), "cuMemsetD8Async", err);
+}
+
+static emlx_status open_stream(gpu *g, int number, emlx_error *err) {
+    gpu_stream *s = mem_alloc(sizeof *s);
+    if (s == NULL) return error_no_memory(err, "for a stream");
+    pthread_mutex_init(&s->lock, NULL);
+    g->streams[number] = s;
+    s->gpu = g;
+    s->number = number;
+    s->behind[number] = UINT64_MAX;
+    CUDA_TRY("cuStreamCreate", cuda.stream_create(&s->stream, CUDA_STREAM_NON_BLOCKING));
+    CUDA_TRY("cuEventCreate",
+             cuda.event_create(&s->end, CUDA_EVENT_NO_TIMING | CUDA_EVENT_BLOCKING));
+    CUDA_TRY("cuMemHostAlloc",
+             cuda.host_allocate((void **)&s->ring, RING_BYTES, CUDA_HOST_PORTABLE));
+    for (int i = 0; i < 2; i++)
+        CUDA_TRY("cuEventCreate", cuda.event_create(&s->ring_ends[i], CUDA_EVENT_NO_TIMING));
+    return open_reports(s, err);
+}
+
+emlx_status streams_open(gpu *g, emlx_error *err) {
+    for (int i = 0; i < STREAM_COUNT; i++) TRY(open_stream(g, i, err));
+    return EMLX_OK;
+}
+
+static void close_in_context(gpu_stream *s) {
+    if (s->stream != NULL) cuda.stream_synchronize(s->stream);
+    if (s->claims != 0) cuda.free(s->claims);
+    if (s->reports != NULL) cuda.host_free((void *)s->reports);
+    for (int i = 0; i < STREAM_COUNT; i++)
+        if (s->marks[i] != NULL) cuda.event_destroy(s->marks[i]);
+    if (s->end != NULL) cuda.event_destroy(s->end);
+    for (int i = 0; i < 2; i++)
+        if (s->ring_ends[i] != NULL) cuda.event_destroy(s->ring_ends[i]);
+    if (s->ring != NULL) cuda.host_free(s->ring);
+    if (s->recorder != NULL) cuda.stream_destroy(s->recorder);
+    if (s->stream != NULL) cuda.stream_destroy(s->stream);
+}
+
+void streams_close(gpu *g, bool alive) {
+    for (int i = 0; i < STREAM_COUNT; i++) {
+        gpu_stream *s = g->streams[i];
+        g->streams[i] = NULL;
+        if (s == NULL) continue;
+        if (alive) close_in_context(s);
+        mem_free(s->held, s->held_room * sizeof *s->held);
+        mem_free(s->freed, s->freed_room * sizeof *s->freed);
+        mem_free(s->launches, s->launch_room * sizeof *s->launches);
+        mem_free(s->words, s->word_room * sizeof *s->words);
+        pthread_mutex_destroy(&s->lock);
+        mem_free(s, sizeof *s);
+    }
+}
+
+// Order between streams ---------------------------------------------------------------------------
+
+// What comes next is behind piece `piece` of stream `number`, which is queued whole.
+static emlx_status behind_one(gpu_stream *s, int number, uint64_t piece, emlx_error *err) {
+    const gpu_stream *other = s->gpu->streams[number];
+    if (piece <= s->behind[number]) return EMLX_OK;
+    if (piece <= atomic_load_explicit(&other->ended, memory_order_acquire)) return EMLX_OK;
+    uint64_t given = atomic_load_explicit(&other->given, memory_order_acquire);
+    cuda_event *mark = &s->marks[number];
+    if (*mark == NULL)
+        GPU_TRY(s->gpu, "cuEventCreate", cuda.event_create(mark, CUDA_EVENT_NO_TIMING));
+    GPU_TRY(s->gpu, "an event", cuda.event_record(*mark, other->stream));
+    GPU_TRY(s->gpu, "an event", cuda.stream_wait(s->stream, *mark, 0));
+    s->behind[number] = given;
+    return EMLX_OK;
+}
+
+emlx_status stream_behind(gpu_stream *s, const block_uses *uses, emlx_error *err) {
+    if (uses_ended(uses, s->behind)) return EMLX_OK;
+    for (int i = 0; i < STREAM_COUNT; i++) TRY(behind_one(s, i, uses->last[i], err));
+    return EMLX_OK;
+}
+
+emlx_status stream_reads(gpu_stream *s, gpu_buffer *b, emlx_error *err) {
+    TRY(behind_one(s, b->writer, b->written, err));
+    b->block.uses.last[s->number] = s->piece;
+    return EMLX_OK;
+}
+
+emlx_status stream_writes(gpu_stream *s, gpu_buffer *b, emlx_error *err) {
+    TRY(stream_behind(s, &b->block.uses, err));
+    b->writer = s->number;
+    b->written = b->block.uses.last[s->number] = s->piece;
+    return EMLX_OK;
+}
+
+emlx_status stream_hold(gpu_stream *s, emlx_buffer *b, emlx_error *err) {
+    if (!mem_reserve(&s->held, &s->held_room, s->held_count, 1, sizeof(emlx_buffer *)))
+        return error_no_memory(err, "to queue work");
+    s->held[s->held_count++] = buffer_retain(b);
+    return EMLX_OK;
+}
+
+// Waiting -----------------------------------------------------------------------------------------
+
+int64_t gpu_clock(void) {
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return (int64_t)at.tv_sec * 1000000 + at.tv_nsec / 1000;
+}
+
+emlx_status event_wait(const gpu *g, cuda_event event, emlx_error *err) {
+    int64_t until = gpu_clock() + SPIN_MICROSECONDS;
+    cuda_result result = cuda.event_query(event);
+    while (result == CUDA_ERROR_NOT_READY && gpu_clock() < until) result = cuda.event_query(event);
+    if (result == CUDA_ERROR_NOT_READY) result = cuda.event_synchronize(event);
+    return gpu_check(g, result, "waiting for the device", err);
+}
+
+emlx_status stream_wait(gpu_stream *s, emlx_error *err) {
+    uint64_t given = atomic_load_explicit(&s->given, memory_order_acquire);
+    TRY(stream_flush(s, err));
+    GPU_TRY(s->gpu, "an event", cuda.event_record(s->end, s->stream));
+    TRY(event_wait(s->gpu, s->end, err));
+    atomic_store_explicit(&s->ended, given, memory_order_release);
+    return EMLX_OK;
+}
+
+// Pieces ------------------------------------------------------------------------------------------
+
+// The stream that is wanted, else the first that is free; where none is, that one.
+static gpu_stream *lock_stream(gpu *g, int wanted) {
+    static atomic_uint turn;
+    if (wanted == STREAM_ANY) wanted = usual;
+    int count = STREAM_COUNT - STREAM_FIRST;
+    if (wanted == STREAM_ANY)
+        wanted = STREAM_FIRST + (int)(atomic_fetch_add(&turn, 1) % (unsigned)count);
+    if (mutex_try_lock(&g->streams[wanted]->lock)) return g->streams[wanted];
+    for (int i = 1; i < count; i++) {
+        int other = STREAM_FIRST + (wanted - STREAM_FIRST + i + count) % count;
+        if (mutex_try_lock(&g->streams[other]->lock)) return g->streams[other];
+    }
+    mutex_lock(&g->streams[wanted]->lock);
+    return g->streams[wanted];
+}
+
+emlx_status stream_begin(gpu *g, int wanted, gpu_stream **out, emlx_error *err) {
+    TRY(gpu_begin(g, err));
+    gpu_stream *s = lock_stream(g, wanted);
+    if (s->number >= STREAM_FIRST) usual = s->number;
+    s->piece = atomic_load_explicit(&s->given, memory_order_relaxed) + 1;
+    current = *out = s;
+    return EMLX_OK;
+}
+
+// Everybody may now have what the piece has left.
+static void publish(gpu_stream *s) {
+    atomic_store_explicit(&s->given, s->piece, memory_order_release);
+    for (size_t i = 0; i < s->freed_count; i++) device_pool_free(s->gpu->pool, &s->freed[i]);
+    s->freed_count = s->launch_count = s->word_count = 0;
+    s->reporter_count = s->segment = 0;
+    s->graphs = NULL;
+}
+
+// What is held is let go of without the lock, as memory may go with it.
+emlx_status stream_end(gpu_stream *s, emlx_status status, emlx_error *err) {
+    emlx_error own;
+    emlx_status flushed = stream_flush(s, status == EMLX_OK ? err : &own);
+    publish(s);
+    current = NULL;
+    emlx_buffer *few[8], **held = s->held_count <= 8 ? few : s->held;
+    size_t count = s->held_count;
+    memcpy(few, s->held, (count <= 8 ? count : 0) * sizeof *few);
+    if (held == s->held) {
+        for (size_t i = 0; i < count; i++) buffer_release(held[i]);
+        count = 0;
+    }
+    s->held_count = 0;
+    gpu *g = s->gpu;
+    mutex_unlock(&s->lock);
+    for (size_t i = 0; i < count; i++) buffer_release(few[i]);
+    gpu_end(g);
+    return status == EMLX_OK ? flushed : status;
+}
+
+// Launches ----------------------------------------------------------------------------------------
+
+int64_t *stream_words(gpu_stream *s, uint32_t count, uint32_t *place) {
+    if (!mem_reserve(&s->words, &s->word_room, s->word_count, count, sizeof *s->words)) return NULL;
+    *place = (uint32_t)s->word_count;
+    s->word_count += count;
+    return s->words + *place;
+}
+
+emlx_status stream_launch(gpu_stream *s, const queued_launch *launch, emlx_error *err) {
+    if (!mem_reserve(&s->launches, &s->launch_room, s->launch_count, 1, sizeof *s->launches))
+        return error_no_memory(err, "to queue work");
+    s->launches[s->launch_count++] = *launch;
+    return s->launch_count < LAUNCHES_MOST ? EMLX_OK : stream_flush(s, err);
+}
+
+emlx_status stream_flush(gpu_stream *s, emlx_error *err) {
+    size_t count = s->launch_count;
+    if (count == 0) return EMLX_OK;
+    s->launch_count = 0;
+    emlx_status status = graph_launch(s, s->launches, count, err);
+    s->word_count = 0;
+    return status;
+}
+
+emlx_status gpu_queue(const gpu *g, cuda_stream *out, emlx_error *err) {
+    gpu_stream *s = stream_now(g);
+    if (s == NULL) return error_set(err, EMLX_INTERNAL, "no work is being queued");
+    *out = stream_target(s);
+    return stream_flush(s, err);
+}
+
+// Recording ---------------------------------------------------------------------------------------
+
+emlx_status stream_record(gpu_stream *s, emlx_error *err) {
+    const gpu *g = s->gpu;
+    if (s->recorder == NULL)
+        GPU_TRY(g, "cuStreamCreate", cuda.stream_create(&s->recorder, CUDA_STREAM_NON_BLOCKING));
+    GPU_TRY(g, "recording", loops.record(s->recorder, CUDA_RECORD_ANYTHING));
+    s->records = true;
+    return EMLX_OK;
+}
+
+emlx_status stream_record_end(gpu_stream *s, cuda_graph *graph, emlx_error *err) {
+    emlx_status flushed = stream_flush(s, err);
+    s->records = false;
+    emlx_error own;
+    emlx_status ended = gpu_check(s->gpu, loops.record_end(s->recorder, graph), "recording",
+                                  flushed == EMLX_OK ? err : &own);
+    return flushed == EMLX_OK ? ended : flushed;
+}
+
+// Memory ------------------------------------------------------------------------------------------
+
+// What this piece has freed may be used again by it at once.
+static bool take_own(gpu_stream *s, uint32_t class_, device_block *block) {
+    size_t least = s->freed_count > FREED_LOOK ? s->freed_count - FREED_LOOK : 0;
+    for (size_t i = s->freed_count; i-- > least;) {
+        if (s->freed[i].size_class != class_ || !uses_ended(&s->freed[i].uses, s->behind)) continue;
+        *block = s->freed[i];
+        s->freed[i] = s->freed[--s->freed_count];
+        return true;
+    }
+    return false;
+}
+
+// All that the piece has freed goes back, after its work has ended.
+static emlx_status give_back(gpu_stream *s, emlx_error *err) {
+    TRY(stream_wait(s, err));
+    for (size_t i = 0; i < s->freed_count; i++) {
+        s->freed[i].uses.last[s->number] = 0;
+        device_pool_free(s->gpu->pool, &s->freed[i]);
+    }
+    s->freed_count = 0;
+    return EMLX_OK;
+}
+
+emlx_status gpu_take(gpu *g, size_t size, device_block *block, emlx_error *err) {
+    gpu_stream *s = stream_now(g);
+    if (s == NULL) return device_pool_take(g->pool, size, NULL, block, err);
+    if (s->freed_count > 0 && take_own(s, device_block_class(size), block)) return EMLX_OK;
+    emlx_status status = device_pool_take(g->pool, size, s->behind, block, err);
+    if (status == EMLX_OUT_OF_MEMORY && s->freed_count > 0) {
+        TRY(give_back(s, err));
+        status = device_pool_take(g->pool, size, s->behind, block, err);
+    }
+    TRY(status);
+    status = stream_behind(s, &block->uses, err);
+    if (status != EMLX_OK) device_pool_free(g->pool, block);
+    return status;
+}
+
+void gpu_give(gpu *g, const device_block *block) {
+    gpu_stream *s = stream_now(g);
+    if (s == NULL) {
+        device_pool_free(g->pool, block);
+        return;
+    }
+    if (!mem_reserve(&s->freed, &s->freed_room, s->freed_count, 1, sizeof *s->freed)) {
+        // Without room to remember it for later it has to be done with now.
+        device_block clean = *block;
+        clean.uses.last[s->number] = 0;
+        if (stream_wait(s, NULL) == EMLX_OK) device_pool_free(g->pool, &clean);
+        return;
+    }
+    s->freed[s->freed_count] = *block;
+    s->freed[s->freed_count++].uses.last[s->number] = s->piece;
+}
