@@ -390,8 +390,9 @@ static void check_top_k(emlx_type type, int64_t length, int64_t k) {
 
 static void every_top_k(void **unused) {
     (void)unused;
-    static const emlx_type types[] = {EMLX_U8, EMLX_S16, EMLX_S32, EMLX_U64, EMLX_BF16, EMLX_F64};
-    static const int64_t lengths[] = {1, 2, 7, 300, 1500, 9000};
+    static const emlx_type types[] = {EMLX_U8,   EMLX_S16, EMLX_S32, EMLX_U64,
+                                      EMLX_BF16, EMLX_F32, EMLX_F64};
+    static const int64_t lengths[] = {1, 2, 7, 300, 1500, 9000, 140000};
     draw_seed(10);
     for (size_t t = 0; t < sizeof types / sizeof *types; t++)
         for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++)

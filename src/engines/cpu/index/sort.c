@@ -11,11 +11,18 @@
 #define SELECT_MIN 1024
 // Elements of a long line that are gone through before others may have their turn.
 #define STRETCH (1 << 17)
+// Elements that are looked at in one go for one that may be kept.
+enum { GLANCE = 64 };
 
 typedef struct sort_item {
     uint64_t key;
     int64_t position;
 } sort_item;
+
+// The start of the first run of GLANCE elements from `at` on with one that comes before the one at
+// `limit`; or, short of `end`, where less than such a run is left.
+typedef int64_t (*sort_glance)(const void *line, int64_t at, int64_t end, int64_t limit,
+                               bool descending);
 
 typedef struct sort_work {
     const cpu_run *run;
@@ -24,7 +31,8 @@ typedef struct sort_work {
     const char *in;
     char *out;
     int64_t length, inner, lines, group;
-    int64_t room; // items held at a time
+    int64_t room;       // items held at a time
+    sort_glance glance; // or NULL
     task_errors errors;
 } sort_work;
 
@@ -136,24 +144,66 @@ static void select_items(sort_item *items, int64_t n, int64_t keep, size_t size)
         if ((items[i].key & known) < key || wanted-- > 0) items[kept++] = items[i];
 }
 
+// NaN is above all numbers.
+#define DEFINE_GLANCE(name, T)                                                                     \
+    static int64_t name(const void *line, int64_t at, int64_t end, int64_t limit,                  \
+                        bool descending) {                                                         \
+        const T *x = line, last = x[limit];                                                        \
+        for (int any = 0; last == last && at + GLANCE <= end; at += GLANCE) {                      \
+            if (descending)                                                                        \
+                for (int i = 0; i < GLANCE; i++) any |= !(x[at + i] <= last);                      \
+            else                                                                                   \
+                for (int i = 0; i < GLANCE; i++) any |= x[at + i] < last;                          \
+            if (any) return at;                                                                    \
+        }                                                                                          \
+        return at;                                                                                 \
+    }
+DEFINE_GLANCE(glance_f32, float)
+DEFINE_GLANCE(glance_f64, double)
+DEFINE_GLANCE(glance_s32, int32_t)
+DEFINE_GLANCE(glance_u32, uint32_t)
+DEFINE_GLANCE(glance_s64, int64_t)
+DEFINE_GLANCE(glance_u64, uint64_t)
+
+static const sort_glance glances[EMLX_TYPE_COUNT] = {
+    [EMLX_F32] = glance_f32, [EMLX_F64] = glance_f64, [EMLX_S32] = glance_s32,
+    [EMLX_U32] = glance_u32, [EMLX_S64] = glance_s64, [EMLX_U64] = glance_u64,
+};
+
+// The last in order of the first `count` items.
+static const sort_item *last_item(const sort_item *items, int64_t count) {
+    const sort_item *last = items;
+    for (int64_t i = 1; i < count; i++)
+        if (items[i].key > last->key) last = &items[i];
+    return last;
+}
+
 // The items of a line that may be among those kept; `room` of them are looked at together.
 static int64_t find_items(const sort_work *w, const char *in, sort_item *items) {
     size_t size = type_size(w->type);
     int64_t count = 0, keep = w->params->keep;
-    uint64_t last = 0; // the highest key of the `keep` lowest so far
+    sort_item last = {0}; // of the `keep` lowest so far
     bool full = false;
     for (int64_t i = 0; i < w->length; i++) {
-        if (i % STRETCH == STRETCH - 1 && !task_goes_on(w->run)) return 0;
+        if (i > 0 && i % STRETCH == 0 && !task_goes_on(w->run)) return 0;
+        if (full && i % GLANCE == 0 && w->glance != NULL) {
+            int64_t end = least(w->length, (i / STRETCH + 1) * STRETCH);
+            int64_t to = w->glance(in, i, end, last.position, w->params->descending);
+            if (to == end) {
+                i = end - 1;
+                continue;
+            }
+            i = to;
+        }
         uint64_t key = find_key(w->type, in + i * w->inner * (int64_t)size);
         if (w->params->descending) key = ~key;
-        if (full && key >= last) continue;
+        if (full && key >= last.key) continue;
         items[count++] = (sort_item){key, i};
         if (count < w->room || w->room == w->length) continue;
         select_items(items, count, keep, size);
         count = keep;
         full = true;
-        last = 0;
-        for (int64_t j = 0; j < keep; j++) last = items[j].key > last ? items[j].key : last;
+        last = *last_item(items, keep);
     }
     return count;
 }
@@ -204,6 +254,7 @@ emlx_status run_sort(const cpu_run *run, emlx_error *err) {
     int64_t count = emlx_shape_count(shape);
     if (count == 0) return EMLX_OK;
     w.lines = count / w.length;
+    w.glance = w.inner == 1 ? glances[w.type] : NULL;
     w.group = w.length >= TASK_ELEMENTS ? 1 : TASK_ELEMENTS / w.length;
     TRY(run_tasks(run, (w.lines - 1) / w.group + 1, sort_task, &w, err));
     return task_result(&w.errors, err);
