@@ -173,10 +173,28 @@ def jax_pool(start, fold, side, step, scale):
     return pool
 
 
+def torch_max_gradient(xp, x, g):
+    best, at = xp.nn.functional.max_pool2d(x, 2, return_indices=True)
+    return xp.ops.aten.max_pool2d_with_indices_backward(g, x, [2, 2], [2, 2], [0, 0], [1, 1], False,
+                                                        at)
+
+
+def jax_gradient(start, fold, side, step):
+    """Of a pool with respect to its operand; of a mean, which is linear, the operand does not matter."""
+    def gradient(xp, *operands):
+        import jax
+
+        pool = lambda t: jax_pool(start, fold, side, step, 1 if fold == "max" else side * side)(xp, t)
+        x, g = operands if len(operands) == 2 else (xp.zeros((32, 64, 56, 56), "float32"), *operands)
+        return jax.vjp(pool, x)[1](g)[0]
+    return gradient
+
+
 def folds():
     a = ("a", wave, (SIDE, SIDE))
     i = ("i", wave, (SIDE, SIDE), "s32", 1000)
     image = ("image", wave, (32, 64, 56, 56))
+    half, inner = ("half", wave, (32, 64, 28, 28)), ("inner", wave, (32, 64, 54, 54))
     full, pixels = SIDE * SIDE, 32 * 64 * 56 * 56
     softmax = dict(torch=lambda xp, t: t.softmax(-1), mlx=lambda xp, t: xp.softmax(t, -1),
                    jax=lambda xp, t: __import__("jax").nn.softmax(t))
@@ -207,6 +225,17 @@ def folds():
             lambda nx, x: nx.window_max(x, window=[1, 1, 2, 2], strides=[1, 1, 2, 2]),
             torch=lambda xp, x: xp.nn.functional.max_pool2d(x, 2),
             jax=jax_pool(-numpy.inf, "max", 2, 2, 1), bytes=5 * pixels),
+        Row("max pool 2x2, gradient", [image, half],
+            lambda nx, x, g: nx.window_scatter_max(x, g, nx.scalar(0.0, "f32"), window=[1, 1, 2, 2],
+                                                   strides=[1, 1, 2, 2]),
+            torch=torch_max_gradient, jax=jax_gradient(-numpy.inf, "max", 2, 2),
+            check=False, bytes=4 * (2 * pixels + pixels // 4)),
+        Row("mean pool 3x3, gradient", [inner],
+            lambda nx, g: nx.window_sum(g / 9.0, window=[1, 1, 3, 3],
+                                        padding=[0, 0, 0, 0, 2, 2, 2, 2]),
+            torch=lambda xp, g: xp.ops.aten.avg_pool2d_backward(
+                g, xp.empty(32, 64, 56, 56), [3, 3], [1, 1], [0, 0], False, True, None),
+            jax=jax_gradient(0.0, "add", 3, 1), bytes=8 * pixels),
         Row("mean pool 3x3", [image],
             lambda nx, x: nx.window_sum(x, window=[1, 1, 3, 3]) / 9.0,
             torch=lambda xp, x: xp.nn.functional.avg_pool2d(x, 3, 1),
