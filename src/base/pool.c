@@ -92,7 +92,7 @@ struct thread_pool {
     pool_loop *first_loop, *last_loop;
     atomic_int idle; // workers that look for work, asleep or not; changed under the lock
     int sleeping;
-    int spinning;
+    int spinning;    // workers that look for news and have not been told any
     atomic_int busy; // active threads that run a job; changed under the lock
     int active;      // threads that work or look for work, as many as workers where jobs take turns
     int spares;      // threads that wait to become active,
@@ -128,16 +128,24 @@ static void spin_pause(void) {
 #endif
 }
 
+// Whoever looks for news finds them, and does so once: what comes next needs others. Under the
+// lock.
+static int tell_spinning(thread_pool *pool) {
+    int told = pool->spinning;
+    atomic_fetch_add_explicit(&pool->news, 1, memory_order_release);
+    pool->spinning = 0;
+    return told;
+}
+
 // Sees to it that `wanted` workers look for work: those that do already, then sleepers. Under the
 // lock.
 static void wake(thread_pool *pool, int wanted) {
-    atomic_fetch_add_explicit(&pool->news, 1, memory_order_release);
-    for (int i = pool->spinning; i < wanted && i - pool->spinning < pool->sleeping; i++)
-        pthread_cond_signal(&pool->work);
+    int told = tell_spinning(pool);
+    for (int i = 0; i < wanted - told && i < pool->sleeping; i++) pthread_cond_signal(&pool->work);
 }
 
 static void wake_all(thread_pool *pool) {
-    atomic_fetch_add_explicit(&pool->news, 1, memory_order_release);
+    tell_spinning(pool);
     pthread_cond_broadcast(&pool->work);
     for (int i = 0; i < SIZES; i++) pthread_cond_broadcast(&pool->queues[i].late);
     for (pool_job *job = pool->queues[ANY_SIZE].first; job != NULL; job = job->next)
@@ -445,7 +453,7 @@ static void worker_look(thread_pool *pool, unsigned seen) {
     while (atomic_load_explicit(&pool->news, memory_order_relaxed) == seen && spin_until(until))
         continue;
     mutex_lock(&pool->lock);
-    pool->spinning--;
+    if (atomic_load_explicit(&pool->news, memory_order_relaxed) == seen) pool->spinning--;
 }
 
 // Waits for news. Called and left under the lock.

@@ -9,18 +9,24 @@
 #include "base/event.h"
 #include "memory/memory.h"
 
-void account_tell(memory_account *a) {
+void account_tell(memory_account *a, uint64_t refused) {
+    if (!event_wanted()) return;
     uint64_t now = atomic_load(&a->active), before = atomic_load(&a->told);
     uint64_t enough = before / 8 > (uint64_t)64 << 20 ? before / 8 : (uint64_t)64 << 20;
-    if (now < before + enough || !atomic_compare_exchange_strong(&a->told, &before, now)) return;
-    event_send((emlx_event){.kind = EMLX_EVENT_MEMORY, .bytes = now}, 0);
+    bool grown = refused == 0 && now >= before + enough &&
+                 atomic_compare_exchange_strong(&a->told, &before, now);
+    if (!grown && refused == 0) return;
+    event_send(
+        (emlx_event){
+            .kind = EMLX_EVENT_MEMORY, .device = a->device, .bytes = now, .refused = refused},
+        0);
 }
 
-emlx_status account_refused(const memory_account *a, size_t size, emlx_error *err) {
+emlx_status account_refused(memory_account *a, size_t size, emlx_error *err) {
     emlx_memory now;
     char text[40] = "none";
     account_info(a, &now);
-    event_send((emlx_event){.kind = EMLX_EVENT_MEMORY, .bytes = now.active, .refused = size}, 0);
+    if (a->tell != NULL) a->tell(a, size);
     if (now.limit != 0) (void)snprintf(text, sizeof text, "%" PRIu64 " bytes", now.limit);
     return error_set(err, EMLX_OUT_OF_MEMORY,
                      "no memory for %zu bytes: tensors hold %" PRIu64 ", the limit is %s", size,

@@ -15,6 +15,11 @@ struct memory_account {
     // What is in use and kept stays below it, as far as that is possible without an error. 0: none.
     _Atomic uint64_t soft_limit;
     _Atomic uint64_t told; // the peak that observers were told of last
+    const char *device;    // whose it is, for them; NULL: the host's
+    // Tells observers of a new peak that is higher than the last one by an eighth, and 64 MB; or of
+    // bytes that were `refused`. Set by whoever has the observers: an engine in a shared object
+    // knows none. NULL: nobody is told.
+    void (*tell)(memory_account *account, uint64_t refused);
     // Gives free blocks back until at most `keep` bytes of them remain. NULL: nothing is kept.
     void (*shrink)(memory_account *account, uint64_t keep);
 };
@@ -38,7 +43,7 @@ static inline void account_give(memory_account *a, size_t size) {
 }
 
 // Counts bytes as in use. False when that passes the limit even with nothing kept. The peak is left
-// to account_raise_peak, when the bytes are there.
+// to account_took, when the bytes are there.
 static inline bool account_take(memory_account *a, size_t size) {
     uint64_t most = atomic_load_explicit(&a->limit, memory_order_relaxed);
     uint64_t soft = atomic_load_explicit(&a->soft_limit, memory_order_relaxed);
@@ -51,10 +56,14 @@ static inline bool account_take(memory_account *a, size_t size) {
     return false;
 }
 
-// Tells observers of a new peak that is higher than the last one by an eighth, and 64 MB.
-void account_tell(memory_account *a);
+// What `tell` is.
+void account_tell(memory_account *a, uint64_t refused);
+// What account_take has counted is there.
+static inline void account_took(memory_account *a) {
+    if (account_raise_peak(a) && a->tell != NULL) a->tell(a, 0);
+}
 // The error of what account_take refuses, or the system has not got.
-emlx_status account_refused(const memory_account *a, size_t size, emlx_error *err);
+emlx_status account_refused(memory_account *a, size_t size, emlx_error *err);
 
 // As the public functions of these names for a device.
 void account_info(const memory_account *a, emlx_memory *info);

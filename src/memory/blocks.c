@@ -14,7 +14,6 @@
 
 #include "base/cgroup.h"
 #include "base/error.h"
-#include "base/event.h"
 #include "base/mutex.h"
 #include "base/sanitize.h"
 #include "memory/account.h"
@@ -49,7 +48,7 @@ static size_t class_block(unsigned index) { return size_class_block(index, BUFFE
 
 static void shrink_cache(memory_account *account, uint64_t keep);
 
-static memory_account host = {.shrink = shrink_cache};
+static memory_account host = {.shrink = shrink_cache, .tell = account_tell};
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 // Bytes that this process may have: the machine's, or what its container leaves to it. 0: unknown.
@@ -71,10 +70,6 @@ static void set_defaults(void) {
 memory_account *account_of_host(void) {
     pthread_once(&once, set_defaults);
     return &host;
-}
-
-static void raise_peak(void) {
-    if (account_raise_peak(&host) && event_wanted()) account_tell(&host);
 }
 
 // Advances with every block got from the system: the measure of how long a class was idle.
@@ -181,7 +176,7 @@ static void *block_get(unsigned index, size_t size) {
     if (block == NULL) {
         account_give(&host, size);
     } else {
-        raise_peak();
+        account_took(&host);
     }
     return block;
 }
@@ -219,7 +214,7 @@ void pool_free(void *pointer, size_t size) {
 bool pool_reserve(size_t size) {
     pthread_once(&once, set_defaults);
     if (size > MAX_SIZE || !account_take(&host, size)) return false;
-    raise_peak();
+    account_took(&host);
     return true;
 }
 

@@ -138,7 +138,11 @@ static emlx_status open_device(emlx_device *device, emlx_error *err) {
     emlx_status status = device->ops->open != NULL ? device->ops->open(device, err) : EMLX_OK;
     if (status == EMLX_OK) status = open_host(device, err);
     if (status != EMLX_OK) pool_release(device->pool);
-    if (status == EMLX_OK && device->memory != NULL) atomic_fetch_add(&memories, 1);
+    if (status == EMLX_OK && device->memory != NULL) {
+        device->memory->device = device->name;
+        device->memory->tell = account_tell;
+        atomic_fetch_add(&memories, 1);
+    }
     return status;
 }
 

@@ -49,7 +49,7 @@ static emlx_status make(late_device *d, size_t size, emlx_buffer *behind, emlx_b
         mem_free(buffer, sizeof *buffer);
         return account_refused(&d->memory, size, err);
     }
-    account_raise_peak(&d->memory);
+    account_took(&d->memory);
     buffer_init(buffer, size, destroy);
     buffer->owner = &d->memory;
     buffer->writable = true;

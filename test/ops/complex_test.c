@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // complex_test.c - ops on c64 and c128 against plain loops over pairs of doubles: types of results,
 // reductions, products, windows, running folds, indexing, movement, and what is refused.
-#include <complex.h>
 #undef complex
 #include <math.h>
 #include <stdlib.h>
 
+#include "pairs.h"
 #include "tensors.h"
 
 typedef double _Complex pair;

@@ -19,7 +19,8 @@ static struct {
 static void tell(void *context, const emlx_event *event) {
     assert_ptr_equal(context, &told);
     assert_int_equal(event->size, sizeof *event);
-    if (event->device != NULL && event->kind == EMLX_EVENT_EVALUATED)
+    bool memory = event->kind == EMLX_EVENT_MEMORY;
+    if (event->device != NULL && (memory || event->kind == EMLX_EVENT_EVALUATED))
         (void)snprintf(told.device, sizeof told.device, "%s", event->device);
     atomic_fetch_add(&told.seen[event->kind], 1);
     atomic_fetch_add(&told.count[event->kind], event->count);
@@ -71,15 +72,19 @@ static void an_evaluation_is_told_with_its_plan(void **state) {
 static void memory_is_told_when_it_grows_and_when_it_is_refused(void **state) {
     (void)state;
     const uint64_t much = (uint64_t)160 << 20;
-    emlx_memory_reset_peak();
+    emlx_device_memory_reset_peak(test_device);
     emlx_tensor *a = vector((int64_t)(much / sizeof(float)));
     assert_true(atomic_load(&told.bytes) >= much);
-    uint64_t limit = emlx_memory_set_limit(much), refused = atomic_load(&told.refused);
+    // That of the host is nobody's own.
+    if (!emlx_device_host_memory(test_device))
+        assert_string_equal(told.device, emlx_device_name(test_device));
+    uint64_t limit = emlx_device_memory_set_limit(test_device, much);
+    uint64_t refused = atomic_load(&told.refused);
     assert_int_equal(refused, 0);
     emlx_error err;
     emlx_tensor *t = apply_two("add", a, a);
     assert_int_equal(emlx_eval(&t, 1, &err), EMLX_OUT_OF_MEMORY);
-    emlx_memory_set_limit(limit);
+    emlx_device_memory_set_limit(test_device, limit);
     assert_true(atomic_load(&told.refused) >= much);
     emlx_tensor_release(t);
     emlx_tensor_release(a);

@@ -138,7 +138,10 @@ emlx_status narrow_rounding(subgraph *g, emlx_error *err) {
     for (uint32_t n = 0; n < g->count; n++) serves[n] = may_serve(g, n);
     for (uint32_t i = 0; i < g->root_count; i++)
         if (is_f64(g, g->roots[i])) serves[g->roots[i]] = false;
-    while (drop_operands(g, serves) | drop_readers(g, serves)) continue;
+    for (bool changed = true; changed;) {
+        changed = drop_operands(g, serves);
+        changed = drop_readers(g, serves) || changed;
+    }
     for (uint32_t n = g->leaf_count; n < g->count; n++)
         if (serves[n] && !make_f32(g, n)) return plan_no_memory(err);
     return EMLX_OK;

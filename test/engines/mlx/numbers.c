@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // numbers.c - the instructions' functions of numbers, by libm in double.
-#include <complex.h>
 #include <math.h>
 
 #include "engines/mlx/plain.h"
+#include "pairs.h"
 
 emlx_number plain_real(double number) {
     return (emlx_number){.kind = EMLX_NUMBER_REAL, .as.f = {number}};

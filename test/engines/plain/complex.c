@@ -4,10 +4,11 @@
 //
 // What comes of infinities and NaN, and on which side of a cut a value lies, is what Nx's formulas
 // give, which are spelled out here for those cases.
+#include <math.h>
+
+#include "pairs.h"
 #include "plain.h"
 
-#include <complex.h>
-#include <math.h>
 #undef I
 #undef complex
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // routine.c - linear algebra and Fourier transforms of single matrices and lines, by the textbook,
 // in long double. Eigenvalues and singular values are not here: they go to the host's engine.
-#include <complex.h>
 #include <math.h>
 #include <string.h>
+
+#include "pairs.h"
+#include "plain.h"
+
 #undef I
 #undef complex
-
-#include "plain.h"
 
 typedef long double _Complex number;
 

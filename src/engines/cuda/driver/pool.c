@@ -181,8 +181,8 @@ emlx_status device_pool_take(device_pool *pool, size_t size, const uint64_t know
     pthread_mutex_unlock(&pool->lock);
     if (status != EMLX_OK)
         account_give(pool->account, block);
-    else if (account_raise_peak(pool->account))
-        account_tell(pool->account);
+    else
+        account_took(pool->account);
     return status;
 }
 

@@ -2,9 +2,9 @@
 // complex_test.c - the scalar functions of complex numbers: those of a few operations
 // against plain code, the others against <complex.h> in long double, and the values of Nx's
 // reference at infinities and on branch cuts.
-#include <complex.h>
 #undef complex
 
+#include "pairs.h"
 #include "support.h"
 
 typedef long double _Complex wide;
