@@ -31,6 +31,7 @@ typedef struct plan_graph {
 
 struct graph_list {
     pthread_mutex_t lock;
+    uint32_t patience;
     unsigned generation;
     plan_graph *items; // by segment
     size_t count, room;
@@ -42,6 +43,7 @@ graph_list *graph_list_new(const gpu *g) {
     if (list == NULL) return NULL;
     pthread_mutex_init(&list->lock, NULL);
     list->generation = atomic_load(&g->generation);
+    list->patience = graphs_at_once() ? 1 : PATIENCE;
     return list;
 }
 
@@ -158,14 +160,14 @@ static cuda_result update(const gpu *g, plan_graph *p, int64_t *words) {
 
 // False where it has to be done one by one. Under the list's lock.
 static bool launch_graph(gpu_stream *s, plan_graph *p, const queued_launch *launches, size_t count,
-                         emlx_status *status, emlx_error *err) {
+                         uint32_t patience, emlx_status *status, emlx_error *err) {
     const gpu *g = s->gpu;
     if (p->refused) return false;
-    if (!same_launches(p, s, launches, count)) {
+    if (same_launches(p, s, launches, count))
+        p->seen++;
+    else
         remember(p, s, launches, count);
-        return false;
-    }
-    if (++p->seen < PATIENCE) return false;
+    if (p->seen < patience) return false;
     if (p->exec == NULL) {
         if (atomic_load(&g->graphs) >= GRAPHS_MOST) return false;
         memcpy(p->words, s->words, p->word_count * sizeof *p->words);
@@ -189,7 +191,8 @@ emlx_status graph_launch(gpu_stream *s, const queued_launch *launches, size_t co
     if (segment < list->count || mem_reserve(&list->items, &list->room, list->count,
                                              segment + 1 - list->count, sizeof *list->items)) {
         if (segment >= list->count) list->count = segment + 1;
-        done = launch_graph(s, &list->items[segment], launches, count, &status, err);
+        done =
+            launch_graph(s, &list->items[segment], launches, count, list->patience, &status, err);
     }
     pthread_mutex_unlock(&list->lock);
     return done ? status : launch_each(s, launches, count, err);

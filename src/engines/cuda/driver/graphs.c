@@ -33,10 +33,13 @@ static const cuda_library loop_library = {.title = "NVIDIA's driver, with loops 
                                           .functions = (void **)&loops,
                                           .state = &loop_state};
 
-bool graphs_open(void) {
+static bool is_asked(const char *for_) {
     const char *given = getenv("EMLX_CUDA_GRAPHS");
-    if (given != NULL && strcmp(given, "0") == 0) return false;
-    return library_open(&graph_library, NULL) == EMLX_OK;
+    return given != NULL && strcmp(given, for_) == 0;
 }
+
+bool graphs_open(void) { return !is_asked("0") && library_open(&graph_library, NULL) == EMLX_OK; }
+
+bool graphs_at_once(void) { return is_asked("1"); }
 
 bool loops_open(void) { return graphs_open() && library_open(&loop_library, NULL) == EMLX_OK; }

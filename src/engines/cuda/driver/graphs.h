@@ -95,8 +95,10 @@ typedef struct cuda_loop_functions {
 extern cuda_graph_functions graphs;
 extern cuda_loop_functions loops;
 
-// Whether the driver has them. EMLX_CUDA_GRAPHS=0 says that it has none.
+// Whether the driver has them. EMLX_CUDA_GRAPHS=0 says that it has none, 1 that whatever is
+// launched is to be one, for tests.
 bool graphs_open(void);
+bool graphs_at_once(void);
 bool loops_open(void);
 
 #endif
