@@ -48,13 +48,17 @@ static bool choose_f32(const gpu *g) {
     return g->minor == 0 && (g->major == 8 || g->major == 9 || g->major == 10);
 }
 
+// The thread's context, and which of those that had its address.
 static _Thread_local cuda_context entered;
+static _Thread_local unsigned entered_generation;
 
 // A thread's context rarely changes, and setting it takes a while.
 emlx_status gpu_enter(const gpu *g, emlx_error *err) {
-    if (entered == g->context) return EMLX_OK;
+    unsigned generation = atomic_load_explicit(&g->generation, memory_order_relaxed);
+    if (entered == g->context && entered_generation == generation) return EMLX_OK;
     CUDA_TRY("cuCtxSetCurrent", cuda.context_set(g->context));
     entered = g->context;
+    entered_generation = generation;
     return EMLX_OK;
 }
 
@@ -212,7 +216,6 @@ static emlx_status open_anew(gpu *g, emlx_error *err) {
     CUDA_TRY("cuDevicePrimaryCtxReset", cuda.context_reset(g->device));
     atomic_fetch_add(&g->generation, 1);
     forget_context(g);
-    entered = NULL;
     TRY(open_context(g, err));
     return open_store(g, err);
 }

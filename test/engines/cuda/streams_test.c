@@ -3,6 +3,7 @@
 // a device; without one the test says that it is skipped. `streams_test import HANDLE COUNT` and
 // `streams_test fault` are what it runs as other processes.
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -653,6 +654,61 @@ static void a_device_is_opened_anew(void **state) {
     emlx_program_release(p);
 }
 
+typedef struct toil {
+    _Atomic bool over;
+    atomic_int right, lost, wrong;
+} toil;
+
+// Adds small numbers: each time the sum is right, or the device was opened anew meanwhile.
+static emlx_status add_once(void) {
+    emlx_error err;
+    emlx_shape shape = {1, {16}};
+    float data[16] = {1, 2, 3}, sum[16];
+    emlx_tensor *t, *out = NULL;
+    emlx_status status =
+        emlx_tensor_from_data(test_device, EMLX_F32, &shape, data, sizeof data, &t, &err);
+    if (status != EMLX_OK) return status;
+    emlx_tensor *in[2] = {t, t};
+    status =
+        emlx_apply(emlx_op_find("add"), test_device, in, 2, NULL, 0, EMLX_TYPE_DEFAULT, &out, &err);
+    if (status == EMLX_OK) status = emlx_tensor_read(out, 0, sum, sizeof sum, &err);
+    if (status == EMLX_OK && (sum[0] != 2 || sum[2] != 6)) status = EMLX_INTERNAL;
+    emlx_tensor_release(t);
+    if (out != NULL) emlx_tensor_release(out);
+    return status;
+}
+
+static void *add_all_the_while(void *context) {
+    toil *t = context;
+    while (!t->over) {
+        emlx_status status = add_once();
+        atomic_fetch_add(status == EMLX_OK     ? &t->right
+                         : status == EMLX_LOST ? &t->lost
+                                               : &t->wrong,
+                         1);
+    }
+    return NULL;
+}
+
+static void threads_go_on_when_a_device_is_opened_anew(void **state) {
+    (void)state;
+    emlx_error err;
+    pthread_t threads[4];
+    toil t = {false};
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, add_all_the_while, &t), 0);
+    for (int i = 0; i < 3; i++) {
+        usleep(30000);
+        int right = t.right;
+        assert_ok(emlx_device_reset(test_device, &err), err);
+        while (t.right < right + 20 && t.wrong == 0) usleep(1000);
+    }
+    t.over = true;
+    for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+    assert_int_equal(t.wrong, 0);
+    assert_true(t.right >= 60);
+}
+
 // Reads memory that is not there any more, in a process of its own. 0: all was as it should be.
 static int fault_here(void) {
     emlx_error err;
@@ -754,6 +810,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(devices_copy_to_each_other),
         cmocka_unit_test(a_fault_is_an_error),
         cmocka_unit_test(a_device_is_opened_anew),
+        cmocka_unit_test(threads_go_on_when_a_device_is_opened_anew),
     };
     self = argv[0];
     if (argc == 2 && strcmp(argv[1], "fault") == 0) return fault_here();
