@@ -84,7 +84,9 @@ static emlx_status open_context(gpu *g, emlx_error *err) {
     TRY(staging_open(g, err));
     TRY(device_pool_open(&g->memory, wait_for_all, g, &g->pool, err));
     CUDA_TRY("cuMemGetInfo", cuda.memory_info(&left, &total));
+    // A sixteenth is for libraries, graphs and others.
     if (g->memory.shrink == NULL) atomic_store(&g->memory.cache_limit, total);
+    atomic_store(&g->memory.soft_limit, total - total / 16);
     g->memory.shrink = shrink_memory;
     return EMLX_OK;
 }

@@ -543,6 +543,13 @@ static void memory_has_an_account(void **state) {
     emlx_tensor_release(t);
     emlx_device_memory_info(test_device, &after);
     assert_int_equal(after.active, before.active);
+    assert_true(after.cached >= (uint64_t)64 << 20);
+    // No more than that is kept once memory is taken again.
+    uint64_t all = emlx_device_memory_set_cache_limit(test_device, 32 << 20);
+    emlx_tensor_release(counted(test_device, 100, 0));
+    emlx_device_memory_info(test_device, &after);
+    assert_true(after.cached <= (uint64_t)32 << 20);
+    emlx_device_memory_set_cache_limit(test_device, all);
     emlx_device_memory_clear_cache(test_device);
     emlx_device_memory_info(test_device, &after);
     assert_int_equal(after.cached, before.cached);

@@ -177,6 +177,10 @@ emlx_status device_pool_take(device_pool *pool, size_t size, const uint64_t know
     out->size_class = size_class(size, DEVICE_ALIGNMENT, &block);
     if (!account_take(pool->account, block)) return account_refused(pool->account, block, err);
     pthread_mutex_lock(&pool->lock);
+    // Whoever frees may be no thread that is to wait for the device.
+    uint64_t most = atomic_load_explicit(&pool->account->cache_limit, memory_order_relaxed);
+    if (atomic_load_explicit(&pool->account->cached, memory_order_relaxed) > most)
+        trim(pool, most / 2);
     emlx_status status = take_block(pool, block, known, out, err);
     pthread_mutex_unlock(&pool->lock);
     if (status != EMLX_OK)
