@@ -8,6 +8,7 @@ evaluated as a whole.
 """
 import numpy
 
+import programs
 from libraries import narrow
 
 
@@ -521,5 +522,9 @@ def sizes():
     return few + lines + sums
 
 
-FAMILIES = (element_wise, folds, rows, movement, products, language, algebra, convolutions, random,
+def whole():
+    return programs.programs(Row, wave)
+
+
+FAMILIES = (whole, element_wise, folds, rows, movement, products, language, algebra, convolutions, random,
             sizes)
