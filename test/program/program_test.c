@@ -359,6 +359,55 @@ static void a_run_can_be_cancelled(void **state) {
 
 // Memory -----------------------------------------------------------------------------------------
 
+// while x > 0: y = tanh(y) + y, x = x - 1
+static emlx_program *countdown(emlx_device *device) {
+    emlx_error err;
+    emlx_block *b = new_block(), *condition = new_block(), *body = new_block();
+    emlx_block *inner[] = {condition, body};
+    uint32_t state[2] = {input(b, "x", EMLX_S32, 0), input(b, "y", EMLX_F32, 1, 300)}, first;
+    uint32_t x[2], y[2];
+    for (int i = 0; i < 2; i++) {
+        x[i] = input(inner[i], NULL, EMLX_S32, 0);
+        y[i] = input(inner[i], NULL, EMLX_F32, 1, 300);
+    }
+    output(condition, NULL, op(condition, "greater", 2, x[0], int_constant(condition, 0)));
+    output(body, NULL, op(body, "subtract", 2, x[1], int_constant(body, 1)));
+    output(body, NULL, op(body, "add", 2, op(body, "tanh", 1, y[1]), y[1]));
+    assert_ok(emlx_block_while(b, condition, body, state, 2, &first, &err), err);
+    output(b, "y", first + 1);
+    return compile(b, device);
+}
+
+// How many allocations a run asks for, of structures and of buffers alike: the first number of them
+// that suffices.
+static size_t allocations(emlx_program *program, emlx_device *device, int32_t turns) {
+    static const float zeros[300];
+    emlx_error err;
+    emlx_tensor *in[2] = {scalar_s32(device, turns), tensor_f32(device, zeros, 1, 300)}, *out;
+    size_t n = 0;
+    emlx_status status = EMLX_OUT_OF_MEMORY;
+    while (status != EMLX_OK && n < 1000) {
+        mem_fail_from(++n);
+        status = emlx_program_run(program, in, 2, &out, 1, &err);
+        mem_fail_from(0);
+    }
+    assert_ok(status, err);
+    emlx_tensor_release(out);
+    for (int i = 0; i < 2; i++) emlx_tensor_release(in[i]);
+    return n;
+}
+
+// Plans that are run again ask for nothing: a thousand turns take as many allocations as ten.
+static void turns_allocate_nothing(void **state) {
+    (void)state;
+    emlx_device *device = cpu();
+    emlx_program *program = countdown(device);
+    size_t few = allocations(program, device, 10);
+    assert_int_equal(allocations(program, device, 1000), few);
+    emlx_program_release(program);
+    emlx_device_release(device);
+}
+
 // A state that only the loop holds is updated in place: memory stays bounded by a few copies.
 static void loops_reuse_their_state(void **state) {
     (void)state;
@@ -517,6 +566,7 @@ int main(void) {
         cmocka_unit_test(threads_share_a_program),
         cmocka_unit_test(plans_are_prepared_when_compiled),
         cmocka_unit_test(a_run_can_be_cancelled),
+        cmocka_unit_test(turns_allocate_nothing),
         cmocka_unit_test(loops_reuse_their_state),
         cmocka_unit_test(no_allocation_may_fail_unnoticed),
     };
