@@ -246,7 +246,7 @@ static void check_windows(const fold_case *c, size_t rows, size_t run, size_t n,
 }
 
 static void check_window_case(const fold_case *c) {
-    static const size_t counts[] = {1, 3, 7, 8, 9, 16, 17, 28, 33, 600, 1100};
+    static const size_t counts[] = {1, 2, 3, 5, 7, 8, 9, 14, 15, 16, 17, 28, 33, 600, 1100};
     if (c->kernels->windows[c->kind][c->type] == NULL) return;
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         for (size_t step = 1; step <= 3; step++) {

@@ -26,6 +26,14 @@
 #endif
 #define AS_IT_IS(v, few) v = few
 
+#if defined(__AVX512F__)
+#define LOADS_FEW
+#define MASK(count) ((1u << (count)) - 1)
+#define FEW_WORDS(p, count) _mm512_maskz_loadu_ps((__mmask16)MASK(count), p)
+#define FEW_LONGS(p, count) _mm512_maskz_loadu_pd((__mmask8)MASK(count), p)
+#define FEW_TO_DOUBLE(p, count) _mm256_maskz_loadu_ps((__mmask8)MASK(count), p)
+#endif
+
 // Elements are folded in order; NaN wins, and of equal numbers the first stays.
 #define BETTER(x, acc, by) (((x)by(acc)) | ((x) != (x)))
 #define CHOOSE(m, x, y) (__typeof__(x))(((__typeof__(m))(x) & (m)) | ((__typeof__(m))(y) & ~(m)))
@@ -49,6 +57,7 @@
 #define STEP PLUS
 #define ONE_STEP PLUS
 #define END ONE_NAN
+#define LOAD_FEW FEW_TO_DOUBLE
 #include "engines/cpu/kernels/fold/window.inc"
 
 #define NAME f32_max
@@ -60,6 +69,7 @@
 #define STEP HIGHER
 #define ONE_STEP ONE_HIGHER
 #define END ONE_NAN
+#define LOAD_FEW FEW_WORDS
 #include "engines/cpu/kernels/fold/window.inc"
 
 #define NAME f32_min
@@ -71,6 +81,7 @@
 #define STEP LOWER
 #define ONE_STEP ONE_LOWER
 #define END ONE_NAN
+#define LOAD_FEW FEW_WORDS
 #include "engines/cpu/kernels/fold/window.inc"
 
 #define NAME f64_max
@@ -82,6 +93,7 @@
 #define STEP HIGHER
 #define ONE_STEP ONE_HIGHER
 #define END ONE_NAN
+#define LOAD_FEW FEW_LONGS
 #include "engines/cpu/kernels/fold/window.inc"
 
 #define NAME f64_min
@@ -93,6 +105,7 @@
 #define STEP LOWER
 #define ONE_STEP ONE_LOWER
 #define END ONE_NAN
+#define LOAD_FEW FEW_LONGS
 #include "engines/cpu/kernels/fold/window.inc"
 
 // Sums of integers wrap, and are the same for both signs.
@@ -105,6 +118,7 @@
 #define STEP PLUS
 #define ONE_STEP PLUS
 #define END SAME
+#define LOAD_FEW FEW_WORDS
 #include "engines/cpu/kernels/fold/window.inc"
 
 #define NAME s32_max
@@ -116,6 +130,7 @@
 #define STEP HIGHER
 #define ONE_STEP ONE_HIGHER
 #define END SAME
+#define LOAD_FEW FEW_WORDS
 #include "engines/cpu/kernels/fold/window.inc"
 
 #define NAME s32_min
@@ -127,6 +142,7 @@
 #define STEP LOWER
 #define ONE_STEP ONE_LOWER
 #define END SAME
+#define LOAD_FEW FEW_WORDS
 #include "engines/cpu/kernels/fold/window.inc"
 
 const window_fn KERNEL(window, table)[REDUCE_COUNT][EMLX_TYPE_COUNT] = {
