@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every workload on our library and on each that is installed, interleaved in one run.
 
-usage: run.py [--rounds N] [--libraries a,b] [--json FILE] [--results FILE] [--cpu] [NAME...]
+usage: run.py [--rounds N] [--libraries a,b] [--json FILE] [--earlier FILE] [--seconds N]
+              [--results FILE] [--cpu] [NAME...]
 
 A NAME keeps to the rows that contain it. For each row the libraries' results are compared, then
 they take turns: in each round every library runs until some milliseconds have passed, and its
@@ -219,6 +220,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--libraries", default="")
     parser.add_argument("--json", default="")
+    parser.add_argument("--earlier", default="", help="rows that --json has written and that are kept")
+    parser.add_argument("--seconds", type=float, default=1e9,
+                        help="how long; --earlier goes on from there")
     parser.add_argument("--results", default="")
     parser.add_argument("--cpu", action="store_true")
     parser.add_argument("names", nargs="*")
@@ -232,9 +236,14 @@ def main():
     print("\n".join([about["machine"], f"commit {about['commit']}"] + about["libraries"]))
     for name, reason in missing.items():
         print(f"{name}: left out, {reason}")
+    if options.earlier and os.path.exists(options.earlier):
+        with open(options.earlier, encoding="utf-8") as kept:
+            lines += [line for line in map(json.loads, kept) if "row" in line]
+    known, end = {line["row"] for line in lines}, time.perf_counter() + options.seconds
     for family in workloads.FAMILIES:
         for row in family():
-            if options.names and not any(n in row.name for n in options.names):
+            wanted = any(n in row.name for n in options.names or [""])
+            if row.name in known or not wanted or time.perf_counter() > end:
                 continue
             lines.append(measure(row, found, options.rounds, limits))
             if sys.stderr.isatty():
