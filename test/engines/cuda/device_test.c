@@ -75,6 +75,40 @@ static void test_sorts(void **state) {
     }
 }
 
+// The first 50, or their places, of lines that have many equal numbers.
+static emlx_tensor *top_of(emlx_type type, const emlx_shape *shape, int64_t which) {
+    emlx_tensor *x = random_tensor(type, shape, -90, 90), *out[EMLX_MAX_RESULTS] = {NULL};
+    emlx_attr k = with_int("k", 50);
+    emlx_error err;
+    assert_ok(
+        emlx_apply(emlx_op_find("top_k"), test_device, &x, 1, &k, 1, EMLX_TYPE_DEFAULT, out, &err),
+        err);
+    emlx_tensor_release(x);
+    emlx_tensor_release(out[1 - which]);
+    return out[which];
+}
+static emlx_tensor *top_f32(const emlx_shape *shape, int64_t which) {
+    return top_of(EMLX_F32, shape, which);
+}
+static emlx_tensor *top_s64(const emlx_shape *shape, int64_t which) {
+    return top_of(EMLX_S64, shape, which);
+}
+static emlx_tensor *top_bf16(const emlx_shape *shape, int64_t which) {
+    return top_of(EMLX_BF16, shape, which);
+}
+
+static void test_firsts(void **state) {
+    (void)state;
+    static const int64_t lengths[] = {1024, 4096, 4100, 20011, 500000};
+    for (int i = 0; i < 5; i++)
+        for (int64_t which = 0; which < 2; which++) {
+            emlx_shape line = {1, {lengths[i]}}, rows = {2, {3, lengths[i]}};
+            compare_devices("top_k of f32", top_f32, rows, which, 0);
+            compare_devices("top_k of s64", top_s64, line, which, 0);
+            compare_devices("top_k of bf16", top_bf16, line, which, 0);
+        }
+}
+
 static void test_scans(void **state) {
     (void)state;
     static const int64_t lengths[] = {7, 1024, 5000, 40000, 40004};
@@ -328,11 +362,11 @@ static void test_attention(void **state) {
 int main(void) {
     emlx_error err;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sorts),           cmocka_unit_test(test_scans),
-        cmocka_unit_test(test_updates),         cmocka_unit_test(test_products),
-        cmocka_unit_test(test_transforms),      cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_transforms_down), cmocka_unit_test(test_factors),
-        cmocka_unit_test(test_attention)};
+        cmocka_unit_test(test_sorts),    cmocka_unit_test(test_firsts),
+        cmocka_unit_test(test_scans),    cmocka_unit_test(test_updates),
+        cmocka_unit_test(test_products), cmocka_unit_test(test_transforms),
+        cmocka_unit_test(test_rows),     cmocka_unit_test(test_transforms_down),
+        cmocka_unit_test(test_factors),  cmocka_unit_test(test_attention)};
     if (getenv("EMLX_CUDA_REHEARSE") != NULL ||
         emlx_device_open("cuda:0", &gpu_device, &err) != EMLX_OK) {
         printf("skipped: engines/cuda/device, as there is no device\n1 skipped\n");

@@ -227,3 +227,109 @@ DEVICE void radix_line(const W &p, ll length, ll passes, ll to, ll loads_at) {
             out_loads[mine + i * 32] = load[i];
         }
 }
+
+// The first ones of lines ------------------------------------------------------------------------
+
+// What a block knows of the key that is the last one wanted: its highest digits, and how many of the
+// keys that share them are wanted.
+struct Bound {
+    unsigned digit, wanted, all;
+};
+
+// The digit below which fewer than `wanted` of the counts lie, and with which there are enough.
+DEVICE Bound find_digit(unsigned count, unsigned wanted) {
+    __shared__ Bound found;
+    unsigned all, before = sum_before(count, all);
+    if (before < wanted && wanted <= before + count) found = Bound{threadIdx.x, wanted - before, count};
+    __syncthreads();
+    Bound b = found;
+    __syncthreads();
+    return b;
+}
+
+// Pieces of RADIX * ITEMS elements of each line give their `keep` first ones in order, which lie one
+// after another: a line that is shorter, for the next turn, or what was asked for. Of equal ones
+// those that come first are first. Before the first turn keys are made, then read.
+template <class KEY, int ITEMS, bool FIRST, class W>
+DEVICE void first_keys(const W &p, ll length, ll keep, ll pieces, ll in_keys, ll in_loads, ll out_keys,
+                       ll out_loads) {
+    typedef typename KEY::K K;
+    const int DIGITS = sizeof(K);
+    __shared__ unsigned seen[RADIX], taken, warps[RADIX / 32];
+    __shared__ K keys[RADIX];
+    __shared__ unsigned places[RADIX];
+    ll line = blockIdx.x / pieces, start = blockIdx.x % pieces * (RADIX * ITEMS);
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, mine = warp * (32 * ITEMS) + lane;
+    ll there = length - start < RADIX * ITEMS ? length - start : RADIX * ITEMS;
+    unsigned wanted = (unsigned)(keep < there ? keep : there);
+    K key[ITEMS], prefix = 0, mask = 0;
+    radix_keys<KEY>(p, line, start + mine, 32, length, FIRST ? 0 : 1, (const K *)in_keys + line * length,
+                    key);
+    if (threadIdx.x == 0) taken = 0;
+    for (int shift = 8 * (DIGITS - 1); shift >= 0; shift -= 8) {
+        seen[threadIdx.x] = 0;
+        __syncthreads();
+#pragma unroll
+        for (int i = 0; i < ITEMS; i++)
+            if (mine + i * 32 < there && (key[i] & mask) == prefix)
+                atomicAdd(&seen[(int)(key[i] >> shift) & (RADIX - 1)], 1u);
+        __syncthreads();
+        Bound b = find_digit(seen[threadIdx.x], wanted);
+        wanted = b.wanted;
+        prefix |= (K)b.digit << shift;
+        mask |= (K)(RADIX - 1) << shift;
+        if (b.all == wanted) break;
+    }
+    // Those below the bound in any order, as they are sorted with their places; of those on it the
+    // first ones.
+    unsigned on = 0;
+#pragma unroll
+    for (int i = 0; i < ITEMS; i++)
+        on += __popc(__ballot_sync(~0u, mine + i * 32 < there && (key[i] & mask) == prefix));
+    if (lane == 0) warps[warp] = on;
+    keys[threadIdx.x] = ~(K)0;
+    places[threadIdx.x] = ~0u;
+    __syncthreads();
+    unsigned before = 0;
+    for (int w = 0; w < warp; w++) before += warps[w];
+#pragma unroll
+    for (int i = 0; i < ITEMS; i++) {
+        bool is_there = mine + i * 32 < there;
+        bool equal = is_there && (key[i] & mask) == prefix;
+        unsigned all = __ballot_sync(~0u, equal);
+        bool take = is_there && (key[i] & mask) < prefix;
+        if (equal) take = before + __popc(all & ((1u << lane) - 1)) < wanted;
+        before += __popc(all);
+        if (take) {
+            unsigned at = atomicAdd(&taken, 1u);
+            keys[at] = key[i];
+            places[at] = (unsigned)(mine + i * 32);
+        }
+    }
+    __syncthreads();
+    for (int size = 2; size <= RADIX; size *= 2)
+        for (int by = size / 2; by > 0; by /= 2) {
+            int a = threadIdx.x, b = a ^ by;
+            if (b > a) {
+                bool above = keys[a] > keys[b] || (keys[a] == keys[b] && places[a] > places[b]);
+                if (above == ((a & size) == 0)) {
+                    K k = keys[a];
+                    unsigned at = places[a];
+                    keys[a] = keys[b];
+                    places[a] = places[b];
+                    keys[b] = k;
+                    places[b] = at;
+                }
+            }
+            __syncthreads();
+        }
+    if (threadIdx.x >= keep) return;
+    ll to = (line * pieces + blockIdx.x % pieces) * keep + threadIdx.x;
+    unsigned at = places[threadIdx.x];
+    ((K *)out_keys)[to] = keys[threadIdx.x];
+    if (at == ~0u)
+        ((unsigned *)out_loads)[to] = 0;
+    else
+        ((unsigned *)out_loads)[to] =
+            FIRST ? KEY::load(p, line, start + at) : ((const unsigned *)in_loads)[line * length + start + at];
+}

@@ -13,9 +13,12 @@ enum {
     LARGE = 256, // threads of a block
     SHORT = 512,
     LONG = 1 << 14, // a pass over digits is three launches
-    LONG_OF_WIDE = 1 << 19
+    LONG_OF_WIDE = 1 << 19,
+    FIRST_OF = 1024 // elements of which some may be wanted
 };
 #define INDEX_NARROW ((int64_t)1 << 30)
+
+static int64_t up_to_line(int64_t bytes) { return (bytes + 255) / 256 * 256; }
 
 // Two buffers of keys and places behind them, at the end of working memory.
 typedef struct sort_buffers {
@@ -26,8 +29,8 @@ typedef struct sort_buffers {
 static sort_buffers make_buffers(emitter *e, const sorting *s, bool both) {
     int64_t room = s->lines * s->length;
     sort_buffers b = {.at = (int64_t)e->code->scratch};
-    b.keys_size = (room * (int64_t)s->key_size + 255) / 256 * 256;
-    b.half = b.keys_size + (room * 4 + 255) / 256 * 256;
+    b.keys_size = up_to_line(room * (int64_t)s->key_size);
+    b.half = b.keys_size + up_to_line(room * 4);
     b.length = code_word(e->code, s->length);
     b.turn = code_word(e->code, 0);
     b.first = code_patch_word(e->code, PATCH_SCRATCH, 0, b.at);
@@ -109,6 +112,44 @@ static void sort_by_lines(emitter *e, sorting *s) {
     set_sorted(e, s, &b, false);
 }
 
+// The first ones of pieces of a line, then of what these gave, until a piece is all of it.
+static void emit_first(emitter *e, sorting *s, int64_t keep) {
+    const int items = 16, piece = LARGE * items;
+    int64_t length = s->length, pieces = (length + piece - 1) / piece, first_room = 0;
+    int64_t at = (int64_t)e->code->scratch;
+    uint32_t keys = 0, loads = 0;
+    e->code->parts |= PART_RADIX;
+    for (int turn = 0;; turn++) {
+        int64_t room = s->lines * pieces * keep,
+                key_bytes = up_to_line(room * (int64_t)s->key_size);
+        uint32_t to_keys = code_patch_word(e->code, PATCH_SCRATCH, 0, at);
+        uint32_t to_loads = code_patch_word(e->code, PATCH_SCRATCH, 0, at + key_bytes);
+        char suffix = (char)('b' + turn);
+        emit_function(e, suffix, LARGE);
+        EMIT(" first_keys<Key@, %d, %s>(p, p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
+             "p.w[%u]);\n}\n",
+             items, truth_text(turn == 0), code_word(e->code, length), code_word(e->code, keep),
+             code_word(e->code, pieces), keys, loads, to_keys, to_loads);
+        code_launch *launch = code_launch_add(e->code, suffix, 1, 0);
+        launch->block = LARGE;
+        launch->grid_x = s->lines * pieces;
+        first_room += key_bytes + up_to_line(room * 4);
+        at += key_bytes + up_to_line(room * 4);
+        keys = to_keys;
+        loads = to_loads;
+        if (pieces == 1) break;
+        length = pieces * keep;
+        pieces = (length + piece - 1) / piece;
+    }
+    e->code->scratch += (size_t)first_room;
+    s->keys = keys;
+    s->places = loads;
+}
+
+static bool sorts_first(const sorting *s, int64_t keep) {
+    return keep <= LARGE / 2 && keep * 8 <= s->length && s->length >= FIRST_OF;
+}
+
 // Passes over digits are as many however long a line is; merges are more the longer it is.
 void emit_sorting(emitter *e, sorting *s) {
     bool narrow = s->key_size <= 4;
@@ -169,7 +210,9 @@ static void emit_sort_keys(emitter *e, const sort_axis *s, size_t key_size, bool
 }
 
 // Results in the order of memory, where neighbours are neighbours of the innermost axes.
-static void emit_sorted(emitter *e, const sort_axis *s, const sorting *order, int64_t keep) {
+// `line`: the word with how far sorted lines are apart.
+static void emit_sorted(emitter *e, const sort_axis *s, const sorting *order, int64_t keep,
+                        uint32_t line) {
     uint32_t i = s->inner_word, k = s->keep_word, to = output_word(e);
     emit_function(e, 'w', 256);
     emit_loop(e, order->lines * keep);
@@ -187,7 +230,7 @@ static void emit_sorted(emitter *e, const sort_axis *s, const sorting *order, in
              i, i, k, k, i);
     EMIT("  const ll place = ((const T_u32 *)p.w[%u])[line * p.w[%u] + rank];\n"
          "  ((%s *)p.w[%u])[t] = ",
-         order->places, s->length_word, s->indices ? "ll" : raw_type(s->size), to);
+         order->places, line, s->indices ? "ll" : raw_type(s->size), to);
     if (s->indices || s->carried)
         EMIT("place;\n }\n}\n");
     else
@@ -217,6 +260,12 @@ void emit_sort(emitter *e) {
     e->code->parts |= PART_SORT;
     e->wide = count > INDEX_NARROW;
     emit_sort_keys(e, &s, order.key_size, p->descending);
-    emit_sorting(e, &order);
-    emit_sorted(e, &s, &order, p->keep);
+    uint32_t line_word = s.length_word;
+    if (sorts_first(&order, p->keep)) {
+        emit_first(e, &order, p->keep);
+        line_word = s.keep_word;
+    } else {
+        emit_sorting(e, &order);
+    }
+    emit_sorted(e, &s, &order, p->keep, line_word);
 }
