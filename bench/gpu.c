@@ -226,6 +226,7 @@ static emlx_tensor *first_of(const char *op, emlx_tensor **in) {
     for (int i = 1; i < EMLX_MAX_RESULTS; i++) emlx_tensor_release(out[i]);
     return out[0];
 }
+static emlx_tensor *run_cholesky(emlx_tensor **in) { return bench_apply("cholesky", in[0], NULL); }
 static emlx_tensor *run_qr(emlx_tensor **in) { return first_of("qr", in); }
 static emlx_tensor *run_lu(emlx_tensor **in) { return first_of("lu", in); }
 static emlx_tensor *run_eigh(emlx_tensor **in) { return first_of("eigh", in); }
@@ -296,22 +297,15 @@ static emlx_tensor *run_attend_causal(emlx_tensor **in) { return attend(in, 1); 
             4.0 * b *h *q *k *d                                                                    \
     }
 
-#define LINEAR_ROWS(type, TYPE)                                                                    \
-    {"qr " #type " 1000x16x16", run_qr, {{1000, 16, 16}}, {TYPE}, 0, 0},                           \
-        {"lu " #type " 1000x16x16", run_lu, {{1000, 16, 16}}, {TYPE}, 0, 0},                       \
-        {"eigh " #type " 1000x16x16", run_eigh, {{1000, 16, 16}}, {TYPE}, 0, 0},                   \
-        {"svd " #type " 1000x16x16", run_svd, {{1000, 16, 16}}, {TYPE}, 0, 0},                     \
-        {"solve " #type " 1000x16x16",                                                             \
-         run_solve,                                                                                \
-         {{1000, 16, 16}, {1000, 16, 16}},                                                         \
-         {TYPE, TYPE},                                                                             \
-         0,                                                                                        \
-         0},                                                                                       \
-        {"qr " #type " 512x512", run_qr, {{512, 512}}, {TYPE}, 0, 0},                              \
-        {"eigh " #type " 512x512", run_eigh, {{512, 512}}, {TYPE}, 0, 0},                          \
-        {"svd " #type " 512x512", run_svd, {{512, 512}}, {TYPE}, 0, 0}, {                          \
-        "solve " #type " 512x512", run_solve, {{512, 512}, {512, 512}}, {TYPE, TYPE}, 0, 0         \
-    }
+#define LINEAR_ROW(name, run, type, ...)                                                           \
+    { name, run, {__VA_ARGS__, __VA_ARGS__}, {type, type}, 0, 0 }
+#define LINEAR_ROWS(text, type, size, ...)                                                         \
+    LINEAR_ROW("cholesky " text " " size, run_cholesky, type, __VA_ARGS__),                        \
+        LINEAR_ROW("qr " text " " size, run_qr, type, __VA_ARGS__),                                \
+        LINEAR_ROW("lu " text " " size, run_lu, type, __VA_ARGS__),                                \
+        LINEAR_ROW("svd " text " " size, run_svd, type, __VA_ARGS__),                              \
+        LINEAR_ROW("eigh " text " " size, run_eigh, type, __VA_ARGS__),                            \
+        LINEAR_ROW("solve " text " " size, run_solve, type, __VA_ARGS__)
 
 static const row all_rows[] = {
     MAP_ROWS(1024, 1048576),
@@ -376,8 +370,10 @@ static const row all_rows[] = {
     ATTEND_ROW("attend 1 of 4096 bf16 16x32/8x128", run_attend, EMLX_BF16, 16, 32, 8, 1, 4096, 128),
     {"rfft f32 4096x1024", run_rfft, {{4096, 1024}}, {EMLX_F32}, 0, 0},
     {"rfft f32 1x1048576", run_rfft, {{1, 1048576}}, {EMLX_F32}, 0, 0},
-    LINEAR_ROWS(f32, EMLX_F32),
-    LINEAR_ROWS(f64, EMLX_F64),
+    LINEAR_ROWS("f32", EMLX_F32, "1x512x512", {1, 512, 512}),
+    LINEAR_ROWS("f32", EMLX_F32, "1000x16x16", {1000, 16, 16}),
+    LINEAR_ROWS("f64", EMLX_F64, "1x512x512", {1, 512, 512}),
+    LINEAR_ROWS("f64", EMLX_F64, "1000x16x16", {1000, 16, 16}),
     {"fft c64 1x1048576", run_fft, {{1, 1048576}}, {EMLX_C64}, 0, 0},
     {"fft c64 4096x1024", run_fft, {{4096, 1024}}, {EMLX_C64}, 0, 0},
 };
@@ -410,6 +406,20 @@ static emlx_tensor *make_operand(const row *r, int which) {
     }
     bench_must(emlx_eval(&out, 1, &err), &err);
     return keep(keep(keep(out, count, factor), limit, product), number, NULL);
+}
+
+// A multiple of the unit matrix more, which makes matrices positive definite.
+static emlx_tensor *heavier(emlx_tensor *x, double by) {
+    const emlx_shape *shape = emlx_tensor_shape(x);
+    emlx_attr side = {
+        .name = "shape", .kind = EMLX_ATTR_INTS, .ints = shape->dims + shape->rank - 2, .count = 2};
+    emlx_tensor *unit = call("eye", NULL, 0, &side, 1, emlx_tensor_type(x)), *much = number(by);
+    emlx_tensor *weight = keep(bench_apply("multiply", unit, much), unit, much);
+    emlx_tensor *wide = keep(bench_apply("add", x, weight), weight, NULL);
+    emlx_tensor *out = keep(call("as_type", &wide, 1, NULL, 0, emlx_tensor_type(x)), wide, x);
+    emlx_error err;
+    bench_must(emlx_eval(&out, 1, &err), &err);
+    return out;
 }
 
 static void wait_for(emlx_tensor *t) {
@@ -503,6 +513,7 @@ static void time_row(const row *r) {
     emlx_tensor *in[OPERANDS] = {NULL};
     double runs[RUNS];
     for (int i = 0; i < OPERANDS && r->dims[i][0] != 0; i++) in[i] = make_operand(r, i);
+    if (r->run == run_cholesky) in[0] = heavier(in[0], 1000);
     double first = time_some(r, in, 1), once = time_some(r, in, 1);
     int times = once > 0.02 ? 1 : (int)(0.02 / once) + 1;
     for (int i = 0; i < RUNS; i++) runs[i] = time_some(r, in, times) / times;
