@@ -176,14 +176,14 @@ static emlx_tensor *run_add_to_zeros(emlx_tensor **in) {
 static emlx_tensor *conv_of(emlx_tensor **in, int64_t pad, int64_t stride, int64_t groups,
                             int last) {
     const int64_t padding[] = {pad, pad, pad, pad}, strides[] = {stride, stride};
-    static const int64_t nhwc[] = {0, 3, 1, 2}, ohwi[] = {0, 3, 1, 2}, back[] = {0, 2, 3, 1};
+    static const int64_t nhwc[] = {0, 3, 1, 2}, ohwi[] = {0, 3, 1, 2};
     emlx_attr attrs[] = {
         {.name = "padding", .kind = EMLX_ATTR_INTS, .ints = padding, .count = 4},
         {.name = "strides", .kind = EMLX_ATTR_INTS, .ints = strides, .count = 2},
         {.name = "feature_group_size", .kind = EMLX_ATTR_INT},
         {.name = "input_permutation", .kind = EMLX_ATTR_INTS, .ints = nhwc, .count = 4},
         {.name = "kernel_permutation", .kind = EMLX_ATTR_INTS, .ints = ohwi, .count = 4},
-        {.name = "output_permutation", .kind = EMLX_ATTR_INTS, .ints = back, .count = 4}};
+        {.name = "output_permutation", .kind = EMLX_ATTR_INTS, .ints = nhwc, .count = 4}};
     attrs[2].value = (emlx_number){EMLX_NUMBER_SIGNED, {.s = groups}};
     return call("conv", in, 2, attrs, last ? 6 : 3, EMLX_TYPE_DEFAULT);
 }

@@ -153,27 +153,27 @@ struct Lines {
 template <int ROWS, int COLUMNS, int THREADS, bool VECTORS> struct Carrier {
     static const int ACROSS = COLUMNS <= 16 ? 2 : COLUMNS <= 32 ? 4 : COLUMNS <= 64 ? 8 : COLUMNS <= 128 ? 16 : 32;
     static const int STEP = THREADS / ACROSS, TURNS = ROWS > STEP ? ROWS / STEP : 1;
-    static_assert(STEP % 8 == 0, "the order of pieces is that of row 0");
     ll from, row_step, step;
-    unsigned to;
-    int row, left; // columns from the piece on
+    int row, column, left; // columns from the piece on
 
     template <class PLACE> METHOD Carrier(const PLACE &place, int columns) {
-        int piece = threadIdx.x % ACROSS;
+        column = threadIdx.x % ACROSS * 8;
         row = threadIdx.x / ACROSS;
-        left = row < ROWS && piece * 8 < COLUMNS ? columns - piece * 8 : 0;
-        from = place.at + piece * 8 * place.step;
+        left = row < ROWS && column < COLUMNS ? columns - column : 0;
+        from = place.at + column * place.step;
         row_step = place.row_step;
         step = place.step;
-        to = tile_at<ROWS>(row, piece * 8);
     }
     // Rows `first` and on, of those below `rows`.
     METHOD void bring(char *room, int first, int rows) const {
-        if (row >= ROWS || (COLUMNS < 8 * ACROSS && threadIdx.x % ACROSS * 8 >= COLUMNS)) return;
+        if (row >= ROWS || (COLUMNS < 8 * ACROSS && column >= COLUMNS)) return;
         ll at = from + (first + row) * row_step;
+        // Every eighth row has its pieces in the same order.
+        unsigned to = tile_at<ROWS>(row, column);
 #pragma unroll
         for (int i = 0; i < TURNS; i++)
-            piece(room + to + i * STEP * 128, at + i * STEP * row_step, first + row + i * STEP < rows);
+            piece(room + (STEP % 8 == 0 ? to + i * STEP * 128 : tile_at<ROWS>(row + i * STEP, column)),
+                  at + i * STEP * row_step, first + row + i * STEP < rows);
     }
     METHOD void piece(char *to, ll from, bool there) const {
         if (VECTORS) {

@@ -147,24 +147,3 @@ template <class T> DEVICE void take_eigen(ll vectors, ll values, ll marks, ll ou
     if (threadIdx.x == 0) to[place] = own;
     EACH(k, 0, n) set(to[(k + 1) * n + place], v[k] * by + 0);
 }
-
-// `u`: vectors of the longer side, `v` of the shorter one's, both column by column.
-template <class T>
-DEVICE void take_singular(ll u_at, ll values, ll v_at, ll marks, ll out, ll m, ll n, ll vectors,
-                          double tolerance) {
-    ll matrix = blockIdx.x / vectors, count = m < n ? m : n, length = m < n ? n : m;
-    int r = (int)(blockIdx.x % vectors);
-    bool tall = m >= n;
-    ll u_columns = tall ? vectors : m, vt_rows = tall ? n : vectors;
-    const double *x = (const double *)u_at + matrix * vectors * length + r * length;
-    const double *y = (const double *)v_at + matrix * count * count + r * count;
-    const double *w = (const double *)values + matrix * count;
-    T *u = (T *)out + matrix * (m * u_columns + count + vt_rows * n), *s = u + m * u_columns, *vt = s + count;
-    bool bad = ((const int *)marks)[matrix] != 0;
-    double by = bad ? NOT_A_NUMBER : r < count ? block_turn(y, (int)count) : block_turn(x, (int)length);
-    EACH(i, 0, length) set(tall ? u[i * u_columns + r] : vt[(ll)r * n + i], x[i] * by + 0);
-    if (r >= count) return;
-    EACH(i, 0, count) set(tall ? vt[(ll)r * n + i] : u[i * u_columns + r], y[i] * by + 0);
-    if (threadIdx.x == 0)
-        set(s[r], bad ? NOT_A_NUMBER : r > 0 && w[r] <= tolerance * w[0] ? 0.0 : w[r]);
-}

@@ -32,8 +32,17 @@ DEVICE void add_chunks(const W &p, ll keys_at, ll places_at, ll count, ll slice,
     ll to = from + CHUNK < count ? from + CHUNK : count, offset = SLICE::offset(p, element);
     bool began_here = from == 0 || keys[from - 1] != keys[from], empty = true;
     A sum = A();
-    for (ll i = from; i < to; i++) {
-        A x = ADD::wide(((const T *)updates)[((const unsigned *)places_at)[i] * slice + element]);
+    T all[CHUNK];
+#pragma unroll
+    for (int i = 0; i < CHUNK; i++) {
+        ll at = from + i < to ? from + i : from;
+        all[i] = ((const T *)updates)[((const unsigned *)places_at)[at] * slice + element];
+    }
+#pragma unroll
+    for (int n = 0; n < CHUNK; n++) {
+        ll i = from + n;
+        if (i >= to) break;
+        A x = ADD::wide(all[n]);
         sum = empty ? x : ADD::add(sum, x);
         empty = false;
         bool ends = i + 1 == count || keys[i + 1] != keys[i];

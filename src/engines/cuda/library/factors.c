@@ -9,7 +9,6 @@
 #include "engines/cuda/text/whole/factors.h"
 
 typedef struct solver_handle_st *solver_handle;
-typedef struct solver_jacobi_st *solver_jacobi;
 
 // Numbers of the library's own header.
 enum { FILL_LOWER = 0, FILL_UPPER = 1, NOT_TRANSPOSED = 0, WITH_VECTORS = 1 };
@@ -47,17 +46,7 @@ enum { FILL_LOWER = 0, FILL_UPPER = 1, NOT_TRANSPOSED = 0, WITH_VECTORS = 1 };
         const double *values, int *size))                                                          \
     XX(eigen, "cusolverDnDsyevd",                                                                  \
        (solver_handle handle, int vectors, int fill, int n, double *a, int step, double *values,   \
-        double *work, int size, int *info))                                                        \
-    XX(jacobi_create, "cusolverDnCreateGesvdjInfo", (solver_jacobi * jacobi))                      \
-    XX(jacobi_destroy, "cusolverDnDestroyGesvdjInfo", (solver_jacobi jacobi))                      \
-    XX(singular_size, "cusolverDnDgesvdj_bufferSize",                                              \
-       (solver_handle handle, int vectors, int thin, int m, int n, const double *a, int step,      \
-        const double *values, const double *u, int u_step, const double *v, int v_step, int *size, \
-        solver_jacobi jacobi))                                                                     \
-    XX(singular, "cusolverDnDgesvdj",                                                              \
-       (solver_handle handle, int vectors, int thin, int m, int n, double *a, int step,            \
-        double *values, double *u, int u_step, double *v, int v_step, double *work, int size,      \
-        int *info, solver_jacobi jacobi))
+        double *work, int size, int *info))
 
 static struct {
 #define XX(name, symbol, arguments) int(*name) arguments;
@@ -112,7 +101,6 @@ static emlx_status open_solver(gpu *g, emlx_error *err) {
 
 typedef struct factor_call {
     factoring f;
-    solver_jacobi jacobi;
     int size; // of the library's working memory, in doubles
 } factor_call;
 
@@ -123,14 +111,6 @@ static int query_qr(solver_handle h, int m, int n, int k, int *size) {
     return result;
 }
 
-static int query_singular(solver_handle h, factor_call *c) {
-    int m = (int)c->f.longer, n = (int)c->f.shorter, thin = c->f.vectors == c->f.shorter;
-    int result = solver.jacobi_create(&c->jacobi);
-    if (result != 0) return result;
-    return solver.singular_size(h, WITH_VECTORS, thin, m, n, NULL, m, NULL, NULL, m, NULL, n,
-                                &c->size, c->jacobi);
-}
-
 static int query(solver_handle h, factor_call *c) {
     int m = (int)c->f.rows, n = (int)c->f.columns, k = (int)c->f.shorter;
     switch ((routine_kind)c->f.params->kind) {
@@ -138,7 +118,6 @@ static int query(solver_handle h, factor_call *c) {
     case ROUTINE_qr: return query_qr(h, m, n, k, &c->size);
     case ROUTINE_eigh:
         return solver.eigen_size(h, WITH_VECTORS, FILL_LOWER, n, NULL, n, NULL, &c->size);
-    case ROUTINE_svd: return query_singular(h, c);
     default: return solver.lu_size(h, n, n, NULL, n, &c->size);
     }
 }
@@ -157,7 +136,7 @@ static int *integers(const factor_call *c, cuda_address memory, factor_place pla
 // The first of the library's calls for a matrix, or the only one.
 static int factor_one(solver_handle h, const factor_call *c, cuda_address memory, int64_t i) {
     const factoring *f = &c->f;
-    int m = (int)f->rows, n = (int)f->columns, k = (int)f->shorter, longer = (int)f->longer;
+    int m = (int)f->rows, n = (int)f->columns, k = (int)f->shorter;
     double *a = doubles(c, memory, PLACE_MATRIX, f->rows * f->columns, i);
     double *values = doubles(c, memory, PLACE_VALUES, k, i);
     double *work = doubles(c, memory, PLACE_WORK, 0, i);
@@ -169,11 +148,6 @@ static int factor_one(solver_handle h, const factor_call *c, cuda_address memory
                          info);
     case ROUTINE_eigh:
         return solver.eigen(h, WITH_VECTORS, FILL_LOWER, n, a, n, values, work, c->size, info);
-    case ROUTINE_svd:
-        return solver.singular(h, WITH_VECTORS, f->vectors == k, longer, k, a, longer, values,
-                               doubles(c, memory, PLACE_SECOND, f->vectors * f->longer, i), longer,
-                               doubles(c, memory, PLACE_THIRD, f->shorter * f->shorter, i), k, work,
-                               c->size, info, c->jacobi);
     default: return solver.lu(h, n, n, a, n, work, integers(c, memory, PLACE_PIVOTS, n, i), info);
     }
 }
@@ -236,11 +210,7 @@ static emlx_status run_factors(gpu *g, const gpu_kernel *k, const kernel_call *c
 
 // Preparing ---------------------------------------------------------------------------------------
 
-static void discard_call(gpu_kernel *k) {
-    factor_call *c = k->library;
-    if (c->jacobi != NULL) solver.jacobi_destroy(c->jacobi);
-    mem_free(c, sizeof *c);
-}
+static void discard_call(gpu_kernel *k) { mem_free(k->library, sizeof(factor_call)); }
 
 static emlx_status prepare_call(gpu *g, factor_call *c, emlx_error *err) {
     pthread_mutex_lock(&calls);

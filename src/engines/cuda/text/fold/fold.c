@@ -10,7 +10,13 @@
 #include "base/types.h"
 #include "engines/cuda/text/fold/folding.h"
 
-enum { BLOCK = 256, BLOCKS_MOST = 132 * 64, MANY = 65536 };
+enum {
+    BLOCK = 256,
+    BLOCKS_MOST = 132 * 64,
+    MANY = 65536,
+    SHORT_MOST = 32,
+    STEPS_MOST = 256 // of a text that has a short fold written out
+};
 
 typedef struct folding {
     int32_t kept[EMLX_MAX_RANK], folded[EMLX_MAX_RANK];
@@ -169,7 +175,31 @@ static void emit_one_by_one(emitter *e, const folding *f, int stride) {
     EMIT("  a.step(%s, f);\n  }\n", f->form.step);
 }
 
+// Lengths that a text has as numbers of its own, so that all loads can be made at once.
+static bool is_short(const emitter *e, const folding *f) {
+    return f->row_threads == 1 && f->pieces == 1 && f->length > 0 && f->length <= SHORT_MOST &&
+           f->length * e->kernel->step_count <= STEPS_MOST;
+}
+
+static void emit_unrolled(emitter *e, const folding *f) {
+    for (int32_t i = 0; i < f->folded_count; i++)
+        EMIT("  _Pragma(\"unroll\") for (X i%d = 0; i%d < %d; i%d++) {\n", (int)f->folded[i],
+             (int)f->folded[i], (int)e->kernel->dims[f->folded[i]], (int)f->folded[i]);
+    EMIT("  X f = 0;\n");
+    for (int32_t i = 0; i < f->folded_count; i++)
+        EMIT("  f = f * %d + i%d;\n", (int)e->kernel->dims[f->folded[i]], (int)f->folded[i]);
+    emit_steps(e, NULL, "");
+    emit_stores(e);
+    EMIT("  a.step(%s, f);\n ", f->form.step);
+    for (int32_t i = 0; i < f->folded_count; i++) EMIT(" }");
+    EMIT("\n");
+}
+
 static void emit_fold_loop(emitter *e, const folding *f) {
+    if (is_short(e, f)) {
+        emit_unrolled(e, f);
+        return;
+    }
     int stride = f->vectors ? f->row_threads * 4 : f->row_threads;
     int width = f->vectors ? 4 : 1, count = f->vectors ? 4 : 8;
     EMIT("  X f = from + lane * %d;\n", width);

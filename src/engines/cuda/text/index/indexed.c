@@ -123,8 +123,7 @@ typedef struct scattering {
     const char *type;
 } scattering;
 
-// Sorted updates that one thread sums, for each element of the slice.
-enum { CHUNK = 8, CHUNK_OF_ROWS = 2, ROW = 32 };
+enum { CHUNK = 8 }; // of sorted updates, summed by one thread for each element of the slice
 
 // The struct that gives an update's key: where its slice is in the target.
 static void emit_update_key(emitter *e, const scattering *s, const char *key) {
@@ -173,7 +172,6 @@ static void emit_sum(emitter *e) {
 static void emit_apply(emitter *e, scattering *s, const sorting *order) {
     bool adds = s->params->kind == SCATTER_ADD;
     uint32_t unit = code_word(e->code, s->unit);
-    int chunk = s->slice >= ROW ? CHUNK_OF_ROWS : CHUNK;
     if (!adds) {
         emit_function(e, 'p', 256);
         EMIT(" put_last<%s, Key@::K, Slice@>(p, p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
@@ -183,7 +181,7 @@ static void emit_apply(emitter *e, scattering *s, const sorting *order) {
         code_launch_add(e->code, 'p', s->count * s->slice, 0);
         return;
     }
-    int64_t chunks = (s->count + chunk - 1) / chunk;
+    int64_t chunks = (s->count + CHUNK - 1) / CHUNK;
     int64_t part = chunks * s->slice * 16;
     emit_sum(e);
     s->heads = code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)e->code->scratch);
@@ -193,7 +191,7 @@ static void emit_apply(emitter *e, scattering *s, const sorting *order) {
         emit_function(e, second ? 'r' : 'p', 256);
         EMIT(" add_%s<Add@, Key@::K, Slice@, %d>(p, p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
              "p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n",
-             second ? "joined" : "chunks", chunk, order->keys, order->places, s->count_word,
+             second ? "joined" : "chunks", CHUNK, order->keys, order->places, s->count_word,
              s->slice_word, s->updates_word, s->out, s->heads, s->tails, unit);
         code_launch_add(e->code, second ? 'r' : 'p', chunks * s->slice, 0);
     }

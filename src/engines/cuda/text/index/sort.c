@@ -14,7 +14,8 @@ enum {
     SHORT = 512,
     LONG = 1 << 14, // a pass over digits is three launches
     LONG_OF_WIDE = 1 << 19,
-    FIRST_OF = 1024 // elements of which some may be wanted
+    FEW_KEYS = 1 << 17, // for which larger tiles are too few
+    FIRST_OF = 1024     // elements of which some may be wanted
 };
 #define INDEX_NARROW ((int64_t)1 << 30)
 
@@ -74,7 +75,8 @@ static void sort_by_merging(emitter *e, sorting *s) {
 }
 
 static void sort_by_digits(emitter *e, sorting *s) {
-    int items = s->key_size > 4 ? 8 : 16, passes = (s->key_bits + 7) / 8;
+    int items = s->lines * s->length < FEW_KEYS ? 4 : s->key_size > 4 ? 8 : 16;
+    int passes = (s->key_bits + 7) / 8;
     int64_t tiles = (s->length + LARGE * items - 1) / (LARGE * items), counts = s->lines * 256;
     sort_buffers b = make_buffers(e, s, passes > 1);
     uint32_t counts_word = code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)e->code->scratch);

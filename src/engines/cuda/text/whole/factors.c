@@ -7,9 +7,7 @@
 
 enum { FACTORED_FROM = 257, ITERATED_FROM = 129, BLOCK = 256, ALIGNMENT = 256, MOST = 1 << 15 };
 
-static bool is_iterated(const factoring *f) {
-    return f->params->kind == ROUTINE_eigh || f->params->kind == ROUTINE_svd;
-}
+static bool is_iterated(const factoring *f) { return f->params->kind == ROUTINE_eigh; }
 
 static bool is_known(const factoring *f) {
     bool full = f->params->flags & ROUTINE_FULL;
@@ -19,8 +17,7 @@ static bool is_known(const factoring *f) {
     case ROUTINE_lu:
     case ROUTINE_determinant:
     case ROUTINE_solve:
-    case ROUTINE_eigh:
-    case ROUTINE_svd: return true;
+    case ROUTINE_eigh: return true;
     default: return false;
     }
 }
@@ -31,10 +28,6 @@ static void set_places(factoring *f) {
     switch ((routine_kind)f->params->kind) {
     case ROUTINE_solve: sizes[PLACE_SECOND] = n * f->other; break;
     case ROUTINE_qr: sizes[PLACE_SECOND] = sizes[PLACE_THIRD] = n; break;
-    case ROUTINE_svd:
-        sizes[PLACE_SECOND] = f->vectors * f->longer;
-        sizes[PLACE_THIRD] = n * n;
-        break;
     default: break;
     }
     sizes[PLACE_VALUES] = sizes[PLACE_PIVOTS] = n; // two integers are a double
@@ -56,7 +49,6 @@ bool find_factoring(const emlx_plan *plan, const plan_kernel *k, factoring *f) {
     f->columns = shape->dims[shape->rank - 1];
     f->longer = f->rows > f->columns ? f->rows : f->columns;
     f->shorter = f->rows < f->columns ? f->rows : f->columns;
-    f->vectors = p->flags & ROUTINE_FULL ? f->longer : f->shorter;
     if (k->access_count > 1 && !(p->flags & ROUTINE_VECTOR))
         f->other = k->shapes[1].dims[k->shapes[1].rank - 1];
     for (int32_t d = 0; d < p->batch; d++) f->count *= shape->dims[d];
@@ -93,7 +85,6 @@ static void bring(const writer *w) {
     const char *type = type_text(f->type);
     bool checked = is_iterated(f), turned = true;
     if (f->params->kind == ROUTINE_cholesky || f->params->kind == ROUTINE_eigh) turned = false;
-    if (f->params->kind == ROUTINE_svd) turned = f->rows >= f->columns;
     begin(w, 'a', blocks_for(f->count * f->rows * f->columns));
     EMIT(" bring_matrices<T_%s, %s, %s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n",
          type, truth_text(turned), truth_text(checked), w->in, w->places[PLACE_MATRIX],
@@ -166,34 +157,17 @@ static void take_qr(const writer *w) {
     }
 }
 
-static void report_iteration(const writer *w, int64_t vectors, int code) {
-    emitter *e = w->e;
-    EMIT(" const ll matrix = blockIdx.x / p.w[%u];\n"
-         " if (threadIdx.x == 0 && ((const int *)p.w[%u])[matrix] != 0) ",
-         code_word(e->code, vectors), w->places[PLACE_INFOS]);
-    emit_report(e, code, "matrix");
-    EMIT("\n}\n");
-}
-
 static void take_eigen(const writer *w) {
     emitter *e = w->e;
     begin(w, 'b', w->f->count * w->f->rows);
     EMIT(" take_eigen<T_%s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n", type_text(w->f->type),
          w->places[PLACE_MATRIX], w->places[PLACE_VALUES], w->places[PLACE_MARKS], w->out,
          w->sizes);
-    report_iteration(w, w->f->rows, GUARD_EIGENVALUES);
-}
-
-static void take_singular(const writer *w) {
-    emitter *e = w->e;
-    const factoring *f = w->f;
-    begin(w, 'b', f->count * f->vectors);
-    EMIT(" take_singular<T_%s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
-         "p.w[%u], *(const double *)&p.w[%u]);\n",
-         type_text(f->type), w->places[PLACE_SECOND], w->places[PLACE_VALUES],
-         w->places[PLACE_THIRD], w->places[PLACE_MARKS], w->out, w->sizes, w->sizes + 1,
-         code_word(e->code, f->vectors), code_double(e->code, f->params->tolerance));
-    report_iteration(w, f->vectors, GUARD_SINGULAR_VALUES);
+    EMIT(" const ll matrix = blockIdx.x / p.w[%u];\n"
+         " if (threadIdx.x == 0 && ((const int *)p.w[%u])[matrix] != 0) ",
+         w->sizes, w->places[PLACE_INFOS]);
+    emit_report(e, GUARD_EIGENVALUES, "matrix");
+    EMIT("\n}\n");
 }
 
 emlx_status code_factoring(kernel_code *code, const emlx_plan *plan, const plan_kernel *kernel,
@@ -204,8 +178,7 @@ emlx_status code_factoring(kernel_code *code, const emlx_plan *plan, const plan_
         [ROUTINE_determinant] = take_determinant,
         [ROUTINE_solve] = take_solution,
         [ROUTINE_qr] = take_qr,
-        [ROUTINE_eigh] = take_eigen,
-        [ROUTINE_svd] = take_singular};
+        [ROUTINE_eigh] = take_eigen};
     emitter e = {.plan = plan, .kernel = kernel, .code = code};
     *code = (kernel_code){.parts = PART_CORE | PART_SCALARS | PART_LINALG | PART_FACTORS};
     emit_begin(&e);

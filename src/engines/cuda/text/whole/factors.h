@@ -9,8 +9,8 @@
 // 32-bit integers.
 typedef enum factor_place {
     PLACE_MATRIX, // operands, and what the library makes of them
-    PLACE_SECOND, // right sides of equations; reflections' factors; vectors of the longer side
-    PLACE_THIRD,  // signs; vectors of the shorter side
+    PLACE_SECOND, // right sides of equations; reflections' factors
+    PLACE_THIRD,  // signs
     PLACE_VALUES,
     PLACE_PIVOTS, // and behind them where rows come from
     PLACE_MARKS,  // of matrices with numbers that are not finite
@@ -22,7 +22,7 @@ typedef enum factor_place {
 typedef struct factoring {
     const routine_params *params;
     int64_t count, rows, columns, other; // other: columns of the right sides
-    int64_t shorter, longer, vectors;    // vectors: of the longer side
+    int64_t shorter, longer;
     int type;
     size_t places[PLACES + 1]; // the last is the end
 } factoring;
