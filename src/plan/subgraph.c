@@ -10,14 +10,11 @@
 
 // Operands of a node that count: all of them, but of an `either` operand 0, or the others where the
 // device takes it whole.
-typedef struct span {
-    uint32_t first, end;
-} span;
 
 // One step of the walk: a node, its operands, and how many of them have been visited.
 typedef struct visit {
     emlx_tensor *node;
-    span span;
+    operand_span span;
     uint32_t done;
 } visit;
 
@@ -99,16 +96,15 @@ static emlx_status begin_node(walk *w, emlx_tensor *t) {
     return EMLX_OK;
 }
 
-static span span_of(const walk *w, const emlx_tensor *t) {
-    const engine_ops *ops = w->device->ops;
-    if (t->primitive != PRIM_either) return (span){0, t->input_count};
-    bool whole = ops->takes != NULL && ops->takes(w->device, t);
-    return whole ? (span){1, t->input_count} : (span){0, 1};
+operand_span subgraph_operands(const emlx_device *device, const emlx_tensor *t) {
+    if (t->primitive != PRIM_either) return (operand_span){0, t->input_count};
+    bool whole = device->ops->takes != NULL && device->ops->takes(device, t);
+    return whole ? (operand_span){1, t->input_count} : (operand_span){0, 1};
 }
 
 // Gives a node, all of whose operands have indices, its own index or that of an equal one. An
 // `either` that is not taken whole has that of its operand 0.
-static emlx_status number_node(walk *w, emlx_tensor *t, span operands) {
+static emlx_status number_node(walk *w, emlx_tensor *t, operand_span operands) {
     subgraph *g = w->g;
     TRY(begin_node(w, t));
     if (t->primitive == PRIM_either && operands.first == 0) {
@@ -136,7 +132,7 @@ static emlx_status number_node(walk *w, emlx_tensor *t, span operands) {
 static emlx_status push(walk *w, emlx_tensor *t) {
     if (!arena_reserve(&w->g->memory, &w->stack, &w->stack_room, w->depth, 1, sizeof *w->stack))
         return plan_no_memory(w->err);
-    w->stack[w->depth++] = (visit){t, span_of(w, t), 0};
+    w->stack[w->depth++] = (visit){t, subgraph_operands(w->device, t), 0};
     return EMLX_OK;
 }
 

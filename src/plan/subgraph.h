@@ -19,6 +19,13 @@ typedef struct subgraph {
     uint32_t *parameter;
 } subgraph;
 
+// Which of a node's operands a plan for the device reads: of an `either` operand 0, or where the
+// device takes it whole the others.
+typedef struct operand_span {
+    uint32_t first, end;
+} operand_span;
+operand_span subgraph_operands(const emlx_device *device, const emlx_tensor *t);
+
 // Fills in *g, to be cleared with subgraph_clear, also on failure.
 emlx_status subgraph_collect(const plan_request *request, subgraph *g, emlx_error *err);
 void subgraph_clear(subgraph *g);

@@ -20,6 +20,7 @@
 #include "memory/list.h"
 #include "plan/cost.h"
 #include "plan/run.h"
+#include "plan/subgraph.h"
 #include "run/work.h"
 
 // What an evaluation gives to its roots. A root's operands lie inside it, and one root may hold the
@@ -85,7 +86,8 @@ static walk_end claim(eval_job *job) {
     job->wanted_claimed = job->claimed_count;
     for (uint32_t n = 0; n < job->claimed_count && end == WALK_DONE; n++) {
         emlx_tensor *t = job->claimed[n];
-        for (uint32_t i = 0; i < t->input_count && end == WALK_DONE; i++) {
+        operand_span read = subgraph_operands(t->device, t);
+        for (uint32_t i = read.first; i < read.end && end == WALK_DONE; i++) {
             end = meet(job, t->inputs[i]);
             if (end == WALK_DONE) t->inputs[i]->inner++;
         }
@@ -136,7 +138,9 @@ static void drop_leaves(eval_job *job) {
 static bool worth_keeping(emlx_tensor *t) {
     int references = atomic_load_explicit(&t->references, memory_order_relaxed);
     if ((uint32_t)references <= t->inner) return false;
-    primitive_kept kept = primitive_table[t->primitive].kept;
+    // Of an `either` that is not taken whole operand 0 stands in the plan.
+    bool stands_for = t->primitive == PRIM_either && subgraph_operands(t->device, t).first == 0;
+    primitive_kept kept = primitive_table[(stands_for ? t->inputs[0] : t)->primitive].kept;
     if (kept != KEPT_AGAIN || t->evaluations > 0) return kept != KEPT_NEVER;
     t->evaluations++;
     return false;

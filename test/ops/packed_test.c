@@ -258,6 +258,7 @@ static void check_products(emlx_device *device, const weights *w) {
         emlx_tensor *in[2] = {matrix(device, EMLX_F32, m, TERMS, x), dequantized(device, w)};
         emlx_tensor *t = apply("dot", device, in, 2, attrs, 4);
         assert_ok(emlx_tensor_read(t, 0, found, (size_t)(m * ROWS) * 4, &err), err);
+        assert_false(emlx_tensor_ready(in[1]));
         for (int64_t v = 0; v < m; v++)
             for (int r = 0; r < ROWS; r++) {
                 double sum = 0, size = 0;
