@@ -128,6 +128,10 @@ class Tensor:
     def shape(self):
         return read_shape(LIBRARY.emlx_tensor_shape(self.pointer))
 
+    def wait(self):
+        """Until it is there: a device's work may go on when a call has returned."""
+        call("emlx_eval", (ctypes.c_void_p * 1)(self.pointer.value), ctypes.c_size_t(1))
+
     def numpy(self):
         """A copy of its elements, as STORED says."""
         out = numpy.empty(self.shape, STORED[self.type])

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """mlx_side.py - our engine, MLX through our adapter, and MLX from Python (where it is installed), side by
-side: chains of small and of large operations, products of matrices, rows. Microseconds a call, the
-fastest of many. Needs `make mlx` and numpy; DEVICE=mlx times MLX's GPU.
+side: chains of small and of large operations, products of matrices, rows, attention. Microseconds a
+call and its wait, the fastest of many. Needs `make mlx` and numpy; DEVICE=mlx times MLX's GPU, beside
+the engine that OURS names, and with larger arrays.
 
     bench/mlx_side.py
+    DEVICE=mlx OURS=cuda bench/mlx_side.py
 """
 
 import os
@@ -21,6 +23,7 @@ except ImportError:
 
 STEPS = 30
 NAME = os.environ.get("DEVICE", "mlx-cpu")
+OURS = os.environ.get("OURS", "cpu")
 
 
 def chain(_, a, b):
@@ -38,20 +41,44 @@ def mlx_product(_, a, b):
     return mx.matmul(a, b)
 
 
-def softmax(nx, a, _):
+def softmax(nx, a):
     return nx.apply("softmax", (a,), axes=[1])
 
 
-def mlx_softmax(_, a, __):
+def mlx_softmax(_, a):
     return mx.softmax(a, axis=1)
 
 
-ROWS = [
-    (f"{STEPS} steps of 16", (16,), chain, chain, STEPS),
-    (f"{STEPS} steps of 262,144", (262144,), chain, chain, STEPS),
-    ("product of 256 x 256", (256, 256), product, mlx_product, 1),
-    ("softmax of 512 x 512", (512, 512), softmax, mlx_softmax, 1),
-]
+def sum_rows(nx, a):
+    return nx.apply("sum", (a,), axes=[1])
+
+
+def mlx_sum_rows(_, a):
+    return mx.sum(a, axis=1)
+
+
+def attention(nx, q, k, v):
+    return nx.apply("attention", (q, k, v), scale=0.125, causal=True)
+
+
+def mlx_attention(_, q, k, v):
+    return mx.fast.scaled_dot_product_attention(q, k, v, scale=0.125, mask="causal")
+
+
+def rows(type, small, large, side, heads, length):
+    return [
+        (f"{STEPS} steps of {small}", type, 2 * [(small,)], chain, chain, STEPS),
+        (f"{STEPS} steps of {large:,}", type, 2 * [(large,)], chain, chain, STEPS),
+        (f"product of {side} x {side}", type, 2 * [(side, side)], product, mlx_product, 1),
+        (f"softmax of {2 * side} x {2 * side}", type, [(2 * side, 2 * side)], softmax, mlx_softmax, 1),
+        (f"sums of {2 * side} rows", type, [(2 * side, 2 * side)], sum_rows, mlx_sum_rows, 1),
+        (f"attention, {heads} heads of {length}", type, 3 * [(1, heads, length, 64)], attention,
+         mlx_attention, 1),
+    ]
+
+
+ROWS = (rows("f32", 16, 1 << 24, 4096, 16, 2048) + rows("bf16", 16, 1 << 24, 4096, 16, 2048)
+        if NAME == "mlx" else rows("f32", 16, 1 << 18, 256, 4, 256))
 
 
 def fastest(call):
@@ -65,29 +92,41 @@ def fastest(call):
     return best
 
 
-def ours(device, function, arrays):
-    tensors = [emlx.tensor(device, array, "f32") for array in arrays]
+def stored(array, type):
+    """What emlx.tensor takes: bf16 as its bits, cut from those of f32."""
+    return (array.view(np.uint32) >> 16).astype(np.uint16) if type == "bf16" else array
+
+
+def ours(device, function, type, arrays):
+    tensors = [emlx.tensor(device, stored(array, type), type) for array in arrays]
     program = emlx.compile(device, function, tensors)
-    return fastest(lambda: program(*tensors))
+
+    def call():
+        for result in program(*tensors):
+            result.wait()
+
+    return fastest(call)
 
 
-def from_python(function, arrays):
-    values = [mx.array(array) for array in arrays]
+def from_python(function, type, arrays):
+    values = [mx.array(array).astype(mx.bfloat16 if type == "bf16" else mx.float32)
+              for array in arrays]
+    mx.eval(values)
     return fastest(lambda: mx.eval(function(mx, *values)))
 
 
 def main():
-    cpu, device = emlx.Device("cpu"), emlx.Device(NAME)
+    cpu, device = emlx.Device(OURS), emlx.Device(NAME)
     if mx is not None:
         mx.set_default_device(mx.gpu if NAME == "mlx" else mx.cpu)
-    print(f"{'us':28} {'cpu':>10} {NAME:>10} {'python':>10}   us more a primitive")
+    print(f"{'us':34} {OURS:>10} {NAME:>10} {'python':>10}   us more a primitive")
     random = np.random.default_rng(1)
-    for title, shape, function, theirs, primitives in ROWS:
-        arrays = [random.random(shape, dtype=np.float32) for _ in range(2)]
-        times = [ours(cpu, function, arrays), ours(device, function, arrays)]
-        line = f"{title:28} {times[0] * 1e6:10.1f} {times[1] * 1e6:10.1f}"
+    for title, type, shapes, function, theirs, primitives in ROWS:
+        arrays = [random.random(shape, dtype=np.float32) for shape in shapes]
+        times = [ours(place, function, type, arrays) for place in (cpu, device)]
+        line = f"{type + ' ' + title:34} {times[0] * 1e6:10.1f} {times[1] * 1e6:10.1f}"
         if mx is not None:
-            python = from_python(theirs, arrays)
+            python = from_python(theirs, type, arrays)
             line += f" {python * 1e6:10.1f} {(times[1] - python) * 1e6 / primitives:10.2f}"
         print(line, flush=True)
 
