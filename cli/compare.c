@@ -8,7 +8,7 @@
 
 // Tolerances -------------------------------------------------------------------------------------
 
-typedef enum scale { ELEMENT, LARGEST } scale;
+typedef enum scale { ELEMENT, LARGEST, ROUNDED } scale;
 
 #define ONE_ULP (-1.0)
 
@@ -122,21 +122,27 @@ static bool close_by(double share, double a, double b, double size) {
     return fabs(a - b) <= share * fmax(size, 0x1p-1022 / 0x1p-52);
 }
 
+// Whether what differs is last places of the largest number.
+static bool is_rounded(const comparison *c, double a, double b) {
+    double place = ldexp((double)c->t->narrow, -(int)c->l->mantissa);
+    return c->t->scale == ROUNDED && close_by(place, a, b, c->largest);
+}
+
 // `size` is the magnitude of the element that the part belongs to.
 static bool same_part(const comparison *c, uint64_t actual, uint64_t expected, double size) {
     double a = decode(c->l, actual), b = decode(c->l, expected);
     double share = c->l->bytes == 8 ? c->t->f64 : c->t->f32;
     bool by_places = c->l->bytes < 4 || share == ONE_ULP || share == 0;
     if (isnan(a) && isnan(b)) return true;
-    if (!by_places) return close_by(share, a, b, c->t->scale == LARGEST ? c->largest : size);
+    if (!by_places) return close_by(share, a, b, c->t->scale != ELEMENT ? c->largest : size);
     uint64_t places = isnan(a) || isnan(b) ? UINT64_MAX : places_between(c->l, actual, expected);
-    if (c->l->bytes < 4) return places <= c->t->narrow;
+    if (c->l->bytes < 4) return places <= c->t->narrow || is_rounded(c, a, b);
     if (share == 0) return places == 0;
     c->counted->compared++;
     if (places == 0) return true;
     c->counted->different++;
     // What cancels keeps an error of the terms' last place.
-    return places == 1 || (c->t->scale == LARGEST && close_by(0x1p-53 * 16, a, b, c->largest));
+    return places == 1 || (c->t->scale != ELEMENT && close_by(0x1p-53 * 16, a, b, c->largest));
 }
 
 static bool same_element(const comparison *c, const void *actual, const void *expected, size_t i) {

@@ -198,6 +198,15 @@ EMLX_API bool emlx_device_handover(const emlx_device *device, size_t index, cons
 // Whether that is an error instead: EMLX_UNSUPPORTED, naming op and type. At first it is not.
 EMLX_API void emlx_refuse_handovers(bool refuse);
 
+// Records what a device does as a frame capture of Metal's, into a file that should end in
+// .gputrace, until it is stopped. Waits for work that was queued before. Fails with
+// EMLX_UNSUPPORTED on a device that is not Metal's, and with EMLX_INTERNAL and what MLX says where
+// Metal refuses, as it does unless MTL_CAPTURE_ENABLED=1 was in the environment when the process
+// started.
+EMLX_API emlx_status emlx_device_capture_start(emlx_device *device, const char *path,
+                                               emlx_error *err);
+EMLX_API emlx_status emlx_device_capture_stop(emlx_device *device, emlx_error *err);
+
 // Events ----------------------------------------------------------------------------------------
 
 // What the library tells whoever wants to know:

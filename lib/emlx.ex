@@ -445,6 +445,29 @@ defmodule EMLX do
   def handovers(device \\ default_device()),
     do: device |> Native.device() |> Native.handovers() |> Map.new()
 
+  @doc """
+  Starts a frame capture of Metal into the file `path`, which should end in `.gputrace`: what MLX
+  does on its GPU from now on until `metal_stop_capture/0`, for Xcode to look at.
+
+  Metal allows captures only where `MTL_CAPTURE_ENABLED=1` was in the environment when the VM
+  started. Raises `EMLX.Error` where it does not, where a capture runs already, and where there is no
+  Metal.
+
+      EMLX.metal_start_capture("/tmp/step.gputrace")
+      Nx.to_number(step.(tensors))
+      EMLX.metal_stop_capture()
+
+  """
+  @spec metal_start_capture(Path.t()) :: :ok
+  def metal_start_capture(path) when is_binary(path) and path != "",
+    do: Device.captured() |> Native.device() |> Native.capture(path)
+
+  @doc """
+  Ends what `metal_start_capture/1` began; work that was started before has ended then.
+  """
+  @spec metal_stop_capture() :: :ok
+  def metal_stop_capture, do: Device.captured() |> Native.device() |> Native.capture("")
+
   ## On {device, reference} pairs
 
   documented = EMLX.Pairs.documented()

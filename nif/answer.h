@@ -22,6 +22,8 @@ void answer_free(answer *to);
 // Sends a result made in `to->env` and frees `to`. A process that is gone is no error.
 void answer_send(answer *to, ERL_NIF_TERM result);
 
+enum { MAX_PATH = 4096 };
+
 // A job whose result is sent as an answer.
 typedef struct task {
     job job;

@@ -8,8 +8,6 @@
 #include "resources.h"
 #include "terms.h"
 
-enum { MAX_PATH = 4096 };
-
 // {name, format, dims of its values, tensor}
 static emlx_status make_array(ErlNifEnv *env, const emlx_archive *archive, const emlx_entry *e,
                               emlx_device *device, ERL_NIF_TERM *out, emlx_error *err) {

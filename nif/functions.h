@@ -12,6 +12,7 @@
     XX(device_open, 2)                                                                             \
     XX(devices_missing, 0)                                                                         \
     XX(device_describe, 1)                                                                         \
+    XX(device_capture, 3)                                                                          \
     XX(device_host_memory, 1)                                                                      \
     XX(device_reset, 2)                                                                            \
     XX(device_address, 2)                                                                          \

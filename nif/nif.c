@@ -80,6 +80,32 @@ ERL_NIF_TERM nif_device_describe(ErlNifEnv *env, int argc, const ERL_NIF_TERM ar
                                          make_text(env, text)));
 }
 
+static ERL_NIF_TERM run_capture(task *task) {
+    emlx_error err;
+    emlx_device *device = task->device->device;
+    emlx_status status = task->path[0] == '\0'
+                             ? emlx_device_capture_stop(device, &err)
+                             : emlx_device_capture_start(device, task->path, &err);
+    return status == EMLX_OK ? atoms.ok : make_error(task->to->env, status, &err);
+}
+
+// device_capture(device, path, reference): starts a capture into a file; ends it where the path is
+// empty. It waits for work of the device, so the answer is a message.
+ERL_NIF_TERM nif_device_capture(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    char path[MAX_PATH];
+    emlx_error err;
+    device_res *device = NULL;
+    task *task = NULL;
+    emlx_status status = device_get(env, argv[0], &device, &err);
+    if (status == EMLX_OK) status = read_text(env, argv[1], "a path", path, sizeof path, &err);
+    if (status == EMLX_OK) status = task_new(env, argv[2], device, atoms.nil, path, &task, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    task->run = run_capture;
+    task_start(task, JOB_BLOCKS);
+    return atoms.wait;
+}
+
 // A list of {op, count}: what the host has computed in place of the device.
 ERL_NIF_TERM nif_handovers(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;

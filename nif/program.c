@@ -9,8 +9,6 @@
 #include "resources.h"
 #include "terms.h"
 
-enum { MAX_PATH = 4096 };
-
 static ERL_NIF_TERM give_program(ErlNifEnv *env, emlx_status status, emlx_program *program,
                                  emlx_error *err) {
     ERL_NIF_TERM term;

@@ -69,7 +69,8 @@ typedef struct engine_ops {
     // It has no f64. Where that only serves rounding, nodes come to it in f32; where the user chose
     // it `can` refuses them.
     bool no_f64;
-    // The host can read and write buffers that no work is using: their `data` is set.
+    // The host can read and write buffers that no work is using: their `data` is set. What a device
+    // starts with; `open` may say otherwise of one.
     bool host_memory;
 
     // How many devices of this kind the machine has, and if none why (one sentence). May be NULL:
@@ -145,6 +146,9 @@ typedef struct engine_ops {
     // milliseconds. May be NULL: never.
     emlx_status (*loop)(emlx_device *device, void *stream, const loop_call *call, bool *done,
                         emlx_error *err);
+    // Records what the device does into the file `path`, or ends that where it is NULL; work that
+    // was queued before has ended then. May be NULL: it cannot.
+    emlx_status (*capture)(emlx_device *device, const char *path, emlx_error *err);
 } engine_ops;
 
 struct emlx_device {
@@ -152,6 +156,7 @@ struct emlx_device {
     int number;    // among the engine's devices
     char name[32]; // "cpu", "cuda:0"
     size_t references;
+    bool host_memory; // see engine_ops
     thread_pool *pool;
     emlx_device *host;      // does what this one cannot; NULL where that is nothing
     handover *handed;       // what was handed over so far

@@ -20,10 +20,22 @@ int close_test_device(void **state) {
     return 0;
 }
 
+// An engine of test/engines, beside the test program.
+static void engine_path(const char *self, const char *engine, char path[1024]) {
+    const char *end = strrchr(self, '/');
+    int folder = end != NULL ? (int)(end + 1 - self) : 0;
+    snprintf(path, 1024, "%.*s../engines/%s.so", folder, self, engine);
+}
+
+void use_plain_mlx(const char *self) {
+    char path[1024];
+    engine_path(self, "mlx_plain", path);
+    setenv("EMLX_MLX_ADAPTER", path, 0);
+}
+
 void use_test_engine(const char *self, const char *engine) {
     char path[1024];
-    const char *end = strrchr(self, '/');
-    snprintf(path, sizeof path, "%.*s/../engines/%s.so", (int)(end - self), self, engine);
+    engine_path(self, engine, path);
     setenv("EMLX_ENGINES", path, 1);
     setenv("EMLX_TEST_DEVICE", engine, 1);
 }

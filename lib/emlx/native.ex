@@ -49,6 +49,9 @@ defmodule EMLX.Native do
     device
   end
 
+  # An empty path ends a capture.
+  def capture(device, path), do: unwrap(await(ref, NIF.device_capture(device, path, ref)))
+
   def handovers(device), do: unwrap(NIF.handovers(device))
 
   ## Tensors

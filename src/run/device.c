@@ -135,6 +135,7 @@ static emlx_status open_host(emlx_device *device, emlx_error *err) {
 
 static emlx_status open_device(emlx_device *device, emlx_error *err) {
     TRY(pool_acquire(&device->pool, err));
+    device->host_memory = device->ops->host_memory;
     emlx_status status = device->ops->open != NULL ? device->ops->open(device, err) : EMLX_OK;
     if (status == EMLX_OK) status = open_host(device, err);
     if (status != EMLX_OK) pool_release(device->pool);
@@ -217,7 +218,7 @@ const char *emlx_device_name(const emlx_device *device) {
 }
 
 bool emlx_device_host_memory(const emlx_device *device) {
-    return device != NULL && device->ops->host_memory;
+    return device != NULL && device->host_memory;
 }
 
 // Those that compute in the host's memory have none of their own.
@@ -269,6 +270,24 @@ void emlx_device_memory_reset_peak(emlx_device *device) {
         account_reset_peak(device->memory);
     else
         emlx_memory_reset_peak();
+}
+
+static emlx_status capture(emlx_device *device, const char *path, emlx_error *err) {
+    if (device->ops->capture != NULL) return device->ops->capture(device, path, err);
+    return error_set(err, EMLX_UNSUPPORTED,
+                     "device %s cannot be captured: frame captures are Metal's, of device mlx",
+                     device->name);
+}
+
+emlx_status emlx_device_capture_start(emlx_device *device, const char *path, emlx_error *err) {
+    REQUIRE(device);
+    REQUIRE(path);
+    return capture(device, path, err);
+}
+
+emlx_status emlx_device_capture_stop(emlx_device *device, emlx_error *err) {
+    REQUIRE(device);
+    return capture(device, NULL, err);
 }
 
 void emlx_device_describe(const emlx_device *device, char *text, size_t size) {

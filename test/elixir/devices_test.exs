@@ -234,4 +234,51 @@ defmodule EMLX.DevicesTest do
       assert x |> Nx.take(1) |> Nx.to_number() == 2
     end
   end
+
+  describe "frame captures" do
+    test "are Metal's: elsewhere that is said in a sentence" do
+      if Device.gpus(NIF.devices(), :mlx) == [] do
+        for call <- [fn -> EMLX.metal_start_capture("none") end, &EMLX.metal_stop_capture/0] do
+          assert_raise EMLX.Error, ~r/captures are Metal's, .* no device mlx: \w+/, call
+        end
+      end
+
+      assert {:error, :unsupported, message} = Native.device(:cpu) |> ended_capture()
+      assert message =~ "device cpu cannot be captured"
+      assert_raise FunctionClauseError, fn -> EMLX.metal_start_capture(nil) end
+    end
+
+    @plain Path.expand("../../build/test/engines/mlx_plain.so", __DIR__)
+
+    # A VM of its own, as what MLX is gets decided once.
+    @tag skip: not File.exists?(@plain) && "the tests in C are not built"
+    @tag :tmp_dir
+    test "are written where there is Metal", %{tmp_dir: folder} do
+      file = Path.join(folder, "step.gputrace")
+
+      code = """
+      {:ok, _} = Application.ensure_all_started([:nx, :emlx])
+      EMLX.metal_start_capture(#{inspect(file)})
+      Nx.to_number(Nx.add(Nx.tensor(1, backend: {EMLX.Backend, device: :gpu, engine: :mlx}), 1))
+      EMLX.metal_stop_capture()
+      """
+
+      paths = for path <- :code.get_path(), do: ["-pa", to_string(path)]
+
+      assert {_, 0} =
+               System.cmd("elixir", List.flatten(paths) ++ ["-e", code],
+                 env: [{"EMLX_MLX_ADAPTER", @plain}],
+                 stderr_to_stdout: true
+               )
+
+      assert File.read!(file) == "begins\nends\n"
+    end
+
+    defp ended_capture(device) do
+      reference = make_ref()
+      :wait = NIF.device_capture(device, "", reference)
+      assert_receive {^reference, result}
+      result
+    end
+  end
 end

@@ -108,6 +108,7 @@ static plain_array (*const obeyed[MLX_CODE_COUNT])(const plain_call *) = {
     [MLX_layer_norm] = plain_norm,
     [MLX_rope] = plain_rope,
     [MLX_attention] = plain_attention,
+    [MLX_quantized_matmul] = plain_quantized_matmul,
 };
 
 // What comes out is of the type that the list says, but for sums of small integers.
@@ -220,16 +221,36 @@ static void memory(mlx_memory *out) { *out = (mlx_memory){0}; }
 static void nothing(void) {}
 static size_t no_limit(size_t bytes) { return bytes; }
 
-static bool capture_start(const char *path, char *message) {
-    snprintf(message, MLX_MESSAGE_SIZE, "there is no Metal to write into %s", path);
-    return false;
+// Its GPU is Metal, or, where EMLX_PLAIN_APART is set, one with memory of its own.
+static bool is_metal(mlx_place place) {
+    return place == MLX_PLACE_GPU && getenv("EMLX_PLAIN_APART") == NULL;
 }
-static bool capture_stop(char *message) { return capture_start("anything", message); }
+static bool shares_memory(mlx_place place) { return place == MLX_PLACE_CPU || is_metal(place); }
+
+// A capture is a file that says when it begins and ends.
+static FILE *captured;
+
+static bool capture_start(const char *path, char *message) {
+    if (captured != NULL) return snprintf(message, MLX_MESSAGE_SIZE, "there is one already") < 0;
+    captured = fopen(path, "w");
+    if (captured == NULL) return snprintf(message, MLX_MESSAGE_SIZE, "no file %s", path) < 0;
+    fputs("begins\n", captured);
+    return true;
+}
+
+static bool capture_stop(char *message) {
+    if (captured == NULL) return snprintf(message, MLX_MESSAGE_SIZE, "there is none") < 0;
+    fputs("ends\n", captured);
+    fclose(captured);
+    captured = NULL;
+    return true;
+}
 
 static const mlx_edge edge = {
-    MLX_EDGE_VERSION, version,    available, session_open, session_close, block_new,
-    block_data,       block_free, compile,   run,          drop,          memory,
-    nothing,          no_limit,   no_limit,  nothing,      capture_start, capture_stop,
+    MLX_EDGE_VERSION, version,       available, shares_memory, is_metal,
+    session_open,     session_close, block_new, block_data,    block_free,
+    compile,          run,           drop,      memory,        nothing,
+    no_limit,         no_limit,      nothing,   capture_start, capture_stop,
 };
 
 __attribute__((visibility("default"))) const mlx_edge *emlx_mlx_edge(void);

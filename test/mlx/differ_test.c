@@ -185,11 +185,6 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup_teardown(test_exact, open_gpu_exact, close_devices),
         cmocka_unit_test_setup_teardown(test_all_functions, open_gpu, close_devices),
     };
-    char plain[4096];
-    snprintf(plain, sizeof plain, "%s", argc > 0 ? argv[0] : "");
-    char *slash = strrchr(plain, '/');
-    size_t folder = slash != NULL ? (size_t)(slash + 1 - plain) : 0;
-    snprintf(plain + folder, sizeof plain - folder, "../engines/mlx_plain.so");
-    setenv("EMLX_MLX_ADAPTER", plain, 0);
+    use_plain_mlx(argc > 0 ? argv[0] : "");
     return RUN_TESTS("mlx/differ", tests);
 }

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # plain_test.sh - what is decided for MLX, without MLX: the recorded cases by lists of instructions
 # that plain loops obey (test/engines/mlx_plain.c), as an older version and a newer one, as MLX's CPU
-# and as a GPU. Where the inexact functions are handed over every result is within the tolerances of
+# and as a GPU that shares the host's memory and as one that has its own. Where the inexact functions are handed over every result is within the tolerances of
 # all engines.
 root=$(dirname "$0")/../..
 cli=${EMLX_CLI:-$root/build/emlx}
@@ -26,5 +26,6 @@ lane mlx-cpu --strict EMLX_MLX_EXACT=1
 lane mlx-cpu "" EMLX_PLAIN_VERSION=0.32.1
 lane mlx-cpu "" EMLX_PLAIN_VERSION=0.31.2
 lane mlx "" EMLX_PLAIN_VERSION=99.0.0
+lane mlx "" EMLX_PLAIN_APART=1
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

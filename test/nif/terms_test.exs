@@ -262,6 +262,7 @@ defmodule EMLX.NIF.TermsTest do
     case name do
       :device_open -> ["cpu", make_ref()]
       :device_describe -> [cpu()]
+      :device_capture -> [cpu(), "", make_ref()]
       :archive_read -> [cpu(), path, make_ref()]
       :device_memory_info -> [cpu()]
       :device_memory_clear_cache -> [cpu()]

@@ -77,6 +77,22 @@ defmodule EMLX.Device do
     end)
   end
 
+  @doc "MLX's GPU, which captures are of."
+  @spec captured() :: atom
+  def captured do
+    case gpus(NIF.devices(), :mlx) do
+      [name | _] ->
+        String.to_atom(name)
+
+      [] ->
+        why = for {"mlx", why} <- NIF.devices_missing(), into: "", do: why
+
+        raise EMLX.Error,
+          kind: :unsupported,
+          message: "frame captures are Metal's, by way of MLX, and there is no device mlx: #{why}"
+    end
+  end
+
   defp configured, do: Application.get_env(:emlx, :engine) || System.get_env("EMLX_ENGINE")
 
   defp engines(os, engine) do

@@ -22,6 +22,7 @@ defmodule EMLX.NIF do
     device_address: 2,
     device_export: 2,
     device_memory_open: 3,
+    device_capture: 3,
     handovers: 1,
     refuse_handovers: 1,
     observe: 1,

@@ -21,6 +21,7 @@ typedef struct mlx_state {
     mlx_worker *worker;
     mlx_traits traits;
     mlx_place place;
+    bool apart;                     // memory of its own: the host sees copies
     char message[MLX_MESSAGE_SIZE]; // of the worker's last call that was waited for
 } mlx_state;
 
@@ -92,7 +93,9 @@ static emlx_status open_place(emlx_device *device, mlx_place place, emlx_error *
                              .cpu = cpu,
                              .exact = getenv("EMLX_MLX_EXACT") != NULL,
                              .rank = cpu ? EMLX_MAX_RANK : 10};
+    s->apart = !s->edge->shares_memory(place);
     device->state = s;
+    device->host_memory = !s->apart;
     worker_do(s->worker, open_session, s);
     worker_watch_exit();
     if (s->session != NULL) return EMLX_OK;
@@ -149,7 +152,7 @@ static emlx_status empty_buffer(const mlx_state *s, size_t size, emlx_buffer **o
 
 static void fill_buffer(const mlx_state *s, emlx_buffer *buffer, mlx_block *block) {
     buffer->handle = block;
-    buffer->data = s->edge->block_data(block);
+    if (!s->apart) buffer->data = s->edge->block_data(block);
 }
 
 static emlx_status mlx_allocate(emlx_device *device, size_t size, emlx_buffer **out,
@@ -175,18 +178,44 @@ static bool mlx_can_wrap(const emlx_device *device, const void *data, size_t siz
     return false;
 }
 
+// A copy between a buffer and the host.
+typedef struct host_copy {
+    const mlx_state *state;
+    const emlx_buffer *buffer;
+    size_t offset, size;
+    void *to;         // of the host, or
+    const void *from; // of the host
+    bool done;
+} host_copy;
+
+static void copy_now(void *context) {
+    host_copy *c = context;
+    char *data = c->buffer->data;
+    if (data == NULL) data = c->state->edge->block_data(c->buffer->handle);
+    c->done = data != NULL;
+    if (c->done && c->to != NULL) memcpy(c->to, data + c->offset, c->size);
+    if (c->done && c->from != NULL) memcpy(data + c->offset, c->from, c->size);
+}
+
+static emlx_status copy_with_host(const emlx_device *device, host_copy *c, emlx_error *err) {
+    c->state = device->state;
+    if (c->size == 0) return EMLX_OK;
+    if (c->state->apart)
+        worker_do(c->state->worker, copy_now, c);
+    else
+        copy_now(c);
+    return c->done ? EMLX_OK : error_set(err, EMLX_INTERNAL, "MLX's memory cannot be reached");
+}
+
 static emlx_status mlx_upload(emlx_device *device, emlx_buffer *to, const void *from, size_t size,
                               emlx_error *err) {
-    (void)device, (void)err;
-    memcpy(to->data, from, size);
-    return EMLX_OK;
+    return copy_with_host(device, &(host_copy){.buffer = to, .size = size, .from = from}, err);
 }
 
 static emlx_status mlx_download(emlx_device *device, const emlx_buffer *from, size_t offset,
                                 void *to, size_t size, emlx_error *err) {
-    (void)device, (void)err;
-    memcpy(to, (const char *)from->data + offset, size);
-    return EMLX_OK;
+    host_copy c = {.buffer = from, .offset = offset, .size = size, .to = to};
+    return copy_with_host(device, &c, err);
 }
 
 // Plans
@@ -383,6 +412,37 @@ static emlx_status mlx_submit(emlx_device *device, void *stream, const plan_call
     return EMLX_OK;
 }
 
+// Captures
+// --------------------------------------------------------------------------------------------
+
+typedef struct capture_call {
+    const mlx_edge *edge;
+    const char *path; // NULL: ends it
+    bool done;
+    char message[MLX_MESSAGE_SIZE];
+} capture_call;
+
+static void capture_now(void *context) {
+    capture_call *c = context;
+    c->done = c->path != NULL ? c->edge->capture_start(c->path, c->message)
+                              : c->edge->capture_stop(c->message);
+}
+
+static emlx_status mlx_capture(emlx_device *device, const char *path, emlx_error *err) {
+    const mlx_state *s = device->state;
+    capture_call c = {.edge = s->edge, .path = path};
+    if (!s->edge->is_metal(s->place))
+        return error_set(err, EMLX_UNSUPPORTED,
+                         "device %s cannot be captured: it is MLX's, but not on Metal",
+                         device->name);
+    worker_do(s->worker, capture_now, &c);
+    if (c.done) return EMLX_OK;
+    return error_set(err, EMLX_INTERNAL,
+                     "MLX: %.300s (MTL_CAPTURE_ENABLED=1 has to be in the environment when the "
+                     "process starts)",
+                     c.message);
+}
+
 #define MLX_ENGINE(its_name, its_speed, lacks_f64, its_count, its_open)                            \
     {                                                                                              \
         .name = its_name, .speed = its_speed, .no_f64 = lacks_f64, .form = FORM_NODES,             \
@@ -390,6 +450,7 @@ static emlx_status mlx_submit(emlx_device *device, void *stream, const plan_call
         .describe = mlx_describe, .allocate = mlx_allocate, .can_wrap = mlx_can_wrap,              \
         .upload = mlx_upload, .download = mlx_download, .can = can, .takes = takes,                \
         .prepare = mlx_prepare, .discard = mlx_discard, .submit = mlx_submit,                      \
+        .capture = mlx_capture,                                                                    \
     }
 
 const engine_ops mlx_engine = MLX_ENGINE("mlx", 16, true, count_gpu, open_gpu);

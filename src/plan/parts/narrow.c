@@ -68,9 +68,16 @@ static bool is_near(const subgraph *g, uint32_t n) {
     return near;
 }
 
+// On its way a product may leave f32's range and come back.
+static bool is_product(const emlx_tensor *t) {
+    if (t->primitive == PRIM_scan) return ((const scan_params *)t->params)->kind == REDUCE_PRODUCT;
+    return t->primitive == PRIM_reduce &&
+           ((const reduce_params *)t->params)->kind == REDUCE_PRODUCT;
+}
+
 static bool may_serve(const subgraph *g, uint32_t n) {
     const emlx_tensor *t = g->nodes[n];
-    if (is_leaf(g, n) || !is_near(g, n)) return false;
+    if (is_leaf(g, n) || !is_near(g, n) || is_product(t)) return false;
     if (is_wider_inside(g, n)) return true;
     return is_f64(g, n) && computes_f64(t) &&
            !atomic_load_explicit(&t->chosen, memory_order_relaxed);

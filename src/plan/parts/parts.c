@@ -148,11 +148,11 @@ static emlx_status submit_part(parts_run *r, uint32_t p, emlx_buffer **inputs,
                       .cancel = r->work->cancel,
                       .inputs = inputs,
                       .outputs = outputs,
-                      .memory = r->device->ops->host_memory ? r->device : NULL};
+                      .memory = r->device->host_memory ? r->device : NULL};
     fence *end = NULL;
     TRY(plan_submit(&sub, &work, &end, r->err));
     for (uint32_t i = 0; i < part->op_count; i++) handover_count(r->device, part->ops[i]);
-    bool aside = part->handed_over && !r->device->ops->host_memory;
+    bool aside = part->handed_over && !r->device->host_memory;
     for (uint32_t i = 0; i < part->plan->output_count; i++)
         (aside ? r->copies : r->values)[part->outputs[i]] = outputs[i];
     note_work(r, end);

@@ -108,5 +108,6 @@ plain_array plain_logsumexp(const plain_call *c);
 plain_array plain_norm(const plain_call *c);
 plain_array plain_rope(const plain_call *c);
 plain_array plain_attention(const plain_call *c);
+plain_array plain_quantized_matmul(const plain_call *c);
 
 #endif

@@ -208,6 +208,20 @@ array attention(const arrays &in, ints n, mx::Stream s) {
 #endif
 }
 
+const char *const modes[] = {
+#define XX(name) #name,
+    MLX_MODE_MAP(XX)
+#undef XX
+};
+
+array quantized_matmul(const arrays &in, ints n, mx::Stream s) {
+    std::optional<array> biases;
+    if (in.size() > 3) biases = in[3];
+    const char *mode = modes[n.next()];
+    int group = n.next(), bits = n.next();
+    return mx::quantized_matmul(in[0], in[1], in[2], biases, true, group, bits, mode, s);
+}
+
 array obey(const mlx_instruction &i, const arrays &in, ints n, mx::Stream s) {
     mx::Dtype dtype = dtypes[i.dtype];
     switch (i.code) {
@@ -261,6 +275,7 @@ array obey(const mlx_instruction &i, const arrays &in, ints n, mx::Stream s) {
     case MLX_layer_norm: return layer_norm(in, n, s);
     case MLX_rope: return rope(in, n, s);
     case MLX_attention: return attention(in, n, s);
+    case MLX_quantized_matmul: return quantized_matmul(in, n, s);
     case MLX_conv: return conv(in[0], in[1], n, s);
     default: throw std::invalid_argument("an instruction that this adapter does not know");
     }
@@ -309,6 +324,14 @@ static bool edge_available(mlx_place place, char *message) {
         if (!there) std::snprintf(message, MLX_MESSAGE_SIZE, "this MLX has no GPU here");
     });
     return asked && there;
+}
+
+static bool edge_is_metal(mlx_place place) {
+    return place == MLX_PLACE_GPU && mx::metal::is_available();
+}
+
+static bool edge_shares_memory(mlx_place place) {
+    return place == MLX_PLACE_CPU || edge_is_metal(place);
 }
 
 // On its CPU MLX's compile would start a C++ compiler. Streams belong to the thread that makes them.
@@ -406,11 +429,11 @@ static bool edge_capture_stop(char *message) {
 static const char *edge_mlx_version(void) { return mx::version(); }
 
 static const mlx_edge edge = {
-    MLX_EDGE_VERSION,    edge_mlx_version,      edge_available,      edge_open,
-    edge_close,          edge_block_new,        edge_block_data,     edge_block_free,
-    edge_compile,        edge_run,              edge_drop,           edge_memory,
-    mx::clear_cache,     mx::set_memory_limit,  mx::set_cache_limit, mx::reset_peak_memory,
-    edge_capture_start,  edge_capture_stop,
+    MLX_EDGE_VERSION,    edge_mlx_version,      edge_available,      edge_shares_memory,
+    edge_is_metal,       edge_open,             edge_close,          edge_block_new,
+    edge_block_data,     edge_block_free,       edge_compile,        edge_run,
+    edge_drop,           edge_memory,           mx::clear_cache,     mx::set_memory_limit,
+    mx::set_cache_limit, mx::reset_peak_memory, edge_capture_start,  edge_capture_stop,
 };
 
 extern "C" __attribute__((visibility("default"))) const mlx_edge *emlx_mlx_edge(void) {

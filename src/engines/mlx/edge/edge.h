@@ -16,7 +16,7 @@ extern "C" {
 #endif
 
 // Raised with every change of this file: libemlx opens adapters of its own number only.
-#define MLX_EDGE_VERSION 3
+#define MLX_EDGE_VERSION 4
 #define MLX_EDGE_SYMBOL "emlx_mlx_edge"
 #define MLX_MAX_RANK 16
 
@@ -78,6 +78,8 @@ typedef enum mlx_dtype {
 //   attention       operands: queries, keys, values, sinks if any; ints: bits of the f64 scale,
 //                   whether it is causal, whether there are sinks
 //   rms_norm, layer_norm   operands: x, weight, bias if any; ints: the bits of the f64 eps
+//   quantized_matmul       operands: x, u32 words that hold rows of weights, scales, biases if any;
+//                   ints: mlx_mode, weights that share a scale, bits of a weight
 // clang-format on
 typedef enum mlx_code {
 #define UNARY(name) MLX_##name,
@@ -89,6 +91,20 @@ typedef enum mlx_code {
 #undef OTHER
     MLX_CODE_COUNT
 } mlx_code;
+
+// How weights of few bits are packed, by MLX's names.
+#define MLX_MODE_MAP(XX)                                                                           \
+    XX(affine)                                                                                     \
+    XX(mxfp4)                                                                                      \
+    XX(mxfp8)                                                                                      \
+    XX(nvfp4)
+
+typedef enum mlx_mode {
+#define XX(name) MLX_MODE_##name,
+    MLX_MODE_MAP(XX)
+#undef XX
+        MLX_MODE_COUNT
+} mlx_mode;
 
 typedef struct mlx_instruction {
     uint16_t code;                    // mlx_code
@@ -132,12 +148,18 @@ typedef struct mlx_edge {
     const char *(*mlx_version)(void); // any thread
     // Whether there is such a device. Any thread.
     bool (*available)(mlx_place place, char *message);
+    // Whether the host reads its memory where it is, in no time. Any thread.
+    bool (*shares_memory)(mlx_place place);
+    // Whether it is Metal. Any thread.
+    bool (*is_metal)(mlx_place place);
 
     bool (*open)(mlx_place place, mlx_session **out, char *message);
     void (*close)(mlx_session *session);
 
     bool (*block_new)(mlx_session *session, size_t size, mlx_block **out, char *message);
-    void *(*block_data)(mlx_block *block); // any thread; NULL where the host cannot reach it
+    // NULL where the host cannot reach it. Any thread, but where memory is not shared: then it
+    // may be moved.
+    void *(*block_data)(mlx_block *block);
     void (*block_free)(mlx_block *block);
 
     bool (*compile)(mlx_session *session, const mlx_list *list, mlx_function **out, char *message);
@@ -151,7 +173,8 @@ typedef struct mlx_edge {
     size_t (*set_memory_limit)(size_t bytes); // both give the limit before
     size_t (*set_cache_limit)(size_t bytes);
     void (*reset_peak)(void);
-    bool (*capture_start)(const char *path, char *message); // of Metal's calls, into a file
+    // Of Metal's calls, into a file.
+    bool (*capture_start)(const char *path, char *message);
     bool (*capture_stop)(char *message);
 } mlx_edge;
 

@@ -4,9 +4,10 @@
 
 #include "base/shape.h"
 
-// Narrow floats are added up in f32 and rounded once.
+// Products of narrow floats are added up in f32 and rounded once; MLX's CPU adds in their own type.
 static value in_f32(builder *b, value x) {
     mlx_dtype d = mlx_dtype_of(b, x);
+    if (!b->traits->cpu) return x;
     return d == MLX_DTYPE_f16 || d == MLX_DTYPE_bf16 ? mlx_to_dtype(b, x, MLX_DTYPE_f32) : x;
 }
 

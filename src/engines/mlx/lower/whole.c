@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "engines/mlx/lower/builder.h"
+#include "graph/packed.h"
 
 static bool is_fast(emlx_type type) {
     return type == EMLX_F32 || type == EMLX_F16 || type == EMLX_BF16;
@@ -76,10 +77,46 @@ static value lower_attention(builder *b, const plan_node *n) {
                     ints, 3);
 }
 
+// The mode of MLX's that a format is; MLX_MODE_COUNT for one of others.
+static mlx_mode mode_of(const packed_info *p) {
+    static const char *const names[] = {
+#define XX(name) #name,
+        MLX_MODE_MAP(XX)
+#undef XX
+    };
+    mlx_mode mode = 0;
+    while (mode < MLX_MODE_COUNT && strcmp(names[mode], p->mode) != 0) mode++;
+    return mode;
+}
+
+// MLX's CPU sums in the operand's type.
+static value lower_quantized_dot(builder *b, const plan_node *n) {
+    const either_params *p = n->params;
+    const packed_info *format = &packed_table[p->bits];
+    const int64_t ints[] = {mode_of(format), p->count, format->bits};
+    const plan_node *x = mlx_operand_node(b, n, 0);
+    int64_t terms = x->shape.dims[x->shape.rank - 1];
+    const emlx_shape rows = {2, {emlx_shape_count(&x->shape) / terms, terms}};
+    mlx_dtype dtype = b->traits->cpu ? MLX_DTYPE_f32 : mlx_dtype_for(n->type);
+    value operands[4] = {0};
+    for (uint32_t i = 0; i < n->operand_count; i++) {
+        operands[i] = mlx_operand_value(b, n, i);
+        bool packed = i == 1 || format->operands == 2;
+        if (i == 0 || !packed) operands[i] = mlx_to_dtype(b, operands[i], dtype);
+    }
+    operands[0] = mlx_reshape(b, operands[0], &rows);
+    value product = mlx_emit(b, MLX_quantized_matmul, dtype, operands, n->operand_count, ints, 3);
+    return mlx_reshape(b, product, &n->shape);
+}
+
 static value (*const lowerings[EITHER_COUNT])(builder *, const plan_node *) = {
-    [EITHER_softmax] = lower_softmax, [EITHER_logsumexp] = lower_logsumexp,
-    [EITHER_rms_norm] = lower_norm,   [EITHER_layer_norm] = lower_norm,
-    [EITHER_rope] = lower_rope,       [EITHER_attention] = lower_attention,
+    [EITHER_softmax] = lower_softmax,
+    [EITHER_logsumexp] = lower_logsumexp,
+    [EITHER_rms_norm] = lower_norm,
+    [EITHER_layer_norm] = lower_norm,
+    [EITHER_rope] = lower_rope,
+    [EITHER_attention] = lower_attention,
+    [EITHER_quantized_dot] = lower_quantized_dot,
 };
 
 value mlx_lower_either(builder *b, const plan_node *n) {
@@ -105,10 +142,25 @@ static bool can_attention(const emlx_tensor *t) {
     return t->inputs[1]->type == t->type;
 }
 
+// Words and scales are as it packs them itself.
+static bool can_quantized_dot(const emlx_tensor *t) {
+    const packed_info *format = &packed_table[((const either_params *)t->params)->bits];
+    for (uint32_t i = 1; i < t->input_count; i++)
+        if (emlx_shape_count(&t->inputs[i]->shape) == 0) return false;
+    return mode_of(format) < MLX_MODE_COUNT && is_fast(t->inputs[1]->type);
+}
+
 static bool (*const conditions[EITHER_COUNT])(const emlx_tensor *) = {
     [EITHER_rope] = can_rope,
     [EITHER_attention] = can_attention,
+    [EITHER_quantized_dot] = can_quantized_dot,
 };
+
+// Operands that are numbers of the function, rather than positions or packed ones.
+static bool is_number(either_function function, uint32_t operand) {
+    if (function == EITHER_rope) return operand != 2;
+    return function != EITHER_quantized_dot || operand < 2;
+}
 
 static bool has_shape(const mlx_traits *traits, const emlx_tensor *t) {
     for (int32_t d = 0; d < t->shape.rank; d++)
@@ -120,8 +172,7 @@ bool mlx_takes(const mlx_traits *traits, const emlx_tensor *either) {
     const either_params *p = either->params;
     if (traits->exact || lowerings[p->function] == NULL || !is_fast(either->type)) return false;
     for (uint32_t i = 0; i < either->input_count; i++) {
-        bool counts = p->function == EITHER_rope && i == 2;
-        if (!counts && !is_fast(either->inputs[i]->type)) return false;
+        if (is_number(p->function, i) && !is_fast(either->inputs[i]->type)) return false;
         if (!has_shape(traits, either->inputs[i])) return false;
     }
     return conditions[p->function] == NULL || conditions[p->function](either);
