@@ -120,6 +120,28 @@ mlx "with a wrong hash" 1 "has not the sha256" LIBMLX_VERSION=0.99.1 MLX_ARCHIVE
     MLX_ARCHIVE_INTEGRITY="sha256=$(printf %064d 7)"
 [ -z "$(ls -A "$LIBMLX_CACHE/wheels" "$trees" 2>/dev/null | grep mlx_)" ]; ok "leaves nothing behind" $?
 
+# What reaches pip: a stand-in that writes down how it was called, and is not called for what is there.
+mkdir -p "$work/stand-in/pip" && touch "$work/stand-in/pip/__init__.py"
+cat >"$work/stand-in/pip/__main__.py" <<'PYTHON'
+import os, sys
+with open(os.environ["CALLED"], "w") as file:
+    print(*sys.argv[1:], *(os.environ.get(name) for name in ("HTTP_PROXY", "HTTPS_PROXY")), file=file)
+sys.exit("no such thing")
+PYTHON
+mlx "pip fails" 1 "could not be fetched: no such thing" LIBMLX_VERSION=0.99.8 PYTHONPATH="$work/stand-in" \
+    CALLED="$work/called" HEX_CACERTS_PATH=/certificates.pem HTTP_PROXY=http://one:1 HTTPS_PROXY=http://two:2
+sentence "pip fails"
+called() { grep -q -- "$2" "$work/called"; ok "$1" $?; }
+called "HEX_CACERTS_PATH" "--cert /certificates.pem"
+called "HTTP_PROXY, HTTPS_PROXY" "http://one:1 http://two:2"
+called "wheels alone, for whatever Python" "--no-deps .*--only-binary=:all: --python-version 3.12"
+rm -rf "$trees" "$LIBMLX_CACHE/wheels" "$work/called"
+LIBMLX_VERSION=0.99.1 scripts/mlx tree >/dev/null 2>&1
+mlx "a second time" 0 mlx-cpu-0.99.1 LIBMLX_VERSION=0.99.1 PYTHONPATH="$work/stand-in" CALLED="$work/called"
+rm -rf "$trees"
+mlx "and from the wheel" 0 mlx-cpu-0.99.1 LIBMLX_VERSION=0.99.1 PYTHONPATH="$work/stand-in" CALLED="$work/called"
+[ ! -e "$work/called" ]; ok "nobody is asked" $?
+
 # Machines.
 mlx "TARGET_ARCH" 0 manylinux_2_35_aarch64 LIBMLX_VERSION=0.99.1 TARGET_ARCH=aarch64
 mlx "LIBMLX_PACKAGE" 0 mlx-cuda-13 LIBMLX_VERSION=0.99.1 LIBMLX_PACKAGE=mlx-cuda-13
@@ -139,6 +161,12 @@ mlx "nor for musl" 1 "musl" TARGET_ABI=musl
 mlx "JIT and debug without a build" 0 "ENABLE_JIT has no effect" LIBMLX_VERSION=0.99.1 LIBMLX_ENABLE_JIT=1
 mlx "a build without sources" 1 "LIBMLX_SOURCE_DIR" LIBMLX_BUILD=true
 sentence "a build without sources"
+mkdir -p "$work/tools" "$work/empty" && touch "$work/empty/CMakeLists.txt"
+printf '#!/bin/sh\necho "$@" >>"%s/cmake"\n[ "$1" != --install ]\n' "$work" >"$work/tools/cmake"
+chmod +x "$work/tools/cmake"
+mlx "a build that fails" 1 "MLX could not be built: cmake --install" LIBMLX_BUILD=true MAKE_JOBS=3 \
+    LIBMLX_SOURCE_DIR="$work/empty" PATH="$work/tools:$PATH"
+grep -q -- "--build .* -j 3$" "$work/cmake"; ok "MAKE_JOBS" $?
 if command -v cmake >/dev/null; then
     mkdir -p "$work/source/mlx"
     printf '#define MLX_VERSION_MAJOR 0\n#define MLX_VERSION_MINOR 99\n#define MLX_VERSION_PATCH 5\n' \

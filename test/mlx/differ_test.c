@@ -148,6 +148,37 @@ static void test_memory(void **state) {
     emlx_memory_clear_cache();
 }
 
+// What leaves f32's range on its way comes back as it does on our engine, also without f64.
+static void test_products(void **state) {
+    (void)state;
+    const float numbers[] = {1e30f, 1e30f, 1e-30f};
+    const emlx_shape three = {1, {3}};
+    const int64_t window[] = {3};
+    const emlx_attr axis = with_int("axis", 0), size = with_ints("window", window, 1);
+    const struct {
+        const char *op;
+        const emlx_attr *attr;
+        size_t count, last;
+    } ops[] = {{"product", NULL, 0, 0},
+               {"cumulative_product", &axis, 1, 2},
+               {"window_product", &size, 1, 0}};
+    if (theirs == NULL) skip();
+    for (int i = 0; i < 3; i++) {
+        emlx_tensor *t;
+        emlx_error err;
+        test_device = theirs;
+        assert_ok(
+            emlx_tensor_from_data(theirs, EMLX_F32, &three, numbers, sizeof numbers, &t, &err),
+            err);
+        emlx_tensor *y = apply_to(ops[i].op, &t, 1, ops[i].attr, ops[i].count, EMLX_TYPE_DEFAULT);
+        double *values = values_of(y), found = values[ops[i].last];
+        if (!(fabs(found - 1e30) < 1e24)) fail_msg("%s gives %g", ops[i].op, found);
+        free(values);
+        emlx_tensor_release(t);
+        emlx_tensor_release(y);
+    }
+}
+
 // A device that is not there leaves its tests out.
 static int open_devices(const char *name, bool exact) {
     emlx_error err;
@@ -182,6 +213,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup_teardown(test_exact, open_cpu_exact, close_devices),
         cmocka_unit_test_setup_teardown(test_all_functions, open_cpu, close_devices),
         cmocka_unit_test_setup_teardown(test_memory, open_cpu, close_devices),
+        cmocka_unit_test_setup_teardown(test_products, open_cpu, close_devices),
+        cmocka_unit_test_setup_teardown(test_products, open_gpu, close_devices),
         cmocka_unit_test_setup_teardown(test_exact, open_gpu_exact, close_devices),
         cmocka_unit_test_setup_teardown(test_all_functions, open_gpu, close_devices),
     };

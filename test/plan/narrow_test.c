@@ -116,6 +116,23 @@ static void what_the_user_chose_stays(void **state) {
     emlx_tensor_release(s32);
 }
 
+// On its way a product may leave f32's range and come back, as of {1e30, 1e30, 1e-30} it does.
+static void products_stay(void **state) {
+    (void)state;
+    int seen[2];
+    const emlx_type types[] = {EMLX_BF16, EMLX_F32};
+    const emlx_attr axis = with_int("axis", 0);
+    for (int i = 0; i < 2; i++) {
+        emlx_tensor *in = input_of(types[i]);
+        count_f64(apply_to("product", &in, 1, NULL, 0, EMLX_TYPE_DEFAULT), &in, 1, seen);
+        assert_int_equal(seen[0], seen[1]);
+        count_f64(apply_to("cumulative_product", &in, 1, &axis, 1, EMLX_TYPE_DEFAULT), &in, 1,
+                  seen);
+        assert_int_equal(seen[0], seen[1]);
+        emlx_tensor_release(in);
+    }
+}
+
 // The second time the plan is found, and constants come to it in the type that it has them in.
 static void constants_have_the_plans_type(void **state) {
     (void)state;
@@ -146,6 +163,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(f64_that_serves_rounding_goes),
         cmocka_unit_test(what_the_user_chose_stays),
+        cmocka_unit_test(products_stay),
         cmocka_unit_test(constants_have_the_plans_type),
     };
     return RUN_ON_CPU("plan/narrow", tests);

@@ -13,13 +13,19 @@ static emlx_number better(emlx_number x, emlx_number y, bool least) {
     return (least ? plain_less(y, x) : plain_less(x, y)) ? y : x;
 }
 
+// A product on its way has the range of f32 at most, but for f64.
+static emlx_number in_range(emlx_number x, emlx_type type) {
+    if (x.kind == EMLX_NUMBER_REAL && type != EMLX_F64) x.as.f[0] = (float)x.as.f[0];
+    return x;
+}
+
 static emlx_number folded(const plain_call *c, emlx_number x, emlx_number y) {
     emlx_type type = plain_type(c->in->dtype);
     switch (c->code) {
     case MLX_sum:
     case MLX_cumsum: return plain_binary(c->run, MLX_add, type, x, y);
     case MLX_prod:
-    case MLX_cumprod: return plain_binary(c->run, MLX_multiply, type, x, y);
+    case MLX_cumprod: return in_range(plain_binary(c->run, MLX_multiply, type, x, y), type);
     case MLX_any: return plain_integer(x.as.u != 0 || y.as.u != 0);
     default: return better(x, y, c->code == MLX_min || c->code == MLX_cummin);
     }

@@ -104,9 +104,15 @@ static bool can_write(const mlx_traits *t, const plan_node *n, const plan_node *
     return true;
 }
 
+// Without f64 a product may leave f32's range on its way and not come back.
+static bool leaves_range(const mlx_traits *t, reduce_kind kind, emlx_type type) {
+    return kind == REDUCE_PRODUCT && type_is_float(type) && !t->f64;
+}
+
 static bool can_reduce(const mlx_traits *t, const plan_node *n, const plan_node *nodes) {
     const reduce_params *p = n->params;
     emlx_type type = (emlx_type)p->accumulate;
+    if (leaves_range(t, (reduce_kind)p->kind, type)) return false;
     return mlx_folds((reduce_kind)p->kind) && has_type(t, type) && !type_is_complex(type) &&
            !is_f8(type) && !is_f8(n->type) && reads(t, type_of(n, nodes, 0));
 }
@@ -153,6 +159,7 @@ static bool has_order(const mlx_traits *t, const plan_node *n, const plan_node *
 static bool can_scan(const mlx_traits *t, const plan_node *n, const plan_node *nodes) {
     reduce_kind kind = (reduce_kind)((const scan_params *)n->params)->kind;
     bool extreme = reduce_table[kind].gives != GIVES_COMBINED;
+    if (leaves_range(t, kind, n->type)) return false;
     return mlx_folds(kind) && has_order(t, n, nodes) && !(extreme && type_is_float(n->type));
 }
 
