@@ -150,7 +150,9 @@ for row in 26.2:26_0 15.0:15_0 14.0:14_0; do
         TARGET_OS=darwin TARGET_ARCH=arm64 "LIBMLX_DEPLOYMENT_TARGET=${row%:*}"
 done
 mlx "LIBMLX_MACOS_COMPAT" 0 macosx_14_0_arm64 LIBMLX_VERSION=0.99.1 TARGET_OS=darwin \
-    TARGET_ARCH=arm64 LIBMLX_MACOS_COMPAT=14.0
+    TARGET_ARCH=arm64 LIBMLX_MACOS_COMPAT=true
+mlx "the deployment target wins over it" 0 macosx_26_0_arm64 LIBMLX_VERSION=0.99.1 \
+    TARGET_OS=darwin TARGET_ARCH=arm64 LIBMLX_MACOS_COMPAT=true LIBMLX_DEPLOYMENT_TARGET=26.2
 mlx "no such Mac" 1 "there are wheels for" TARGET_OS=darwin TARGET_ARCH=arm64 LIBMLX_DEPLOYMENT_TARGET=11
 mlx "a Mac's wheel without its shaders" 1 "no mlx/lib/mlx.metallib" LIBMLX_VERSION=0.99.2 \
     TARGET_OS=darwin TARGET_ARCH=arm64 LIBMLX_DEPLOYMENT_TARGET=14.0
