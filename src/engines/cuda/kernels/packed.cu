@@ -11,8 +11,15 @@ struct Halves {
     float scale[2], bias[2];
 };
 
-// A whole number below 2^23 as a float.
-DEVICE float small_number(unsigned x) { return __uint_as_float(0x4b000000u | x) - 8388608.0f; }
+// A number of `bits` bits in the place of a float's highest digits: 1 + x / 2^bits. That costs no
+// conversion; scale and bias undo it.
+template <int BITS> DEVICE float digits_of(unsigned x) {
+    return __uint_as_float(0x3f800000u | x << (23 - BITS));
+}
+template <int BITS> DEVICE Halves undo_digits(float scale0, float bias0, float scale1, float bias1) {
+    const float much = (float)(1 << BITS);
+    return Halves{{scale0 * much, scale1 * much}, {bias0 - scale0 * much, bias1 - scale1 * much}};
+}
 
 // Element i of a stream of bits.
 template <int BITS, int WORDS> DEVICE unsigned bits_at(const unsigned (&w)[WORDS], int i) {
@@ -59,10 +66,10 @@ template <int BITS, int GROUP, class SCALE> struct Affine {
         r.scale = ((const typename SCALE::T *)scales)[unit * UNIT / GROUP];
         r.bias = ((const typename SCALE::T *)biases)[unit * UNIT / GROUP];
     }
-    static METHOD float number(const Raw &r, int i) { return small_number(bits_at<BITS>(r.w, i)); }
+    static METHOD float number(const Raw &r, int i) { return digits_of<BITS>(bits_at<BITS>(r.w, i)); }
     static METHOD Halves halves(const Raw &r) {
         float scale = SCALE::wide(r.scale), bias = SCALE::wide(r.bias);
-        return Halves{{scale, scale}, {bias, bias}};
+        return undo_digits<BITS>(scale, bias, scale, bias);
     }
 };
 
@@ -127,10 +134,10 @@ struct Q4_0 {
         r.scale = half_at(elements + unit * 18);
     }
     static METHOD float number(const Raw &r, int i) {
-        return small_number(byte_at(r.w, i % 16) >> i / 16 * 4 & 15);
+        return digits_of<4>(byte_at(r.w, i % 16) >> i / 16 * 4 & 15);
     }
     static METHOD Halves halves(const Raw &r) {
-        return Halves{{r.scale, r.scale}, {-8 * r.scale, -8 * r.scale}};
+        return undo_digits<4>(r.scale, -8 * r.scale, r.scale, -8 * r.scale);
     }
 };
 struct Q4_k {
@@ -152,10 +159,10 @@ struct Q4_k {
         r.shift = j % 2 * 4;
     }
     static METHOD float number(const Raw &r, int i) {
-        return small_number(byte_at(r.w, i) >> r.shift & 15);
+        return digits_of<4>(byte_at(r.w, i) >> r.shift & 15);
     }
     static METHOD Halves halves(const Raw &r) {
-        return Halves{{r.scale, r.scale}, {r.bias, r.bias}};
+        return undo_digits<4>(r.scale, r.bias, r.scale, r.bias);
     }
 };
 // Halves of 128 elements, of four times 32.
@@ -177,10 +184,10 @@ struct Q6_k {
     }
     static METHOD float number(const Raw &r, int i) {
         unsigned low = byte_at(r.low, i) >> r.part / 2 * 4 & 15;
-        return small_number(low | (byte_at(r.high, i) >> r.part * 2 & 3) << 4);
+        return digits_of<6>(low | (byte_at(r.high, i) >> r.part * 2 & 3) << 4);
     }
     static METHOD Halves halves(const Raw &r) {
-        return Halves{{r.scale[0], r.scale[1]}, {-32 * r.scale[0], -32 * r.scale[1]}};
+        return undo_digits<6>(r.scale[0], -32 * r.scale[0], r.scale[1], -32 * r.scale[1]);
     }
 };
 
