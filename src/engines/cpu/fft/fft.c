@@ -25,6 +25,7 @@ typedef struct fft_work {
     const routine_params *params;
     const cpu_run *run;
     line_way way;
+    bool at_once;                       // lines are unfolded within a panel
     emlx_type from_type, to_type, type; // type: of numbers that are computed with
     const char *from;
     char *to;
@@ -174,6 +175,9 @@ static fft_view target(const fft_block *b) {
     return (fft_view){data, w->beside > 1 ? wide : w->to_length * wide, w->beside * 2};
 }
 
+// The inverse has the conjugates.
+static double unfolded_sign(const fft_work *w) { return w->inverse ? -1 : 1; }
+
 static void mix_body(void *context, int64_t index) {
     const fft_block *b = context;
     const fft_work *w = b->w;
@@ -192,7 +196,7 @@ static void mix_body(void *context, int64_t index) {
     fft_root(&w->form->roots, m.k, m.start);
     if (folds) m.start[1] = -m.start[1];
     if (!folds && w->params->kind == ROUTINE_fft) m.mirror = outside;
-    m.sign = !folds && w->inverse ? -1 : 1;
+    m.sign = folds ? 1 : unfolded_sign(w);
     m.scale = (fft_scale){1, 1, 0};
     if (!folds) m.scale = w->scale;
     w->inner->fns->mix(&m);
@@ -208,14 +212,20 @@ static emlx_status mix(fft_block *b, emlx_error *err) {
 static emlx_status transform(fft_block *b, emlx_error *err) {
     const fft_work *w = b->w;
     fft_view middle = {b->middle, w->middle, 2};
+    fft_mixing unfold = {.half = w->form->length / 2, .base = w->form->turns[0]};
+    unfold.sign = unfolded_sign(w);
+    unfold.scale = w->scale;
+    if (w->params->kind == ROUTINE_fft) unfold.mirror = w->to;
+    bool apart = w->way == WAY_UNFOLD && !w->at_once;
     fft_lines t = {.job = &b->job,
                    .form = w->inner,
                    .from = w->way == WAY_FOLD ? middle : source(b),
-                   .to = w->way == WAY_UNFOLD ? middle : target(b),
+                   .to = apart ? middle : target(b),
                    .lines = b->lines,
                    .exchange = w->inverse && w->way != WAY_UNFOLD,
                    .scale = w->way != WAY_UNFOLD ? &w->scale : NULL,
-                   .memory = b->rest};
+                   .memory = b->rest,
+                   .unfold = w->at_once ? &unfold : NULL};
     return fft_transform(&t, err);
 }
 
@@ -225,7 +235,7 @@ static emlx_status run_block(fft_block *b, emlx_error *err) {
     if (w->way == WAY_MIRRORED) TRY(fft_each(&b->job, b->lines, mirror_body, b, err));
     if (w->way == WAY_FOLD) TRY(mix(b, err));
     TRY(transform(b, err));
-    if (w->way == WAY_UNFOLD) TRY(mix(b, err));
+    if (w->way == WAY_UNFOLD && !w->at_once) TRY(mix(b, err));
     if (w->out > 0) TRY(each_piece(b, w->to_length, out_body, err));
     return EMLX_OK;
 }
@@ -301,7 +311,7 @@ static void find_copies(fft_work *w) {
     bool same = type_part(w->from_type) == w->type && w->from_length >= wanted(w);
     bool pairs = !is_real(w) || w->way == WAY_UNFOLD;
     if (!same || !pairs || w->way == WAY_MIRRORED) w->in = w->way == WAY_MIRRORED ? 2 * n : numbers;
-    if (w->way == WAY_UNFOLD || w->way == WAY_FOLD) w->middle = n;
+    if ((w->way == WAY_UNFOLD && !w->at_once) || w->way == WAY_FOLD) w->middle = n;
     bool all = w->way == WAY_FOLD || (type_is_complex(w->to_type) && w->to_length == n);
     if (type_part(w->to_type) != w->type || (w->way != WAY_UNFOLD && !all))
         w->out = w->way == WAY_FOLD ? n : 2 * n + 2;
@@ -316,6 +326,7 @@ static void cut_lines(fft_work *w) {
     w->group = elements >= TASK_ELEMENTS ? 1 : TASK_ELEMENTS / elements;
     w->memory = (size_t)block_numbers(w) * type_size(w->type);
     w->memory += fft_room(w->inner, w->block, beside);
+    if (w->at_once) w->memory += fft_unfold_room(w->inner);
 }
 
 static void take_lines(fft_work *w) {
@@ -343,6 +354,7 @@ emlx_status run_fft(const cpu_run *run, emlx_error *err) {
     take_lines(&w);
     if (w.lines == 0) return EMLX_OK;
     w.way = choose_way(&w);
+    w.at_once = w.way == WAY_UNFOLD && fft_in_panel(w.inner);
     find_scale(&w);
     find_copies(&w);
     cut_lines(&w);

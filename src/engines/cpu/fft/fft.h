@@ -74,12 +74,17 @@ typedef struct fft_lines {
     bool exchange;
     const fft_scale *scale; // of results; NULL: they are left as they are
     char *memory;           // fft_room bytes
+    // Lines are unfolded on their way out of a panel; NULL: they are not. Where fft_in_panel, with
+    // fft_unfold_room bytes more.
+    const fft_mixing *unfold;
 } fft_lines;
 
 emlx_status fft_transform(const fft_lines *t, emlx_error *err);
 // Bytes of that for so many lines, and how many are best transformed together. `beside`: those that
 // come lie side by side, element by element.
 size_t fft_room(const fft_form *form, int64_t lines, bool beside);
+bool fft_in_panel(const fft_form *form);
+size_t fft_unfold_room(const fft_form *form);
 int64_t fft_bunch(const fft_form *form, bool beside);
 // Of a length with a large prime; see chirp.c.
 emlx_status fft_convolve(const fft_lines *t, emlx_error *err);

@@ -83,6 +83,15 @@ static void transform_panel(const fft_lines *t) {
     panel p = panel_in(form, t->memory);
     load(form, &t->from, t->lines, &p);
     run_passes(form, exchange, &p);
+    if (t->unfold != NULL) {
+        fft_mixing m = *t->unfold;
+        m.from = p.data;
+        m.to = t->memory + 2 * panel_size(form);
+        form->fns->unfold(&m);
+        int64_t count = m.mirror != NULL ? 2 * m.half : m.half + 1;
+        form->fns->back_along(t->to.data, m.to, false, t->to.line, t->lines, count);
+        return;
+    }
     tidy(t, form, &p);
     store(form, &t->to, exchange, t->lines, &p);
 }
@@ -187,6 +196,14 @@ static emlx_status transform_matrix(const fft_lines *t, int64_t line, emlx_error
 // Lines that are side by side in memory need not be turned to be so in a panel.
 static bool through_panel(const fft_form *form, bool beside) {
     return form->passes != NULL && (form->columns == NULL || beside);
+}
+
+bool fft_in_panel(const fft_form *form) {
+    return form->longer == NULL && through_panel(form, false);
+}
+
+size_t fft_unfold_room(const fft_form *form) {
+    return 2 * panel_size(form) + (size_t)(2 * form->fns->lines) * form->size;
 }
 
 size_t fft_room(const fft_form *form, int64_t lines, bool beside) {

@@ -52,6 +52,7 @@
     {                                                                                              \
         count, KERNEL(fft_##type, pass), KERNEL(fft_##type, pack), KERNEL(fft_##type, across),     \
             KERNEL(fft_##type, back_along), KERNEL(fft_##type, back),                              \
-            KERNEL(fft_##type, turn_lines_by), KERNEL(fft_##type, tidy), KERNEL(fft_##type, mix)   \
+            KERNEL(fft_##type, turn_lines_by), KERNEL(fft_##type, tidy), KERNEL(fft_##type, mix),  \
+            KERNEL(fft_##type, unfold)                                                             \
     }
 const fft_fns KERNEL(fft, table)[2] = {FFT_FNS(f32, 16), FFT_FNS(f64, 8)};
