@@ -91,7 +91,8 @@ typedef struct emit_loads {
 
 // Loads and stores of vectors along the last axis.
 bool access_is_dense(const emitter *e, const plan_access *a);
-// How many elements one can have, at most 16 bytes of the widest type; 0: not along all of them.
+// How many elements one can have, at most 16 bytes of the widest type and as operands are aligned;
+// 0: not along all of them.
 int emit_vector_width(const emitter *e);
 
 // The pointer to an operand, b and its number; a constant as a step's value.

@@ -40,16 +40,21 @@ static int widest(const plan_kernel *k) {
     return size > 2 ? (int)(16 / size) : 8;
 }
 
+static bool all_fit(const plan_kernel *k, int width) {
+    if (k->dims[k->rank - 1] % width != 0) return false;
+    for (uint32_t i = 0; i < k->access_count; i++)
+        if (access_is_memory(&k->accesses[i]) && !fits(k, &k->accesses[i], width)) return false;
+    return true;
+}
+
 int emit_vector_width(const emitter *e) {
     const plan_kernel *k = e->kernel;
     if (k->rank == 0) return 0;
-    int width = widest(k);
-    if (width < 2 || k->dims[k->rank - 1] % width != 0) return 0;
-    for (uint32_t i = 0; i < k->access_count; i++)
-        if (access_is_memory(&k->accesses[i]) && !fits(k, &k->accesses[i], width)) return 0;
     for (uint32_t i = 0; i < k->store_count; i++)
         if (!access_is_dense(e, &k->accesses[k->stores[i].access])) return 0;
-    return width;
+    for (int width = widest(k); width > 0; width /= 2)
+        if (all_fit(k, width)) return width;
+    return 0;
 }
 
 // Loads that a thread makes of one vector's elements.
