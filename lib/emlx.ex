@@ -133,10 +133,16 @@ defmodule EMLX do
   is called by its key, a tensor in a container by its path, such as
   `"params.dense.kernel"`. Without names they are `"arg0"`, `"arg1"` and so on.
   Outputs are named in the same way; a single tensor is called `"output"`, the
-  members of a tuple `"output0"`, `"output1"` and so on.
+  members of a tuple `"output0"`, `"output1"` and so on. A quantized tensor called `"kernel"` is
+  several inputs: its bits, which have that name, `"kernel.scales"` and `"kernel.biases"`, those
+  that it has. `run/2` takes the quantized tensor for them as well.
 
   The function itself must be given, not what `Nx.Defn.jit/2` made of it.
 
+  ## Options
+
+    * `:constants` - names of arguments whose tensors are written into the file and are no inputs, as
+      the weights of a model. Where the program is loaded they are mapped into memory
   ## Examples
 
       iex> path = Path.join(System.tmp_dir!(), "emlx_export_doctest.safetensors")
@@ -150,14 +156,18 @@ defmodule EMLX do
   @spec export(function, list | keyword, Path.t()) :: :ok
   @spec export(function, list | keyword, Path.t(), keyword) :: :ok
   def export(fun, arguments, path, options \\ []) when is_function(fun) and is_list(arguments) do
-    options = Keyword.validate!(options, hooks: %{})
-    {names, arguments} = argument_names(arguments)
-    options = [compiler: Compiler, path: to_string(path), names: names] ++ options
+    options = Keyword.validate!(options, hooks: %{}, constants: [])
+    {constants, options} = Keyword.pop!(options, :constants)
+    {named, arguments} = name_arguments(arguments)
+    constants = constants!(constants, named)
+    names = for {name, _value} <- named, do: name
+    own = [compiler: Compiler, path: to_string(path), names: names]
+    options = own ++ Compiler.known(named, constants) ++ options
     _compiled = Nx.Defn.compile(fun, arguments, options)
     :ok
   end
 
-  defp argument_names(arguments) do
+  defp name_arguments(arguments) do
     {names, values} =
       if Keyword.keyword?(arguments) do
         Enum.unzip(arguments)
@@ -169,9 +179,21 @@ defmodule EMLX do
     named =
       for {name, value} <- Enum.zip(names, values),
           not (is_list(value) or is_function(value)),
-          do: to_string(name)
+          do: {to_string(name), value}
 
     {named, values}
+  end
+
+  defp constants!(constants, named) do
+    for name <- Enum.map(constants, &to_string/1) do
+      unless List.keymember?(named, name, 0) do
+        raise ArgumentError,
+              "no argument is called #{name}; there are " <>
+                Enum.map_join(named, ", ", &elem(&1, 0))
+      end
+
+      name
+    end
   end
 
   @doc """

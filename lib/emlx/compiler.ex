@@ -309,6 +309,34 @@ defmodule EMLX.Compiler do
 
   ## Export: Nx.Defn.compile/3 is asked to compile with this module
 
+  @doc """
+  What is known of the tensors of some arguments, by their number: how they are quantized, and those
+  of the arguments that are to be part of the program, by name.
+  """
+  @spec known([{String.t(), term}], [String.t()]) :: keyword
+  def known(arguments, constants) do
+    leaves = Enum.flat_map(arguments, &leaves/1) |> Enum.with_index()
+
+    quantized =
+      for {{_name, tensor}, i} <- leaves,
+          Quantization.quantized?(tensor),
+          into: %{},
+          do: {i, Quantization.signature(tensor)}
+
+    bound = for {{name, tensor}, i} <- leaves, name in constants, into: %{}, do: {i, tensor}
+    [quantized: quantized, bound: bound]
+  end
+
+  # As Nx takes arguments apart.
+  defp leaves({name, argument}) do
+    {_argument, leaves} =
+      Nx.LazyContainer.traverse(argument, [], fn _template, tensor, leaves ->
+        {nil, [{name, tensor.()} | leaves]}
+      end)
+
+    Enum.reverse(leaves)
+  end
+
   def __compile__(_key, vars, fun, options) do
     result = fun.(vars)
 
@@ -316,6 +344,8 @@ defmodule EMLX.Compiler do
       Expr.flatten(result,
         device: :cpu,
         hooks: hook_names(options),
+        quantized: options[:quantized],
+        bound: options[:bound],
         keep: vars |> Composite.flatten_list() |> Enum.map(&Expr.spec/1),
         input_names:
           options |> Keyword.fetch!(:names) |> Enum.zip(vars) |> Enum.flat_map(&paths/1),

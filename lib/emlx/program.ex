@@ -7,7 +7,7 @@ defmodule EMLX.Program do
   and a `:shape`, in the program's order.
   """
 
-  alias EMLX.{Backend, Native, Types}
+  alias EMLX.{Backend, Expr, Native, Quantization, Types}
 
   @enforce_keys [:ref, :device, :inputs, :outputs]
   defstruct [:ref, :device, :inputs, :outputs]
@@ -41,6 +41,8 @@ defmodule EMLX.Program do
     do: run(program, Map.new(inputs))
 
   def run(%__MODULE__{} = program, inputs) when is_list(inputs) do
+    inputs = Enum.flat_map(inputs, &parts/1)
+
     if length(inputs) != length(program.inputs) do
       raise ArgumentError,
             "the program takes #{length(program.inputs)} inputs " <>
@@ -53,7 +55,7 @@ defmodule EMLX.Program do
   end
 
   def run(%__MODULE__{} = program, %{} = inputs) do
-    inputs = Map.new(inputs, fn {name, tensor} -> {to_string(name), tensor} end)
+    inputs = inputs |> Enum.flat_map(&named_parts/1) |> Map.new()
     known = Enum.map(program.inputs, & &1.name)
 
     if Enum.sort(known) != Enum.sort(Map.keys(inputs)) do
@@ -64,6 +66,15 @@ defmodule EMLX.Program do
 
     outputs = run(program, Enum.map(known, &Map.fetch!(inputs, &1)))
     program.outputs |> Enum.map(& &1.name) |> Enum.zip(outputs) |> Map.new()
+  end
+
+  # A quantized tensor is several inputs.
+  defp parts(tensor),
+    do: if(Quantization.quantized?(tensor), do: Quantization.tensors(tensor), else: [tensor])
+
+  defp named_parts({name, tensor}) do
+    parts = parts(tensor)
+    name |> to_string() |> Expr.part_names(length(parts)) |> Enum.zip(parts)
   end
 
   defp names(ports), do: Enum.map_join(ports, ", ", & &1.name)

@@ -18,10 +18,11 @@ packed_kind packed_find(const char *mode, int64_t bits) {
     return PACKED_COUNT;
 }
 
-// A unit that elements fill exactly: a block, or words.
+// The least that elements fill exactly: a block, or words of 32 bits.
 static void unit_of(const packed_info *p, int64_t *values, int64_t *length) {
-    *values = p->block_values > 0 ? p->block_values : 32;
-    *length = p->block_values > 0 ? p->block_bytes : p->bits;
+    int32_t common = p->bits & -p->bits; // the greatest that divides both numbers of bits
+    *values = p->block_values > 0 ? p->block_values : 32 / common;
+    *length = p->block_values > 0 ? p->block_bytes : p->bits / common;
 }
 
 int64_t packed_values(const packed_info *p, int64_t length) {

@@ -17,12 +17,12 @@ static uint32_t pick(uint32_t below) {
 
 static float number(void) { return (float)pick(20001) / 10000 - 1; }
 
-enum { ROWS = 12, TERMS = 512, MOST_GROUPS = TERMS / 16 };
+enum { ROWS = 12, TERMS = 1280, MOST_GROUPS = TERMS / 16 };
 
 // A packed matrix, and what its values are.
 typedef struct weights {
     packed_kind kind;
-    int64_t group;
+    int64_t group, terms;
     uint8_t bits[ROWS * TERMS * 2];
     size_t row_bytes;
     float scales[ROWS * MOST_GROUPS], biases[ROWS * MOST_GROUPS];
@@ -84,9 +84,9 @@ static void value_of_block(const uint8_t *b, packed_kind kind, float d, float le
 
 static void fill_blocks(weights *w) {
     const packed_info *p = &packed_table[w->kind];
-    w->row_bytes = (size_t)TERMS / (size_t)p->block_values * (size_t)p->block_bytes;
+    w->row_bytes = (size_t)w->terms / (size_t)p->block_values * (size_t)p->block_bytes;
     for (int r = 0; r < ROWS; r++)
-        for (int b = 0; b < TERMS / p->block_values; b++) {
+        for (int b = 0; b < w->terms / p->block_values; b++) {
             uint8_t *block = w->bits + (size_t)r * w->row_bytes + b * p->block_bytes;
             for (int i = 0; i < p->block_bytes; i++) block[i] = (uint8_t)pick(256);
             float d = put_half(block + (w->kind == PACKED_q6_k ? 208 : 0), (int)pick(8) - 8);
@@ -97,8 +97,8 @@ static void fill_blocks(weights *w) {
 
 static void fill_stream(weights *w) {
     const packed_info *p = &packed_table[w->kind];
-    int64_t groups = TERMS / w->group;
-    w->row_bytes = (size_t)(TERMS * p->bits / 8);
+    int64_t groups = w->terms / w->group;
+    w->row_bytes = (size_t)(w->terms * p->bits / 8);
     for (size_t i = 0; i < ROWS * w->row_bytes; i++) w->bits[i] = (uint8_t)pick(256);
     // 0x7f is no number.
     for (size_t i = 0; w->kind == PACKED_mxfp8 && i < ROWS * w->row_bytes; i++) w->bits[i] &= 0xbf;
@@ -110,7 +110,7 @@ static void fill_stream(weights *w) {
         w->biases[g] = p->operands == 3 ? number() : 0;
     }
     for (int r = 0; r < ROWS; r++)
-        for (int64_t k = 0; k < TERMS; k++) {
+        for (int64_t k = 0; k < w->terms; k++) {
             uint32_t code = element(w->bits + (size_t)r * w->row_bytes, p->bits, k);
             float q = p->operands == 3          ? (float)code
                       : w->kind == PACKED_mxfp8 ? e4m3(code)
@@ -120,9 +120,10 @@ static void fill_stream(weights *w) {
         }
 }
 
-static void fill(weights *w, packed_kind kind, int64_t group) {
+static void fill(weights *w, packed_kind kind, int64_t group, int64_t terms) {
     w->kind = kind;
     w->group = group;
+    w->terms = terms;
     if (packed_table[kind].block_values > 0)
         fill_blocks(w);
     else
@@ -154,7 +155,7 @@ static emlx_tensor *matrix(emlx_device *device, emlx_type type, int64_t rows, in
 
 static emlx_tensor *dequantized(emlx_device *device, const weights *w) {
     const packed_info *p = &packed_table[w->kind];
-    int64_t groups = TERMS / w->group;
+    int64_t groups = w->terms / w->group;
     emlx_tensor *in[3] = {NULL}, *out = NULL;
     emlx_error err;
     bool blocks = p->block_values > 0;
@@ -182,16 +183,22 @@ static emlx_tensor *apply(const char *op, emlx_device *device, emlx_tensor *cons
     return out;
 }
 
-// Each format and size of groups.
+// Each format and size of groups, with rows that are whole numbers of what is worked on at a time,
+// and others.
 static void for_each(void (*check)(emlx_device *device, const weights *w)) {
+    static const int64_t lengths[] = {48, 96, 192, 512, 1120, 1280};
     static weights w;
     emlx_device *device = test_device;
     for (int kind = 0; kind < PACKED_COUNT; kind++)
         for (int64_t group = 32; group <= 128; group *= 2) {
             int64_t fixed = packed_table[kind].group;
             if (fixed > 0 && group > 32) continue;
-            fill(&w, (packed_kind)kind, fixed > 0 ? fixed : group);
-            check(device, &w);
+            for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+                int64_t whole = packed_table[kind].block_values;
+                if (lengths[i] % (whole > 0 ? whole : fixed > 0 ? fixed : group) != 0) continue;
+                fill(&w, (packed_kind)kind, fixed > 0 ? fixed : group, lengths[i]);
+                check(device, &w);
+            }
         }
 }
 
@@ -199,15 +206,16 @@ static void for_each(void (*check)(emlx_device *device, const weights *w)) {
 // --------------------------------------------------------------------------------------------
 
 static void check_values(emlx_device *device, const weights *w) {
-    static float found[ROWS][TERMS];
+    static float found[ROWS * TERMS];
     emlx_error err;
     emlx_tensor *t = dequantized(device, w);
-    assert_ok(emlx_tensor_read(t, 0, found, sizeof found, &err), err);
+    assert_ok(emlx_tensor_read(t, 0, found, (size_t)(ROWS * w->terms) * 4, &err), err);
     for (int r = 0; r < ROWS; r++)
-        for (int k = 0; k < TERMS; k++)
-            if (found[r][k] != w->values[r][k])
+        for (int k = 0; k < w->terms; k++)
+            if (found[r * w->terms + k] != w->values[r][k])
                 fail_msg("%s, %d in a group: [%d][%d] is %g, not %g", packed_table[w->kind].name,
-                         (int)w->group, r, k, (double)found[r][k], (double)w->values[r][k]);
+                         (int)w->group, r, k, (double)found[r * w->terms + k],
+                         (double)w->values[r][k]);
     emlx_tensor_release(t);
 }
 
@@ -218,7 +226,7 @@ static void values_are_those_of_the_bits(void **state) {
 
 // Rows that are taken before they are unpacked.
 static void check_rows(emlx_device *device, const weights *w) {
-    static float found[3][TERMS];
+    static float found[3 * TERMS];
     static const int64_t rows[] = {5, 0, 11};
     emlx_error err;
     emlx_shape shape = {1, {3}};
@@ -227,9 +235,10 @@ static void check_rows(emlx_device *device, const weights *w) {
               err);
     const emlx_attr attrs[] = {integer("axis", 0)};
     emlx_tensor *t = apply("take", device, in, 2, attrs, 1);
-    assert_ok(emlx_tensor_read(t, 0, found, sizeof found, &err), err);
+    assert_ok(emlx_tensor_read(t, 0, found, (size_t)(3 * w->terms) * 4, &err), err);
     for (int r = 0; r < 3; r++)
-        for (int k = 0; k < TERMS; k++) assert_true(found[r][k] == w->values[rows[r]][k]);
+        for (int k = 0; k < w->terms; k++)
+            assert_true(found[r * w->terms + k] == w->values[rows[r]][k]);
     emlx_tensor_release(t);
     emlx_tensor_release(in[0]);
     emlx_tensor_release(in[1]);
@@ -241,7 +250,7 @@ static void rows_are_taken(void **state) {
 }
 
 // The largest error of a product, as a part of the sum of its terms' sizes: numbers of 16 bits with
-// a step for each 64 of them leave 2^-16, of which codes with an offset make twice as much.
+// a step for each 32 of them leave 2^-16, of which codes with an offset make twice as much.
 static const double product_error = 1.0 / 32768;
 
 static void check_products(emlx_device *device, const weights *w) {
@@ -249,27 +258,27 @@ static void check_products(emlx_device *device, const weights *w) {
     const emlx_attr attrs[] = {integers("contract_left", &last, 1),
                                integers("contract_right", &last, 1),
                                integers("batch_left", NULL, 0), integers("batch_right", NULL, 0)};
-    static float x[40][TERMS], found[40][ROWS];
+    static float x[40 * TERMS], found[40 * ROWS];
     emlx_error err;
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) {
         int64_t m = vectors[i];
-        for (int64_t v = 0; v < m; v++)
-            for (int k = 0; k < TERMS; k++) x[v][k] = number();
-        emlx_tensor *in[2] = {matrix(device, EMLX_F32, m, TERMS, x), dequantized(device, w)};
+        for (int64_t k = 0; k < m * w->terms; k++) x[k] = number();
+        emlx_tensor *in[2] = {matrix(device, EMLX_F32, m, w->terms, x), dequantized(device, w)};
         emlx_tensor *t = apply("dot", device, in, 2, attrs, 4);
         assert_ok(emlx_tensor_read(t, 0, found, (size_t)(m * ROWS) * 4, &err), err);
         assert_false(emlx_tensor_ready(in[1]));
         for (int64_t v = 0; v < m; v++)
             for (int r = 0; r < ROWS; r++) {
                 double sum = 0, size = 0;
-                for (int k = 0; k < TERMS; k++) {
-                    sum += (double)x[v][k] * (double)w->values[r][k];
-                    size += fabs((double)x[v][k] * (double)w->values[r][k]);
+                for (int k = 0; k < w->terms; k++) {
+                    double term = (double)x[v * w->terms + k] * (double)w->values[r][k];
+                    sum += term;
+                    size += fabs(term);
                 }
-                double got = (double)((float *)found)[v * ROWS + r];
+                double got = (double)found[v * ROWS + r];
                 if (!(fabs(got - sum) <= size * product_error))
-                    fail_msg("%s, %d vectors: %g, not %g", packed_table[w->kind].name, (int)m, got,
-                             sum);
+                    fail_msg("%s, %d terms, %d vectors: %g, not %g", packed_table[w->kind].name,
+                             (int)w->terms, (int)m, got, sum);
             }
         emlx_tensor_release(t);
         emlx_tensor_release(in[0]);
@@ -290,10 +299,10 @@ static void check_transposed(emlx_device *device, const weights *w) {
                                integers("contract_right", &last, 1),
                                integers("batch_left", NULL, 0), integers("batch_right", NULL, 0)};
     emlx_attr other[4];
-    static float x[2][TERMS], found[2][2 * ROWS];
+    static float x[2 * TERMS], found[2][2 * ROWS];
     emlx_error err;
-    for (int k = 0; k < 2 * TERMS; k++) x[k / TERMS][k % TERMS] = number();
-    emlx_tensor *in[2] = {matrix(device, EMLX_F32, 2, TERMS, x), dequantized(device, w)};
+    for (int64_t k = 0; k < 2 * w->terms; k++) x[k] = number();
+    emlx_tensor *in[2] = {matrix(device, EMLX_F32, 2, w->terms, x), dequantized(device, w)};
     emlx_tensor *plain = apply("dot", device, in, 2, attrs, 4);
     emlx_tensor *turned[2] = {in[0], apply("transpose", device, &in[1], 1, turn, 1)};
     memcpy(other, attrs, sizeof other);
@@ -325,7 +334,7 @@ static void numbers_that_are_not_finite(void **state) {
     static float x[2][TERMS], found[2][ROWS];
     emlx_error err;
     emlx_device *device = test_device;
-    fill(&w, PACKED_affine_4, 64);
+    fill(&w, PACKED_affine_4, 64, TERMS);
     x[0][100] = INFINITY, x[1][3] = NAN;
     emlx_tensor *in[2] = {matrix(device, EMLX_F32, 2, TERMS, x), dequantized(device, &w)};
     emlx_tensor *t = apply("dot", device, in, 2, attrs, 4);
@@ -336,13 +345,40 @@ static void numbers_that_are_not_finite(void **state) {
     emlx_tensor_release(in[1]);
 }
 
+// A code of mxfp8 that is no number makes its row's products none, and no others.
+static void codes_that_are_no_number(void **state) {
+    (void)state;
+    static weights w;
+    static const int64_t last = 1, vectors[] = {1, 5, 40};
+    const emlx_attr attrs[] = {integers("contract_left", &last, 1),
+                               integers("contract_right", &last, 1),
+                               integers("batch_left", NULL, 0), integers("batch_right", NULL, 0)};
+    static float x[40 * TERMS], found[40 * ROWS];
+    emlx_error err;
+    fill(&w, PACKED_mxfp8, 32, 96);
+    w.bits[3 * w.row_bytes + 80] = 0xff;
+    w.bits[7 * w.row_bytes] = 0x7f;
+    for (int i = 0; i < 40 * TERMS; i++) x[i] = number();
+    for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) {
+        emlx_tensor *in[2] = {matrix(test_device, EMLX_F32, vectors[i], w.terms, x),
+                              dequantized(test_device, &w)};
+        emlx_tensor *t = apply("dot", test_device, in, 2, attrs, 4);
+        assert_ok(emlx_tensor_read(t, 0, found, (size_t)(vectors[i] * ROWS) * 4, &err), err);
+        for (int64_t k = 0; k < vectors[i] * ROWS; k++)
+            assert_int_equal(isnan(found[k]) != 0, k % ROWS == 3 || k % ROWS == 7);
+        emlx_tensor_release(t);
+        emlx_tensor_release(in[0]);
+        emlx_tensor_release(in[1]);
+    }
+}
+
 // Values of a few bits become the same bits again: packing then finds them all.
 static void check_packing(emlx_device *device, const weights *w) {
     static float again[ROWS][TERMS], found[ROWS][TERMS];
     const packed_info *p = &packed_table[w->kind];
     emlx_error err;
     emlx_tensor *parts[3], *t;
-    if (w->kind == PACKED_q4_k || w->kind == PACKED_q6_k) return;
+    if (w->kind == PACKED_q4_k || w->kind == PACKED_q6_k || w->terms != TERMS) return;
     emlx_tensor *in = matrix(device, EMLX_F32, ROWS, TERMS, w->values);
     const emlx_attr attrs[] = {text("mode", p->mode), integer("bits", p->bits),
                                integer("group_size", w->group)};
@@ -437,6 +473,7 @@ int main(void) {
         cmocka_unit_test(products_are_near),
         cmocka_unit_test(transposes_are_seen_through),
         cmocka_unit_test(numbers_that_are_not_finite),
+        cmocka_unit_test(codes_that_are_no_number),
         cmocka_unit_test(values_are_packed),
         cmocka_unit_test(a_ramp_becomes_the_bits_of_mlx),
         cmocka_unit_test(wrong_calls),

@@ -20,10 +20,15 @@ defmodule EMLX.Expr do
   # is what is computed from it, and what leaves the program is cast to the type that
   # Nx declares. A scope knows the types of these nodes.
   #
+  # Quantized weights are what is unpacked of their parts, which only those do who need their
+  # numbers. So branches and loops get the parts: a value that is such weights is known by its
+  # scope (`packed`); a block that takes it captures the parts, and a loop that hands it on as it is
+  # has them in its state.
+  #
   # A hook or runtime call becomes a `call` instruction with a number, where the
   # program stops and asks; what to do then is collected beside the block.
 
-  alias EMLX.{Backend, Call, Ops, Reach, Steps, Types}
+  alias EMLX.{Backend, Call, Ops, Quantization, Reach, Steps, Types}
   alias Nx.Defn.{Composite, Expr}
   alias Nx.Tensor, as: T
 
@@ -31,8 +36,9 @@ defmodule EMLX.Expr do
     @moduledoc false
     # params: :inputs (a closed scope), a tuple of values and types (the default of a
     # block is being inlined) or :outer (an open scope). inputs: the types of a closed
-    # scope's inputs, where they are not those of its parameters. ids: what belongs to
-    # this scope or one around it. outer: what belongs to one around it. types: of the
+    # scope's inputs, where they are not those of its parameters. held: of its inputs, those
+    # that are quantized weights, and places: the first input of each parameter. packed: the values
+    # that are such weights. ids: what belongs to this scope or one around it. outer: what belongs to one around it. types: of the
     # nodes whose type is not the declared one, a tuple for a node of several results.
     # calls: by number, in the outermost scope only, those of the whole program.
     @enforce_keys [:params, :ids]
@@ -41,6 +47,9 @@ defmodule EMLX.Expr do
       :ids,
       :env,
       :inputs,
+      :held,
+      :places,
+      packed: %{},
       outer: %{},
       memo: %{},
       types: %{},
@@ -49,6 +58,14 @@ defmodule EMLX.Expr do
       captures: %{},
       calls: %{}
     ]
+  end
+
+  defmodule Packed do
+    @moduledoc false
+    # Quantized weights: values and specs of their parts, how these are unpacked, to what type (as
+    # ops name it), and whether the result is then transposed.
+    @enforce_keys [:parts, :attributes, :type, :turned?]
+    defstruct @enforce_keys
   end
 
   @type block :: {list, list, list}
@@ -64,7 +81,8 @@ defmodule EMLX.Expr do
   that are used, or `0..(parameters - 1)` when `:keep` says how many there are),
   and what its calls ask for, by number. Options: `:device`, where literals are
   placed; `:hooks`, the names of hooks that have a function whatever the
-  expression says; `:input_names` and `:output_names`.
+  expression says; `:input_names` and `:output_names`; `:quantized`, how parameters are, by
+  number; `:bound`, tensors that are parts of the program, by the number of the parameter.
   """
   @spec flatten(Nx.Container.t(), keyword) ::
           {block, [non_neg_integer], %{non_neg_integer => call}}
@@ -74,19 +92,22 @@ defmodule EMLX.Expr do
     env = %{
       device: options[:device],
       hooks: options[:hooks] || [],
-      quantized: options[:quantized] || %{}
+      quantized: options[:quantized] || %{},
+      bound: options[:bound] || %{}
     }
 
     root = %Scope{params: :inputs, ids: Reach.ids(outputs), env: env}
     {values, scopes} = emit_all(outputs, [root])
     {values, [root]} = cast_all(outputs, values, types(outputs), scopes)
 
-    used = root.captures |> Enum.sort() |> keep(options[:keep])
+    used = root.captures |> Enum.sort() |> keep(options[:keep], env)
     indices = Enum.map(used, &elem(&1, 0))
     position = indices |> Enum.with_index() |> Map.new()
     names = options[:input_names]
 
-    inputs = for {i, spec} <- used, do: put_elem(spec, 0, names && Enum.at(names, i))
+    inputs =
+      for {i, spec} <- used, do: put_elem(spec, 0, names && input_name(names, parameter(i)))
+
     block = close(root, inputs, values, options[:output_names], &Map.fetch!(position, &1))
     {block, indices, root.calls}
   end
@@ -110,21 +131,41 @@ defmodule EMLX.Expr do
     block
   end
 
-  defp keep(used, nil), do: used
+  defp keep(used, nil, _env), do: used
 
-  defp keep(used, specs) do
+  defp keep(used, specs, env) do
     used = Map.new(used)
-    all = for {spec, i} <- Enum.with_index(specs), do: {i, Map.get(used, i, spec)}
-    all ++ (used |> Map.drop(Enum.map(all, &elem(&1, 0))) |> Enum.sort())
+
+    for {spec, i} <- Enum.with_index(specs),
+        not is_map_key(env.bound, i),
+        {input, spec} <- inputs(i, spec, env.quantized[i]) do
+      {input, Map.get(used, input, spec)}
+    end
   end
 
-  # A quantized parameter becomes several inputs: part p of parameter i is number i + (p + 1) * @part.
+  defp inputs(i, spec, nil), do: [{i, spec}]
+
+  defp inputs(i, _spec, {specs, _turned?, _attributes, _type}),
+    do: for({spec, part} <- Enum.with_index(specs), do: {part(i, part), spec})
+
+  @parts ["", ".scales", ".biases"]
+
+  @doc "What the inputs of a quantized tensor are called, by its name and the number of its parts."
+  @spec part_names(String.t(), pos_integer) :: [String.t()]
+  def part_names(name, count), do: @parts |> Enum.take(count) |> Enum.map(&(name <> &1))
+
+  defp input_name(names, {i, nil}), do: Enum.at(names, i)
+  defp input_name(names, {i, part}), do: Enum.at(names, i) <> Enum.at(@parts, part)
+
+  # A quantized parameter becomes several inputs, with numbers of their own.
   @part 1_000_000
 
   @doc "Which parameter an input is, and which part of it, or nil for all."
   @spec parameter(non_neg_integer) :: {non_neg_integer, non_neg_integer | nil}
   def parameter(input) when input < @part, do: {input, nil}
   def parameter(input), do: {rem(input, @part), div(input, @part) - 1}
+
+  defp part(i, part), do: i + (part + 1) * @part
 
   @doc "Name (none), type and shape of an input that stands for a tensor."
   def spec(%T{type: type} = tensor), do: {nil, Types.to_native(type), shape(tensor)}
@@ -246,8 +287,24 @@ defmodule EMLX.Expr do
   defp capture(tensor, [scope | outer]) do
     {value, outer} = emit(tensor, outer)
     actual = actual(tensor, outer)
-    {position, scope} = add_capture(scope, value, spec(actual))
-    typed(-1 - position, tensor, actual.type, [scope | outer])
+
+    {value, scopes} =
+      case hd(outer).packed do
+        %{^value => packed} ->
+          {parts, scope} = Enum.map_reduce(packed.parts, scope, &capture_part/2)
+          add_packed(%{packed | parts: parts}, [scope | outer])
+
+        _none ->
+          {position, scope} = add_capture(scope, value, spec(actual))
+          {-1 - position, [scope | outer]}
+      end
+
+    typed(value, tensor, actual.type, scopes)
+  end
+
+  defp capture_part({value, spec}, scope) do
+    {position, scope} = add_capture(scope, value, spec)
+    {{-1 - position, spec}, scope}
   end
 
   defp add_capture(scope, value, spec) do
@@ -287,36 +344,87 @@ defmodule EMLX.Expr do
   defp results(%T{type: {:tuple, _}}, values), do: List.to_tuple(values)
   defp results(%T{}, [value]), do: value
 
+  ## Quantized weights
+
+  # Their numbers, which a product does not ask for.
+  defp add_packed(%Packed{attributes: attributes, type: type} = packed, scopes) do
+    operands = for {value, _spec} <- packed.parts, do: value
+    {value, scopes} = add({:dequantize, operands, attributes, type}, scopes)
+
+    {value, [scope | outer]} =
+      if packed.turned?,
+        do: add({:transpose, [value], [axes: [1, 0]], type}, scopes),
+        else: {value, scopes}
+
+    {value, [%{scope | packed: Map.put(scope.packed, value, packed)} | outer]}
+  end
+
+  # Of a literal.
+  defp build_packed(tensor, literal, scopes) do
+    {_specs, _turned?, _attributes, type} = signature = Quantization.signature(literal)
+
+    {values, scopes} =
+      literal
+      |> Quantization.tensors()
+      |> Enum.map_reduce(scopes, fn part, [scope | _] = scopes ->
+        add({:tensor, Backend.native(part, scope.env.device)}, scopes)
+      end)
+
+    {value, scopes} = add_packed(packed(signature, values), scopes)
+    typed(value, tensor, Types.from_native(type), scopes)
+  end
+
+  defp packed({specs, turned?, attributes, type}, values) do
+    parts = Enum.zip(values, specs)
+    %Packed{parts: parts, attributes: attributes, type: type, turned?: turned?}
+  end
+
   ## Nodes
 
-  # The value of a quantized parameter is its numbers, which a product does not ask for.
+  # A parameter whose tensor is part of the program.
+  defp build(
+         %T{data: %Expr{op: :parameter, args: [i]}} = tensor,
+         [%Scope{params: :inputs, inputs: nil, env: %{bound: bound} = env} | _] = scopes
+       )
+       when is_map_key(bound, i) do
+    literal = Map.fetch!(bound, i)
+
+    if Quantization.quantized?(literal),
+      do: build_packed(tensor, literal, scopes),
+      else: add({:tensor, Backend.native(literal, env.device)}, scopes)
+  end
+
   defp build(
          %T{data: %Expr{op: :parameter, args: [i]}} = tensor,
          [%Scope{params: :inputs, inputs: nil, env: %{quantized: quantized}} = scope | outer]
        )
        when is_map_key(quantized, i) do
-    {specs, turned?, attributes, type} = Map.fetch!(quantized, i)
-    parts = for {spec, part} <- Enum.with_index(specs), do: {i + (part + 1) * @part, spec}
+    {specs, _turned?, _attributes, type} = signature = Map.fetch!(quantized, i)
+    parts = for {spec, part} <- Enum.with_index(specs), do: {part(i, part), spec}
     captures = Enum.into(parts, scope.captures)
-    operands = for {input, _spec} <- parts, do: -1 - input
-
-    {value, scopes} =
-      add({:dequantize, operands, attributes, type}, [%{scope | captures: captures} | outer])
-
-    {value, scopes} =
-      if turned?,
-        do: add({:transpose, [value], [axes: [1, 0]], type}, scopes),
-        else: {value, scopes}
-
+    packed = packed(signature, for({input, _spec} <- parts, do: -1 - input))
+    {value, scopes} = add_packed(packed, [%{scope | captures: captures} | outer])
     typed(value, tensor, Types.from_native(type), scopes)
+  end
+
+  # A loop's, which hands it on as it is.
+  defp build(
+         %T{data: %Expr{op: :parameter, args: [i]}} = tensor,
+         [%Scope{params: :inputs, held: held} = scope | outer]
+       )
+       when is_tuple(held) and elem(held, i) != nil do
+    packed = inputs_of(scope.held, scope.places, i)
+    {value, scopes} = add_packed(packed, [scope | outer])
+    typed(value, tensor, elem(scope.inputs, i), scopes)
   end
 
   defp build(%T{data: %Expr{op: :parameter, args: [i]}} = tensor, [scope | outer]) do
     case scope.params do
       :inputs ->
         type = if scope.inputs, do: elem(scope.inputs, i), else: tensor.type
+        place = if scope.places, do: elem(scope.places, i), else: i
         captures = Map.put(scope.captures, i, spec(%{tensor | type: type}))
-        typed(-1 - i, tensor, type, [%{scope | captures: captures} | outer])
+        typed(-1 - place, tensor, type, [%{scope | captures: captures} | outer])
 
       values ->
         {value, type} = elem(values, i)
@@ -345,12 +453,14 @@ defmodule EMLX.Expr do
   defp build(%T{data: %Expr{op: :while, args: [initial, arg, condition, body]}} = tensor, scopes) do
     [initial, params, body] = Enum.map([initial, arg, body], &Composite.flatten_list([&1]))
     {state, scopes} = emit_all(initial, scopes)
-    types = Enum.zip_with(actual_types(initial, scopes), types(params), &Nx.Type.merge/2)
-    {body, types, scopes} = loop_body(body, params, types, scopes)
-    {condition, scopes} = closed_block([condition], params, types, [condition.type], scopes)
-    {state, scopes} = cast_all(initial, state, types, scopes)
-    {values, scopes} = add_all({:while, condition, body, state}, length(state), scopes)
-    typed_all(tensor, values, initial, types, scopes)
+    held = held(state, body, hd(scopes))
+    types = loop_types(held, initial, params, scopes)
+    {body, types, scopes} = loop_body(body, params, types, held, scopes)
+    {condition, scopes} = closed_block([condition], params, types, held, [condition.type], scopes)
+    {cast, scopes} = cast_all(initial, state, types, scopes)
+    operands = Enum.zip(held, cast) |> Enum.flat_map(&state_operands/1)
+    {values, scopes} = add_all({:while, condition, body, operands}, length(operands), scopes)
+    typed_all(tensor, loop_results(held, state, values), initial, types, scopes)
   end
 
   defp build(%T{data: %Expr{op: :block, args: [struct, args, default, _]}} = tensor, scopes) do
@@ -414,14 +524,16 @@ defmodule EMLX.Expr do
   # The result of a function may have another type than the fold.
   defp function({name, %T{type: type, data: %Expr{op: :fun, args: [params, body, _]}}}, scopes) do
     body = if body.type == type, do: body, else: Nx.as_type(body, type)
-    {block, _scopes} = closed_block([body], params, types(params), [type], scopes)
+    held = List.duplicate(nil, length(params))
+    {block, _scopes} = closed_block([body], params, types(params), held, [type], scopes)
     {name, block}
   end
 
   defp function(attribute, _scopes), do: attribute
 
   defp calls?(%T{data: %Expr{op: :fun, args: [params, body, _]}}, scopes) do
-    {_scope, _values, after_scopes} = open_block([body], types(params), scopes)
+    held = List.duplicate(nil, length(params))
+    {_scope, _values, after_scopes} = open_block([body], types(params), held, scopes)
     List.last(after_scopes).calls != List.last(scopes).calls
   end
 
@@ -593,31 +705,120 @@ defmodule EMLX.Expr do
   end
 
   # The inputs of the block have these types, and its outputs those that are wanted.
-  defp closed_block(outputs, params, types, wanted, scopes) do
-    {scope, values, scopes} = open_block(outputs, types, scopes)
-    {close_block(scope, outputs, values, params, types, wanted), scopes}
-  end
-
-  defp close_block(scope, outputs, values, params, types, wanted) do
+  defp closed_block(outputs, params, types, held, wanted, scopes) do
+    {scope, values, scopes} = open_block(outputs, types, held, scopes)
     {values, [scope]} = cast_all(outputs, values, wanted, [scope])
-    close(scope, Enum.zip_with(params, types, &spec(%{&1 | type: &2})), values, nil, & &1)
+    {close_block(scope, values, params), scopes}
   end
 
-  defp open_block(outputs, types, [outer | _] = scopes) do
-    ids = Reach.ids(outputs)
-    scope = %Scope{params: :inputs, inputs: List.to_tuple(types), ids: ids, env: outer.env}
+  defp close_block(scope, values, params) do
+    inputs =
+      [params, Tuple.to_list(scope.inputs), Tuple.to_list(scope.held)]
+      |> Enum.zip()
+      |> Enum.flat_map(fn
+        {param, type, nil} -> [spec(%{param | type: type})]
+        {_param, _type, packed} -> for {_value, spec} <- packed.parts, do: spec
+      end)
+
+    close(scope, inputs, values, nil, & &1)
+  end
+
+  defp open_block(outputs, types, held, [outer | _] = scopes) do
+    scope = %Scope{
+      params: :inputs,
+      inputs: List.to_tuple(types),
+      held: List.to_tuple(held),
+      places: places(held),
+      ids: Reach.ids(outputs),
+      env: outer.env
+    }
+
     {values, [scope | scopes]} = emit_all(outputs, [scope | scopes])
     {scope, values, scopes}
   end
 
-  # Types are widened until the body gives what it takes.
-  defp loop_body(body, params, types, scopes) do
-    {scope, values, after_scopes} = open_block(body, types, scopes)
-    wider = body |> actual_types([scope]) |> Enum.zip_with(types, &Nx.Type.merge/2)
+  # Which of a loop's state are quantized weights that it hands on as they are: they stay packed.
+  defp held(state, body, scope) do
+    [state, body, 0..(length(state) - 1)//1]
+    |> Enum.zip_with(fn
+      [value, %T{data: %Expr{op: :parameter, args: [i]}}, i] -> scope.packed[value]
+      _other -> nil
+    end)
+  end
 
-    if wider == types,
-      do: {close_block(scope, body, values, params, types, types), types, after_scopes},
-      else: loop_body(body, params, wider, scopes)
+  defp loop_types(held, initial, params, scopes) do
+    [held, actual_types(initial, scopes), types(params)]
+    |> Enum.zip_with(fn
+      [nil, actual, declared] -> Nx.Type.merge(actual, declared)
+      [_packed, actual, _declared] -> actual
+    end)
+  end
+
+  # The first of each one's inputs.
+  defp places(held) do
+    {places, _count} = Enum.map_reduce(held, 0, &{&2, &2 + width(&1)})
+    List.to_tuple(places)
+  end
+
+  defp width(nil), do: 1
+  defp width(%Packed{parts: parts}), do: length(parts)
+
+  # The weights as the loop's blocks have them, of their inputs.
+  defp inputs_of(held, places, i) do
+    packed = elem(held, i)
+
+    parts =
+      for {{_value, spec}, part} <- Enum.with_index(packed.parts),
+          do: {-1 - elem(places, i) - part, spec}
+
+    %{packed | parts: parts}
+  end
+
+  defp state_operands({nil, value}), do: [value]
+
+  defp state_operands({%Packed{parts: parts}, _value}),
+    do: for({value, _spec} <- parts, do: value)
+
+  # What was handed on is what it was.
+  defp loop_results([], [], []), do: []
+
+  defp loop_results([nil | held], [_ | state], [value | values]),
+    do: [value | loop_results(held, state, values)]
+
+  defp loop_results([packed | held], [value | state], values),
+    do: [value | loop_results(held, state, Enum.drop(values, width(packed)))]
+
+  # Types are widened until the body gives what it takes.
+  defp loop_body(body, params, types, held, scopes) do
+    own = for {output, nil} <- Enum.zip(body, held), do: output
+    {scope, values, after_scopes} = open_block(own, types, held, scopes)
+    wider = wider(held, types, actual_types(own, [scope]))
+
+    if wider == types do
+      wanted = for {type, nil} <- Enum.zip(types, held), do: type
+      {values, [scope]} = cast_all(own, values, wanted, [scope])
+      outputs = next_state(Enum.with_index(held), values, scope)
+      {close_block(scope, outputs, params), types, after_scopes}
+    else
+      loop_body(body, params, wider, held, scopes)
+    end
+  end
+
+  defp wider([], [], []), do: []
+
+  defp wider([nil | held], [type | types], [actual | others]),
+    do: [Nx.Type.merge(actual, type) | wider(held, types, others)]
+
+  defp wider([_packed | held], [type | types], others), do: [type | wider(held, types, others)]
+
+  defp next_state([], [], _scope), do: []
+
+  defp next_state([{nil, _} | held], [v | values], scope),
+    do: [v | next_state(held, values, scope)]
+
+  defp next_state([{_packed, i} | held], values, scope) do
+    parts = for {value, _spec} <- inputs_of(scope.held, scope.places, i).parts, do: value
+    parts ++ next_state(held, values, scope)
   end
 
   ## Native numbering

@@ -123,6 +123,7 @@ static void fill_level(size_t i) {
     for (size_t k = 0; levels[i].packed != NULL && k < PACKED_COUNT; k++)
         if (levels[i].packed[k].dot != NULL) {
             packed[i][k] = levels[i].packed[k];
+            packed[i][k].scales = tables[i].packed[k].scales;
             packed[i][k].values = tables[i].packed[k].values;
         }
     tables[i].packed = packed[i];

@@ -44,13 +44,15 @@ static inline const char *side_batch(const side *s, int64_t batch) {
 
 // Rows of weights of few bits.
 typedef struct packed_side {
+    const packed_info *info;
     const packed_fns *fns;
     const char *bits;
     int64_t row_bytes, groups, group; // groups of a row
-    const float *scale, *bias;        // [row][group]
+    float *scale, *bias;              // [row][group], with PACKED_ROOM numbers more
 } packed_side;
 
-// `count` values of a row from `at` on, both multiples of PACKED_CHUNK, in f32.
+// `count` values of a row from `at` on, in f32; at is a multiple of PACKED_CHUNK, and so is count
+// but at the row's end.
 void packed_values_of(const packed_side *s, int64_t row, int64_t at, int64_t count, float *to);
 
 // Each computes the whole product, the result's rounding included. See the files of that name.

@@ -21,8 +21,7 @@ bool packed_takes(const emlx_device *device, const emlx_tensor *either) {
     bool known = type == EMLX_F32 || type == EMLX_BF16 || type == EMLX_F16;
     if (!known || either->type != type) return false;
     int64_t terms = x->shape.dims[x->shape.rank - 1];
-    return terms % PACKED_CHUNK == 0 && terms > 0 && w->shape.dims[0] > 0 &&
-           emlx_shape_count(&either->shape) > 0;
+    return terms > 0 && w->shape.dims[0] > 0 && emlx_shape_count(&either->shape) > 0;
 }
 
 typedef struct packed_work {
@@ -32,149 +31,152 @@ typedef struct packed_work {
     const packed_info *info;
     const char *operands[3]; // packed weights, dense
     emlx_type types[3];
-    float *scale, *bias; // [row][group]
-    char *vectors;       // as packed_fns want them
-    float *sums;         // [vector][row]
+    char *vectors; // as packed_fns want them
+    float *sums;   // [vector][row]
     size_t vector_bytes;
     int64_t rows_a_task;
     const char *x; // dense
+    task_errors errors;
 } packed_work;
+
+// The bytes of a row in front of an element that begins a block, and a chunk.
+static int64_t bytes_before(const packed_side *s, int64_t at) {
+    const packed_info *p = s->info;
+    return p->block_values > 0 ? at / p->block_values * p->block_bytes : at / 8 * p->bits;
+}
+
+// What is read of a row's last elements, fewer than a chunk, is a copy, as others would come from
+// behind it.
+static void last_values(const packed_side *s, const uint8_t *bits, int64_t at, int64_t count,
+                        const float *scale, const float *bias, float *to) {
+    uint8_t last[2 * PACKED_CHUNK] = {0};
+    float values[PACKED_CHUNK];
+    int64_t before = bytes_before(s, at), group = at / s->group;
+    memcpy(last, bits + before, (size_t)(s->row_bytes - before));
+    s->fns->values(values, last, 0, scale + group, bias + group, s->group);
+    memcpy(to, values, (size_t)count * sizeof *to);
+}
 
 void packed_values_of(const packed_side *s, int64_t row, int64_t at, int64_t count, float *to) {
     const uint8_t *bits = (const uint8_t *)s->bits + row * s->row_bytes;
     const float *scale = s->scale + row * s->groups, *bias = s->bias + row * s->groups;
-    for (int64_t i = 0; i < count; i += PACKED_CHUNK)
+    int64_t i = 0;
+    for (; i + PACKED_CHUNK <= count; i += PACKED_CHUNK)
         s->fns->values(to + i, bits, at + i, scale, bias, s->group);
+    if (i < count) last_values(s, bits, at + i, count - i, scale, bias, to + i);
 }
 
 // Scales and biases
 // --------------------------------------------------------------------------------
 
-// The f16 at a place in each of `count` blocks.
-static void halves_of(const packed_work *w, const uint8_t *block, int64_t at, int64_t count,
-                      float *to) {
-    enum { ROOM = 256 };
-    _Alignas(64) uint16_t halves[ROOM];
-    for (int64_t i = 0; i < count;) {
-        int64_t some = count - i < ROOM ? count - i : ROOM;
-        for (int64_t j = 0; j < some; j++, block += w->info->block_bytes)
-            memcpy(&halves[j], block + at, sizeof *halves);
-        w->dot.run->kernels->cast[EMLX_F16][EMLX_F32](to + i, halves, NULL, NULL, (size_t)some);
-        i += some;
-    }
-}
+// Those of `count` groups of all rows, counted on, from `first` on.
+typedef void (*scales_fn)(const packed_work *w, int64_t first, int64_t count, float *scale,
+                          float *bias);
 
-static void affine_scales(const packed_work *w, int64_t first, int64_t count) {
+static void affine_scales(const packed_work *w, int64_t first, int64_t count, float *scale,
+                          float *bias) {
     for (int i = 1; i <= 2; i++) {
         tile_fn cast = w->dot.run->kernels->cast[w->types[i]][EMLX_F32];
         size_t size = type_size(w->types[i]);
-        cast((i == 1 ? w->scale : w->bias) + first, w->operands[i] + (size_t)first * size, NULL,
-             NULL, (size_t)count);
+        cast(i == 1 ? scale : bias, w->operands[i] + (size_t)first * size, NULL, NULL,
+             (size_t)count);
     }
 }
 
 // What codes of E2M1 have more, and twice, goes off again.
-static void fit_e2m1(const packed_work *w, int64_t first, int64_t count) {
-    for (int64_t i = first; i < first + count; i++) {
-        w->scale[i] /= 2;
-        w->bias[i] = -12 * w->scale[i];
+static void fit_e2m1(int64_t count, float *scale, float *bias) {
+    for (int64_t i = 0; i < count; i++) {
+        scale[i] /= 2;
+        bias[i] = -12 * scale[i];
     }
 }
 
-static void power_scales(const packed_work *w, int64_t first, int64_t count) {
-    for (int64_t i = first; i < first + count; i++) {
-        uint32_t bits = (uint32_t)(uint8_t)w->operands[1][i] << 23;
+static void power_scales(const packed_work *w, int64_t first, int64_t count, float *scale,
+                         float *bias) {
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits = (uint32_t)(uint8_t)w->operands[1][first + i] << 23;
         if (bits == 0) bits = 0x400000;
-        memcpy(&w->scale[i], &bits, sizeof bits);
-        w->bias[i] = 0;
+        memcpy(&scale[i], &bits, sizeof bits);
+        bias[i] = 0;
     }
-    if (w->kind == PACKED_mxfp4) fit_e2m1(w, first, count);
+    if (w->kind == PACKED_mxfp4) fit_e2m1(count, scale, bias);
 }
 
-static void e4m3_scales(const packed_work *w, int64_t first, int64_t count) {
-    w->dot.run->kernels->cast[EMLX_F8_E4M3FN][EMLX_F32](w->scale + first, w->operands[1] + first,
-                                                        NULL, NULL, (size_t)count);
-    fit_e2m1(w, first, count);
+static void e4m3_scales(const packed_work *w, int64_t first, int64_t count, float *scale,
+                        float *bias) {
+    w->dot.run->kernels->cast[EMLX_F8_E4M3FN][EMLX_F32](scale, w->operands[1] + first, NULL, NULL,
+                                                        (size_t)count);
+    fit_e2m1(count, scale, bias);
 }
 
-static void block_scales(const packed_work *w, int64_t first, int64_t count) {
-    float zero = w->kind == PACKED_q8_0 ? -128 : -8;
-    const uint8_t *blocks = (const uint8_t *)w->operands[0] + first * w->info->block_bytes;
-    halves_of(w, blocks, 0, count, w->scale + first);
-    for (int64_t i = first; i < first + count; i++) w->bias[i] = zero * w->scale[i];
-}
-
-enum { SOME_BLOCKS = 64 };
-
-static void q4_k_scales(const packed_work *w, int64_t first, int64_t count) {
-    const int64_t size = w->info->block_bytes;
-    const uint8_t *block = (const uint8_t *)w->operands[0] + first / 8 * size;
-    float d[SOME_BLOCKS], least[SOME_BLOCKS];
-    for (int64_t b = 0; b < count / 8; b++, block += size) {
-        int64_t left = count / 8 - b < SOME_BLOCKS ? count / 8 - b : SOME_BLOCKS;
-        if (b % SOME_BLOCKS == 0) halves_of(w, block, 0, left, d);
-        if (b % SOME_BLOCKS == 0) halves_of(w, block, 2, left, least);
-        const uint8_t *s = block + 4;
-        float *scale = w->scale + first + b * 8, *bias = w->bias + first + b * 8;
-        for (int j = 0; j < 4; j++) {
-            scale[j] = d[b % SOME_BLOCKS] * (float)(s[j] & 63);
-            bias[j] = -(least[b % SOME_BLOCKS] * (float)(s[j + 4] & 63));
-            int high_scale = (s[j + 8] & 15) | s[j] >> 6 << 4;
-            int high_bias = s[j + 8] >> 4 | s[j + 4] >> 6 << 4;
-            scale[j + 4] = d[b % SOME_BLOCKS] * (float)high_scale;
-            bias[j + 4] = -(least[b % SOME_BLOCKS] * (float)high_bias);
-        }
-    }
-}
-
-static void q6_k_scales(const packed_work *w, int64_t first, int64_t count) {
-    const int64_t size = w->info->block_bytes;
-    const uint8_t *block = (const uint8_t *)w->operands[0] + first / 16 * size;
-    float d[SOME_BLOCKS];
-    for (int64_t b = 0; b < count / 16; b++, block += size) {
-        int64_t left = count / 16 - b < SOME_BLOCKS ? count / 16 - b : SOME_BLOCKS;
-        if (b % SOME_BLOCKS == 0) halves_of(w, block, 208, left, d);
-        float *scale = w->scale + first + b * 16, *bias = w->bias + first + b * 16;
-        for (int j = 0; j < 16; j++) {
-            scale[j] = d[b % SOME_BLOCKS] * (float)(int8_t)block[192 + j];
-            bias[j] = -32 * scale[j];
-        }
-    }
-}
-
-// Of `count` groups of all rows, counted on, from `first` on; whole rows.
-typedef void (*scales_fn)(const packed_work *w, int64_t first, int64_t count);
-static const scales_fn scales[PACKED_COUNT] = {
+// Of formats whose scales lie apart from the elements.
+static const scales_fn scales_apart[PACKED_COUNT] = {
     [PACKED_affine_2] = affine_scales, [PACKED_affine_3] = affine_scales,
     [PACKED_affine_4] = affine_scales, [PACKED_affine_6] = affine_scales,
     [PACKED_affine_8] = affine_scales, [PACKED_mxfp4] = power_scales,
     [PACKED_mxfp8] = power_scales,     [PACKED_nvfp4] = e4m3_scales,
-    [PACKED_q4_0] = block_scales,      [PACKED_q8_0] = block_scales,
-    [PACKED_q4_k] = q4_k_scales,       [PACKED_q6_k] = q6_k_scales,
 };
+
+static void scales_of_rows(const packed_work *w, int64_t first, int64_t count, float *scale,
+                           float *bias) {
+    const packed_side *s = &w->side;
+    if (s->fns->scales == NULL) {
+        scales_apart[w->kind](w, first * s->groups, count * s->groups, scale, bias);
+        return;
+    }
+    for (int64_t r = 0; r < count; r++)
+        s->fns->scales((const uint8_t *)s->bits + (first + r) * s->row_bytes, s->groups,
+                       scale + r * s->groups, bias + r * s->groups);
+}
 
 // Few vectors
 // --------------------------------------------------------------------------------------
 
+// Rows whose scales are made at a time: these and the next ones stay in the first-level cache.
+enum { SOME_ROWS = 16, SOME_BYTES = 8192 };
+
+static int64_t some_rows(const packed_side *s) {
+    int64_t rows = SOME_BYTES / s->row_bytes;
+    return rows < 1 ? 1 : rows > SOME_ROWS ? SOME_ROWS : rows;
+}
+
+static void multiply_rows(const packed_work *w, int64_t first, int64_t count, float *scale,
+                          float *bias) {
+    const packed_side *s = &w->side;
+    const packed_rows rows = {.bits = (const uint8_t *)s->bits + first * s->row_bytes,
+                              .row_bytes = s->row_bytes,
+                              .terms = w->dot.k,
+                              .group = s->group,
+                              .groups = s->groups,
+                              .scale = scale,
+                              .bias = bias,
+                              .ahead = some_rows(s) * s->row_bytes};
+    scales_of_rows(w, first, count, scale, bias);
+    for (int64_t v = 0; v < w->dot.m; v += PACKED_VECTORS) {
+        const void *vectors[PACKED_VECTORS];
+        int some = w->dot.m - v < PACKED_VECTORS ? (int)(w->dot.m - v) : PACKED_VECTORS;
+        for (int i = 0; i < some; i++) vectors[i] = w->vectors + (size_t)(v + i) * w->vector_bytes;
+        s->fns->dot(&rows, count, vectors, some, w->sums + v * w->dot.n + first, w->dot.n);
+    }
+}
+
 static void vector_task(void *context, int64_t index) {
     packed_work *w = context;
-    const packed_side *s = &w->side;
-    int64_t first = index * w->rows_a_task, left = w->dot.n - first;
-    int64_t rows = left < w->rows_a_task ? left : w->rows_a_task;
-    scales[w->kind](w, first * s->groups, rows * s->groups);
-    for (int64_t row = first; row < first + rows; row++) {
-        const packed_row r = {(const uint8_t *)s->bits + row * s->row_bytes,
-                              s->scale + row * s->groups, s->bias + row * s->groups};
-        for (int64_t v = 0; v < w->dot.m; v += PACKED_VECTORS) {
-            const void *vectors[PACKED_VECTORS];
-            float sums[PACKED_VECTORS];
-            int count = w->dot.m - v < PACKED_VECTORS ? (int)(w->dot.m - v) : PACKED_VECTORS;
-            for (int i = 0; i < count; i++)
-                vectors[i] = w->vectors + (size_t)(v + i) * w->vector_bytes;
-            s->fns->dot(&r, w->dot.k, s->group, vectors, count, sums);
-            for (int i = 0; i < count; i++) w->sums[(v + i) * w->dot.n + row] = sums[i];
-        }
+    int64_t first = index * w->rows_a_task, end = first + w->rows_a_task;
+    int64_t some = some_rows(&w->side);
+    size_t scales = (size_t)(some * w->side.groups) + PACKED_ROOM;
+    _Alignas(64) char room[ROOM_SIZE];
+    emlx_error err;
+    void *memory;
+    if (room_take(room, 2 * scales * sizeof(float), &memory, &err) != EMLX_OK) {
+        task_failed(&w->errors, &err);
+        return;
     }
+    if (end > w->dot.n) end = w->dot.n;
+    for (int64_t row = first; row < end; row += some)
+        multiply_rows(w, row, end - row < some ? end - row : some, memory,
+                      (float *)memory + scales);
+    room_end(room, memory, 2 * scales * sizeof(float));
 }
 
 static void prepare_task(void *context, int64_t index) {
@@ -187,6 +189,17 @@ static void prepare_task(void *context, int64_t index) {
     w->side.fns->prepare(w->vectors + (size_t)index * w->vector_bytes, wide, k, w->side.group);
 }
 
+static emlx_status run_vectors(packed_work *w, emlx_error *err) {
+    dot_work *d = &w->dot;
+    w->rows_a_task = TASK_BYTES / w->side.row_bytes / SOME_ROWS * SOME_ROWS + SOME_ROWS;
+    TRY(run_tasks(d->run, d->m, prepare_task, w, err));
+    TRY(run_tasks(d->run, (d->n - 1) / w->rows_a_task + 1, vector_task, w, err));
+    TRY(task_result(&w->errors, err));
+    d->run->kernels->cast[EMLX_F32][d->out_type](d->out, w->sums, NULL, NULL,
+                                                 (size_t)(d->m * d->n));
+    return EMLX_OK;
+}
+
 static emlx_status multiply_vectors(packed_work *w, emlx_error *err) {
     dot_work *d = &w->dot;
     w->vector_bytes = (w->side.fns->bytes(d->k, w->side.group) + 63) / 64 * 64;
@@ -196,13 +209,7 @@ static emlx_status multiply_vectors(packed_work *w, emlx_error *err) {
     TRY(pool_alloc(bytes, &memory, err));
     w->vectors = memory;
     w->sums = (float *)((char *)memory + (size_t)d->m * w->vector_bytes);
-    w->rows_a_task = TASK_BYTES / w->side.row_bytes + 1;
-    emlx_status status = run_tasks(d->run, d->m, prepare_task, w, err);
-    if (status == EMLX_OK)
-        status = run_tasks(d->run, (d->n - 1) / w->rows_a_task + 1, vector_task, w, err);
-    if (status == EMLX_OK)
-        d->run->kernels->cast[EMLX_F32][d->out_type](d->out, w->sums, NULL, NULL,
-                                                     (size_t)(d->m * d->n));
+    emlx_status status = run_vectors(w, err);
     pool_free(memory, bytes);
     return status;
 }
@@ -218,12 +225,23 @@ static void dense_side(side *s, const char *data, emlx_type type, int64_t rows, 
 
 static void scales_task(void *context, int64_t index) {
     packed_work *w = context;
-    scales[w->kind](w, index * w->side.groups, w->side.groups);
+    packed_side *s = &w->side;
+    scales_of_rows(w, index, 1, s->scale + index * s->groups, s->bias + index * s->groups);
 }
 
+// The rows are read through the side, with all scales at hand.
 static emlx_status multiply_many(packed_work *w, emlx_error *err) {
-    TRY(run_tasks(w->dot.run, w->dot.n, scales_task, w, err));
-    return product_multiply(&w->dot, err);
+    dot_work *d = &w->dot;
+    packed_side *s = &w->side;
+    size_t scales = (size_t)(d->n * s->groups) + PACKED_ROOM, bytes = 2 * scales * sizeof(float);
+    void *memory;
+    TRY(pool_alloc(bytes, &memory, err));
+    s->scale = memory;
+    s->bias = s->scale + scales;
+    emlx_status status = run_tasks(d->run, d->n, scales_task, w, err);
+    if (status == EMLX_OK) status = product_multiply(d, err);
+    pool_free(memory, bytes);
+    return status;
 }
 
 // The product
@@ -262,19 +280,11 @@ static void let_operand_go(const cpu_run *run, uint32_t index, const char *data)
 static emlx_status multiply(packed_work *w, emlx_error *err) {
     dot_work *d = &w->dot;
     packed_side *s = &w->side;
-    size_t bytes = (size_t)(d->n * s->groups) * 2 * sizeof(float);
-    void *memory;
-    TRY(pool_alloc(bytes, &memory, err));
-    w->scale = memory;
-    w->bias = w->scale + d->n * s->groups;
-    s->scale = w->scale, s->bias = w->bias, s->bits = w->operands[0];
+    s->bits = w->operands[0];
     dense_side(&d->left, w->x, d->left.type, d->m, d->k);
     dense_side(&d->right, s->bits, d->left.type == EMLX_BF16 ? EMLX_BF16 : EMLX_F32, d->n, d->k);
     d->right.weights = s;
-    emlx_status status =
-        d->m <= FEW || !product_can(d) ? multiply_vectors(w, err) : multiply_many(w, err);
-    pool_free(memory, bytes);
-    return status;
+    return d->m <= FEW || !product_can(d) ? multiply_vectors(w, err) : multiply_many(w, err);
 }
 
 emlx_status run_packed_dot(const cpu_run *run, emlx_error *err) {
@@ -289,7 +299,8 @@ emlx_status run_packed_dot(const cpu_run *run, emlx_error *err) {
     w.dot.batches = 1;
     w.dot.out = output_data(run);
     w.dot.left.type = k->accesses[0].type;
-    w.side = (packed_side){.fns = &run->kernels->packed[p->bits],
+    w.side = (packed_side){.info = w.info,
+                           .fns = &run->kernels->packed[p->bits],
                            .group = p->count,
                            .groups = w.dot.k / p->count,
                            .row_bytes = bits->dims[1] * (int64_t)type_size(k->accesses[1].type)};

@@ -2,10 +2,13 @@
 // packed_level.c - rows of packed weights against vectors, in f32: elements become numbers in
 // registers, sums of a group are multiplied by its scale once.
 #include "engines/cpu/kernels/product/packed.h"
+#include "engines/cpu/kernels/vectors.h"
 
 #define WIDTH 16
 typedef float lanes __attribute__((vector_size(WIDTH * 4)));
 typedef uint8_t few_codes __attribute__((vector_size(WIDTH)));
+typedef int8_t few_signed __attribute__((vector_size(WIDTH)));
+typedef int32_t whole_lanes __attribute__((vector_size(WIDTH * 4)));
 typedef uint32_t wide_codes __attribute__((vector_size(WIDTH * 4)));
 
 // Vectors are handed on by address, as calls that pass them by value differ between levels.
@@ -15,13 +18,16 @@ ALWAYS_INLINE float sum_of(const lanes *v) {
     return sum;
 }
 
-// Vectors are their numbers, then the sum of each group.
+ALWAYS_INLINE int64_t whole_chunks(int64_t terms) { return (terms + CHUNK - 1) / CHUNK * CHUNK; }
+
+// Vectors are their numbers, with zeros up to a whole chunk, then the sum of each group.
 static size_t f32_bytes(int64_t terms, int64_t group) {
-    return (size_t)(terms + terms / group) * sizeof(float);
+    return (size_t)(whole_chunks(terms) + terms / group) * sizeof(float);
 }
 
 static void f32_prepare(void *to, const float *x, int64_t terms, int64_t group) {
-    float *sums = (float *)to + terms;
+    float *sums = (float *)to + whole_chunks(terms);
+    memset((float *)to + terms, 0, (size_t)(whole_chunks(terms) - terms) * sizeof(float));
     memcpy(to, x, (size_t)terms * sizeof(float));
     for (int64_t g = 0; g < terms / group; g++) {
         double sum = 0;
@@ -30,58 +36,131 @@ static void f32_prepare(void *to, const float *x, int64_t terms, int64_t group) 
     }
 }
 
+// Compilers convert bytes to floats one by one.
 ALWAYS_INLINE void numbers(lanes *to, const uint8_t *codes) {
+#if defined(__AVX512F__)
+    __m128i few = _mm_loadu_si128((const void *)codes);
+    *to = (lanes)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(few));
+#else
     few_codes few;
     memcpy(&few, codes, sizeof few);
-    *to = __builtin_convertvector(few, lanes);
+    *to = __builtin_convertvector(__builtin_convertvector(few, whole_lanes), lanes);
+#endif
 }
 
-// E4M3 is the upper part of an f32 whose exponent counts from 120 less.
+ALWAYS_INLINE void signed_numbers(lanes *to, const uint8_t *codes) {
+#if defined(__AVX512F__)
+    __m128i few = _mm_loadu_si128((const void *)codes);
+    *to = (lanes)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(few));
+#else
+    few_signed few;
+    memcpy(&few, codes, sizeof few);
+    *to = __builtin_convertvector(__builtin_convertvector(few, whole_lanes), lanes);
+#endif
+}
+
+// E4M3 is the upper part of an f32 whose exponent counts from 120 less; all ones are no number.
 ALWAYS_INLINE void e4m3_numbers(lanes *to, const uint8_t *codes) {
     few_codes few;
     memcpy(&few, codes, sizeof few);
     wide_codes wide = __builtin_convertvector(few, wide_codes);
+    wide_codes none = (wide_codes)((wide & 0x7f) == 0x7f) & 0x7fc00000;
     wide = (wide & 0x7f) << 20 | (wide & 0x80) << 24;
-    *to = (lanes)wide * 0x1p120f;
+    wide = (wide_codes)((lanes)wide * 0x1p120f) | none;
+    *to = (lanes)wide;
 }
 
-// Of each vector the sum over groups of scale * sum of products, and of bias * sum of the vector.
-#define KIND(name, code, number)                                                                   \
-    static void KERNELS_JOIN(LEVEL, name, values)(float *to, const uint8_t *row, int64_t at,       \
-                                                  const float *scale, const float *bias,           \
-                                                  int64_t group) {                                 \
-        uint8_t codes[CHUNK];                                                                      \
-        code(codes, row, at);                                                                      \
-        for (int i = 0; i < CHUNK; i += WIDTH) {                                                   \
-            int64_t g = (at + i) / group;                                                          \
-            lanes v;                                                                               \
-            number(&v, codes + i);                                                                 \
-            v = v * scale[g] + bias[g];                                                            \
-            memcpy(to + i, &v, sizeof v);                                                          \
-        }                                                                                          \
-    }                                                                                              \
-    static void KERNELS_JOIN(LEVEL, name, dot)(const packed_row *row, int64_t terms,               \
-                                               int64_t group, const void *const *vectors,          \
-                                               int count, float *sums) {                           \
-        lanes total[PACKED_VECTORS] = {{0}};                                                       \
-        uint8_t codes[CHUNK];                                                                      \
-        for (int64_t at = 0; at < terms; at += CHUNK) {                                            \
-            code(codes, row->bits, at);                                                            \
-            for (int i = 0; i < CHUNK; i += WIDTH) {                                               \
-                lanes w;                                                                           \
-                number(&w, codes + i);                                                             \
-                w *= row->scale[(at + i) / group];                                                 \
-                for (int v = 0; v < count; v++) {                                                  \
-                    lanes x;                                                                       \
-                    memcpy(&x, (const float *)vectors[v] + at + i, sizeof x);                      \
-                    total[v] += w * x;                                                             \
-                }                                                                                  \
-            }                                                                                      \
-        }                                                                                          \
-        for (int v = 0; v < count; v++)                                                            \
-            sums[v] = sum_of(&total[v]) +                                                          \
-                      of_biases(row->bias, (const float *)vectors[v] + terms, terms / group);      \
+// Scales ------------------------------------------------------------------------------------------
+
+ALWAYS_INLINE float half_at(const uint8_t *at) {
+    uint16_t half;
+    memcpy(&half, at, sizeof half);
+#if defined(__F16C__)
+    return _cvtsh_ss(half);
+#else
+    uint32_t bits = (uint32_t)(half & 0x7fff) << 13;
+    float size;
+    memcpy(&size, &bits, sizeof size);
+    size *= 0x1p112f;
+    memcpy(&bits, &size, sizeof size);
+    if ((half & 0x7c00) == 0x7c00) bits |= 0x7f800000;
+    bits |= (uint32_t)(half & 0x8000) << 16;
+    memcpy(&size, &bits, sizeof size);
+    return size;
+#endif
+}
+
+// The first numbers of blocks, as many as two registers hold the ends of.
+#if defined(__AVX512BW__)
+#define SOME_HALVES 1
+ALWAYS_INLINE void some_halves(float *to, const uint8_t *block, int step, int count) {
+    uint16_t places[32] = {0};
+    for (int i = 0; i < count; i++) places[i] = (uint16_t)(i * step / 2);
+    __m512i both = _mm512_permutex2var_epi16(_mm512_loadu_si512(block), _mm512_loadu_si512(places),
+                                             _mm512_loadu_si512(block + 64));
+    __m256 wide = _mm256_cvtph_ps(_mm512_castsi512_si128(both));
+    if (count == 8)
+        _mm256_storeu_ps(to, wide);
+    else
+        _mm_storeu_ps(to, _mm256_castps256_ps128(wide));
+}
+#else
+#define SOME_HALVES 0
+ALWAYS_INLINE void some_halves(float *to, const uint8_t *block, int step, int count) {
+    (void)to, (void)block, (void)step, (void)count;
+}
+#endif
+
+ALWAYS_INLINE void block_scales(const uint8_t *row, int64_t groups, int step, int some, float zero,
+                                float *restrict scale, float *restrict bias) {
+    int64_t g = 0;
+    for (; SOME_HALVES && g + some <= groups; g += some)
+        some_halves(scale + g, row + g * step, step, some);
+    for (; g < groups; g++) scale[g] = half_at(row + g * step);
+    for (g = 0; g < groups; g++) bias[g] = zero * scale[g];
+}
+
+static void KERNEL(q4_0, scales)(const uint8_t *row, int64_t groups, float *scale, float *bias) {
+    block_scales(row, groups, 18, 8, -8, scale, bias);
+}
+
+static void KERNEL(q8_0, scales)(const uint8_t *row, int64_t groups, float *scale, float *bias) {
+    block_scales(row, groups, 34, 4, -128, scale, bias);
+}
+
+// Eight scales and eight biases of six bits: the first four of each in bytes, of the others the low
+// four bits in four bytes more and the high two above those of the first.
+static void KERNEL(q4_k, scales)(const uint8_t *row, int64_t groups, float *scale, float *bias) {
+    for (int64_t g = 0; g < groups; g += 8, row += 144) {
+        uint32_t s, b, more, words[4];
+        float d = half_at(row), least = -half_at(row + 2);
+        lanes values;
+        memcpy(&s, row + 4, 4), memcpy(&b, row + 8, 4), memcpy(&more, row + 12, 4);
+        words[0] = s & 0x3f3f3f3f;
+        words[1] = (more & 0x0f0f0f0f) | (s >> 6 & 0x03030303) << 4;
+        words[2] = b & 0x3f3f3f3f;
+        words[3] = (more >> 4 & 0x0f0f0f0f) | (b >> 6 & 0x03030303) << 4;
+        numbers(&values, (const uint8_t *)words);
+        const lanes by = {d,     d,     d,     d,     d,     d,     d,     d,
+                          least, least, least, least, least, least, least, least};
+        values *= by;
+        memcpy(scale + g, &values, 8 * sizeof *scale);
+        memcpy(bias + g, (const float *)&values + 8, 8 * sizeof *bias);
     }
+}
+
+static void KERNEL(q6_k, scales)(const uint8_t *row, int64_t groups, float *scale, float *bias) {
+    for (int64_t g = 0; g < groups; g += 16, row += 210) {
+        lanes values;
+        signed_numbers(&values, row + 192);
+        values *= half_at(row + 208);
+        memcpy(scale + g, &values, sizeof values);
+        values *= -32;
+        memcpy(bias + g, &values, sizeof values);
+    }
+}
+
+// Products ----------------------------------------------------------------------------------------
 
 ALWAYS_INLINE float of_biases(const float *bias, const float *sums, int64_t groups) {
     lanes total = {0};
@@ -96,25 +175,99 @@ ALWAYS_INLINE float of_biases(const float *bias, const float *sums, int64_t grou
     return sum_of(&total) + rest;
 }
 
-KIND(affine_2, codes_2, numbers)
-KIND(affine_3, codes_3, numbers)
-KIND(affine_4, codes_4, numbers)
-KIND(affine_6, codes_6, numbers)
-KIND(affine_8, codes_8, numbers)
-KIND(mxfp4, codes_e2m1, numbers)
-KIND(mxfp8, codes_8, e4m3_numbers)
-KIND(q4_0, codes_q4_0, numbers)
-KIND(q8_0, codes_q8_0, numbers)
-KIND(q4_k, codes_q4_k, numbers)
-KIND(q6_k, codes_q6_k, numbers)
+// The codes of a chunk, of the last one from a copy, as others would come from behind the row.
+// `bytes` are those of 32 elements, scales among them included.
+#define LAST_BYTES 80
+ALWAYS_INLINE const uint8_t *chunk_from(const packed_rows *rows, const uint8_t *bits, int64_t *at,
+                                        int64_t bytes, uint8_t *last) {
+    if (rows->terms - *at >= CHUNK) return bits;
+    int64_t first = *at / 32 * bytes;
+    memset(last, 0, LAST_BYTES);
+    *at = 0;
+    return memcpy(last, bits + first, (size_t)(rows->row_bytes - first));
+}
+
+// Of each vector the sum over groups of scale * sum of products, and of bias * sum of the vector.
+#define KIND(name, code, number, of_32)                                                            \
+    static void KERNELS_JOIN(LEVEL, name, values)(float *to, const uint8_t *row, int64_t at,       \
+                                                  const float *scale, const float *bias,           \
+                                                  int64_t group) {                                 \
+        uint8_t codes[CHUNK];                                                                      \
+        code(codes, row, at);                                                                      \
+        for (int i = 0; i < CHUNK; i += WIDTH) {                                                   \
+            int64_t g = (at + i) / group;                                                          \
+            lanes v;                                                                               \
+            number(&v, codes + i);                                                                 \
+            v = v * scale[g] + bias[g];                                                            \
+            memcpy(to + i, &v, sizeof v);                                                          \
+        }                                                                                          \
+    }                                                                                              \
+    ALWAYS_INLINE void KERNELS_JOIN(LEVEL, name, row)(const packed_rows *rows, int64_t r,          \
+                                                      const void *const *vectors, int count,       \
+                                                      float *sums, int64_t step) {                 \
+        const int64_t terms = rows->terms, group = rows->group;                                    \
+        const uint8_t *bits = rows->bits + r * rows->row_bytes;                                    \
+        const float *scale = rows->scale + r * rows->groups;                                       \
+        lanes total[PACKED_VECTORS] = {{0}};                                                       \
+        uint8_t codes[CHUNK], last[LAST_BYTES];                                                    \
+        for (int64_t at = 0; at < terms; at += CHUNK) {                                            \
+            int64_t place = at;                                                                    \
+            const uint8_t *from = chunk_from(rows, bits, &place, of_32, last);                     \
+            code(codes, from, place);                                                              \
+            for (int i = 0; i < CHUNK && at + i < terms; i += WIDTH) {                             \
+                lanes w;                                                                           \
+                number(&w, codes + i);                                                             \
+                w *= scale[(at + i) / group];                                                      \
+                for (int v = 0; v < count; v++) {                                                  \
+                    lanes x;                                                                       \
+                    memcpy(&x, (const float *)vectors[v] + at + i, sizeof x);                      \
+                    total[v] += w * x;                                                             \
+                }                                                                                  \
+            }                                                                                      \
+        }                                                                                          \
+        for (int v = 0; v < count; v++)                                                            \
+            sums[v * step + r] =                                                                   \
+                sum_of(&total[v]) + of_biases(rows->bias + r * rows->groups,                       \
+                                              (const float *)vectors[v] + whole_chunks(terms),     \
+                                              terms / group);                                      \
+    }                                                                                              \
+    static void KERNELS_JOIN(LEVEL, name, dot)(const packed_rows *rows, int64_t count,             \
+                                               const void *const *vectors, int vector_count,       \
+                                               float *sums, int64_t step) {                        \
+        for (int64_t r = 0; r < count; r++)                                                        \
+            if (vector_count == 1)                                                                 \
+                KERNELS_JOIN(LEVEL, name, row)(rows, r, vectors, 1, sums, step);                   \
+            else                                                                                   \
+                KERNELS_JOIN(LEVEL, name, row)(rows, r, vectors, vector_count, sums, step);        \
+    }
+
+KIND(affine_2, codes_2, numbers, 8)
+KIND(affine_3, codes_3, numbers, 12)
+KIND(affine_4, codes_4, numbers, 16)
+KIND(affine_6, codes_6, numbers, 24)
+KIND(affine_8, codes_8, numbers, 32)
+KIND(mxfp4, codes_e2m1, numbers, 16)
+KIND(mxfp8, codes_8, e4m3_numbers, 32)
+KIND(q4_0, codes_q4_0, numbers, 18)
+KIND(q8_0, codes_q8_0, numbers, 34)
+KIND(q4_k, codes_q4_k, numbers, 18)
+KIND(q6_k, codes_q6_k, numbers, 26)
 
 const packed_fns KERNEL(packed, table)[PACKED_COUNT] = {
-#define ROW(kind, name)                                                                            \
-    [PACKED_##kind] = {f32_bytes, f32_prepare, KERNELS_JOIN(LEVEL, name, values),                  \
+#define ROW(kind, name, scales)                                                                    \
+    [PACKED_##kind] = {f32_bytes, f32_prepare, scales, KERNELS_JOIN(LEVEL, name, values),          \
                        KERNELS_JOIN(LEVEL, name, dot)}
-    ROW(affine_2, affine_2), ROW(affine_3, affine_3), ROW(affine_4, affine_4),
-    ROW(affine_6, affine_6), ROW(affine_8, affine_8), ROW(mxfp4, mxfp4),
-    ROW(mxfp8, mxfp8),       ROW(nvfp4, mxfp4),       ROW(q4_0, q4_0),
-    ROW(q8_0, q8_0),         ROW(q4_k, q4_k),         ROW(q6_k, q6_k),
+    ROW(affine_2, affine_2, NULL),
+    ROW(affine_3, affine_3, NULL),
+    ROW(affine_4, affine_4, NULL),
+    ROW(affine_6, affine_6, NULL),
+    ROW(affine_8, affine_8, NULL),
+    ROW(mxfp4, mxfp4, NULL),
+    ROW(mxfp8, mxfp8, NULL),
+    ROW(nvfp4, mxfp4, NULL),
+    ROW(q4_0, q4_0, KERNEL(q4_0, scales)),
+    ROW(q8_0, q8_0, KERNEL(q8_0, scales)),
+    ROW(q4_k, q4_k, KERNEL(q4_k, scales)),
+    ROW(q6_k, q6_k, KERNEL(q6_k, scales)),
 #undef ROW
 };

@@ -6,26 +6,29 @@
 #include "engines/cpu/kernels/tables/elements.h"
 #include "graph/packed.h"
 
-// Rows of packed weights (graph/packed.def) and vectors. An element's value is code * scale + bias,
-// with a scale and a bias for each group of a row; what the codes are, product/packed.h says.
-typedef struct packed_row {
-    const uint8_t *bits;
-    const float *scale, *bias;
-} packed_row;
+// Rows of packed weights (graph/packed.def). An element's value is code * scale + bias, with a
+// scale and a bias for each group of a row; what the codes are, product/packed.h says.
+typedef struct packed_rows {
+    const uint8_t *bits;                     // of the first row
+    int64_t row_bytes, terms, group, groups; // the last: of a row
+    const float *scale, *bias;               // [row][group], with PACKED_ROOM numbers more
+    int64_t ahead; // how far from what is read that is, in bytes, which is to be asked for
+} packed_rows;
 
-enum { PACKED_CHUNK = 64, PACKED_VECTORS = 4 };
+enum { PACKED_CHUNK = 64, PACKED_VECTORS = 4, PACKED_ROOM = 16 };
 
-// `terms` and positions are multiples of PACKED_CHUNK.
 typedef struct packed_fns {
     // A vector in the form that `dot` reads, and the bytes that it takes.
     size_t (*bytes)(int64_t terms, int64_t group);
     void (*prepare)(void *to, const float *x, int64_t terms, int64_t group);
-    // Values `at` to at + PACKED_CHUNK - 1 of a row.
+    // Of a row's groups, where they lie among the elements; else NULL.
+    void (*scales)(const uint8_t *row, int64_t groups, float *scale, float *bias);
+    // Values `at` to at + PACKED_CHUNK - 1 of a row, `at` being a multiple of that.
     void (*values)(float *to, const uint8_t *row, int64_t at, const float *scale, const float *bias,
                    int64_t group);
-    // sums[v] = the row times vector v, for up to PACKED_VECTORS of them.
-    void (*dot)(const packed_row *row, int64_t terms, int64_t group, const void *const *vectors,
-                int count, float *sums);
+    // sums[v * step + r] = row r times vector v, for `count` rows and up to PACKED_VECTORS vectors.
+    void (*dot)(const packed_rows *rows, int64_t count, const void *const *vectors,
+                int vector_count, float *sums, int64_t step);
 } packed_fns;
 
 // Of the levels that have dot instructions.
