@@ -129,8 +129,10 @@ class Tensor:
         return read_shape(LIBRARY.emlx_tensor_shape(self.pointer))
 
     def wait(self):
-        """Until it is there: a device's work may go on when a call has returned."""
-        call("emlx_eval", (ctypes.c_void_p * 1)(self.pointer.value), ctypes.c_size_t(1))
+        """Until it is there: a device's work may go on when a call has returned, and reading a
+        number, of four bytes or two, waits for it."""
+        number = ctypes.create_string_buffer(2)
+        call("emlx_tensor_read", self.pointer, ctypes.c_size_t(0), number, ctypes.c_size_t(2))
 
     def numpy(self):
         """A copy of its elements, as STORED says."""

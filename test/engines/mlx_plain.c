@@ -47,7 +47,8 @@ static bool block_new(mlx_session *session, size_t size, mlx_block **out, char *
     return true;
 }
 
-static void *block_data(mlx_block *block) { return block->data; }
+// Nothing has no address, as on MLX's GPUs.
+static void *block_data(mlx_block *block) { return block->size > 0 ? block->data : NULL; }
 
 static void block_free(mlx_block *block) {
     if (block == NULL || atomic_fetch_sub(&block->holders, 1) != 1) return;

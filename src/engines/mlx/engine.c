@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // engine.c - Apple's MLX as an engine: plans in the form of nodes, each one function of MLX's, run
 // by one thread a device. Two engines: its GPU, and its CPU, which is an oracle rather than fast.
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -150,9 +151,12 @@ static emlx_status empty_buffer(const mlx_state *s, size_t size, emlx_buffer **o
     return EMLX_OK;
 }
 
+// Nothing has no address on MLX's GPUs; here it is a buffer like any other.
 static void fill_buffer(const mlx_state *s, emlx_buffer *buffer, mlx_block *block) {
+    static max_align_t nothing;
     buffer->handle = block;
     if (!s->apart) buffer->data = s->edge->block_data(block);
+    if (!s->apart && buffer->data == NULL && buffer->size == 0) buffer->data = &nothing;
 }
 
 static emlx_status mlx_allocate(emlx_device *device, size_t size, emlx_buffer **out,
