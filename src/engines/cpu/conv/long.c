@@ -188,7 +188,7 @@ double conv_long_cost(const conv_work *w) {
     return (double)(w->channels * w->taps + PLACE_WORK) * sums_of(w, find_tile(w));
 }
 
-static void cut(long_work *w) {
+static void cut_long(long_work *w) {
     const conv_long *t = w->tile;
     int64_t tile = t->filters * t->places * (int64_t)w->conv->size;
     w->parts = least(w->rows * w->length / LEAST_TERMS, least(w->rows, MOST_PARTS));
@@ -220,7 +220,7 @@ emlx_status conv_long_sums(conv_work *c, emlx_error *err) {
     w.channel = w.places.phases * w.places.plane;
     w.column_tiles = (w.columns - 1) / t->places + 1;
     w.filter_tiles = (c->filters - 1) / t->filters + 1;
-    cut(&w);
+    cut_long(&w);
     // Each begins with a cache line.
     size_t x = lines((size_t)(c->batch * c->channels * w.channel) * c->size);
     size_t weights = lines((size_t)(w.filter_tiles * t->filters * w.rows * w.length) * c->size);

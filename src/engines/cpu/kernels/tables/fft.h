@@ -62,8 +62,8 @@ typedef struct fft_fns {
     void (*turn)(void *panel, const void *base, const double *starts, int64_t count);
     void (*tidy)(void *numbers, int64_t count, const fft_scale *scale);
     void (*mix)(const fft_mixing *mixing);
-    // Unfolds the lines of a panel into another one, of half + 1 elements, or, with `mirror`, whatever
-    // it is, 2 half. `k`, `end` and `start` do not matter.
+    // Unfolds the lines of a panel into another one, of half + 1 elements, or, with `mirror`,
+    // whatever it is, 2 half. `k`, `end` and `start` do not matter.
     void (*unfold)(const fft_mixing *mixing);
 } fft_fns;
 

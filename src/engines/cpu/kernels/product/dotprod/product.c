@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// product.c - products of bytes by the dot instruction of arm64: four products are added to a sum of
-// 32 bits. Sums wrap to 8 bits in the end, so that signs do not matter.
+// product.c - products of bytes by the dot instruction of arm64: four products are added to a sum
+// of 32 bits. Sums wrap to 8 bits in the end, so that signs do not matter.
+#include "engines/cpu/kernels/tables/product.h"
 #include "engines/cpu/kernels/level.h"
 #include "engines/cpu/kernels/tables/packed.h"
-#include "engines/cpu/kernels/tables/product.h"
 
 #if defined(__aarch64__)
 #include <arm_neon.h>
