@@ -215,6 +215,12 @@ def write_results(path, about, lines, names):
         out.write("\n" if any("note" in line for line in lines) else "")
 
 
+def keep(path, about, lines):
+    if path:
+        with open(path, "w", encoding="utf-8") as out:
+            out.writelines(json.dumps(x) + "\n" for x in [about] + lines)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
@@ -246,6 +252,7 @@ def main():
             if row.name in known or not wanted or time.perf_counter() > end:
                 continue
             lines.append(measure(row, found, options.rounds, limits))
+            keep(options.json, about, lines)
             if sys.stderr.isatty():
                 print(f"\r{len(lines)} {row.name}\x1b[K", end="", file=sys.stderr, flush=True)
     if not lines:
@@ -259,9 +266,7 @@ def main():
         for kind in ("refused", "differs"):
             for name, reason in line.get(kind, {}).items():
                 print(f"{line['row']}: {name} {kind}: {reason}")
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as out:
-            out.writelines(json.dumps(x) + "\n" for x in [about] + lines)
+    keep(options.json, about, lines)
     if options.results:
         write_results(options.results, about, lines, names)
 
