@@ -30,6 +30,7 @@ typedef struct gpu_plan {
 // The form of a plan: made anew, in its place, when the device was opened anew.
 typedef struct gpu_form {
     pthread_mutex_t lock;
+    atomic_uint generation; // of `now`, which nobody looks at before
     _Atomic(gpu_plan *) now;
 } gpu_form;
 
@@ -238,6 +239,7 @@ static emlx_status cuda_prepare(emlx_device *device, const emlx_plan *plan, void
         if (!g->rehearsal) gpu_end(g);
     }
     atomic_store(&f->now, made);
+    if (made != NULL) atomic_store(&f->generation, made->generation);
     *form = f;
     if (status != EMLX_OK) cuda_discard(device, f);
     return status;
@@ -246,20 +248,20 @@ static emlx_status cuda_prepare(emlx_device *device, const emlx_plan *plan, void
 // The form as it is in this context. Whoever made it for an earlier one is gone.
 static emlx_status current_plan(gpu *g, gpu_form *f, const emlx_plan *plan, gpu_plan **out,
                                 emlx_error *err) {
-    *out = atomic_load_explicit(&f->now, memory_order_acquire);
-    if ((*out)->generation == atomic_load_explicit(&g->generation, memory_order_relaxed))
-        return EMLX_OK;
+    unsigned generation = atomic_load_explicit(&g->generation, memory_order_relaxed);
     emlx_status status = EMLX_OK;
-    pthread_mutex_lock(&f->lock);
-    gpu_plan *old = atomic_load(&f->now);
-    if (old->generation != atomic_load(&g->generation)) {
-        status = make_plan(g, plan, out, err);
-        if (status == EMLX_OK) atomic_store(&f->now, *out);
-        if (status == EMLX_OK) discard_plan(g, old);
-    } else {
-        *out = old;
+    if (atomic_load_explicit(&f->generation, memory_order_acquire) != generation) {
+        pthread_mutex_lock(&f->lock);
+        gpu_plan *old = atomic_load(&f->now), *made = NULL;
+        if (old->generation != generation) status = make_plan(g, plan, &made, err);
+        if (made != NULL) {
+            atomic_store(&f->now, made);
+            atomic_store(&f->generation, generation);
+            discard_plan(g, old);
+        }
+        pthread_mutex_unlock(&f->lock);
     }
-    pthread_mutex_unlock(&f->lock);
+    *out = atomic_load_explicit(&f->now, memory_order_acquire);
     return status;
 }
 
@@ -325,7 +327,15 @@ static emlx_status queue_plan(emlx_device *device, gpu_stream *s, const plan_cal
     if (status == EMLX_OK) status = read_inputs(s, call, err);
     if (status != EMLX_OK) return release_inputs(call, status);
     s->graphs = form->graphs;
-    TRY(run_kernels(device, call, &(kernel_loop){.run = run_kernel, .context = form}, err));
+    status = run_kernels(device, call, &(kernel_loop){.run = run_kernel, .context = form}, err);
+    if (status != EMLX_OK) {
+        // What kernels that were queued before report came first, and is not to be another's.
+        emlx_error first;
+        emlx_status reported = report_read(s, &first);
+        if (reported == EMLX_OK || status == EMLX_CANCELLED) return status;
+        *err = first;
+        return reported;
+    }
     status = report_read(s, err);
     for (uint32_t i = 0; i < call->plan->output_count && status != EMLX_OK; i++)
         buffer_release(call->outputs[i]);
@@ -344,7 +354,11 @@ static emlx_status cuda_submit(emlx_device *device, void *stream, const plan_cal
         return run_kernels(device, call,
                            &(kernel_loop){.run = run_kernel, .context = atomic_load(&f->now)}, err);
     }
-    emlx_status status = stream_begin(g, wanted_stream(g, call), &s, err);
+    emlx_status status = gpu_hold(g, err);
+    if (status == EMLX_OK) {
+        status = stream_begin(g, wanted_stream(g, call), &s, err);
+        gpu_end(g);
+    }
     if (status != EMLX_OK) return release_inputs(call, status);
     return stream_end(s, queue_plan(device, s, call, err), err);
 }
