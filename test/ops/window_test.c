@@ -191,6 +191,57 @@ static void special_values(void **unused) {
 }
 
 // Wide enough for several tasks, and to be folded axis by axis.
+// The elements that results in a row are made of lie `step` apart in memory, whatever that is: back
+// to front, in the same place. All rows of a matrix are folded into one.
+static void check_turned(int kind, emlx_type type, int64_t columns, int64_t step) {
+    static const char *const folds[KINDS] = {"sum", "product", "reduce_max", "reduce_min"};
+    const emlx_shape shape = {2, {5, 1 + (columns - 1) * (step < 0 ? -step : step)}};
+    const emlx_shape wide = {2, {5, columns}};
+    int64_t both[2] = {0, 1}, *first = &both[0], *last = &both[1],
+            strides[2] = {1, step < 0 ? -step : 1}, none[2] = {0};
+    emlx_tensor *t = random_tensor(type, &shape, 1, 4), *view;
+    emlx_attr reversed = with_ints("axes", last, 1), axes = with_ints("axes", first, 1);
+    emlx_attr whole[2] = {with_ints("shape", wide.dims, 2), with_ints("axes", both, 2)};
+    emlx_attr slice[3] = {with_ints("starts", none, 2), with_ints("lengths", shape.dims, 2),
+                          with_ints("strides", strides, 2)};
+    if (step == 0) {
+        view = apply_to("broadcast", &t, 1, whole, 2, EMLX_TYPE_DEFAULT);
+    } else {
+        emlx_tensor *back = apply_to("reverse", &t, 1, &reversed, 1, EMLX_TYPE_DEFAULT);
+        view = apply_to("slice", &back, 1, slice, 3, EMLX_TYPE_DEFAULT);
+        emlx_tensor_release(back);
+    }
+    emlx_tensor *out = apply_to(folds[kind], &view, 1, &axes, 1, EMLX_TYPE_DEFAULT);
+    double *in = values_of(t), *got = values_of(out);
+    for (int64_t c = 0; c < columns; c++) {
+        int64_t from = step == 0 ? 0 : shape.dims[1] - 1 + c * step;
+        double wanted = in[from];
+        for (int64_t r = 1; r < 5; r++)
+            wanted = fold_step(kind, wanted, in[r * shape.dims[1] + from]);
+        if (got[c] != wanted)
+            fail_msg("%s of %s, %lld columns %lld apart: number %lld is %g, not %g", folds[kind],
+                     emlx_type_name(type), (long long)columns, (long long)step, (long long)c,
+                     got[c], wanted);
+    }
+    free(in);
+    free(got);
+    emlx_tensor *all[] = {t, view, out};
+    for (int i = 0; i < 3; i++) emlx_tensor_release(all[i]);
+}
+
+static void rows_lie_as_they_like(void **unused) {
+    (void)unused;
+    draw_seed(7);
+    for (int kind = 0; kind < KINDS; kind++)
+        for (int i = 0; i < FOLD_TYPES; i++) {
+            bool narrow = fold_types[i] >= EMLX_F8 && fold_types[i] != EMLX_F64;
+            if (narrow && kind != MAX && kind != MIN) continue; // those are rounded
+            for (int64_t columns = 1; columns < 40; columns += 1 + columns / 8)
+                for (int64_t step = -3; step <= 0; step++)
+                    check_turned(kind, fold_types[i], columns, step);
+        }
+}
+
 static void large_windows(void **unused) {
     (void)unused;
     static const options cases[] = {
@@ -390,10 +441,11 @@ static void bad_windows(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(random_windows),  cmocka_unit_test(special_values),
-        cmocka_unit_test(large_windows),   cmocka_unit_test(floats_are_rounded_once),
-        cmocka_unit_test(random_scatters), cmocka_unit_test(large_scatters),
-        cmocka_unit_test(longest_steps),   cmocka_unit_test(bad_windows),
+        cmocka_unit_test(random_windows),        cmocka_unit_test(special_values),
+        cmocka_unit_test(large_windows),         cmocka_unit_test(floats_are_rounded_once),
+        cmocka_unit_test(random_scatters),       cmocka_unit_test(large_scatters),
+        cmocka_unit_test(longest_steps),         cmocka_unit_test(bad_windows),
+        cmocka_unit_test(rows_lie_as_they_like),
     };
     return RUN_ON_CPU("ops/window", tests);
 }
