@@ -137,8 +137,9 @@ endif
 CFLAGS ?= $(if $(SANITIZE),-O1,-O2) -g
 WARNINGS := -Wall -Wextra -Wpedantic $(if $(STRICT),-Werror)
 SANITIZE_FLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all -DEMLX_CHECK_PLANS) $(if $(COVERAGE),--coverage)
-# What libraries that were built without it pass to our functions counts as set.
-SANITIZE_FLAGS += $(if $(findstring memory,$(SANITIZE)),-fsanitize-memory-param-retval -fsanitize-memory-track-origins)
+# What libraries that were built without it pass to our functions counts as set, and it knows
+# variables of threads only where they have a fixed place.
+SANITIZE_FLAGS += $(if $(findstring memory,$(SANITIZE)),-fsanitize-memory-param-retval -fsanitize-memory-track-origins -ftls-model=initial-exec)
 # Nor does it know what every instruction of the higher levels writes.
 ifneq ($(findstring memory,$(SANITIZE)),)
 export EMLX_CPU_LEVEL ?= baseline

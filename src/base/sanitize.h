@@ -29,12 +29,17 @@
 #include <sanitizer/msan_interface.h>
 #define MEMORY_UNSET(address, size) __msan_poison(address, size)
 #define MEMORY_WRITTEN(address, size) __msan_unpoison(address, size)
+// Around a call of such a library: what libc is given there.
+#define UNSEEN_CALL __msan_scoped_disable_interceptor_checks()
+#define UNSEEN_CALL_END __msan_scoped_enable_interceptor_checks()
 #define UNSEEN_BEGIN                                                                               \
     _Pragma("clang attribute push(__attribute__((no_sanitize(\"memory\"))), apply_to = function)")
 #define UNSEEN_END _Pragma("clang attribute pop")
 #else
 #define MEMORY_UNSET(address, size) ((void)(address), (void)(size))
 #define MEMORY_WRITTEN(address, size) ((void)(address), (void)(size))
+#define UNSEEN_CALL ((void)0)
+#define UNSEEN_CALL_END ((void)0)
 #define UNSEEN_BEGIN
 #define UNSEEN_END
 #endif

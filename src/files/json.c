@@ -4,6 +4,7 @@
 #include "files/json.h"
 
 #include "base/error.h"
+#include "base/sanitize.h"
 #include "memory/memory.h"
 
 enum {
@@ -51,6 +52,16 @@ static outline look_through(const char *text, size_t length) {
     return o;
 }
 
+#if defined(SANITIZE_MEMORY)
+#include <stdlib.h>
+// What jansson makes counts as set.
+static void *set_memory(size_t size) { return calloc(1, size); } // made by what jansson asks
+static void free_memory(void *memory) { free(memory); }          // made by set_memory
+__attribute__((constructor)) static void choose_memory(void) {
+    json_set_alloc_funcs(set_memory, free_memory);
+}
+#endif
+
 emlx_status json_read(const char *text, size_t length, const char *what, json_document *out,
                       emlx_error *err) {
     outline o = look_through(text, length);
@@ -61,8 +72,11 @@ emlx_status json_read(const char *text, size_t length, const char *what, json_do
                          "no memory for reading %s: its %zu bytes may become %zu", what, length,
                          o.bytes);
     json_error_t problem;
+    UNSEEN_CALL;
     json_t *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &problem);
+    UNSEEN_CALL_END;
     if (root == NULL) {
+        MEMORY_WRITTEN(&problem, sizeof problem);
         pool_unreserve(o.bytes);
         return error_set(err, EMLX_FORMAT, "%s is not JSON: %.120s (byte %d)", what, problem.text,
                          problem.position);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/sanitize.h"
 #include "base/types.h"
 #include "files/file.h"
 #include "files/stored.h"
@@ -319,6 +320,7 @@ static emlx_status write_all(file_writer *file, const char *header, const placed
 static int add_text(const char *piece, size_t size, void *context) {
     json_text *to = context;
     if (!mem_reserve(&to->text, &to->room, to->length, size + 1, 1)) return -1;
+    MEMORY_WRITTEN(piece, size);
     memcpy(to->text + to->length, piece, size);
     to->length += size;
     to->text[to->length] = '\0';
@@ -327,7 +329,10 @@ static int add_text(const char *piece, size_t size, void *context) {
 
 emlx_status json_text_make(const json_t *json, size_t flags, json_text *out, emlx_error *err) {
     *out = (json_text){0};
-    if (json != NULL && json_dump_callback(json, add_text, out, flags) == 0) return EMLX_OK;
+    UNSEEN_CALL;
+    bool made = json != NULL && json_dump_callback(json, add_text, out, flags) == 0;
+    UNSEEN_CALL_END;
+    if (made) return EMLX_OK;
     json_text_clear(out);
     return error_no_memory(err, "for a program file");
 }

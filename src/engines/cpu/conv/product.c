@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/sanitize.h"
 #include "base/types.h"
 #include "engines/cpu/conv/conv.h"
 #include "engines/cpu/matrix/blas.h"
@@ -192,6 +193,9 @@ static void multiply_panels(emlx_type type, const matrix *a, const matrix *b, vo
     else
         cblas_dgemm(CblasRowMajor, ta, tb, (int)m, (int)n, (int)k, 1.0, a->data, (int)a->step,
                     b->data, (int)b->step, add ? 1.0 : 0.0, c, (int)c_step);
+    size_t size = type_size(type);
+    for (int64_t i = 0; i < m; i++)
+        MEMORY_WRITTEN((char *)c + (size_t)(i * c_step) * size, (size_t)n * size);
 }
 
 // Columns of the input itself.

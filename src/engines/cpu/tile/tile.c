@@ -160,6 +160,8 @@ static emlx_status join_steps(preparer *p, arena *memory, emlx_error *err) {
         step_form *form = &f->steps[n];
         form->arg_count = (uint8_t)step_operands(&k->steps[n]);
         memcpy(form->args, k->steps[n].args, sizeof form->args);
+        // Functions are given three operands, whatever they read.
+        for (uint32_t i = form->arg_count; i > 0 && i < 3; i++) form->args[i] = form->args[0];
         form->place = is_fixed(p, &k->steps[n]) ? PLACE_FIXED : PLACE_SLOT;
         for (uint32_t i = 0; i < form->arg_count; i++) uses[form->args[i]]++;
     }
