@@ -49,7 +49,8 @@ def load(path=None):
     """The library, `path` or the one of this tree's build."""
     here = os.path.dirname(os.path.abspath(__file__))
     library = ctypes.CDLL(path or os.path.join(here, "..", "build", "libemlx.so"))
-    pointers = ("emlx_op_find", "emlx_tensor_shape", "emlx_block_shape", "emlx_program_output")
+    pointers = ("emlx_op_find", "emlx_tensor_shape", "emlx_block_shape", "emlx_program_output",
+                "emlx_archive_entry")
     for name in pointers:
         getattr(library, name).restype = ctypes.c_void_p
     library.emlx_version.restype = ctypes.c_char_p
@@ -73,9 +74,12 @@ def make_shape(dims):
     return shape
 
 
-def read_shape(pointer):
-    shape = ctypes.cast(pointer, ctypes.POINTER(Shape)).contents
+def dims(shape):
     return tuple(shape.dims[:shape.rank])
+
+
+def read_shape(pointer):
+    return dims(ctypes.cast(pointer, ctypes.POINTER(Shape)).contents)
 
 
 def number(value):
@@ -98,6 +102,35 @@ def make_attr(name, value):
     else:
         attr.kind, attr.value = NUMBER, number(value)
     return attr
+
+
+class Entry(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char_p), ("format", ctypes.c_char_p), ("type", ctypes.c_int),
+                ("shape", Shape), ("block_values", ctypes.c_size_t),
+                ("block_bytes", ctypes.c_size_t), ("bytes", ctypes.c_uint64)]
+
+
+class Archive:
+    """Named arrays of a safetensors or a GGUF file."""
+
+    def __init__(self, path):
+        self.pointer = ctypes.c_void_p()
+        call("emlx_archive_open", path.encode(), ctypes.byref(self.pointer))
+        self.entries, at = {}, 0
+        while entry := LIBRARY.emlx_archive_entry(self.pointer, ctypes.c_size_t(at)):
+            entry = ctypes.cast(entry, ctypes.POINTER(Entry)).contents
+            self.entries[entry.name.decode()] = entry
+            at += 1
+
+    def __del__(self):
+        LIBRARY.emlx_archive_release(self.pointer)
+
+    def tensor(self, device, entry):
+        """Without a copy where that is possible; packed blocks are u8."""
+        out = ctypes.c_void_p()
+        call("emlx_archive_tensor", self.pointer, entry.name, DEFAULT, device.pointer,
+             ctypes.byref(out))
+        return Tensor(out)
 
 
 class Device:
@@ -134,6 +167,10 @@ class Tensor:
         number = ctypes.create_string_buffer(2)
         call("emlx_tensor_read", self.pointer, ctypes.c_size_t(0), number, ctypes.c_size_t(2))
 
+    @property
+    def bytes(self):
+        return LIBRARY.emlx_tensor_bytes(self.pointer)
+
     def numpy(self):
         """A copy of its elements, as STORED says."""
         out = numpy.empty(self.shape, STORED[self.type])
@@ -144,7 +181,7 @@ class Tensor:
 
 def tensor(device, array, type):
     """A copy of elements that are held as STORED says."""
-    array = numpy.ascontiguousarray(array, STORED[type])
+    array = numpy.asarray(array, STORED[type], order="C")
     out, shape = ctypes.c_void_p(), make_shape(array.shape)
     call("emlx_tensor_from_data", device.pointer, TYPES.index(type), ctypes.byref(shape),
          ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes), ctypes.byref(out))
@@ -206,6 +243,33 @@ class Trace:
             return Value(self, value.value)
         return tuple(Value(self, value.value + i) for i in range(results))
 
+    @classmethod
+    def of(cls, function, types_and_shapes):
+        """The trace of a function of values."""
+        trace = cls()
+        values = [trace.input(type, shape) for type, shape in types_and_shapes]
+        trace.outputs(function(trace, *values))
+        return trace
+
+    def input(self, type, shape):
+        value, shape = ctypes.c_uint32(), make_shape(shape)
+        call("emlx_block_input", self.block, None, TYPES.index(type), ctypes.byref(shape),
+             ctypes.byref(value))
+        return Value(self, value.value)
+
+    def outputs(self, values):
+        for i, out in enumerate(values if isinstance(values, tuple) else (values,)):
+            call("emlx_block_output", self.block, str(i).encode(), ctypes.c_uint32(out.id))
+
+    def loop(self, condition, body, state):
+        """Repeats `body` of the state while `condition` of it holds."""
+        like = [(s.type, s.shape) for s in state]
+        blocks = [Trace.of(function, like).block for function in (condition, body)]
+        ids, first = (ctypes.c_uint32 * len(state))(*[s.id for s in state]), ctypes.c_uint32()
+        call("emlx_block_while", self.block, *blocks, ids, ctypes.c_size_t(len(state)),
+             ctypes.byref(first))
+        return tuple(Value(self, first.value + i) for i in range(len(state)))
+
     def scalar(self, value, type):
         """A number beside an operand of that type takes it, as in Nx."""
         if isinstance(value, Value):
@@ -244,17 +308,7 @@ class Program:
 
 
 def compile(device, function, tensors):
-    trace = Trace()
-    values = []
-    for t in tensors:
-        value, shape = ctypes.c_uint32(), make_shape(t.shape)
-        call("emlx_block_input", trace.block, None, TYPES.index(t.type), ctypes.byref(shape),
-             ctypes.byref(value))
-        values.append(Value(trace, value.value))
-    outputs = function(trace, *values)
-    for i, out in enumerate(outputs if isinstance(outputs, tuple) else (outputs,)):
-        call("emlx_block_output", trace.block, str(i).encode(), ctypes.c_uint32(out.id))
-    pointer = ctypes.c_void_p()
+    trace, pointer = Trace.of(function, [(t.type, t.shape) for t in tensors]), ctypes.c_void_p()
     call("emlx_program_compile", trace.block, device.pointer, ctypes.byref(pointer))
     return Program(pointer)
 

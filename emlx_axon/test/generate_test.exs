@@ -83,6 +83,46 @@ defmodule EMLXAxon.GenerateTest do
     end
   end
 
+  # A .npy file of a row of s32.
+  defp write_row(path, tokens) do
+    header = "{'descr': '<i4', 'fortran_order': False, 'shape': (1, #{length(tokens)}), }"
+    header = String.pad_trailing(header, 117) <> "\n"
+    data = for token <- tokens, into: <<>>, do: <<token::little-signed-32>>
+    File.write!(path, [<<0x93, "NUMPY", 1, 0, byte_size(header)::little-16>>, header, data])
+  end
+
+  test "generation as a program file, from the shell as well", %{tmp_dir: folder} do
+    for family <- [:llama, :qwen3] do
+      {config, _tensors, state, _, generate} = model(family, folder)
+      prompt = [3, 17, 99, 5]
+      {wanted, _} = generate.generate(Nx.tensor([prompt]), state, max_new_tokens: 12)
+      path = Path.join(folder, "generate.safetensors")
+      options = [prompt_length: 4, max_new_tokens: 12]
+      assert EMLXAxon.TextGeneration.export(state, path, options) == :ok
+      program = EMLX.load(path)
+      assert [%{name: "tokens", shape: {1, 4}}] = program.inputs
+      assert [found] = EMLX.run(program, [Nx.tensor([prompt], type: :s32)])
+      assert Nx.to_list(found) == [wanted]
+
+      # What follows an end is -1.
+      ended = %{state | config: Map.put(state.config, :eos_token_id, Enum.at(wanted, 5))}
+      assert EMLXAxon.TextGeneration.export(ended, path, options) == :ok
+      assert [found] = EMLX.run(EMLX.load(path), [Nx.tensor([prompt], type: :s32)])
+      {kept, _} = generate.generate(Nx.tensor([prompt]), ended, max_new_tokens: 12)
+      assert Nx.to_flat_list(found) == kept ++ List.duplicate(-1, 12 - length(kept))
+      assert config["vocab_size"] > Enum.max(wanted)
+
+      shell = Path.expand("../../build/emlx", __DIR__)
+
+      if File.exists?(shell) do
+        input = Path.join(folder, "prompt.npy")
+        write_row(input, prompt)
+        {text, 0} = System.cmd(shell, ["run", path, "-i", "tokens=#{input}"])
+        for token <- kept, do: assert(text =~ Integer.to_string(token))
+      end
+    end
+  end
+
   test "an end token is the last", %{tmp_dir: folder} do
     {config, tensors, _, _, generate} = model(:llama, folder)
     all = greedy(:llama, config, tensors, [1, 2, 3], 8)

@@ -58,6 +58,13 @@ defmodule EMLXAxon.PackedTest do
 
       for {a, b} <- Enum.zip(expected, Nx.to_flat_list(logits)),
           do: assert_in_delta(a, b, most * 1.0e-3)
+
+      path = Path.join(folder, "generate.safetensors")
+      {wanted, _} = Qwen3.Generate.generate(Nx.tensor([tokens]), state, max_new_tokens: 6)
+      options = [prompt_length: 3, max_new_tokens: 6]
+      assert TextGeneration.export(state, path, options) == :ok
+      assert [found] = EMLX.run(EMLX.load(path), [Nx.tensor([tokens], type: :s32)])
+      assert Nx.to_flat_list(found) |> Enum.take(length(wanted)) == wanted
     end
   end
 

@@ -182,7 +182,8 @@ defmodule EMLXAxon.Decoder do
     |> List.to_tuple()
   end
 
-  deftransformp stops(token, opts) do
+  @doc "Which tokens are among those of `:stop`."
+  deftransform stops(token, opts) do
     none = Nx.broadcast(Nx.u8(0), token)
     Enum.reduce(opts[:stop], none, &Nx.logical_or(&2, Nx.equal(token, &1)))
   end
@@ -196,6 +197,25 @@ defmodule EMLXAxon.Decoder do
     Nx.with_default_backend(backend(model), fn ->
       List.to_tuple(for _ <- 1..config.num_hidden_layers, do: {empty.(), empty.()})
     end)
+  end
+
+  @doc """
+  Prompts of the same length and what follows them, as one function of the model: the tokens drawn,
+  `{batch, count + 1}`, -1 after an end.
+  """
+  defn generate(model, tokens, key, chance, opts \\ []) do
+    cache = empty_cache(tokens, config: opts[:config], type: opts[:type], count: opts[:count])
+    {token, key, cache} = begin(model, cache, tokens, 0, key, chance, opts)
+    at = {token, Nx.s32(Nx.axis_size(tokens, 1)), key, stops(token, stop: opts[:stop])}
+    {more, _at, _cache} = draw(model, cache, at, chance, opts)
+    Nx.concatenate([Nx.new_axis(token, 1), more], axis: 1)
+  end
+
+  deftransformp empty_cache(tokens, opts) do
+    {config, {batch, prompt}} = {opts[:config], Nx.shape(tokens)}
+    shape = {batch, config.num_key_value_heads, prompt + opts[:count], config.head_dim}
+    empty = Nx.broadcast(Nx.tensor(0, type: opts[:type]), shape)
+    List.to_tuple(for _ <- 1..config.num_hidden_layers, do: {empty, empty})
   end
 
   @doc "The backend that a model's weights are on."

@@ -25,7 +25,7 @@ defmodule EMLXAxon.TextGeneration do
   When the process that asked dies, work on its text ends.
   """
 
-  alias EMLXAxon.{Generate, Llama, Qwen3, Tokenizer}
+  alias EMLXAxon.{Decoder, Generate, Llama, Qwen3, Tokenizer}
 
   @own [
     output_format: :native,
@@ -33,6 +33,8 @@ defmodule EMLXAxon.TextGeneration do
     stream_chunking: :stable,
     stream_host_sync: {:chunk, 5}
   ]
+
+  @drawing [sampler: :greedy, temperature: 0.95, top_p: 0.9, seed: 42]
 
   # Tokens that are drawn at most before the host looks for an end.
   @chunk 31
@@ -164,6 +166,43 @@ defmodule EMLXAxon.TextGeneration do
       {:ok, state} -> serving(tokenizer, state, options)
       {:error, text} -> raise ArgumentError, text
     end
+  end
+
+  @doc """
+  Writes generation, weights included, as a program file, which `emlx run`, the C library and
+  `EMLX.load/2` run without Elixir's help, and without a copy of the weights, as the file is mapped.
+
+  Its input `tokens` is a prompt, s32 `{1, prompt_length}`; its output the tokens that follow, of which
+  those after an end token are -1. Options: `:prompt_length` (required), `:max_new_tokens` (100),
+  `:sampler`, `:temperature`, `:top_p` and `:seed` as for `run/4`.
+  """
+  @spec export(struct, Path.t(), keyword) :: :ok
+  def export(state, path, options) do
+    check_state!(state)
+    options = Keyword.validate!(options, [:prompt_length, max_new_tokens: 100] ++ @drawing)
+    prompt = Generate.count!(options[:prompt_length], :prompt_length)
+    count = Generate.count!(options[:max_new_tokens], :max_new_tokens) - 1
+    {model, config} = {Decoder.model(state), state.config}
+
+    settings = [
+      config: config,
+      type: Nx.type(model.norm),
+      sampler: options[:sampler],
+      stop: Generate.stop_tokens(config),
+      count: count
+    ]
+
+    EMLX.export(
+      &Decoder.generate(&1, &2, &3, &4, settings),
+      [
+        model: model,
+        tokens: Nx.template({1, prompt}, :s32),
+        key: Nx.Random.key(options[:seed]),
+        chance: {options[:temperature], options[:top_p]}
+      ],
+      path,
+      constants: [:model, :key, :chance]
+    )
   end
 
   ## Shared
