@@ -12,7 +12,8 @@
 #   make test-eco   the tests of Axon, Polaris and Scholar on EMLX; AXON_SOURCE, POLARIS_SOURCE and
 #                   SCHOLAR_SOURCE name checkouts of the versions that are installed
 #   make test-arm64 build for arm64 and replay the recorded cases under qemu (Debian, Ubuntu)
-#   make test-nvrtc compile the CUDA kernels of all recorded cases, with no GPU; takes minutes
+#   make test-nvrtc compile the CUDA kernels of all recorded cases, with no GPU; takes minutes;
+#                   ARCHITECTURES="80 90 100" names others than 90
 #   make mlx        fetch Apple's MLX and build the adapter for it; guides/mlx.md has the variables
 #   make test-mlx   the tests of the MLX engine, its recorded cases among them
 #   make bench      build and run the benchmarks
@@ -294,7 +295,7 @@ test-c: tests
 	@EMLX_CLI='$(CLI_PATH)' scripts/tests/c $(BUILD)/tally $(TEST_PROGRAMS)
 
 test-nvrtc: all $(BUILD)/test/engines/cuda/kernels_test
-	@scripts/tests/nvrtc $(BUILD)
+	@scripts/tests/nvrtc $(BUILD) $(ARCHITECTURES)
 
 # Set-up can bring what the variables above look for, hence the second make.
 test:
