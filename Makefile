@@ -341,11 +341,12 @@ mlx: all
 mlx-if-any: all
 	@$(MAKE) --no-print-directory mlx || echo 'mlx: not built; the native engine is used'
 
-test-mlx: mlx $(BUILD)/test/mlx/differ_test $(BUILD)/test/run/exit_test
+test-mlx: mlx $(BUILD)/test/mlx/differ_test $(BUILD)/test/mlx/packed_test $(BUILD)/test/run/exit_test
 	@EMLX_CLI='$(CLI_PATH)' EMLX_MLX_ADAPTER='$(CURDIR)/$(BUILD)/$(ADAPTER)' EMLX_TEST_DEVICE=mlx-cpu \
 	    EMLX_DIFFER_PROGRAMS=10000 EMLX_TEST_TIMEOUT=$${EMLX_TEST_TIMEOUT:-1800} \
 	    scripts/tests/c $(BUILD)/tally test/mlx/binaries_test.sh test/mlx/mlx_test.sh \
-	    $(BUILD)/test/mlx/differ_test $(BUILD)/test/run/exit_test test/mlx/beam.sh
+	    $(BUILD)/test/mlx/differ_test $(BUILD)/test/mlx/packed_test $(BUILD)/test/run/exit_test \
+	    test/mlx/beam.sh
 
 # Benchmarks -------------------------------------------------------------------------------------
 
