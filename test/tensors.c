@@ -71,6 +71,25 @@ static bool has_elements(emlx_type type) {
 #undef XX
 }
 
+void evaluate_some(emlx_tensor **const *tensors, int count, uint32_t kept,
+                   void (*compare)(const void *context, int which, emlx_tensor *tensor),
+                   const void *context) {
+    emlx_tensor *roots[3];
+    int wanted[3] = {count - 1, (int)draw((uint32_t)count), (int)draw((uint32_t)count)};
+    emlx_error err;
+    for (int i = 0; i < 3; i++) roots[i] = emlx_tensor_retain(*tensors[wanted[i]]);
+    for (int i = 0; i < count; i++) {
+        if (kept == 0 || draw(kept) == 0) continue;
+        emlx_tensor_release(*tensors[i]);
+        *tensors[i] = NULL;
+    }
+    assert_ok(emlx_eval(roots, 3, &err), err);
+    for (int i = 0; i < 3; i++) compare(context, wanted[i], roots[i]);
+    for (int i = 0; i < count; i++)
+        if (*tensors[i] != NULL) compare(context, i, *tensors[i]);
+    for (int i = 0; i < 3; i++) emlx_tensor_release(roots[i]);
+}
+
 double element_get(emlx_type type, const void *data, int64_t index) {
     switch (type) {
 #define XX(name, ctype)                                                                            \

@@ -22,6 +22,13 @@ void use_plain_mlx(const char *self);
 void draw_seed(uint64_t seed);
 uint32_t draw(uint32_t below);
 
+// Computes three of `count` tensors at once, the last and any two, and then all that have a handle;
+// before that all but one in `kept` lose theirs, unless that is 0. Those without a handle are inner
+// nodes: nobody else may ask for them. Each is given to `compare`.
+void evaluate_some(emlx_tensor **const *tensors, int count, uint32_t kept,
+                   void (*compare)(const void *context, int which, emlx_tensor *tensor),
+                   const void *context);
+
 // The number at `index` of an array of `type`, and storing one there; for types that C has.
 double element_get(emlx_type type, const void *data, int64_t index);
 void element_set(emlx_type type, void *data, int64_t index, double value);

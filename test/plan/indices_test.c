@@ -210,7 +210,8 @@ static void add_scan(program *p) {
 
 // Running and comparing --------------------------------------------------------------------------
 
-static void compare_member(const program *p, int which, emlx_tensor *tensor) {
+static void compare_member(const void *context, int which, emlx_tensor *tensor) {
+    const program *p = context;
     const member *m = &p->members[which];
     double *values = values_of(tensor);
     for (int64_t i = 0; i < size_of(m); i++) {
@@ -222,23 +223,10 @@ static void compare_member(const program *p, int which, emlx_tensor *tensor) {
     free(values);
 }
 
-// Several members at once, and then all that have a handle. Members without one are inner nodes:
-// nobody else may ask for them.
 static void evaluate(program *p, bool drop) {
-    emlx_tensor *roots[3];
-    int wanted[3] = {p->count - 1, any(p), any(p)};
-    emlx_error err;
-    for (int i = 0; i < 3; i++) roots[i] = emlx_tensor_retain(p->members[wanted[i]].tensor);
-    for (int i = 0; i < p->count; i++) {
-        if (!drop || draw(4) == 0) continue;
-        emlx_tensor_release(p->members[i].tensor);
-        p->members[i].tensor = NULL;
-    }
-    assert_ok(emlx_eval(roots, 3, &err), err);
-    for (int i = 0; i < 3; i++) compare_member(p, wanted[i], roots[i]);
-    for (int i = 0; i < p->count; i++)
-        if (p->members[i].tensor != NULL) compare_member(p, i, p->members[i].tensor);
-    for (int i = 0; i < 3; i++) emlx_tensor_release(roots[i]);
+    emlx_tensor **tensors[sizeof p->members / sizeof *p->members];
+    for (int i = 0; i < p->count; i++) tensors[i] = &p->members[i].tensor;
+    evaluate_some(tensors, p->count, drop ? 4 : 0, compare_member, p);
 }
 
 static void (*const steps[])(program *) = {

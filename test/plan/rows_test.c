@@ -254,7 +254,8 @@ static void add_step(program *p) {
     }
 }
 
-static void compare(const program *p, int which, emlx_tensor *tensor) {
+static void compare(const void *context, int which, emlx_tensor *tensor) {
+    const program *p = context;
     const member *m = &p->members[which];
     int parts = is_complex(emlx_tensor_type(tensor)) ? 2 : 1;
     double *values = values_of(tensor);
@@ -268,22 +269,10 @@ static void compare(const program *p, int which, emlx_tensor *tensor) {
     free(values);
 }
 
-// Several members at once, and then all that have a handle. Members without one are inner nodes.
 static void evaluate(program *p, bool drop) {
-    emlx_tensor *roots[3];
-    int wanted[3] = {p->count - 1, any(p), any(p)};
-    emlx_error err;
-    for (int i = 0; i < 3; i++) roots[i] = emlx_tensor_retain(p->members[wanted[i]].tensor);
-    for (int i = 0; i < p->count; i++) {
-        if (!drop || draw(8) == 0) continue;
-        emlx_tensor_release(p->members[i].tensor);
-        p->members[i].tensor = NULL;
-    }
-    assert_ok(emlx_eval(roots, 3, &err), err);
-    for (int i = 0; i < 3; i++) compare(p, wanted[i], roots[i]);
-    for (int i = 0; i < p->count; i++)
-        if (p->members[i].tensor != NULL) compare(p, i, p->members[i].tensor);
-    for (int i = 0; i < 3; i++) emlx_tensor_release(roots[i]);
+    emlx_tensor **tensors[sizeof p->members / sizeof *p->members];
+    for (int i = 0; i < p->count; i++) tensors[i] = &p->members[i].tensor;
+    evaluate_some(tensors, p->count, drop ? 8 : 0, compare, p);
 }
 
 // Mostly short rows, now and then longer ones than a tile, or none.

@@ -113,24 +113,19 @@ value mlx_lower_scan(builder *b, const plan_node *n) {
     return mlx_to_dtype(b, x, mlx_dtype_for(n->type));
 }
 
-// Sorting
-// -----------------------------------------------------------------------------------------------
+// Sorting ----------------------------------------------------------------------------------------
 
-static value flip(builder *b, value x, const emlx_shape *shape, int32_t axis) {
+// As many elements from the first on as the shape has; along the axis `turned`, unless it is -1,
+// from the last on.
+static value take_some(builder *b, value x, const emlx_shape *shape, int32_t turned) {
     int64_t ints[3 * EMLX_MAX_RANK];
     int32_t rank = shape->rank;
     for (int32_t d = 0; d < rank; d++) {
         int64_t length = shape->dims[d];
-        mlx_slice_axis(ints, rank, d, d == axis ? length - 1 : 0, length, d == axis ? -1 : 1);
-        if (d == axis) ints[rank + d] -= length; // what is below zero counts from the end
+        bool back = d == turned;
+        mlx_slice_axis(ints, rank, d, back ? length - 1 : 0, length, back ? -1 : 1);
+        if (back) ints[rank + d] -= length; // what is below zero counts from the end
     }
-    return mlx_emit(b, MLX_slice, mlx_dtype_of(b, x), &x, 1, ints, 3 * (size_t)rank);
-}
-
-static value first_ones(builder *b, value x, const emlx_shape *shape) {
-    int64_t ints[3 * EMLX_MAX_RANK];
-    int32_t rank = shape->rank;
-    for (int32_t d = 0; d < rank; d++) mlx_slice_axis(ints, rank, d, 0, shape->dims[d], 1);
     return mlx_emit(b, MLX_slice, mlx_dtype_of(b, x), &x, 1, ints, 3 * (size_t)rank);
 }
 
@@ -141,16 +136,16 @@ value mlx_lower_sort(builder *b, const plan_node *n) {
     const int64_t axis = p->axis, length = shape->dims[p->axis];
     value x = mlx_operand_value(b, n, 0);
     if (emlx_shape_count(shape) == 0) return mlx_zeros(b, &n->shape, mlx_dtype_for(n->type));
-    if (p->descending) x = flip(b, x, shape, p->axis);
+    if (p->descending) x = take_some(b, x, shape, p->axis);
     if (p->indices) {
         x = mlx_emit(b, MLX_argsort, MLX_DTYPE_u32, &x, 1, &axis, 1);
         x = mlx_to_dtype(b, x, MLX_DTYPE_s64);
     } else {
         x = mlx_emit(b, MLX_sort, mlx_dtype_of(b, x), &x, 1, &axis, 1);
     }
-    if (p->descending) x = flip(b, x, shape, p->axis);
+    if (p->descending) x = take_some(b, x, shape, p->axis);
     if (p->descending && p->indices)
         x = mlx_binary(b, MLX_subtract, mlx_integer(b, length - 1, MLX_DTYPE_s64), x);
     x = mlx_to_dtype(b, x, mlx_dtype_for(n->type));
-    return p->keep < length ? first_ones(b, x, &n->shape) : x;
+    return p->keep < length ? take_some(b, x, &n->shape, -1) : x;
 }
