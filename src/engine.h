@@ -176,9 +176,9 @@ struct handover {
 void handover_count(emlx_device *device, const char *op);
 bool handovers_refused(void);
 
-extern const engine_ops cpu_engine;
-extern const engine_ops cuda_engine;
-extern const engine_ops mlx_engine, mlx_cpu_engine;
+#define ENGINE(name) extern const engine_ops name##_engine;
+#include "engines.def"
+#undef ENGINE
 
 // Engines in shared objects ---------------------------------------------------------------------
 

@@ -14,8 +14,11 @@
 enum { MOST_ENGINES = 16, MOST_DEVICES = 64 };
 
 // One line an engine; those of files come behind.
-static const engine_ops *engines[MOST_ENGINES] = {&cpu_engine, &cuda_engine, &mlx_engine,
-                                                  &mlx_cpu_engine};
+static const engine_ops *engines[MOST_ENGINES] = {
+#define ENGINE(name) &name##_engine,
+#include "engines.def"
+#undef ENGINE
+};
 
 // What an engine has, found when it is first asked for.
 typedef struct engine_devices {
