@@ -165,7 +165,7 @@ define dots_flags
 $(OBJ)/src/engines/cpu/kernels/product/$1/%.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS) $(FLAGS_$1)
 endef
 $(foreach level,$(DOTS),$(eval $(call dots_flags,$(level))))
-$(OBJ)/cli/%.o: PART_FLAGS = $(PACKAGE_CFLAGS)
+$(OBJ)/cli/%.o: PART_FLAGS = -Isrc $(PACKAGE_CFLAGS)
 $(OBJ)/nif/%.o: PART_FLAGS = -isystem $(ERL_INCLUDE)
 $(OBJ)/test/%.o: PART_FLAGS = -Isrc -Itest -Icli $(PACKAGE_CFLAGS) $(CMOCKA_CFLAGS)
 $(OBJ)/bench/%.o: PART_FLAGS = -Isrc $(PACKAGE_CFLAGS)

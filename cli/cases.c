@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "files/attrs.h"
+
 #define MANIFEST "MANIFEST"
 #define KEY "conformance"
 #define VERSION 1
@@ -78,14 +80,15 @@ static emlx_status check_arrays(const json_t *list, const char *what, emlx_error
 static emlx_status read_op_case(recorded_case *c, emlx_error *err) {
     const char *name = json_string_value(json_object_get(c->json, "op"));
     const char *type = json_string_value(json_object_get(c->json, "type"));
-    case_attrs attrs;
+    json_attrs attrs;
     if (name == NULL) return cases_error(err, EMLX_FORMAT, "it has no \"op\"");
     c->op = emlx_op_find(name);
     c->title = name;
     if (c->op == NULL) return cases_error(err, EMLX_FORMAT, "unknown op \"%.60s\"", name);
     if (type != NULL && emlx_type_parse(type, &c->type, err) != EMLX_OK) return EMLX_FORMAT;
-    emlx_status status = attrs_read(c->op, json_object_get(c->json, "attrs"), &attrs, err);
-    if (status == EMLX_OK) attrs_clear(&attrs);
+    emlx_status status =
+        json_attrs_read(c->op, json_object_get(c->json, "attrs"), NULL, NULL, &attrs, err);
+    if (status == EMLX_OK) json_attrs_free(&attrs);
     return status;
 }
 

@@ -7,9 +7,9 @@
 #include <jansson.h>
 #include <stdio.h>
 
-#include "attrs.h"
 #include "compare.h"
 #include "emlx.h"
+#include "error.h"
 
 // A file of cases. With a program, the cases are runs of that.
 typedef struct case_file {

@@ -132,7 +132,7 @@ emlx_status cli_print_tensor(FILE *to, emlx_tensor *tensor, emlx_error *err) {
         status = emlx_tensor_read(wide, 0, data, size, err);
     } else {
         status = EMLX_OUT_OF_MEMORY;
-        *err = (emlx_error){status, "no memory for printing a tensor"};
+        *err = (emlx_error){.code = status, .message = "no memory for printing a tensor"};
     }
     if (status == EMLX_OK) {
         const emlx_shape *shape = emlx_tensor_shape(tensor);

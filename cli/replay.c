@@ -7,6 +7,7 @@
 
 #include "cases.h"
 #include "cli.h"
+#include "files/attrs.h"
 
 // The tensors of a case while it runs. `results` and `expected` have the same places.
 typedef struct replay {
@@ -66,12 +67,13 @@ static emlx_status load_all(replay *r, emlx_error *err) {
 // Running ----------------------------------------------------------------------------------------
 
 static emlx_status run_op(replay *r, emlx_error *err) {
-    case_attrs attrs;
-    emlx_status status = attrs_read(r->c->op, json_object_get(r->c->json, "attrs"), &attrs, err);
+    json_attrs attrs;
+    emlx_status status =
+        json_attrs_read(r->c->op, json_object_get(r->c->json, "attrs"), NULL, NULL, &attrs, err);
     if (status != EMLX_OK) return status;
     status = emlx_apply(r->c->op, r->device, r->inputs, r->input_count, attrs.items, attrs.count,
                         r->c->type, r->results, err);
-    attrs_clear(&attrs);
+    json_attrs_free(&attrs);
     return status == EMLX_OK ? emlx_eval(r->results, r->result_count, err) : status;
 }
 

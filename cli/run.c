@@ -214,7 +214,7 @@ static int with_program(session *s, const request *r) {
     s->inputs = calloc(emlx_program_input_count(s->program) + 1, sizeof *s->inputs);
     s->outputs = calloc(emlx_program_output_count(s->program) + 1, sizeof *s->outputs);
     if (s->inputs == NULL || s->outputs == NULL)
-        return cli_failed(&(emlx_error){EMLX_OUT_OF_MEMORY, "out of memory"});
+        return cli_failed(&(emlx_error){.code = EMLX_OUT_OF_MEMORY, .message = "out of memory"});
     int code = check_output_places(s, r);
     if (code == CLI_OK) code = load_inputs(s, r);
     if (code == CLI_OK) code = run_program(s, r);
@@ -248,7 +248,7 @@ int cli_run(int argc, char **argv) {
     r.outputs.items = calloc((size_t)argc, sizeof(binding));
     int code = CLI_FAILED;
     if (r.inputs.items == NULL || r.outputs.items == NULL)
-        cli_failed(&(emlx_error){EMLX_OUT_OF_MEMORY, "out of memory"});
+        cli_failed(&(emlx_error){.code = EMLX_OUT_OF_MEMORY, .message = "out of memory"});
     else
         code = parse_options(argc, argv, &r);
     if (code == CLI_OK) code = execute(&r);

@@ -67,7 +67,7 @@ emlx_status json_read(const char *text, size_t length, const char *what, json_do
     outline o = look_through(text, length);
     if (o.deepest > MOST_DEPTH)
         return error_set(err, EMLX_FORMAT, "%s nests more than %d levels deep", what, MOST_DEPTH);
-    if (!pool_reserve(o.bytes))
+    if (!data_reserve(o.bytes))
         return error_set(err, EMLX_OUT_OF_MEMORY,
                          "no memory for reading %s: its %zu bytes may become %zu", what, length,
                          o.bytes);
@@ -77,7 +77,7 @@ emlx_status json_read(const char *text, size_t length, const char *what, json_do
     UNSEEN_CALL_END;
     if (root == NULL) {
         MEMORY_WRITTEN(&problem, sizeof problem);
-        pool_unreserve(o.bytes);
+        data_unreserve(o.bytes);
         return error_set(err, EMLX_FORMAT, "%s is not JSON: %.120s (byte %d)", what, problem.text,
                          problem.position);
     }
@@ -88,6 +88,6 @@ emlx_status json_read(const char *text, size_t length, const char *what, json_do
 void json_clear(json_document *document) {
     if (document->root == NULL) return;
     json_decref(document->root);
-    pool_unreserve(document->reserved);
+    data_unreserve(document->reserved);
     *document = (json_document){0};
 }

@@ -2,15 +2,14 @@
 // load.c - reads a program file into a block, through the same calls that build one by hand.
 // Checks the form of the JSON here; what the instructions mean is checked by the block.
 // docs/program-format.md is the description of what is read.
-#include <errno.h>
 #include <jansson.h>
-#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/types.h"
+#include "files/attrs.h"
 #include "files/file.h"
 #include "files/format.h"
 #include "files/safetensors.h"
@@ -72,16 +71,6 @@ static emlx_status get_value(const json_t *from, uint32_t *out, emlx_error *err)
     return EMLX_OK;
 }
 
-static emlx_status get_ints(const json_t *from, int64_t *out, emlx_error *err) {
-    for (size_t i = 0; i < json_array_size(from); i++) {
-        const json_t *item = json_array_get(from, i);
-        if (!json_is_integer(item))
-            return error_set(err, EMLX_FORMAT, "item %zu is not an integer", i);
-        out[i] = json_integer_value(item);
-    }
-    return EMLX_OK;
-}
-
 static emlx_status get_shape(const json_t *object, emlx_shape *out, emlx_error *err) {
     const json_t *from;
     int64_t dims[EMLX_MAX_RANK];
@@ -89,150 +78,28 @@ static emlx_status get_shape(const json_t *object, emlx_shape *out, emlx_error *
     if (json_array_size(from) > EMLX_MAX_RANK)
         return error_set(err, EMLX_FORMAT, "the shape has %zu axes, %d at most expected",
                          json_array_size(from), EMLX_MAX_RANK);
-    emlx_status status = get_ints(from, dims, err);
+    emlx_status status = json_ints(from, dims, err);
     if (status != EMLX_OK) return error_prefix(err, status, "shape");
     return emlx_shape_make(dims, json_array_size(from), out, err);
 }
 
 // Attributes -------------------------------------------------------------------------------------
 
-static bool get_real(const json_t *from, double *out) {
-    static const struct {
-        const char *text;
-        double value;
-    } specials[] = {{"inf", INFINITY}, {"-inf", -INFINITY}, {"nan", NAN}};
-    const char *text = json_string_value(from);
-    for (size_t i = 0; text != NULL && i < sizeof specials / sizeof *specials; i++)
-        if (strcmp(text, specials[i].text) == 0) {
-            *out = specials[i].value;
-            return true;
-        }
-    *out = json_real_value(from);
-    return json_is_real(from);
-}
-
-static bool get_unsigned(const json_t *from, uint64_t *out) {
-    const char *text = json_string_value(from);
-    if (text == NULL || *text == '\0' || text[strspn(text, "0123456789")] != '\0') return false;
-    errno = 0;
-    *out = strtoull(text, NULL, 10);
-    return errno == 0;
-}
-
-static bool get_number(const json_t *from, emlx_number *out) {
-    out->kind = EMLX_NUMBER_SIGNED;
-    out->as.s = json_integer_value(from);
-    if (json_is_integer(from)) return true;
-    out->kind = EMLX_NUMBER_UNSIGNED;
-    if (get_unsigned(from, &out->as.u)) return true;
-    out->kind = EMLX_NUMBER_REAL;
-    if (get_real(from, &out->as.f[0])) return true;
-    out->kind = EMLX_NUMBER_COMPLEX;
-    return json_array_size(from) == 2 && get_real(json_array_get(from, 0), &out->as.f[0]) &&
-           get_real(json_array_get(from, 1), &out->as.f[1]);
-}
-
-static emlx_status attr_kind_of(const emlx_op *op, const char *name, emlx_attr *attr,
-                                emlx_error *err) {
-    bool required;
-    for (size_t i = 0; emlx_op_attr(op, i, &attr->name, &attr->kind, &required); i++)
-        if (strcmp(attr->name, name) == 0) return EMLX_OK;
-    return error_set(err, EMLX_FORMAT, "unknown attribute \"%.60s\"", name);
-}
-
-static emlx_status read_ints(const json_t *from, emlx_attr *attr, int64_t *room, size_t *used,
-                             emlx_error *err) {
-    int64_t *ints = room + *used;
-    attr->ints = ints;
-    attr->count = json_array_size(from);
-    *used += attr->count;
-    return get_ints(from, ints, err);
-}
-
-// Reads one attribute of a known kind; lists go into `room`, after the `used` ones there.
-static emlx_status read_attr(const json_t *from, emlx_attr *attr, int64_t *room, size_t *used,
-                             emlx_error *err) {
-    static const char *const kinds[] = {
-        [EMLX_ATTR_INT] = "an integer",     [EMLX_ATTR_INTS] = "a list of integers",
-        [EMLX_ATTR_BOOL] = "true or false", [EMLX_ATTR_NUMBER] = "a number",
-        [EMLX_ATTR_TEXT] = "a text",        [EMLX_ATTR_FUNCTION] = "a block",
-    };
-    bool fits = false;
-    attr->value = (emlx_number){.kind = EMLX_NUMBER_SIGNED};
-    switch (attr->kind) {
-    case EMLX_ATTR_INT:
-        attr->value.as.s = json_integer_value(from);
-        fits = json_is_integer(from);
-        break;
-    case EMLX_ATTR_INTS:
-        if (json_is_array(from)) return read_ints(from, attr, room, used, err);
-        break;
-    case EMLX_ATTR_BOOL:
-        attr->value.as.s = json_is_true(from);
-        fits = json_is_boolean(from);
-        break;
-    case EMLX_ATTR_NUMBER: fits = get_number(from, &attr->value); break;
-    case EMLX_ATTR_TEXT:
-        attr->text = json_string_value(from);
-        fits = attr->text != NULL;
-        break;
-    case EMLX_ATTR_FUNCTION: break;
-    }
-    return fits ? EMLX_OK : error_set(err, EMLX_FORMAT, "not %s", kinds[attr->kind]);
-}
-
-// The arrays that an op call is given in, in one allocation.
-typedef struct call_room {
-    size_t size, attr_count;
-    emlx_attr *attrs;
-    int64_t *ints;
-    uint32_t *operands;
-} call_room;
-
-static emlx_status room_new(const json_t *attrs, size_t operands, call_room *out, emlx_error *err) {
-    const char *key;
-    json_t *value;
-    size_t count = json_object_size(attrs), ints = 0;
-    json_object_foreach((json_t *)attrs, key, value) ints += json_array_size(value);
-    out->size = count * sizeof *out->attrs + ints * sizeof *out->ints +
-                operands * sizeof *out->operands + 1;
-    out->attrs = mem_alloc(out->size);
-    if (out->attrs == NULL) return error_no_memory(err, "for reading a program");
-    out->attr_count = count;
-    out->ints = (int64_t *)(out->attrs + count);
-    out->operands = (uint32_t *)(out->ints + ints);
-    return EMLX_OK;
-}
+// A function's block is read inside of what it is an attribute of.
+typedef struct around {
+    reader *reader;
+    unsigned depth;
+} around;
 
 static emlx_status read_block(reader *r, const json_t *from, unsigned depth, emlx_block **out,
                               emlx_error *err);
 
-static emlx_status read_function(reader *r, const json_t *from, unsigned depth, emlx_attr *attr,
+static emlx_status read_function(void *context, const json_t *from, emlx_function **out,
                                  emlx_error *err) {
+    const around *a = context;
     emlx_block *block;
-    TRY(read_block(r, from, depth + 1, &block, err));
-    return emlx_function_new(block, &attr->function, err);
-}
-
-static void room_free(call_room *room) {
-    for (size_t i = 0; i < room->attr_count; i++) emlx_function_release(room->attrs[i].function);
-    mem_free(room->attrs, room->size);
-}
-
-static emlx_status read_attrs(reader *r, const emlx_op *op, const json_t *from, unsigned depth,
-                              call_room *room, emlx_error *err) {
-    const char *key;
-    json_t *value;
-    size_t count = 0, ints = 0;
-    json_object_foreach((json_t *)from, key, value) {
-        emlx_attr *attr = &room->attrs[count++];
-        TRY(attr_kind_of(op, key, attr, err));
-        emlx_status status = attr->kind == EMLX_ATTR_FUNCTION
-                                 ? read_function(r, value, depth, attr, err)
-                                 : read_attr(value, attr, room->ints, &ints, err);
-        if (status != EMLX_OK) return error_prefix(err, status, "attribute %s", attr->name);
-    }
-    return EMLX_OK;
+    TRY(read_block(a->reader, from, a->depth + 1, &block, err));
+    return emlx_function_new(block, out, err);
 }
 
 // Instructions -----------------------------------------------------------------------------------
@@ -251,16 +118,20 @@ static emlx_status apply_op(reader *r, const emlx_op *op, const json_t *from, un
     emlx_type type = EMLX_TYPE_DEFAULT;
     bool typed = emlx_op_results(op) == 1 || json_object_get(from, "type") != NULL;
     if (typed) TRY(get_type(from, &type, err));
-    call_room room = {0};
-    TRY(room_new(attrs, json_array_size(operands), &room, err));
-    emlx_status status = read_operands(operands, room.operands, err);
-    if (status == EMLX_OK) status = read_attrs(r, op, attrs, depth, &room, err);
+    size_t count = json_array_size(operands), size = count * sizeof(uint32_t) + 1;
+    uint32_t *values = mem_alloc(size);
+    if (values == NULL) return error_no_memory(err, "for reading a program");
+    around here = {r, depth};
+    json_attrs read = {0};
+    emlx_status status = read_operands(operands, values, err);
+    if (status == EMLX_OK) status = json_attrs_read(op, attrs, read_function, &here, &read, err);
     if (status != EMLX_OK)
         error_prefix(err, status, "%s", emlx_op_name(op));
     else
-        status = emlx_block_apply(block, op, room.operands, json_array_size(operands), room.attrs,
-                                  json_object_size(attrs), type, &value, err);
-    room_free(&room);
+        status =
+            emlx_block_apply(block, op, values, count, read.items, read.count, type, &value, err);
+    json_attrs_free(&read);
+    mem_free(values, size);
     return status;
 }
 

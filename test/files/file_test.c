@@ -106,6 +106,17 @@ static void constant(emlx_block *b, const number_case *c) {
     assert_ok(emlx_block_output(b, NULL, value, &err), err);
 }
 
+// Ends the block. It has no inputs.
+static void save_and_run(emlx_block *b, emlx_device *device, emlx_tensor **outputs, size_t count) {
+    emlx_error err;
+    emlx_program *program;
+    assert_ok(emlx_block_save(b, test_path, &err), err);
+    emlx_block_release(b);
+    assert_ok(emlx_program_load(test_path, device, &program, &err), err);
+    assert_ok(emlx_program_run(program, NULL, 0, outputs, count, &err), err);
+    emlx_program_release(program);
+}
+
 static void numbers_are_exact(void **state) {
     (void)state;
     static const number_case cases[] = {
@@ -127,12 +138,8 @@ static void numbers_are_exact(void **state) {
     emlx_block *b = new_block();
     for (size_t i = 0; i < COUNT; i++) constant(b, &cases[i]);
     constant(b, &(number_case){{EMLX_NUMBER_REAL, {.f = {NAN}}}, EMLX_F64});
-    assert_ok(emlx_block_save(b, test_path, &err), err);
-    emlx_block_release(b);
-    emlx_program *program;
     emlx_tensor *outputs[COUNT + 1];
-    assert_ok(emlx_program_load(test_path, device, &program, &err), err);
-    assert_ok(emlx_program_run(program, NULL, 0, outputs, COUNT + 1, &err), err);
+    save_and_run(b, device, outputs, COUNT + 1);
     for (size_t i = 0; i <= COUNT; i++) {
         uint8_t data[8];
         assert_ok(emlx_tensor_read(outputs[i], 0, data, sizeof data, &err), err);
@@ -144,7 +151,6 @@ static void numbers_are_exact(void **state) {
             assert_true(isnan(real));
         emlx_tensor_release(outputs[i]);
     }
-    emlx_program_release(program);
     emlx_device_release(device);
 }
 
@@ -166,12 +172,8 @@ static void literals_of_every_type(void **state) {
         output(b, NULL, value);
         emlx_tensor_release(literal);
     }
-    assert_ok(emlx_block_save(b, test_path, &err), err);
-    emlx_block_release(b);
-    emlx_program *program;
     emlx_tensor *outputs[EMLX_TYPE_COUNT];
-    assert_ok(emlx_program_load(test_path, device, &program, &err), err);
-    assert_ok(emlx_program_run(program, NULL, 0, outputs, EMLX_TYPE_COUNT, &err), err);
+    save_and_run(b, device, outputs, EMLX_TYPE_COUNT);
     for (int type = 0; type < EMLX_TYPE_COUNT; type++) {
         const void *data;
         assert_int_equal(emlx_tensor_type(outputs[type]), type);
@@ -179,7 +181,6 @@ static void literals_of_every_type(void **state) {
         assert_memory_equal(data, bytes, 3 * emlx_type_size((emlx_type)type));
         emlx_tensor_release(outputs[type]);
     }
-    emlx_program_release(program);
     emlx_device_release(device);
 }
 
