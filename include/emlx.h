@@ -64,11 +64,31 @@ typedef enum emlx_status {
 #undef XX
 } emlx_status;
 
+// What is wrong with the numbers that an op was given, where they are what it fails for.
+// XX(name, NAME)
+#define EMLX_FAULT_MAP(XX)                                                                         \
+    XX(none, NONE)           /* it fails for something else */                                     \
+    XX(index, INDEX)         /* outside of the array */                                            \
+    XX(division, DIVISION)   /* of an integer by zero */                                           \
+    XX(shift, SHIFT)         /* by a negative number */                                            \
+    XX(complex, COMPLEX)     /* where a real number is wanted */                                   \
+    XX(singular, SINGULAR)   /* a matrix */                                                        \
+    XX(iteration, ITERATION) /* it did not converge */
+
+typedef enum emlx_fault {
+#define XX(name, NAME) EMLX_FAULT_##NAME,
+    EMLX_FAULT_MAP(XX)
+#undef XX
+} emlx_fault;
+
 // A failure's code and one line of text, which names the op, the values received and what would
-// have been accepted. A fixed buffer, so that running out of memory can be reported as well.
+// have been accepted. A fixed buffer, so that running out of memory can be reported as well. With a
+// fault, what is wrong is said from message[cause] on, behind the names of where it happened.
 typedef struct emlx_error {
     emlx_status code;
-    char message[496];
+    char message[488];
+    emlx_fault fault;
+    uint32_t cause;
 } emlx_error;
 
 // The general text of a code, valid forever; never NULL.

@@ -51,8 +51,17 @@ ERL_NIF_TERM make_text(ErlNifEnv *env, const char *text) {
 }
 
 ERL_NIF_TERM make_error(ErlNifEnv *env, emlx_status status, const emlx_error *err) {
+    static const char *const faults[] = {
+#define XX(name, NAME) #name,
+        EMLX_FAULT_MAP(XX)
+#undef XX
+    };
     const char *text = err == NULL ? emlx_status_text(status) : err->message;
-    return enif_make_tuple3(env, atoms.error, atom_of_status(env, status), make_text(env, text));
+    ERL_NIF_TERM kind = atom_of_status(env, status);
+    if (err != NULL && err->fault != EMLX_FAULT_NONE)
+        kind = enif_make_tuple3(env, kind, enif_make_atom(env, faults[err->fault]),
+                                make_text(env, text + err->cause));
+    return enif_make_tuple3(env, atoms.error, kind, make_text(env, text));
 }
 
 ERL_NIF_TERM make_dims(ErlNifEnv *env, const emlx_shape *shape) {

@@ -58,7 +58,7 @@ emlx_status read_text(ErlNifEnv *env, ERL_NIF_TERM term, const char *what, char 
 // Making ----------------------------------------------------------------------------------------
 
 ERL_NIF_TERM make_ok(ErlNifEnv *env, ERL_NIF_TERM value);
-// {:error, kind, message}
+// {:error, kind, message}; where numbers are to blame, the kind is {kind, fault, cause}.
 ERL_NIF_TERM make_error(ErlNifEnv *env, emlx_status status, const emlx_error *err);
 ERL_NIF_TERM make_text(ErlNifEnv *env, const char *text);
 ERL_NIF_TERM make_dims(ErlNifEnv *env, const emlx_shape *shape);

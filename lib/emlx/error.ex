@@ -18,7 +18,9 @@ defmodule EMLX.Error do
   @type t :: %__MODULE__{kind: atom, message: String.t()}
 
   @doc false
-  @spec raise_as(atom, String.t()) :: no_return
+  @spec raise_as(atom | {atom, atom, String.t()}, String.t()) :: no_return
+  def raise_as({kind, _fault, _cause}, message), do: raise_as(kind, message)
+
   def raise_as(kind, message) when kind in [:invalid, :out_of_bounds],
     do: raise(ArgumentError, message)
 

@@ -138,20 +138,19 @@ defmodule EMLX.Native do
         tensors
 
       {:error, kind, message} ->
-        Error.raise_as(kind, words_of_nx(message, op))
+        raise_in_nx_words(kind, message, op)
     end
   end
 
-  # Where Nx has words for an error that depends on values, they come without the operation, or as
-  # its library of complex numbers has them.
-  defp words_of_nx(message, op) do
-    case String.replace_prefix(message, "#{op}: ", "") do
-      "index " <> _ = words -> words
-      "cannot " <> _ = words -> words
-      "only accepts real numbers" <> _ -> "Complex.#{op} only accepts real numbers as arguments"
-      _other -> message
-    end
-  end
+  # Where Nx has words for numbers that an operation does not take, they come without the
+  # operation, or as its library of complex numbers has them.
+  defp raise_in_nx_words({kind, fault, cause}, _message, _op) when fault in [:index, :shift],
+    do: Error.raise_as(kind, cause)
+
+  defp raise_in_nx_words({kind, :complex, _cause}, _message, op),
+    do: Error.raise_as(kind, "Complex.#{op} only accepts real numbers as arguments")
+
+  defp raise_in_nx_words(kind, message, _op), do: Error.raise_as(kind, message)
 
   def eval(tensors), do: unwrap(with_memory(&try_eval(tensors, &1)))
 

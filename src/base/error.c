@@ -10,6 +10,7 @@
 
 // For the analyzer these are macros as well.
 #undef error_set
+#undef error_fault
 #undef error_no_memory
 #undef error_prefix
 
@@ -26,14 +27,30 @@ const char *emlx_status_text(emlx_status status) {
 
 const char *emlx_version(void) { return EMLX_VERSION; }
 
-emlx_status error_set(emlx_error *err, emlx_status code, const char *format, ...) {
-    if (err == NULL) return code;
+static void fill_in(emlx_error *err, emlx_status code, emlx_fault fault, const char *format,
+                    va_list args) {
+    if (err == NULL) return;
     err->code = code;
+    err->fault = fault;
+    err->cause = 0;
+    vsnprintf(err->message, sizeof err->message, format, args);
+    text_make_plain(err->message);
+}
+
+emlx_status error_set(emlx_error *err, emlx_status code, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    vsnprintf(err->message, sizeof err->message, format, args);
+    fill_in(err, code, EMLX_FAULT_NONE, format, args);
     va_end(args);
-    text_make_plain(err->message);
+    return code;
+}
+
+emlx_status error_fault(emlx_error *err, emlx_status code, emlx_fault fault, const char *format,
+                        ...) {
+    va_list args;
+    va_start(args, format);
+    fill_in(err, code, fault, format, args);
+    va_end(args);
     return code;
 }
 
@@ -64,5 +81,9 @@ emlx_status error_prefix(emlx_error *err, emlx_status code, const char *format, 
     const char *rest = strlen(message) > room ? end_of(message, room - 3) : message;
     snprintf(err->message, sizeof err->message, "%s: %s%.*s", prefix, rest == message ? "" : "...",
              (int)room, rest);
+    // Cut off, the cause is what is left of it.
+    size_t end = strlen(message) - (err->cause < strlen(message) ? err->cause : 0);
+    size_t length = strlen(err->message);
+    err->cause = (uint32_t)(end < length ? length - end : 0);
     return code;
 }

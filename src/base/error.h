@@ -10,6 +10,10 @@
 emlx_status error_set(emlx_error *err, emlx_status code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+// The same for numbers that the op does not take.
+emlx_status error_fault(emlx_error *err, emlx_status code, emlx_fault fault, const char *format,
+                        ...) __attribute__((format(printf, 4, 5)));
+
 // "no memory " and what for, as in "for a queue" or "to plan".
 emlx_status error_no_memory(emlx_error *err, const char *purpose);
 
@@ -20,6 +24,7 @@ emlx_status error_prefix(emlx_error *err, emlx_status code, const char *format, 
 #if defined(__clang_analyzer__)
 // The analyzer looks into one file at a time: here it sees which code comes back.
 #define error_set(err, code, ...) (error_set(err, code, __VA_ARGS__), (code))
+#define error_fault(err, code, ...) (error_fault(err, code, __VA_ARGS__), (code))
 #define error_no_memory(err, what) (error_no_memory(err, what), EMLX_OUT_OF_MEMORY)
 #define error_prefix(err, code, ...) (error_prefix(err, code, __VA_ARGS__), (code))
 #endif

@@ -8,13 +8,14 @@
 emlx_status guard_error(guard_kind guard, const char *op, emlx_error *err) {
     static const struct {
         emlx_status status;
+        emlx_fault fault;
         const char *text;
     } words[] = {
-#define XX(name, status, text) [GUARD_##name] = {status, text},
+#define XX(name, status, fault, text) [GUARD_##name] = {EMLX_##status, EMLX_FAULT_##fault, text},
         GUARD_MAP(XX)
 #undef XX
     };
-    error_set(err, words[guard].status, "%s", words[guard].text);
+    error_fault(err, words[guard].status, words[guard].fault, "%s", words[guard].text);
     return op == NULL ? words[guard].status : error_prefix(err, words[guard].status, "%s", op);
 }
 

@@ -8,20 +8,20 @@
 #include "graph/graph.h"
 
 // What a `map` stops the computation with when its second operand has a true element, and then what
-// routines stop it with: the status, and the text, which comes after the op's name.
+// routines stop it with: the status, the fault, and the text, which comes after the op's name.
 #define GUARD_MAP(XX)                                                                              \
-    XX(DIVISION, EMLX_ARITHMETIC, "division by zero")                                              \
-    XX(LEFT_SHIFT, EMLX_INVALID, "cannot left shift by a negative number")                         \
-    XX(RIGHT_SHIFT, EMLX_INVALID, "cannot right shift by a negative number")                       \
-    XX(REAL, EMLX_ARITHMETIC, "only accepts real numbers as arguments, one is complex")            \
-    XX(TRIANGLE, EMLX_SINGULAR, "the diagonal of a triangular matrix has a zero")                  \
-    XX(SYSTEM, EMLX_SINGULAR, "the matrix of a system of equations is singular")                   \
-    XX(EIGENVALUES, EMLX_INTERNAL, "the eigenvalue iteration did not converge")                    \
-    XX(SINGULAR_VALUES, EMLX_INTERNAL, "the singular value iteration did not converge")
+    XX(DIVISION, ARITHMETIC, DIVISION, "division by zero")                                         \
+    XX(LEFT_SHIFT, INVALID, SHIFT, "cannot left shift by a negative number")                       \
+    XX(RIGHT_SHIFT, INVALID, SHIFT, "cannot right shift by a negative number")                     \
+    XX(REAL, ARITHMETIC, COMPLEX, "only accepts real numbers as arguments, one is complex")        \
+    XX(TRIANGLE, SINGULAR, SINGULAR, "the diagonal of a triangular matrix has a zero")             \
+    XX(SYSTEM, SINGULAR, SINGULAR, "the matrix of a system of equations is singular")              \
+    XX(EIGENVALUES, INTERNAL, ITERATION, "the eigenvalue iteration did not converge")              \
+    XX(SINGULAR_VALUES, INTERNAL, ITERATION, "the singular value iteration did not converge")
 
 typedef enum guard_kind {
     GUARD_NONE,
-#define XX(name, status, text) GUARD_##name,
+#define XX(name, status, fault, text) GUARD_##name,
     GUARD_MAP(XX)
 #undef XX
 } guard_kind;

@@ -75,11 +75,32 @@ static void messages_are_one_line(void **state) {
     assert_string_equal(err.message, "?\"");
 }
 
+static void knows_the_cause_behind_names(void **state) {
+    (void)state;
+    emlx_error err;
+    const char cause[] = "index 7 is out of bounds";
+    error_fault(&err, EMLX_OUT_OF_BOUNDS, EMLX_FAULT_INDEX, "%s", cause);
+    assert_int_equal(err.cause, 0);
+    error_prefix(&err, err.code, "take");
+    error_prefix(&err, err.code, "%s", "while");
+    assert_int_equal(err.fault, EMLX_FAULT_INDEX);
+    assert_string_equal(err.message, "while: take: index 7 is out of bounds");
+    assert_string_equal(err.message + err.cause, cause);
+    // Of a message that is cut in the middle its end is left.
+    for (int i = 0; i < 10; i++)
+        error_prefix(&err, err.code, "%.100s",
+                     "a name that is long enough to fill the message at last");
+    assert_string_equal(err.message + err.cause, cause);
+    error_set(&err, EMLX_INVALID, "something else");
+    assert_int_equal(err.fault, EMLX_FAULT_NONE);
+    assert_int_equal(err.cause, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_status_has_a_text), cmocka_unit_test(sets_and_prefixes),
         cmocka_unit_test(long_messages_are_cut),   cmocka_unit_test(causes_are_kept),
-        cmocka_unit_test(messages_are_one_line),
+        cmocka_unit_test(messages_are_one_line),   cmocka_unit_test(knows_the_cause_behind_names),
     };
     return RUN_TESTS("base/error", tests);
 }

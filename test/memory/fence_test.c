@@ -51,7 +51,7 @@ static void carries_the_first_error(void **state) {
     fence_arrive(all, NULL);
     fence_arrive(work, &failure);
     assert_false(fence_signalled(all));
-    fence_arrive(other, &(emlx_error){EMLX_IO, "later"});
+    fence_arrive(other, &(emlx_error){.code = EMLX_IO, .message = "later"});
     assert_int_equal(fence_wait(all, &err), EMLX_ARITHMETIC);
     assert_string_equal(err.message, failure.message);
     fence_release(work), fence_release(other), fence_release(all);

@@ -256,7 +256,7 @@ static emlx_tensor *negated(emlx_tensor *t) {
 }
 
 static void check_refusal(const char *name, int64_t value, emlx_status wanted, const char *text) {
-    emlx_error err = {EMLX_OK, ""};
+    emlx_error err = {.code = EMLX_OK};
     emlx_tensor *one = constant_of(EMLX_S32, 1), *bad = constant_of(EMLX_S32, value), *out = NULL;
     emlx_tensor *in[2] = {one, bad};
     const emlx_op *op = emlx_op_find(name);
@@ -312,7 +312,7 @@ static emlx_status divide_fused(const char *op, bool folded, emlx_error *err) {
 static void the_failing_op_is_named(void **unused) {
     (void)unused;
     for (int i = 0; i < 4; i++) {
-        emlx_error err = {EMLX_OK, ""};
+        emlx_error err = {.code = EMLX_OK};
         const char *op = i % 2 ? "remainder" : "quotient";
         assert_int_equal(divide_fused(op, i / 2, &err), EMLX_ARITHMETIC);
         if (strncmp(err.message, op, strlen(op)) != 0 || strstr(err.message, "zero") == NULL)
