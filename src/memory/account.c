@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// account.c - asking what a pool of memory holds, and limiting it.
+// account.c - asking how much data there is, and limiting it.
 #include "memory/account.h"
 
 #include <inttypes.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// account.h - what a pool of memory holds and may hold: that of the host, or a device's own.
+// account.h - what memory for data holds and may hold: that of the host, or a device's own.
 #ifndef EMLX_MEMORY_ACCOUNT_H
 #define EMLX_MEMORY_ACCOUNT_H
 

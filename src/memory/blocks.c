@@ -18,7 +18,7 @@
 #include "base/sanitize.h"
 #include "memory/account.h"
 #include "memory/classes.h"
-#include "memory/internal.h"
+#include "memory/failing.h"
 
 // Size classes ----------------------------------------------------------------------------------
 
@@ -181,7 +181,7 @@ static void *block_get(unsigned index, size_t size) {
     return block;
 }
 
-emlx_status pool_alloc(size_t size, void **out, emlx_error *err) {
+emlx_status data_alloc(size_t size, void **out, emlx_error *err) {
     pthread_once(&once, set_defaults);
     if (size > MAX_SIZE || mem_should_fail()) return account_refused(&host, size, err);
     size_t rounded;
@@ -194,7 +194,7 @@ emlx_status pool_alloc(size_t size, void **out, emlx_error *err) {
     return EMLX_OK;
 }
 
-void pool_free(void *pointer, size_t size) {
+void data_free(void *pointer, size_t size) {
     if (pointer == NULL) return;
     size_t rounded;
     unsigned index = class_of(size, &rounded);
@@ -211,11 +211,11 @@ void pool_free(void *pointer, size_t size) {
     class_push(index, pointer, rounded);
 }
 
-bool pool_reserve(size_t size) {
+bool data_reserve(size_t size) {
     pthread_once(&once, set_defaults);
     if (size > MAX_SIZE || !account_take(&host, size)) return false;
     account_took(&host);
     return true;
 }
 
-void pool_unreserve(size_t size) { account_give(&host, size); }
+void data_unreserve(size_t size) { account_give(&host, size); }

@@ -16,7 +16,7 @@ typedef struct wrapped_buffer {
 } wrapped_buffer;
 
 static void destroy_own(emlx_buffer *buffer) {
-    pool_free(buffer->data, buffer->size);
+    data_free(buffer->data, buffer->size);
     mem_free(buffer, sizeof *buffer);
 }
 
@@ -34,7 +34,7 @@ void buffer_init(emlx_buffer *buffer, size_t size, void (*destroy)(emlx_buffer *
 emlx_status buffer_new(size_t size, emlx_buffer **out, emlx_error *err) {
     emlx_buffer *buffer = mem_alloc(sizeof *buffer);
     if (buffer == NULL) return error_no_memory(err, "for a buffer's description");
-    emlx_status status = pool_alloc(size, &buffer->data, err);
+    emlx_status status = data_alloc(size, &buffer->data, err);
     if (status != EMLX_OK) {
         mem_free(buffer, sizeof *buffer);
         return status;

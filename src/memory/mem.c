@@ -4,21 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "memory/internal.h"
+#include "memory/failing.h"
 
 static atomic_size_t held;
-// Allocations still to succeed, plus one; 0 when none is to fail.
-static atomic_size_t fail_countdown;
-
-bool mem_should_fail(void) {
-    size_t left = atomic_load_explicit(&fail_countdown, memory_order_relaxed);
-    while (left > 1) {
-        if (atomic_compare_exchange_weak(&fail_countdown, &left, left - 1)) return false;
-    }
-    return left == 1;
-}
-
-void mem_fail_from(size_t n) { atomic_store(&fail_countdown, n); }
 
 size_t mem_held(void) {
     emlx_memory info;
@@ -30,14 +18,14 @@ size_t mem_held(void) {
 enum { LARGE = 65536 };
 
 static bool count(size_t size) {
-    if (size >= LARGE) return pool_reserve(size);
+    if (size >= LARGE) return data_reserve(size);
     atomic_fetch_add_explicit(&held, size, memory_order_relaxed);
     return true;
 }
 
 static void uncount(size_t size) {
     if (size >= LARGE)
-        pool_unreserve(size);
+        data_unreserve(size);
     else
         atomic_fetch_sub_explicit(&held, size, memory_order_relaxed);
 }

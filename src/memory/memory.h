@@ -25,13 +25,13 @@ void mem_fail_from(size_t n);
 
 #define BUFFER_ALIGNMENT 64
 
-// 64-byte aligned memory from the pool of freed blocks, or new. Contents are arbitrary.
+// 64-byte aligned memory, of what was freed or new. Contents are arbitrary.
 // Fails with EMLX_OUT_OF_MEMORY past the limit. Size 0 gives a valid pointer.
-emlx_status pool_alloc(size_t size, void **out, emlx_error *err);
-void pool_free(void *pointer, size_t size);
+emlx_status data_alloc(size_t size, void **out, emlx_error *err);
+void data_free(void *pointer, size_t size);
 // Counts bytes that somebody else allocates; false past the limit.
-bool pool_reserve(size_t size);
-void pool_unreserve(size_t size);
+bool data_reserve(size_t size);
+void data_unreserve(size_t size);
 
 // What an engine's own allocator keeps for reuse: bytes, a bound of them, giving all of it back.
 // Added once, for good.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // spares.h - buffers that one run keeps from step to step. What a turn of a loop gives up the next
-// turn takes up again, without a word to the rest of the process: the pool of blocks has locks and
-// counts that all threads share. Not for several threads at a time.
+// turn takes up again, without a word to the rest of the process, whose memory has locks and counts
+// that all threads share. Not for several threads at a time.
 #ifndef EMLX_MEMORY_SPARES_H
 #define EMLX_MEMORY_SPARES_H
 

@@ -30,10 +30,4 @@ typedef struct planned {
 emlx_status plan_find(const plan_request *request, planned *out, emlx_error *err);
 void planned_clear(planned *p);
 
-// Kernels of all its parts; nodes of a plan in nodes count as one each.
-size_t plan_kernel_count(const emlx_plan *plan);
-
-emlx_plan *plan_retain(emlx_plan *plan);
-void plan_release(emlx_plan *plan);
-
 #endif

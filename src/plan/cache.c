@@ -10,7 +10,6 @@
 #include "base/hash.h"
 #include "base/mutex.h"
 #include "engine.h"
-#include "plan/build.h"
 
 enum { SLOTS = 4096, MOST_PLANS = 2048 };
 

@@ -205,4 +205,9 @@ typedef struct emlx_plan {
     emlx_device *device; // whose form that is; borrowed, as plans do not outlive their device
 } emlx_plan;
 
+emlx_plan *plan_retain(emlx_plan *plan);
+void plan_release(emlx_plan *plan);
+// Kernels of all its parts; nodes of a plan in nodes count as one each.
+size_t plan_kernel_count(const emlx_plan *plan);
+
 #endif

@@ -92,11 +92,11 @@ static emlx_status share(emlx_buffer *from, size_t size, emlx_buffer **out, emlx
 static emlx_status copy_by_host(const emlx_tensor *t, emlx_device *device, emlx_buffer *to,
                                 size_t size, emlx_error *err) {
     void *data;
-    TRY(pool_alloc(size, &data, err));
+    TRY(data_alloc(size, &data, err));
     emlx_status status = t->device->ops->download(t->device, node_buffer(t), 0, data, size, err);
     if (status == EMLX_OK) status = device->ops->upload(device, to, data, size, err);
     if (status == EMLX_OK) buffer_know(to, data);
-    pool_free(data, size);
+    data_free(data, size);
     return status;
 }
 

@@ -14,7 +14,7 @@ static emlx_memory info(void) {
 static void *get(size_t size) {
     void *block = NULL;
     emlx_error err;
-    assert_ok(pool_alloc(size, &block, &err), err);
+    assert_ok(data_alloc(size, &block, &err), err);
     return block;
 }
 
@@ -34,7 +34,7 @@ static void aligned_and_barely_larger(void **state) {
         uint64_t held = info().active;
         assert_true(held >= size && held >= BUFFER_ALIGNMENT);
         assert_true(held <= size + size / 8 + BUFFER_ALIGNMENT);
-        pool_free(block, size);
+        data_free(block, size);
         assert_int_equal(info().active, 0);
     }
 }
@@ -48,12 +48,12 @@ static void sizes_agree_at_every_power(void **state) {
             void *block = get(size);
             uint64_t held = info().active;
             emlx_memory_clear_cache();
-            pool_free(block, size);
+            data_free(block, size);
             assert_int_equal(info().cached, held);
             // Reused by the largest size of the class.
             void *again = get(held);
             assert_ptr_equal(again, block);
-            pool_free(again, held);
+            data_free(again, held);
             emlx_memory_clear_cache();
             assert_int_equal(info().cached, 0);
         }
@@ -64,9 +64,9 @@ static void refuses_the_impossible(void **state) {
     (void)state;
     void *block = NULL;
     emlx_error err;
-    assert_error(pool_alloc(SIZE_MAX, &block, &err), EMLX_OUT_OF_MEMORY, err, "bytes");
-    assert_error(pool_alloc(SIZE_MAX / 2, &block, &err), EMLX_OUT_OF_MEMORY, err, "none");
-    assert_error(pool_alloc((size_t)1 << 48, &block, &err), EMLX_OUT_OF_MEMORY, err, "2814749767");
+    assert_error(data_alloc(SIZE_MAX, &block, &err), EMLX_OUT_OF_MEMORY, err, "bytes");
+    assert_error(data_alloc(SIZE_MAX / 2, &block, &err), EMLX_OUT_OF_MEMORY, err, "none");
+    assert_error(data_alloc((size_t)1 << 48, &block, &err), EMLX_OUT_OF_MEMORY, err, "2814749767");
     assert_null(block);
     assert_int_equal(info().active, 0);
     assert_int_equal(info().peak, 0);
@@ -76,14 +76,14 @@ static void peak_and_active(void **state) {
     (void)state;
     void *a = get(1024), *b = get(4096);
     assert_int_equal(info().active, 5120);
-    pool_free(a, 1024);
+    data_free(a, 1024);
     assert_int_equal(info().active, 4096);
     assert_int_equal(info().cached, 1024);
     assert_int_equal(info().peak, 5120);
     emlx_memory_reset_peak();
     assert_int_equal(info().peak, 4096);
-    pool_free(b, 4096);
-    pool_free(NULL, 4096);
+    data_free(b, 4096);
+    data_free(NULL, 4096);
     assert_int_equal(info().peak, 4096);
 }
 
@@ -92,17 +92,17 @@ static void the_limit_holds(void **state) {
     void *a = get(1024), *b = NULL;
     emlx_error err;
     assert_int_equal(emlx_memory_set_limit(4096), 0);
-    assert_error(pool_alloc(4096, &b, &err), EMLX_OUT_OF_MEMORY, err, "the limit is 4096");
+    assert_error(data_alloc(4096, &b, &err), EMLX_OUT_OF_MEMORY, err, "the limit is 4096");
     assert_int_equal(info().active, 1024);
     b = get(3072);
     assert_int_equal(info().active, 4096);
     // Cached blocks count, and go when their room is wanted.
-    pool_free(a, 1024);
+    data_free(a, 1024);
     assert_int_equal(info().cached, 1024);
     a = get(512);
     assert_int_equal(info().active + info().cached, 3584);
-    pool_free(b, 3072);
-    pool_free(a, 512);
+    data_free(b, 3072);
+    data_free(a, 512);
     assert_int_equal(emlx_memory_set_limit(1024), 4096);
     assert_true(info().cached <= 1024);
     assert_int_equal(emlx_memory_set_limit(0), 1024);
@@ -115,19 +115,19 @@ static void the_cache_limit_holds(void **state) {
     void *blocks[20];
     for (int i = 0; i < 20; i++) blocks[i] = get(1024);
     for (int i = 0; i < 20; i++) {
-        pool_free(blocks[i], 1024);
+        data_free(blocks[i], 1024);
         assert_true(info().cached <= 10000);
     }
     assert_int_equal(info().cached, 9 * 1024);
     // Larger than the bound: never kept, and the others stay.
-    pool_free(get(20480), 20480);
+    data_free(get(20480), 20480);
     assert_int_equal(info().cached, 9 * 1024);
     // A full cache gives way to what is freed now.
-    pool_free(get(8192), 8192);
+    data_free(get(8192), 8192);
     assert_int_equal(info().cached, 8192 + 1024);
     emlx_memory_set_cache_limit(0);
     assert_int_equal(info().cached, 0);
-    pool_free(get(64), 64);
+    data_free(get(64), 64);
     assert_int_equal(info().cached, 0);
     emlx_memory_set_cache_limit(previous);
 }
@@ -139,10 +139,10 @@ static void *churn(void *unused) {
         seed = seed * 1103515245 + 12345;
         size_t size = 64 + (seed >> 16) % 5000;
         uint8_t *block;
-        if (pool_alloc(size, (void **)&block, NULL) != EMLX_OK) return "no memory";
+        if (data_alloc(size, (void **)&block, NULL) != EMLX_OK) return "no memory";
         block[0] = block[size - 1] = (uint8_t)i;
         if (block[0] != (uint8_t)i) return "shared block";
-        pool_free(block, size);
+        data_free(block, size);
         if (i % 500 == 0) emlx_memory_clear_cache();
     }
     return NULL;

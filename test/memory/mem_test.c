@@ -59,7 +59,7 @@ static void fails_from_the_nth_on(void **state) {
             // Both kinds of memory count.
             void *p = NULL;
             if (i % 2 == 0) {
-                (void)pool_alloc(8, &p, NULL);
+                (void)data_alloc(8, &p, NULL);
             } else {
                 p = mem_alloc(8);
             }
@@ -69,7 +69,7 @@ static void fails_from_the_nth_on(void **state) {
         mem_fail_from(0);
         for (size_t i = 1; i <= 20; i++) {
             if (i % 2 == 0) {
-                pool_free(held[i - 1], 8);
+                data_free(held[i - 1], 8);
             } else {
                 mem_free(held[i - 1], 8);
             }

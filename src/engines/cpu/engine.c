@@ -41,13 +41,13 @@ emlx_status task_result(task_errors *errors, emlx_error *err) {
 }
 
 emlx_status room_take(char *room, size_t size, void **out, emlx_error *err) {
-    if (size > ROOM_SIZE) return pool_alloc(size, out, err);
+    if (size > ROOM_SIZE) return data_alloc(size, out, err);
     *out = room;
     return EMLX_OK;
 }
 
 void room_end(const char *room, void *memory, size_t size) {
-    if (memory != room) pool_free(memory, size);
+    if (memory != room) data_free(memory, size);
 }
 
 // The door --------------------------------------------------------------------------------------

@@ -125,7 +125,7 @@ static void mlx_describe(const emlx_device *device, char *text, size_t size) {
 static void destroy_buffer(emlx_buffer *buffer) {
     const mlx_edge *edge = buffer->owner;
     if (buffer->handle != NULL) edge->block_free(buffer->handle);
-    pool_unreserve(buffer->size);
+    data_unreserve(buffer->size);
     mem_free(buffer, sizeof *buffer);
 }
 
@@ -141,7 +141,7 @@ static emlx_status empty_buffer(const mlx_state *s, size_t size, emlx_buffer **o
                                 emlx_error *err) {
     emlx_buffer *buffer = mem_alloc(sizeof *buffer);
     if (buffer == NULL) return error_no_memory(err, "for a buffer's description");
-    if (!pool_reserve(size)) {
+    if (!data_reserve(size)) {
         mem_free(buffer, sizeof *buffer);
         return no_room(size, err);
     }

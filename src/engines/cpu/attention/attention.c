@@ -100,10 +100,10 @@ emlx_status run_attention(const cpu_run *run, emlx_error *err) {
     take_operands(run, &a);
     size_t size = (size_t)a.batch * sizeof(int64_t) + (size_t)a.heads * sizeof(float);
     void *memory;
-    TRY(pool_alloc(size, &memory, err));
+    TRY(data_alloc(size, &memory, err));
     a.limits = memory;
     take_extras(&a, (float *)(a.limits + a.batch));
     emlx_status status = a.rows <= FEW_ROWS ? attend_few(&a, err) : attend_blocks(&a, err);
-    pool_free(memory, size);
+    data_free(memory, size);
     return status;
 }

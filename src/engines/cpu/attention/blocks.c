@@ -98,7 +98,7 @@ static void pack_task(void *context, int64_t index) {
     emlx_error err;
     void *rows;
     if (key >= row_limit(a, pair, a->queries - 1)) return;
-    if (pool_alloc(bytes, &rows, &err) != EMLX_OK) {
+    if (data_alloc(bytes, &rows, &err) != EMLX_OK) {
         task_failed(&a->errors, &err);
         return;
     }
@@ -109,7 +109,7 @@ static void pack_task(void *context, int64_t index) {
     for (int64_t i = 0; i < count; i++)
         load_row(a, &a->v, batch, group, key + i, 0, a->width, (float *)rows + i * a->width);
     pack_values(b, rows, a->width, count, to + b->keys_bytes);
-    pool_free(rows, bytes);
+    data_free(rows, bytes);
 }
 
 // Blocks of rows ---------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ static void block_task(void *context, int64_t index) {
     size_t floats = lines * (query + left + 2 * KEY_BLOCK + (size_t)b->columns);
     emlx_error err;
     void *memory;
-    if (pool_alloc(floats * sizeof(float), &memory, &err) != EMLX_OK) {
+    if (data_alloc(floats * sizeof(float), &memory, &err) != EMLX_OK) {
         task_failed(&a->errors, &err);
         return;
     }
@@ -198,7 +198,7 @@ static void block_task(void *context, int64_t index) {
     int64_t rows = least(ROW_BLOCK, a->rows - first);
     load_queries(b, pair, first, rows, &w);
     attend_block(b, pair, first, rows, &w);
-    pool_free(memory, floats * sizeof(float));
+    data_free(memory, floats * sizeof(float));
 }
 
 static emlx_status run_blocks(blocks *b, int64_t at_once, emlx_error *err) {
@@ -226,9 +226,9 @@ emlx_status attend_blocks(attention *a, emlx_error *err) {
     int64_t at_once = pair < MOST_PACKED ? MOST_PACKED / (int64_t)pair : 1;
     at_once = least(at_once, a->pairs);
     void *memory;
-    TRY(pool_alloc((size_t)at_once * pair, &memory, err));
+    TRY(data_alloc((size_t)at_once * pair, &memory, err));
     b.packed = memory;
     emlx_status status = run_blocks(&b, at_once, err);
-    pool_free(memory, (size_t)at_once * pair);
+    data_free(memory, (size_t)at_once * pair);
     return status;
 }

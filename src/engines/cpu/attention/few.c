@@ -82,14 +82,14 @@ static void stretch_task(void *context, int64_t index) {
     void *memory = NULL;
     for (int64_t row = 0; row < a->rows; row++) part[row * f->step] = -INFINITY;
     if (first >= end) return;
-    if (converts && pool_alloc(bytes, &memory, &err) != EMLX_OK) {
+    if (converts && data_alloc(bytes, &memory, &err) != EMLX_OK) {
         task_failed(&f->a->errors, &err);
         return;
     }
     room = memory;
     for (int64_t key = first; key < end; key += KEY_BLOCK)
         add_block(f, pair, key, least(KEY_BLOCK, end - key), part, room);
-    if (converts) pool_free(memory, bytes);
+    if (converts) data_free(memory, bytes);
 }
 
 // Puts the parts of a row together, into the first of them.
@@ -136,11 +136,11 @@ emlx_status attend_few(attention *a, emlx_error *err) {
     size_t queries = (size_t)(a->pairs * a->rows * a->size);
     size_t parts = (size_t)(a->pairs * f.stretches * a->rows * f.step);
     void *memory;
-    TRY(pool_alloc((queries + parts) * sizeof(float), &memory, err));
+    TRY(data_alloc((queries + parts) * sizeof(float), &memory, err));
     f.queries = memory;
     f.parts = f.queries + queries;
     memset(f.parts, 0, parts * sizeof(float));
     emlx_status status = run_few(&f, err);
-    pool_free(memory, (queries + parts) * sizeof(float));
+    data_free(memory, (queries + parts) * sizeof(float));
     return status;
 }

@@ -151,11 +151,11 @@ emlx_status conv_pack(conv_work *w, conv_operand *operand, const emlx_shape *sha
     }
     void *memory;
     size_t size = (size_t)work.axes.count * w->size;
-    TRY(pool_alloc(size, &memory, err));
+    TRY(data_alloc(size, &memory, err));
     work.to = memory;
     int64_t tasks = work.axes.count > 0 ? (work.axes.count - 1) / TASK_ELEMENTS + 1 : 0;
     emlx_status status = run_tasks(w->run, tasks, pack_channels_task, &work, err);
-    if (operand->packed != NULL) pool_free(operand->packed, operand->packed_size);
+    if (operand->packed != NULL) data_free(operand->packed, operand->packed_size);
     memcpy(operand->strides, strides, sizeof strides);
     operand->type = w->type;
     operand->data = operand->packed = memory;
@@ -259,7 +259,7 @@ emlx_status run_conv(const cpu_run *run, emlx_error *err) {
     _Alignas(64) char room[ROOM_SIZE];
     emlx_status status = compute_conv(&w, room, err);
     if (w.reach != NULL) room_end(room, w.reach, w.reach_size);
-    if (w.x.packed != NULL) pool_free(w.x.packed, w.x.packed_size);
-    if (w.w.packed != NULL) pool_free(w.w.packed, w.w.packed_size);
+    if (w.x.packed != NULL) data_free(w.x.packed, w.x.packed_size);
+    if (w.w.packed != NULL) data_free(w.w.packed, w.w.packed_size);
     return status;
 }

@@ -152,7 +152,7 @@ static void long_task(void *context, int64_t index) {
     int64_t some = ROWS_BYTES / (t->filters * w->length * (int64_t)w->conv->size);
     void *memory;
     emlx_error err;
-    if (pool_alloc(size, &memory, &err) != EMLX_OK) {
+    if (data_alloc(size, &memory, &err) != EMLX_OK) {
         task_failed(&w->errors, &err);
         return;
     }
@@ -162,7 +162,7 @@ static void long_task(void *context, int64_t index) {
     const char *sums = memory;
     for (int64_t f = 0; f < w->filter_tiles; f++)
         for (int64_t i = first; i < last; i++, sums += tile) place_sums(w, part, f, i, sums);
-    pool_free(memory, size);
+    data_free(memory, size);
 }
 
 // Adds the parts, and stores a filter's results.
@@ -227,13 +227,13 @@ emlx_status conv_long_sums(conv_work *c, emlx_error *err) {
     size_t sums = (size_t)(w.parts * c->filters * w.columns) * c->size;
     size_t words = lines((size_t)(w.column_tiles * t->places + w.rows) * sizeof(int64_t));
     void *memory;
-    TRY(pool_alloc(words + x + weights + sums, &memory, err));
+    TRY(data_alloc(words + x + weights + sums, &memory, err));
     w.places_of = memory;
     w.x_rows = w.places_of + w.column_tiles * t->places;
     w.x = (char *)memory + words;
     w.w = w.x + x;
     w.sums = w.w + weights;
     emlx_status status = run_long(&w, err);
-    pool_free(memory, words + x + weights + sums);
+    data_free(memory, words + x + weights + sums);
     return status;
 }

@@ -313,7 +313,7 @@ static void product_task(void *context, int64_t index) {
     void *memory;
     size_t size = p->column_bytes + p->stage_bytes + 1; // may be none else
     emlx_error err;
-    if (pool_alloc(size, &memory, &err) != EMLX_OK) {
+    if (data_alloc(size, &memory, &err) != EMLX_OK) {
         task_failed(&w->errors, &err);
         return;
     }
@@ -321,7 +321,7 @@ static void product_task(void *context, int64_t index) {
     part.stage = (char *)memory + p->column_bytes;
     compute_part(&part);
     if (p->staged) store(&part);
-    pool_free(memory, size);
+    data_free(memory, size);
 }
 
 // Choosing --------------------------------------------------------------------------------------

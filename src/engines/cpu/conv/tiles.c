@@ -167,14 +167,14 @@ static void tiles_task(void *context, int64_t index) {
     int64_t end = least((index + 1) * w->group, w->items);
     void *memory;
     emlx_error err;
-    if (pool_alloc(size, &memory, &err) != EMLX_OK) {
+    if (data_alloc(size, &memory, &err) != EMLX_OK) {
         task_failed(&w->errors, &err);
         return;
     }
     memset((char *)memory + sums + channels, 0, behind);
     for (int64_t item = index * w->group; item < end; item++)
         compute_piece(w, item, memory, (char *)memory + sums);
-    pool_free(memory, size);
+    data_free(memory, size);
 }
 
 // Choosing ---------------------------------------------------------------------------------------
@@ -218,11 +218,11 @@ emlx_status conv_planes_in_tiles(conv_work *c, emlx_error *err) {
     size_t terms = (size_t)w.terms * sizeof *w.here;
     size_t size = 2 * terms + (size_t)(c->groups * w.group_weights) * c->size;
     void *memory;
-    TRY(pool_alloc(size, &memory, err));
+    TRY(data_alloc(size, &memory, err));
     w.here = memory;
     w.there = w.here + w.terms;
     w.weights = (char *)memory + 2 * terms;
     emlx_status status = run_tiles(&w, err);
-    pool_free(memory, size);
+    data_free(memory, size);
     return status;
 }

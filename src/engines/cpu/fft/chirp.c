@@ -148,10 +148,10 @@ emlx_status fft_convolve(const fft_lines *t, emlx_error *err) {
     if (w.filter != NULL) return convolve(&w, err);
     void *filter;
     size_t size = (size_t)longer * 2 * sizeof(double);
-    TRY(pool_alloc(size, &filter, err));
+    TRY(data_alloc(size, &filter, err));
     w.filter = filter;
     emlx_status status = fft_filter(t->job, t->form, filter, t->memory, err);
     if (status == EMLX_OK) status = convolve(&w, err);
-    pool_free(filter, size);
+    data_free(filter, size);
     return status;
 }

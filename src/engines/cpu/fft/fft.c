@@ -277,14 +277,14 @@ static void fft_task(void *context, int64_t index) {
 // Each block by all threads.
 static emlx_status run_spread(fft_work *w, emlx_error *err) {
     void *memory;
-    TRY(pool_alloc(w->memory, &memory, err));
+    TRY(data_alloc(w->memory, &memory, err));
     emlx_status status = EMLX_OK;
     for (int64_t i = 0; i < w->blocks && status == EMLX_OK; i++) {
         fft_block b = {.w = w, .job = {.run = w->run, .spread = true}};
         place_block(&b, i, memory);
         status = run_block(&b, err);
     }
-    pool_free(memory, w->memory);
+    data_free(memory, w->memory);
     return status;
 }
 

@@ -17,12 +17,12 @@ static void touch_kernels(void *context, int64_t index) {
     (void)index;
     void *memory;
     size_t size = (size_t)ROWS * COLUMNS * sizeof(double);
-    if (pool_alloc(size, &memory, NULL) != EMLX_OK) return;
+    if (data_alloc(size, &memory, NULL) != EMLX_OK) return;
     cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, ROWS, COLUMNS, TERMS, 1.0, a, TERMS, a,
                 COLUMNS, 0.0, memory, COLUMNS);
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, ROWS, COLUMNS, TERMS, 1.0f,
                 (const float *)a, TERMS, (const float *)a, COLUMNS, 0.0f, memory, COLUMNS);
-    pool_free(memory, size);
+    data_free(memory, size);
 }
 
 // There is a buffer for each call that runs at the same time, so all threads go at once.
@@ -31,9 +31,9 @@ void blas_ready(const cpu_run *run, double work) {
     void *operand;
     size_t size = OPERAND * sizeof(double);
     if (work < LEAST_WORK || atomic_load(&done) || atomic_exchange(&done, true)) return;
-    if (pool_alloc(size, &operand, NULL) != EMLX_OK) return;
+    if (data_alloc(size, &operand, NULL) != EMLX_OK) return;
     memset(operand, 0, size);
     pool_for(run->device->pool, 2 * (int64_t)pool_threads(run->device->pool), touch_kernels,
              operand);
-    pool_free(operand, size);
+    data_free(operand, size);
 }

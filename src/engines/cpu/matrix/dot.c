@@ -238,12 +238,12 @@ static emlx_status multiply_and_round(dot_work *w, emlx_error *err) {
     size_t count = (size_t)(w->batches * w->m * w->n), size = count * type_size(w->type);
     if (w->type == w->out_type) return multiply_blocks(w, err);
     void *wide;
-    TRY(pool_alloc(size, &wide, err));
+    TRY(data_alloc(size, &wide, err));
     w->out = wide;
     emlx_status status = multiply_blocks(w, err);
     if (status == EMLX_OK)
         w->run->kernels->cast[w->type][w->out_type](out, wide, NULL, NULL, count);
-    pool_free(wide, size);
+    data_free(wide, size);
     return status;
 }
 

@@ -206,11 +206,11 @@ static emlx_status multiply_vectors(packed_work *w, emlx_error *err) {
     size_t sums = (size_t)(d->m * (d->n + d->k)) * sizeof(float);
     size_t bytes = (size_t)d->m * w->vector_bytes + sums;
     void *memory;
-    TRY(pool_alloc(bytes, &memory, err));
+    TRY(data_alloc(bytes, &memory, err));
     w->vectors = memory;
     w->sums = (float *)((char *)memory + (size_t)d->m * w->vector_bytes);
     emlx_status status = run_vectors(w, err);
-    pool_free(memory, bytes);
+    data_free(memory, bytes);
     return status;
 }
 
@@ -235,12 +235,12 @@ static emlx_status multiply_many(packed_work *w, emlx_error *err) {
     packed_side *s = &w->side;
     size_t scales = (size_t)(d->n * s->groups) + PACKED_ROOM, bytes = 2 * scales * sizeof(float);
     void *memory;
-    TRY(pool_alloc(bytes, &memory, err));
+    TRY(data_alloc(bytes, &memory, err));
     s->scale = memory;
     s->bias = s->scale + scales;
     emlx_status status = run_tasks(d->run, d->n, scales_task, w, err);
     if (status == EMLX_OK) status = product_multiply(d, err);
-    pool_free(memory, bytes);
+    data_free(memory, bytes);
     return status;
 }
 
@@ -262,7 +262,7 @@ static emlx_status dense_operand(const cpu_run *run, uint32_t index, const char 
     if (dense) return EMLX_OK;
     size_t size = type_size(a->type), bytes = (size_t)emlx_shape_count(shape) * size;
     void *copy;
-    TRY(pool_alloc(bytes, &copy, err));
+    TRY(data_alloc(bytes, &copy, err));
     for (int64_t i = 0; i < emlx_shape_count(shape); i++)
         memcpy((char *)copy + (size_t)i * size,
                *data + axis_offset(shape->dims, a->strides, shape->rank, i) * (int64_t)size, size);
@@ -274,7 +274,7 @@ static void let_operand_go(const cpu_run *run, uint32_t index, const char *data)
     const plan_access *a = &run->call->kernel->accesses[index];
     size_t count = (size_t)emlx_shape_count(&run->call->kernel->shapes[index]);
     if (data != NULL && data != operand_data(run, index))
-        pool_free((void *)data, count * type_size(a->type));
+        data_free((void *)data, count * type_size(a->type));
 }
 
 static emlx_status multiply(packed_work *w, emlx_error *err) {

@@ -184,14 +184,14 @@ static emlx_status run_block(const product *p, block *b, emlx_error *err) {
     b->step = direct ? p->w->n : round_up(b->columns, f->right.lines);
     size_t bytes = (size_t)(round_up(b->rows, f->left.lines) * b->step) * type_size(f->sum);
     void *sums = direct ? result_at(p, b->row, b->column) : NULL;
-    if (!direct) TRY(pool_alloc(bytes, &sums, err));
+    if (!direct) TRY(data_alloc(bytes, &sums, err));
     b->sums = sums;
     if (f->enter != NULL) f->enter();
     multiply_block(p, b);
     if (f->leave != NULL) f->leave();
     if (direct) return EMLX_OK;
     round_block(p, b);
-    pool_free(sums, bytes);
+    data_free(sums, bytes);
     return EMLX_OK;
 }
 
@@ -258,7 +258,7 @@ static void stream_task(void *context, int64_t index) {
     int64_t end = least((index + 1) * s->group, s->passing->count);
     void *memory;
     emlx_error err;
-    if (pool_alloc(s->part + s->sums, &memory, &err) != EMLX_OK) {
+    if (data_alloc(s->part + s->sums, &memory, &err) != EMLX_OK) {
         task_failed(&s->p->errors, &err);
         return;
     }
@@ -266,7 +266,7 @@ static void stream_task(void *context, int64_t index) {
     for (int64_t i = index * s->group; i < end; i++)
         stream_panel(s, i, memory, (char *)memory + s->part);
     if (f->leave != NULL) f->leave();
-    pool_free(memory, s->part + s->sums);
+    data_free(memory, s->part + s->sums);
 }
 
 static void pack_kept(void *context, int64_t index) {
@@ -350,11 +350,11 @@ static emlx_status multiply_large(product *p, emlx_error *err) {
     size_t left = (size_t)p->left.count * p->left.bytes;
     size_t right = (size_t)p->right.count * p->right.bytes;
     void *memory;
-    TRY(pool_alloc(left + right, &memory, err));
+    TRY(data_alloc(left + right, &memory, err));
     p->left.data = memory;
     p->right.data = (char *)memory + left;
     emlx_status status = run_large(p, rows, columns, err);
-    pool_free(memory, left + right);
+    data_free(memory, left + right);
     return status;
 }
 
@@ -371,10 +371,10 @@ static emlx_status multiply_streamed(product *p, emlx_error *err) {
     set_lines(&p->right, 0, p->w->n);
     void *memory;
     size_t size = (size_t)s.kept->count * s.kept->bytes;
-    TRY(pool_alloc(size, &memory, err));
+    TRY(data_alloc(size, &memory, err));
     s.kept->data = memory;
     emlx_status status = run_stream(&s, err);
-    pool_free(memory, size);
+    data_free(memory, size);
     return status;
 }
 
@@ -383,14 +383,14 @@ static emlx_status multiply_small(product *p, emlx_error *err) {
     size_t left = (size_t)p->left.count * p->left.bytes;
     size_t right = (size_t)p->right.count * p->right.bytes;
     void *memory;
-    TRY(pool_alloc(left + right, &memory, err));
+    TRY(data_alloc(left + right, &memory, err));
     p->left.data = memory;
     p->right.data = (char *)memory + left;
     for (int64_t i = 0; i < p->left.count + p->right.count; i++) pack_task(p, i);
     block all = {0, 0, p->w->m, p->w->n, NULL, 0};
     emlx_status status =
         atomic_load_explicit(&p->flushes, memory_order_relaxed) ? EMLX_OK : run_block(p, &all, err);
-    pool_free(memory, left + right);
+    data_free(memory, left + right);
     return status;
 }
 

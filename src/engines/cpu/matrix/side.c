@@ -75,7 +75,7 @@ static void pack_row(void *context, int64_t index) {
 emlx_status side_pack(const dot_work *w, side *s, emlx_type type, emlx_error *err) {
     int64_t rows = w->batches * s->rows;
     s->packed_size = (size_t)(rows * s->columns) * type_size(type);
-    TRY(pool_alloc(s->packed_size, &s->packed, err));
+    TRY(data_alloc(s->packed_size, &s->packed, err));
     pack_work work = {w, s, type, s->packed};
     if (s->columns > 0) TRY(run_tasks(w->run, rows, pack_row, &work, err));
     s->data = s->packed;
@@ -88,5 +88,5 @@ emlx_status side_pack(const dot_work *w, side *s, emlx_type type, emlx_error *er
 }
 
 void side_clear(side *s) {
-    if (s->packed != NULL) pool_free(s->packed, s->packed_size);
+    if (s->packed != NULL) data_free(s->packed, s->packed_size);
 }

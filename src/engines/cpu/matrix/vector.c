@@ -92,12 +92,12 @@ static emlx_status run_parts(vector_work *v, emlx_error *err) {
     cut_parts(v);
     size_t bytes = (size_t)(v->parts * w->batches * v->few * v->lines) * v->size;
     void *sums;
-    TRY(pool_alloc(bytes, &sums, err));
+    TRY(data_alloc(bytes, &sums, err));
     v->sums = sums;
     emlx_status status =
         run_tasks(w->run, w->batches * v->parts * v->line_blocks, vector_task, v, err);
     if (status == EMLX_OK) add_parts(v);
-    pool_free(sums, bytes);
+    data_free(sums, bytes);
     return status;
 }
 

@@ -25,7 +25,7 @@ emlx_status scratch_take(const routine_call *call, size_t size, void **out, emlx
         room_end(s->room, s->data, s->size);
         s->data = NULL;
         s->size = 0;
-        TRY(pool_alloc(size, &s->data, err));
+        TRY(data_alloc(size, &s->data, err));
         s->size = size;
     }
     *out = s->data;

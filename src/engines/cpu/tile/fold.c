@@ -294,12 +294,12 @@ emlx_status run_fold(const cpu_run *run, emlx_error *err) {
     if (w.cells == 0) return EMLX_OK;
     size_t size = (size_t)(w.pieces * w.cells) * w.fold->fns.accumulator;
     void *memory = NULL;
-    if (w.pieces > 1) TRY(pool_alloc(size, &memory, err));
+    if (w.pieces > 1) TRY(data_alloc(size, &memory, err));
     w.accumulators = memory;
     int64_t groups = (w.fold->outer - 1) / w.group + 1;
     emlx_status status = run_tasks(run, groups * w.pieces * w.blocks, fold_task, &w, err);
     if (status == EMLX_OK) status = task_result(&w.errors, err);
     if (status == EMLX_OK && w.pieces > 1) merge_pieces(&w);
-    if (memory != NULL) pool_free(memory, size);
+    if (memory != NULL) data_free(memory, size);
     return status;
 }

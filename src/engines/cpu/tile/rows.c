@@ -271,11 +271,11 @@ static void rows_task(void *context, int64_t index) {
     emlx_error err;
     void *memory = stack;
     emlx_status status = EMLX_OK;
-    if (f->size > sizeof stack) status = pool_alloc(f->size, &memory, &err);
+    if (f->size > sizeof stack) status = data_alloc(f->size, &memory, &err);
     if (status == EMLX_OK) {
         int64_t row = index * w->group;
         status = do_rows(w, row, least(row + w->group, f->rows), memory, &err);
-        if (memory != stack) pool_free(memory, f->size);
+        if (memory != stack) data_free(memory, f->size);
     }
     if (status != EMLX_OK) task_failed(&w->errors, &err);
 }

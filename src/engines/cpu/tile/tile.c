@@ -420,7 +420,7 @@ emlx_status tile_start(tile_run *run, const tile_form *form, const kernel_call *
                        emlx_error *err) {
     void *memory = NULL;
     size_t size = tile_room(form);
-    if (size > TILE_STACK) TRY(pool_alloc(size, &memory, err));
+    if (size > TILE_STACK) TRY(data_alloc(size, &memory, err));
     tile_begin(run, form, call, memory != NULL ? memory : stack);
     run->memory = memory;
     run->size = size;
@@ -428,7 +428,7 @@ emlx_status tile_start(tile_run *run, const tile_form *form, const kernel_call *
 }
 
 void tile_end(tile_run *run) {
-    if (run->memory != NULL) pool_free(run->memory, run->size);
+    if (run->memory != NULL) data_free(run->memory, run->size);
 }
 
 // A position in the index space.
