@@ -53,7 +53,7 @@ static fence_waiter *in_order(fence_waiter *last) {
     return first;
 }
 
-static const emlx_error again = {STATUS_AGAIN, "to be started over"};
+static const emlx_error again = {.code = STATUS_AGAIN, .message = "to be started over"};
 
 static void signal_all(fence *f) {
     if (atomic_load_explicit(&f->again, memory_order_relaxed)) f->error = again;

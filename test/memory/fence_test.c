@@ -5,7 +5,7 @@
 #include "memory/memory.h"
 #include "test.h"
 
-static const emlx_error failure = {EMLX_ARITHMETIC, "it went wrong"};
+static const emlx_error failure = {.code = EMLX_ARITHMETIC, .message = "it went wrong"};
 
 typedef struct listener {
     fence_waiter waiter;
