@@ -179,7 +179,7 @@ static int64_t block_length(int64_t length, double parts, int64_t least) {
 }
 
 // Blocks have a size that depends on the product alone. The longer axis is cut first.
-static void cut(dot_work *w) {
+static void cut_result(dot_work *w) {
     double parts = (double)w->m * (double)w->n * (double)w->k / TASK_WORK;
     if (parts > MOST_PARTS) parts = MOST_PARTS;
     bool tall = w->m >= w->n;
@@ -226,7 +226,7 @@ static emlx_status multiply_blocks(dot_work *w, emlx_error *err) {
     for (int i = 0; i < 2; i++)
         if (sides[i]->type != w->type || !in_place(sides[i]))
             TRY(side_pack(w, sides[i], w->type, err));
-    cut(w);
+    cut_result(w);
     MEMORY_WRITTEN(w->out, (size_t)(w->batches * w->m * w->n) * type_size(w->type)); // by BLAS
     if (body == blas_block) blas_ready(w->run, (double)w->m * (double)w->n * (double)w->k);
     return run_tasks(w->run, w->batches * w->row_blocks * w->column_blocks, body, w, err);
