@@ -527,7 +527,7 @@ emlx_status lower_quotient(const op_call *call, const op_result *result, emlx_te
     emlx_number which;
     emlx_tensor *divisor = call->in[1];
     if (has_bad(divisor, is_zero, &known, &which))
-        return error_set(err, EMLX_ARITHMETIC, "division by zero");
+        return error_fault(err, EMLX_ARITHMETIC, EMLX_FAULT_DIVISION, "division by zero");
     maker m;
     make_start(&m, call, &result->shape, err);
     emlx_tensor *t = mixes_u64(call) ? make_cast(&m, divide_mixed(&m, call), result->type)
@@ -553,9 +553,9 @@ emlx_status lower_atan2(const op_call *call, const op_result *result, emlx_tenso
     emlx_number which;
     for (size_t i = 0; i < 2; i++)
         if (has_bad(call->in[i], is_not_real, &known[i], &which))
-            return error_set(err, EMLX_ARITHMETIC,
-                             "only accepts real numbers as arguments, got %g%+gi", which.as.f[0],
-                             which.as.f[1]);
+            return error_fault(err, EMLX_ARITHMETIC, EMLX_FAULT_COMPLEX,
+                               "only accepts real numbers as arguments, got %g%+gi", which.as.f[0],
+                               which.as.f[1]);
     maker m;
     make_start(&m, call, &result->shape, err);
     emlx_type compute = type_part(float_compute(result->type, call));
@@ -589,8 +589,8 @@ emlx_status lower_shift(const op_call *call, const op_result *result, emlx_tenso
     bool known, left = op == SCALAR_left_shift;
     emlx_number which;
     if (has_bad(amount, is_negative, &known, &which))
-        return error_set(err, EMLX_INVALID, "cannot %s shift by %lld", left ? "left" : "right",
-                         (long long)which.as.s);
+        return error_fault(err, EMLX_INVALID, EMLX_FAULT_SHIFT, "cannot %s shift by %lld",
+                           left ? "left" : "right", (long long)which.as.s);
     maker m;
     make_start(&m, call, &result->shape, err);
     emlx_type compute = shift_compute(operand_type(call, 0), result->type);
