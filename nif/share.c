@@ -15,13 +15,15 @@ static ERL_NIF_TERM answer_of(task *task, emlx_status status, ERL_NIF_TERM term,
                              : make_error(task->to->env, status, err);
 }
 
-static ERL_NIF_TERM start(ErlNifEnv *env, ERL_NIF_TERM (*run)(task *task), ERL_NIF_TERM device,
-                          ERL_NIF_TERM arguments, ERL_NIF_TERM reference) {
+// `device` is NULL where none is needed.
+static ERL_NIF_TERM start(ErlNifEnv *env, ERL_NIF_TERM (*run)(task *task),
+                          const ERL_NIF_TERM *device, ERL_NIF_TERM arguments,
+                          ERL_NIF_TERM reference) {
     emlx_error err;
     device_res *of = NULL;
     task *task = NULL;
     emlx_status status = EMLX_OK;
-    if (enif_is_ref(env, device)) status = device_get(env, device, &of, &err);
+    if (device != NULL) status = device_get(env, *device, &of, &err);
     if (status == EMLX_OK) status = task_new(env, reference, of, arguments, "", &task, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
     task->run = run;
@@ -53,7 +55,7 @@ static ERL_NIF_TERM run_address(task *task) {
 // device_address(tensor, reference): the answer is {:ok, {address, bytes}}.
 ERL_NIF_TERM nif_device_address(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    return start(env, run_address, atoms.wait, argv[0], argv[1]);
+    return start(env, run_address, NULL, argv[0], argv[1]);
 }
 
 static emlx_status export_tensor(ErlNifEnv *env, ERL_NIF_TERM from, ERL_NIF_TERM *out,
@@ -82,7 +84,7 @@ static ERL_NIF_TERM run_export(task *task) {
 // device_export(tensor, reference): the answer is {:ok, {handle, bytes}}.
 ERL_NIF_TERM nif_device_export(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    return start(env, run_export, atoms.wait, argv[0], argv[1]);
+    return start(env, run_export, NULL, argv[0], argv[1]);
 }
 
 // In -------------------------------------------------------------------------------------------
@@ -122,7 +124,7 @@ static ERL_NIF_TERM run_open(task *task) {
 // device_memory_open(device, {type, shape, address | handle}, reference): {:ok, tensor}.
 ERL_NIF_TERM nif_device_memory_open(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    return start(env, run_open, argv[0], argv[1], argv[2]);
+    return start(env, run_open, &argv[0], argv[1], argv[2]);
 }
 
 // Devices --------------------------------------------------------------------------------------
@@ -136,7 +138,7 @@ static ERL_NIF_TERM run_reset(task *task) {
 // device_reset(device, reference): the answer is :ok.
 ERL_NIF_TERM nif_device_reset(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    return start(env, run_reset, argv[0], atoms.ok, argv[1]);
+    return start(env, run_reset, &argv[0], atoms.ok, argv[1]);
 }
 
 // Whether the host reads its memory.
