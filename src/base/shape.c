@@ -129,6 +129,7 @@ emlx_status shape_bad_index(const emlx_shape *shape, const int32_t *axes, int32_
         snprintf(number, sizeof number, "%" PRIu64, (uint64_t)index);
     else
         snprintf(number, sizeof number, "%" PRId64, index);
-    return error_fault(err, EMLX_OUT_OF_BOUNDS, EMLX_FAULT_INDEX, "index %s is out of bounds for axis %d in shape %s",
-                     number, which, shape_print(&front, text));
+    return error_fault(err, EMLX_OUT_OF_BOUNDS, EMLX_FAULT_INDEX,
+                       "index %s is out of bounds for axis %d in shape %s", number, which,
+                       shape_print(&front, text));
 }
