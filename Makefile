@@ -82,7 +82,7 @@ $(foreach row,$(LEVEL_ROWS),$(eval $(call level_row,$(subst :, ,$(row)))))
 # CUDA sources, which are part of the library as text.
 CUDA_SOURCES := $(sort $(call find,src,*.cu))
 CLI_SOURCES := $(sort $(wildcard cli/*.c))
-NIF_SOURCES := $(sort $(wildcard nif/*.c))
+NIF_SOURCES := $(sort $(call find,nif,*.c))
 BENCH_SOURCES := $(sort $(wildcard bench/*.c))
 ALL_TESTS := $(sort $(call find,test,*_test.c))
 # Of $1 those whose path contains $(ONLY), if that is given.
@@ -166,7 +166,7 @@ $(OBJ)/src/engines/cpu/kernels/product/$1/%.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS
 endef
 $(foreach level,$(DOTS),$(eval $(call dots_flags,$(level))))
 $(OBJ)/cli/%.o: PART_FLAGS = -Isrc $(PACKAGE_CFLAGS)
-$(OBJ)/nif/%.o: PART_FLAGS = -isystem $(ERL_INCLUDE)
+$(OBJ)/nif/%.o: PART_FLAGS = -Inif -isystem $(ERL_INCLUDE)
 $(OBJ)/test/%.o: PART_FLAGS = -Isrc -Itest -Icli $(PACKAGE_CFLAGS) $(CMOCKA_CFLAGS)
 $(OBJ)/bench/%.o: PART_FLAGS = -Isrc $(PACKAGE_CFLAGS)
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // archive.c - the arrays and texts of a file of weights, all at once: tensors of mapped files cost
 // next to nothing.
-#include "answer.h"
-#include "error.h"
 #include "functions.h"
-#include "jobs.h"
+#include "jobs/answer.h"
+#include "jobs/jobs.h"
 #include "resources.h"
-#include "terms.h"
+#include "terms/error.h"
+#include "terms/terms.h"
 
 // {name, format, dims of its values, tensor}
 static emlx_status make_array(ErlNifEnv *env, const emlx_archive *archive, const emlx_entry *e,

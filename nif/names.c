@@ -9,8 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "error.h"
-#include "jobs.h"
+#include "jobs/jobs.h"
+#include "terms/error.h"
 
 typedef struct shared_name {
     struct shared_name *next;           // of the same tensor, or of those whose tensor is gone

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // nif.c - loading, upgrading, and the functions on devices and memory.
-#include "answer.h"
-#include "error.h"
 #include "functions.h"
-#include "jobs.h"
-#include "ops.h"
-#include "relief.h"
+#include "jobs/answer.h"
+#include "jobs/jobs.h"
+#include "jobs/relief.h"
 #include "resources.h"
-#include "terms.h"
+#include "terms/error.h"
+#include "terms/ops.h"
+#include "terms/terms.h"
 
 ERL_NIF_TERM nif_version(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc, (void)argv;

@@ -5,8 +5,8 @@
 #include <stdio.h>
 
 #include "functions.h"
-#include "jobs.h"
-#include "terms.h"
+#include "jobs/jobs.h"
+#include "terms/terms.h"
 
 // More are not kept for a process that does not keep up; they are lost.
 enum { MOST_WAITING = 4096 };

@@ -13,13 +13,13 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "answer.h"
-#include "error.h"
 #include "functions.h"
-#include "jobs.h"
+#include "jobs/answer.h"
+#include "jobs/jobs.h"
 #include "names.h"
 #include "resources.h"
-#include "terms.h"
+#include "terms/error.h"
+#include "terms/terms.h"
 
 enum { MAX_SHM_NAME = 256, PAGES_AT_ONCE = 256 };
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // program.c - the functions on programs: compile, save, load, ask, run; and on queues.
-#include "answer.h"
-#include "block.h"
-#include "error.h"
 #include "functions.h"
-#include "jobs.h"
-#include "relief.h"
+#include "jobs/answer.h"
+#include "jobs/jobs.h"
+#include "jobs/relief.h"
 #include "resources.h"
-#include "terms.h"
+#include "terms/block.h"
+#include "terms/error.h"
+#include "terms/terms.h"
 
 static ERL_NIF_TERM give_program(ErlNifEnv *env, emlx_status status, emlx_program *program,
                                  emlx_error *err) {

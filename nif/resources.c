@@ -5,11 +5,11 @@
 
 #include <string.h>
 
-#include "error.h"
-#include "jobs.h"
+#include "jobs/jobs.h"
+#include "jobs/relief.h"
 #include "names.h"
-#include "relief.h"
-#include "terms.h"
+#include "terms/error.h"
+#include "terms/terms.h"
 
 #define DEALLOCATED 0x80000000u
 

@@ -7,8 +7,8 @@
 #include <stdatomic.h>
 
 #include "emlx.h"
+#include "jobs/relief.h"
 #include "names.h"
-#include "relief.h"
 
 typedef struct device_res {
     emlx_device *device;

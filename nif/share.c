@@ -3,12 +3,12 @@
 // anew. All of it waits for the device, so that none is done on a scheduler.
 #include <string.h>
 
-#include "answer.h"
-#include "error.h"
 #include "functions.h"
-#include "jobs.h"
+#include "jobs/answer.h"
+#include "jobs/jobs.h"
 #include "resources.h"
-#include "terms.h"
+#include "terms/error.h"
+#include "terms/terms.h"
 
 static ERL_NIF_TERM answer_of(task *task, emlx_status status, ERL_NIF_TERM term, emlx_error *err) {
     return status == EMLX_OK ? make_ok(task->to->env, term)

@@ -2,14 +2,14 @@
 // tensor.c - the functions on tensors: binaries in and out, applying ops, evaluating.
 #include <string.h>
 
-#include "answer.h"
-#include "error.h"
 #include "functions.h"
-#include "jobs.h"
-#include "ops.h"
-#include "relief.h"
+#include "jobs/answer.h"
+#include "jobs/jobs.h"
+#include "jobs/relief.h"
 #include "resources.h"
-#include "terms.h"
+#include "terms/error.h"
+#include "terms/ops.h"
+#include "terms/terms.h"
 
 enum {
     // Binaries up to this size are copied: keeping one alive costs more than its bytes.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // jobs.c - threads for what may block (files, compilation, the end of devices), so that no
 // scheduler ever waits, and nothing waits for what it has nothing to do with.
-#include "jobs.h"
+#include "jobs/jobs.h"
 
 #include <erl_nif.h>
 #include <pthread.h>

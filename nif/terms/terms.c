@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // terms.c - atoms, and converting plain terms from and to C values. Every range is checked.
-#include "terms.h"
+#include "terms/terms.h"
 
 #include <ctype.h>
 #include <string.h>
 
-#include "error.h"
+#include "terms/error.h"
 
 nif_atoms atoms;
 

@@ -7,11 +7,11 @@
 //                | {:call, number, operands, [{type, shape}]}
 //   output       {name or nil, value}
 // Values are numbered in the order they are made, inputs first.
-#include "block.h"
-#include "error.h"
-#include "ops.h"
+#include "terms/block.h"
 #include "resources.h"
-#include "terms.h"
+#include "terms/error.h"
+#include "terms/ops.h"
+#include "terms/terms.h"
 
 enum {
     // Blocks within blocks, as the library has them. Reading recurses, for functions of eager calls

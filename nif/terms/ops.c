@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // ops.c - the op table seen through atoms, and attribute lists. What an op is called and takes is
 // asked of the library when the NIF is loaded; no name stands here.
-#include "ops.h"
+#include "terms/ops.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "block.h"
-#include "error.h"
-#include "terms.h"
+#include "terms/block.h"
+#include "terms/error.h"
+#include "terms/terms.h"
 
 typedef struct nif_attr {
     ERL_NIF_TERM atom;

@@ -3,7 +3,7 @@
 #ifndef EMLX_NIF_ANSWER_H
 #define EMLX_NIF_ANSWER_H
 
-#include "jobs.h"
+#include "jobs/jobs.h"
 #include "resources.h"
 
 // Where to send the message {reference, result}. It is a resource that monitors its process: when

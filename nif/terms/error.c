@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // error.c - filling in an emlx_error.
-#include "error.h"
+#include "terms/error.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -4,9 +4,9 @@
 #include <pthread.h>
 
 #include "functions.h"
-#include "jobs.h"
-#include "relief.h"
-#include "terms.h"
+#include "jobs/jobs.h"
+#include "jobs/relief.h"
+#include "terms/terms.h"
 
 // Pressure ------------------------------------------------------------------------------------
 

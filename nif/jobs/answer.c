@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // answer.c - answers by message, and tasks that end with one.
-#include "answer.h"
+#include "jobs/answer.h"
 
 #include <string.h>
 
-#include "error.h"
-#include "jobs.h"
+#include "jobs/jobs.h"
 #include "resources.h"
+#include "terms/error.h"
 
 static ErlNifResourceType *answer_type;
 
