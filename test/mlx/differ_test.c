@@ -150,6 +150,31 @@ static void test_memory(void **state) {
     emlx_memory_clear_cache();
 }
 
+// A limit holds for what MLX makes, and what was refused leaves nothing behind.
+static void test_limit(void **state) {
+    (void)state;
+    emlx_error err;
+    emlx_memory before, after;
+    emlx_tensor *t;
+    int64_t some[] = {1000, 2500};
+    emlx_attr shape = with_ints("shape", some, 2);
+    if (theirs == NULL) skip();
+    emlx_memory_clear_cache();
+    emlx_memory_info(&before);
+    uint64_t limit = emlx_memory_set_limit(before.active + 1000000);
+    const emlx_op *iota = emlx_op_find("iota");
+    assert_ok(emlx_apply(iota, theirs, NULL, 0, &shape, 1, EMLX_F32, &t, &err), err);
+    assert_error(emlx_eval(&t, 1, &err), EMLX_OUT_OF_MEMORY, err, "no memory for");
+    emlx_memory_set_limit(limit);
+    emlx_tensor_release(t);
+    emlx_memory_info(&after);
+    assert_int_equal(after.active, before.active);
+    assert_ok(emlx_apply(iota, theirs, NULL, 0, &shape, 1, EMLX_F32, &t, &err), err);
+    assert_ok(emlx_eval(&t, 1, &err), err);
+    emlx_tensor_release(t);
+    emlx_memory_clear_cache();
+}
+
 // What leaves f32's range on its way comes back as it does on our engine, also without f64.
 static void test_products(void **state) {
     (void)state;
@@ -215,6 +240,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup_teardown(test_exact, open_cpu_exact, close_devices),
         cmocka_unit_test_setup_teardown(test_all_functions, open_cpu, close_devices),
         cmocka_unit_test_setup_teardown(test_memory, open_cpu, close_devices),
+        cmocka_unit_test_setup_teardown(test_limit, open_cpu, close_devices),
         cmocka_unit_test_setup_teardown(test_products, open_cpu, close_devices),
         cmocka_unit_test_setup_teardown(test_products, open_gpu, close_devices),
         cmocka_unit_test_setup_teardown(test_exact, open_gpu_exact, close_devices),
