@@ -445,6 +445,7 @@ defmodule EMLX do
       :ok
 
   """
+  @spec reset_device() :: :ok
   @spec reset_device(atom | {:gpu, non_neg_integer}) :: :ok
   def reset_device(device \\ default_device()), do: device |> Native.device() |> Native.reset()
 
