@@ -47,7 +47,7 @@ static emlx_status address_of(ErlNifEnv *env, ERL_NIF_TERM from, ERL_NIF_TERM *o
 
 static ERL_NIF_TERM run_address(task *task) {
     emlx_error err;
-    ERL_NIF_TERM term;
+    ERL_NIF_TERM term = atoms.error;
     emlx_status status = address_of(task->to->env, task->term, &term, &err);
     return answer_of(task, status, term, &err);
 }

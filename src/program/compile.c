@@ -245,10 +245,10 @@ static emlx_status compile_blocks(compiler *c, step *st, const instr *in, emlx_e
     st->blocks = mem_alloc(in->block_count * sizeof *st->blocks);
     if (st->blocks == NULL) return no_memory_to_compile(err);
     st->block_count = (uint32_t)in->block_count;
-    const emlx_block *body = in->kind == INSTR_WHILE ? in->blocks[1] : NULL;
-    st->merged = body != NULL && block_is_plain(body) && block_is_plain(in->blocks[0]);
+    bool loops = in->kind == INSTR_WHILE;
+    st->merged = loops && block_is_plain(in->blocks[1]) && block_is_plain(in->blocks[0]);
     for (size_t b = 0; b < in->block_count; b++) {
-        if (st->merged && in->blocks[b] == body)
+        if (st->merged && b == 1)
             TRY(compile_merged(c, in, &st->blocks[b], err));
         else
             TRY(code_compile(in->blocks[b], c->device, &st->blocks[b], err));

@@ -167,7 +167,7 @@ static bool launch_graph(gpu_stream *s, plan_graph *p, const queued_launch *laun
         p->seen++;
     else
         remember(p, s, launches, count);
-    if (p->seen < patience) return false;
+    if (p->words == NULL || p->seen < patience) return false;
     if (p->exec == NULL) {
         if (atomic_load(&g->graphs) >= GRAPHS_MOST) return false;
         memcpy(p->words, s->words, p->word_count * sizeof *p->words);

@@ -128,7 +128,7 @@ static void copy_lines(const conv_places *p, const char *x, const inside *in, ch
 void conv_copy_places(const conv_places *p, const char *x, int64_t row, int64_t rows, char *out) {
     const conv_work *c = p->conv;
     for (int64_t phase = 0; phase < p->phases; phase++) {
-        inside in[EMLX_MAX_RANK];
+        inside in[EMLX_MAX_RANK] = {{0}};
         bool all = true;
         int64_t rest = phase;
         for (int32_t d = c->rank - 1; d >= 0; d--) {
