@@ -3,4 +3,5 @@
 Application.put_env(:emlx, :add_backend_on_inspect, false)
 
 EMLX.Case.choose_device()
-ExUnit.start(exclude: EMLX.Case.exceptions())
+# A busy machine sends messages late.
+ExUnit.start(exclude: EMLX.Case.exceptions(), assert_receive_timeout: 5000)

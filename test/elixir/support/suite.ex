@@ -50,7 +50,7 @@ defmodule EMLX.Suite do
 
     File.cd!(suite.source, fn ->
       support = Enum.flat_map(support, &compile(&1, suite))
-      ExUnit.start(autorun: false, assert_receive_timeout: 1000)
+      ExUnit.start(autorun: false, assert_receive_timeout: 5000)
       excluded = prepare.(support)
       modules = Map.new(files, &{&1, compile(&1, suite)})
 
