@@ -74,20 +74,20 @@ static void describe_handovers(const emlx_device *device, char *text, size_t siz
 }
 
 static void cuda_describe(const emlx_device *device, char *text, size_t size) {
-    char place[512];
+    static const struct {
+        const char *what;
+        void (*describe)(char *text, size_t size);
+    } libraries[] = {{"products", product_describe},
+                     {"convolutions", convolution_describe},
+                     {"factors", factors_describe},
+                     {"transforms", transform_describe}};
     gpu_describe(device->state, text, size);
-    product_describe(place, sizeof place);
-    size_t used = strlen(text);
-    snprintf(text + used, size - used, "; products: %s", place);
-    convolution_describe(place, sizeof place);
-    used = strlen(text);
-    snprintf(text + used, size - used, "; convolutions: %s", place);
-    factors_describe(place, sizeof place);
-    used = strlen(text);
-    snprintf(text + used, size - used, "; factors: %s", place);
-    transform_describe(place, sizeof place);
-    used = strlen(text);
-    snprintf(text + used, size - used, "; transforms: %s", place);
+    for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++) {
+        char place[512];
+        size_t used = strlen(text);
+        libraries[i].describe(place, sizeof place);
+        snprintf(text + used, size - used, "; %s: %s", libraries[i].what, place);
+    }
     describe_handovers(device, text, size);
 }
 

@@ -119,7 +119,7 @@ static void remember(plan_graph *p, const gpu_stream *s, const queued_launch *la
     p->seen = 1;
 }
 
-static cuda_kernel_node node_of(const gpu *g, const queued_launch *l, void **arguments) {
+cuda_kernel_node launch_node(const gpu *g, const queued_launch *l, void **arguments) {
     return (cuda_kernel_node){.function = l->function,
                               .grid_x = l->grid_x,
                               .grid_y = l->grid_y,
@@ -136,7 +136,7 @@ static cuda_result add_nodes(const gpu *g, plan_graph *p) {
     cuda_result result = graphs.create(&p->graph, 0);
     for (size_t i = 0; i < p->count && result == 0; i++) {
         void *arguments[] = {p->words + p->launches[i].words};
-        cuda_kernel_node node = node_of(g, &p->launches[i], arguments);
+        cuda_kernel_node node = launch_node(g, &p->launches[i], arguments);
         result = graphs.add_kernel(&p->nodes[i], p->graph, i > 0 ? &p->nodes[i - 1] : NULL,
                                    i > 0 ? 1 : 0, &node);
     }
@@ -150,7 +150,7 @@ static cuda_result update(const gpu *g, plan_graph *p, int64_t *words) {
         size_t size = l->word_count * sizeof *words;
         if (memcmp(p->words + l->words, words + l->words, size) == 0) continue;
         void *arguments[] = {words + l->words};
-        cuda_kernel_node node = node_of(g, l, arguments);
+        cuda_kernel_node node = launch_node(g, l, arguments);
         cuda_result result = graphs.set_kernel(p->exec, p->nodes[i], &node);
         if (result != 0) return result;
     }

@@ -8,7 +8,7 @@
 
 #include "base/cancel.h"
 #include "base/error.h"
-#include "engines/cuda/driver/graphs.h"
+#include "engines/cuda/graph.h"
 #include "engines/cuda/report.h"
 
 enum {
@@ -143,20 +143,20 @@ typedef struct loop_graph {
 static void end_lent(emlx_buffer *buffer) { (void)buffer; }
 
 // A part that is part of the next state as well, or stays, is not to be taken over.
-static void lend_state(loop_graph *l, const loop_call *call) {
-    for (uint32_t i = 0; i < call->state_count; i++) {
+static void lend_state(loop_graph *l) {
+    for (uint32_t i = 0; i < l->call->state_count; i++) {
         gpu_buffer *lent = &l->lent[i];
-        *lent = *buffer_of_gpu(call->states[i]);
-        buffer_init(&lent->base, call->states[i]->size, end_lent);
-        lent->base.handle = call->states[i]->handle;
+        *lent = *buffer_of_gpu(l->call->states[i]);
+        buffer_init(&lent->base, l->call->states[i]->size, end_lent);
+        lent->base.handle = l->call->states[i]->handle;
         lent->base.writable = lent->base.ordered = true;
     }
-    for (uint32_t i = 0; i < call->state_count; i++)
-        if (call->next[i].kept) (void)buffer_retain(&l->lent[call->next[i].index].base);
+    for (uint32_t i = 0; i < l->call->state_count; i++)
+        if (l->call->next[i].kept) (void)buffer_retain(&l->lent[l->call->next[i].index].base);
 }
 
-static bool is_lent(const loop_graph *l, const loop_call *call, const emlx_buffer *b) {
-    for (uint32_t i = 0; i < call->state_count; i++)
+static bool is_lent(const loop_graph *l, const emlx_buffer *b) {
+    for (uint32_t i = 0; i < l->call->state_count; i++)
         if (&l->lent[i].base == b) return true;
     return false;
 }
@@ -197,16 +197,7 @@ static emlx_status add_kernel(loop_graph *l, const queued_launch *k, int64_t *wo
                               emlx_error *err) {
     const gpu *g = l->s->gpu;
     void *arguments[] = {words};
-    cuda_kernel_node node = {.function = k->function,
-                             .grid_x = k->grid_x,
-                             .grid_y = k->grid_y,
-                             .grid_z = 1,
-                             .block_x = k->block,
-                             .block_y = 1,
-                             .block_z = 1,
-                             .shared = k->shared,
-                             .arguments = arguments,
-                             .context = g->context};
+    cuda_kernel_node node = launch_node(g, k, arguments);
     cuda_node before = l->last;
     return gpu_check(g,
                      graphs.add_kernel(&l->last, l->body, &before, before != NULL ? 1 : 0, &node),
@@ -229,36 +220,37 @@ static emlx_status add_copy(loop_graph *l, const emlx_buffer *to, const emlx_buf
         "a copy of a loop", err);
 }
 
-static emlx_buffer *next_of(const loop_graph *l, const loop_call *call, uint32_t part) {
-    const loop_next *n = &call->next[part];
+static emlx_buffer *next_of(const loop_graph *l, uint32_t part) {
+    const loop_next *n = &l->call->next[part];
     return n->kept ? &l->lent[n->index].base : l->outputs[n->index];
 }
 
 // Parts of the old state that become others are put aside before any is overwritten.
-static emlx_status add_state(loop_graph *l, const loop_call *call, emlx_error *err) {
+static emlx_status add_state(loop_graph *l, emlx_error *err) {
+    const loop_call *call = l->call;
     for (uint32_t i = 0; i < call->state_count; i++) {
-        emlx_buffer *next = next_of(l, call, i);
+        emlx_buffer *next = next_of(l, i);
         if (next == &l->lent[i].base) continue;
         l->moved_bytes += next->size;
-        if (!is_lent(l, call, next)) continue;
+        if (!is_lent(l, next)) continue;
         TRY(gpu_buffer_new(l->s->gpu, next->size, &l->moved[i], err));
         TRY(stream_writes(l->s, buffer_of_gpu(l->moved[i]), err));
         TRY(add_copy(l, l->moved[i], next, err));
     }
     for (uint32_t i = 0; i < call->state_count; i++) {
-        emlx_buffer *next = next_of(l, call, i);
+        emlx_buffer *next = next_of(l, i);
         if (next == &l->lent[i].base) continue;
         TRY(add_copy(l, &l->lent[i].base, l->moved[i] != NULL ? l->moved[i] : next, err));
     }
     return EMLX_OK;
 }
 
-static emlx_status add_condition(loop_graph *l, const loop_call *call, emlx_error *err) {
+static emlx_status add_condition(loop_graph *l, emlx_error *err) {
     const gpu_stream *s = l->s;
     queued_launch turn = {.grid_x = 1, .grid_y = 1, .block = 1, .word_count = TURN_WORDS};
     int64_t words[TURN_WORDS] = {
-        (int64_t)l->handle,       (int64_t)buffer_address(l->outputs[call->again]),
-        (int64_t)l->left.address, (int64_t)call->again_size,
+        (int64_t)l->handle,       (int64_t)buffer_address(l->outputs[l->call->again]),
+        (int64_t)l->left.address, (int64_t)l->call->again_size,
         (int64_t)s->claims,       (int64_t)(s->reporter_count * sizeof(int32_t))};
     TRY(load_turn(s->gpu, &turn.function, err));
     return add_kernel(l, &turn, words, err);
@@ -288,11 +280,11 @@ static emlx_status add_recorded(loop_graph *l, emlx_error *err) {
 }
 
 // Indices that a report is worded with are those of its turn: what is part of the state is copied.
-static emlx_status keep_indices(loop_graph *l, const loop_call *call, emlx_error *err) {
+static emlx_status keep_indices(loop_graph *l, emlx_error *err) {
     gpu_stream *s = l->s;
     reporter *r = s->reporter_count > 0 ? &s->reporters[s->reporter_count - 1] : NULL;
     emlx_buffer *kept;
-    if (r == NULL || r->indices == NULL || !is_lent(l, call, r->indices)) return EMLX_OK;
+    if (r == NULL || r->indices == NULL || !is_lent(l, r->indices)) return EMLX_OK;
     TRY(gpu_buffer_new(s->gpu, r->indices->size, &kept, err));
     emlx_status status = stream_writes(s, buffer_of_gpu(kept), err);
     if (status == EMLX_OK) status = add_copy(l, kept, r->indices, err);
@@ -309,7 +301,7 @@ static emlx_status add_part(emlx_device *device, void *context, const kernel_cal
     if (!generated) TRY(stream_record(l->s, err));
     emlx_status status = l->turn->run(device, l->turn->context, call, err);
     if (generated && status == EMLX_OK) status = add_queued(l, err);
-    if (generated) return status == EMLX_OK ? keep_indices(l, l->call, err) : status;
+    if (generated) return status == EMLX_OK ? keep_indices(l, err) : status;
     emlx_error own;
     emlx_status added = add_recorded(l, status == EMLX_OK ? err : &own);
     if (status == EMLX_OK) status = added;
@@ -317,12 +309,12 @@ static emlx_status add_part(emlx_device *device, void *context, const kernel_cal
     return status;
 }
 
-static emlx_status add_turn(loop_graph *l, emlx_device *device, const loop_call *call,
-                            emlx_error *err) {
+static emlx_status add_turn(loop_graph *l, emlx_device *device, emlx_error *err) {
+    const loop_call *call = l->call;
     uint32_t count = call->turn.plan->input_count;
     emlx_buffer **inputs = mem_alloc((count + 1) * sizeof *inputs);
     if (inputs == NULL) return error_no_memory(err, "to run a loop");
-    lend_state(l, call);
+    lend_state(l);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t part = call->inputs[i];
         if (part == UINT32_MAX)
@@ -342,20 +334,19 @@ static emlx_status add_turn(loop_graph *l, emlx_device *device, const loop_call 
     return status;
 }
 
-static emlx_status make_graph(loop_graph *l, emlx_device *device, const loop_call *call,
-                              emlx_error *err) {
+static emlx_status make_graph(loop_graph *l, emlx_device *device, emlx_error *err) {
     TRY(begin_graph(l, err));
-    TRY(add_turn(l, device, call, err));
-    TRY(add_state(l, call, err));
-    TRY(add_condition(l, call, err));
+    TRY(add_turn(l, device, err));
+    TRY(add_state(l, err));
+    TRY(add_condition(l, err));
     return gpu_check(l->s->gpu, graphs.instantiate(&l->exec, l->graph, 0), "a loop", err);
 }
 
 // Running -----------------------------------------------------------------------------------------
 
 // So many turns, or fewer. *again: the condition behind the last one.
-static emlx_status run_turns(loop_graph *l, const loop_call *call, unsigned turns, bool *again,
-                             emlx_error *err) {
+static emlx_status run_turns(loop_graph *l, unsigned turns, bool *again, emlx_error *err) {
+    const loop_call *call = l->call;
     gpu *g = l->s->gpu;
     uint8_t bytes[16];
     *again = false;
@@ -367,13 +358,13 @@ static emlx_status run_turns(loop_graph *l, const loop_call *call, unsigned turn
     return EMLX_OK;
 }
 
-static emlx_status run_stretches(loop_graph *l, const loop_call *call, emlx_error *err) {
+static emlx_status run_stretches(loop_graph *l, emlx_error *err) {
     unsigned turns = FIRST_TURNS;
     bool again = true;
     while (again) {
-        if (cancel_raised(call->turn.cancel)) return error_set(err, EMLX_CANCELLED, "cancelled");
+        if (cancel_raised(l->call->turn.cancel)) return error_set(err, EMLX_CANCELLED, "cancelled");
         int64_t begun = gpu_clock();
-        TRY(run_turns(l, call, turns, &again, err));
+        TRY(run_turns(l, turns, &again, err));
         int64_t took = gpu_clock() - begun;
         if (took < SHORT && turns < TURNS_MOST) turns *= 2;
         if (took > LONG && turns > 1) turns /= 2;
@@ -382,31 +373,31 @@ static emlx_status run_stretches(loop_graph *l, const loop_call *call, emlx_erro
 }
 
 // What the piece holds until its end of what was lent, which ends here: all is done.
-static void take_back(loop_graph *l, const loop_call *call) {
+static void take_back(loop_graph *l) {
     gpu_stream *s = l->s;
     size_t kept = 0;
     for (size_t i = 0; i < s->held_count; i++)
-        if (!is_lent(l, call, s->held[i])) s->held[kept++] = s->held[i];
+        if (!is_lent(l, s->held[i])) s->held[kept++] = s->held[i];
     s->held_count = kept;
     s->reporter_count = 0;
 }
 
-static void clear_graph(loop_graph *l, const loop_call *call) {
-    take_back(l, call);
+static void clear_graph(loop_graph *l) {
+    take_back(l);
     if (l->exec != NULL) graphs.exec_destroy(l->exec);
     if (l->graph != NULL) graphs.destroy(l->graph);
-    for (uint32_t i = 0; i < call->turn.plan->output_count; i++) buffer_release(l->outputs[i]);
-    for (uint32_t i = 0; i < call->state_count; i++) buffer_release(l->moved[i]);
+    for (uint32_t i = 0; i < l->call->turn.plan->output_count; i++) buffer_release(l->outputs[i]);
+    for (uint32_t i = 0; i < l->call->state_count; i++) buffer_release(l->moved[i]);
     if (l->left.address != 0) gpu_give(l->s->gpu, &l->left);
 }
 
-static emlx_status run_graph(loop_graph *l, emlx_device *device, const loop_call *call, bool *done,
-                             emlx_error *err) {
+static emlx_status run_graph(loop_graph *l, emlx_device *device, bool *done, emlx_error *err) {
+    const loop_call *call = l->call;
     TRY(gpu_take(l->s->gpu, sizeof(uint32_t), &l->left, err));
     for (uint32_t i = 0; i < call->state_count; i++) TRY(own_state(l->s, &call->states[i], err));
-    TRY(make_graph(l, device, call, err));
+    TRY(make_graph(l, device, err));
     *done = l->moved_bytes <= (size_t)MOVED_MOST * (call->turn.plan->kernel_count + 1);
-    return *done ? run_stretches(l, call, err) : EMLX_OK;
+    return *done ? run_stretches(l, err) : EMLX_OK;
 }
 
 emlx_status loop_run(emlx_device *device, gpu_stream *s, const loop_call *call,
@@ -420,11 +411,11 @@ emlx_status loop_run(emlx_device *device, gpu_stream *s, const loop_call *call,
     loop_graph l = {.s = s, .call = call, .kernels = kernels, .turn = turn, .lent = room};
     l.outputs = (emlx_buffer **)(room + parts + 1);
     l.moved = l.outputs + outputs;
-    emlx_status status = run_graph(&l, device, call, done, err);
+    emlx_status status = run_graph(&l, device, done, err);
     if (l.refused) status = EMLX_OK;
     // Until it has been run the loop may be left to the host.
     *done = *done || status != EMLX_OK;
-    clear_graph(&l, call);
+    clear_graph(&l);
     mem_free(room, size);
     return status;
 }

@@ -197,23 +197,21 @@ static void publish(gpu_stream *s) {
     s->graphs = NULL;
 }
 
-// What is held is let go of without the lock, as memory may go with it.
+// What is held is let go of without the lock, as memory may go with it, and what its owner does
+// then.
 emlx_status stream_end(gpu_stream *s, emlx_status status, emlx_error *err) {
     emlx_error own;
     emlx_status flushed = stream_flush(s, status == EMLX_OK ? err : &own);
     publish(s);
     current = NULL;
-    emlx_buffer *few[8], **held = s->held_count <= 8 ? few : s->held;
-    size_t count = s->held_count;
-    memcpy(few, s->held, (count <= 8 ? count : 0) * sizeof *few);
-    if (held == s->held) {
-        for (size_t i = 0; i < count; i++) buffer_release(held[i]);
-        count = 0;
-    }
-    s->held_count = 0;
     gpu *g = s->gpu;
+    emlx_buffer **held = s->held;
+    size_t count = s->held_count, room = s->held_room;
+    s->held = NULL;
+    s->held_count = s->held_room = 0;
     mutex_unlock(&s->lock);
-    for (size_t i = 0; i < count; i++) buffer_release(few[i]);
+    for (size_t i = 0; i < count; i++) buffer_release(held[i]);
+    mem_free(held, room * sizeof *held);
     gpu_end(g);
     return status == EMLX_OK ? flushed : status;
 }

@@ -11,19 +11,7 @@ cuda_driver cuda;
 // The functions as a list: the structure is nothing but pointers to functions.
 _Static_assert(sizeof(cuda_driver) % sizeof(void *) == 0, "cuda_driver holds pointers only");
 
-static const char *const symbols[] = {
-#define XX(name, symbol, arguments) symbol,
-    CUDA_DRIVER(XX)
-#undef XX
-        NULL};
-
-static library_state state = LIBRARY_STATE;
-
-static const cuda_library library = {.title = "NVIDIA's driver",
-                                     .names = {"libcuda.so.1"},
-                                     .symbols = symbols,
-                                     .functions = (void **)&cuda,
-                                     .state = &state};
+LIBRARY(library, cuda, CUDA_DRIVER, "NVIDIA's driver", "libcuda.so.1");
 
 static struct {
     pthread_mutex_t lock;

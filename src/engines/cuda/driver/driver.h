@@ -94,9 +94,7 @@ enum {
     XX(error_text, "cuGetErrorString", (cuda_result result, const char **text))
 
 typedef struct cuda_driver {
-#define XX(name, symbol, arguments) cuda_result(*name) arguments;
-    CUDA_DRIVER(XX)
-#undef XX
+    CUDA_DRIVER(LIBRARY_FUNCTION)
 } cuda_driver;
 
 // Filled in by the first driver_open that succeeds.

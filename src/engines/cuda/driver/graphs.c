@@ -8,30 +8,8 @@
 cuda_graph_functions graphs;
 cuda_loop_functions loops;
 
-static const char *const graph_symbols[] = {
-#define XX(name, symbol, arguments) symbol,
-    CUDA_GRAPHS(XX)
-#undef XX
-        NULL};
-
-static const char *const loop_symbols[] = {
-#define XX(name, symbol, arguments) symbol,
-    CUDA_LOOPS(XX)
-#undef XX
-        NULL};
-
-static library_state graph_state = LIBRARY_STATE, loop_state = LIBRARY_STATE;
-
-static const cuda_library graph_library = {.title = "NVIDIA's driver, with graphs,",
-                                           .names = {"libcuda.so.1"},
-                                           .symbols = graph_symbols,
-                                           .functions = (void **)&graphs,
-                                           .state = &graph_state};
-static const cuda_library loop_library = {.title = "NVIDIA's driver, with loops in graphs,",
-                                          .names = {"libcuda.so.1"},
-                                          .symbols = loop_symbols,
-                                          .functions = (void **)&loops,
-                                          .state = &loop_state};
+LIBRARY(graph_library, graphs, CUDA_GRAPHS, "NVIDIA's driver, with graphs,", "libcuda.so.1");
+LIBRARY(loop_library, loops, CUDA_LOOPS, "NVIDIA's driver, with loops in graphs,", "libcuda.so.1");
 
 static bool is_asked(const char *for_) {
     const char *given = getenv("EMLX_CUDA_GRAPHS");

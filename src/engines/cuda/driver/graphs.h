@@ -81,15 +81,11 @@ enum { CUDA_CONDITIONAL_SET_AT_LAUNCH = 1, CUDA_RECORD_ANYTHING = 2 };
        (cuda_address to, unsigned word, size_t count, cuda_stream stream))
 
 typedef struct cuda_graph_functions {
-#define XX(name, symbol, arguments) cuda_result(*name) arguments;
-    CUDA_GRAPHS(XX)
-#undef XX
+    CUDA_GRAPHS(LIBRARY_FUNCTION)
 } cuda_graph_functions;
 
 typedef struct cuda_loop_functions {
-#define XX(name, symbol, arguments) cuda_result(*name) arguments;
-    CUDA_LOOPS(XX)
-#undef XX
+    CUDA_LOOPS(LIBRARY_FUNCTION)
 } cuda_loop_functions;
 
 extern cuda_graph_functions graphs;

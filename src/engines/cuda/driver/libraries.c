@@ -139,3 +139,9 @@ emlx_status library_open(const cuda_library *library, emlx_error *err) {
     if (s->error.code != EMLX_OK && err != NULL) *err = s->error;
     return s->error.code;
 }
+
+void library_describe(const cuda_library *library, char *text, size_t size) {
+    emlx_error err;
+    bool there = library_open(library, &err) == EMLX_OK;
+    snprintf(text, size, "%s", there ? library_place(library) : err.message);
+}

@@ -23,27 +23,9 @@ typedef struct nvrtc_program_st *nvrtc_program;
     XX(image, "nvrtcGetCUBIN", (nvrtc_program program, char *image))                               \
     XX(destroy, "nvrtcDestroyProgram", (nvrtc_program * program))
 
-static struct {
-#define XX(name, symbol, arguments) int(*name) arguments;
-    NVRTC(XX)
-#undef XX
-} nvrtc;
-
-static const char *const symbols[] = {
-#define XX(name, symbol, arguments) symbol,
-    NVRTC(XX)
-#undef XX
-        NULL};
-
-static library_state state = LIBRARY_STATE;
-
-static const cuda_library library = {
-    .title = "NVIDIA's run-time compiler (NVRTC)",
-    .names = {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"},
-    .symbols = symbols,
-    .functions = (void **)&nvrtc,
-    .state = &state,
-};
+static struct { NVRTC(LIBRARY_FUNCTION) } nvrtc;
+LIBRARY(library, nvrtc, NVRTC, "NVIDIA's run-time compiler (NVRTC)", "libnvrtc.so.13",
+        "libnvrtc.so.12", "libnvrtc.so");
 
 emlx_status nvrtc_open(emlx_error *err) { return library_open(&library, err); }
 

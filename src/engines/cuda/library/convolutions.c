@@ -63,33 +63,10 @@ enum {
         dnn_filter w_filter, const void *w, dnn_conv conv, int algorithm, void *workspace,         \
         size_t size, const void *beta, dnn_tensor y_tensor, void *y))
 
-static struct {
-#define XX(name, symbol, arguments) int(*name) arguments;
-    CUDNN(XX)
-#undef XX
-} dnn;
+static struct { CUDNN(LIBRARY_FUNCTION) } dnn;
+LIBRARY(library, dnn, CUDNN, "cuDNN", "libcudnn.so.9", "libcudnn.so");
 
-static const char *const symbols[] = {
-#define XX(name, symbol, arguments) symbol,
-    CUDNN(XX)
-#undef XX
-        NULL};
-
-static library_state state = LIBRARY_STATE;
-
-static const cuda_library library = {
-    .title = "cuDNN",
-    .names = {"libcudnn.so.9", "libcudnn.so"},
-    .symbols = symbols,
-    .functions = (void **)&dnn,
-    .state = &state,
-};
-
-void convolution_describe(char *text, size_t size) {
-    emlx_error err;
-    bool there = library_open(&library, &err) == EMLX_OK;
-    snprintf(text, size, "%s", there ? library_place(&library) : err.message);
-}
+void convolution_describe(char *text, size_t size) { library_describe(&library, text, size); }
 
 void convolution_close(void *handle) {
     if (handle != NULL) dnn.destroy(handle);

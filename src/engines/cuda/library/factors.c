@@ -48,33 +48,11 @@ enum { FILL_LOWER = 0, FILL_UPPER = 1, NOT_TRANSPOSED = 0, WITH_VECTORS = 1 };
        (solver_handle handle, int vectors, int fill, int n, double *a, int step, double *values,   \
         double *work, int size, int *info))
 
-static struct {
-#define XX(name, symbol, arguments) int(*name) arguments;
-    CUSOLVER(XX)
-#undef XX
-} solver;
+static struct { CUSOLVER(LIBRARY_FUNCTION) } solver;
+LIBRARY(library, solver, CUSOLVER, "cuSOLVER", "libcusolver.so.12", "libcusolver.so.11",
+        "libcusolver.so");
 
-static const char *const symbols[] = {
-#define XX(name, symbol, arguments) symbol,
-    CUSOLVER(XX)
-#undef XX
-        NULL};
-
-static library_state state = LIBRARY_STATE;
-
-static const cuda_library library = {
-    .title = "cuSOLVER",
-    .names = {"libcusolver.so.12", "libcusolver.so.11", "libcusolver.so"},
-    .symbols = symbols,
-    .functions = (void **)&solver,
-    .state = &state,
-};
-
-void factors_describe(char *text, size_t size) {
-    emlx_error err;
-    bool there = library_open(&library, &err) == EMLX_OK;
-    snprintf(text, size, "%s", there ? library_place(&library) : err.message);
-}
+void factors_describe(char *text, size_t size) { library_describe(&library, text, size); }
 
 void factors_close(void *handle) {
     if (handle != NULL) solver.destroy(handle);

@@ -68,33 +68,11 @@ enum {
         void *d, lt_layout d_layout, const lt_algorithm *algorithm, void *workspace, size_t size,  \
         cuda_stream stream))
 
-static struct {
-#define XX(name, symbol, arguments) int(*name) arguments;
-    CUBLASLT(XX)
-#undef XX
-} lt;
+static struct { CUBLASLT(LIBRARY_FUNCTION) } lt;
+LIBRARY(library, lt, CUBLASLT, "cuBLASLt", "libcublasLt.so.13", "libcublasLt.so.12",
+        "libcublasLt.so");
 
-static const char *const symbols[] = {
-#define XX(name, symbol, arguments) symbol,
-    CUBLASLT(XX)
-#undef XX
-        NULL};
-
-static library_state state = LIBRARY_STATE;
-
-static const cuda_library library = {
-    .title = "cuBLASLt",
-    .names = {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"},
-    .symbols = symbols,
-    .functions = (void **)&lt,
-    .state = &state,
-};
-
-void product_describe(char *text, size_t size) {
-    emlx_error err;
-    bool there = library_open(&library, &err) == EMLX_OK;
-    snprintf(text, size, "%s", there ? library_place(&library) : err.message);
-}
+void product_describe(char *text, size_t size) { library_describe(&library, text, size); }
 
 void product_close(void *handle) {
     if (handle != NULL) lt.destroy(handle);
@@ -106,15 +84,17 @@ static emlx_status lt_check(int result, const char *what, emlx_error *err) {
 }
 
 // One handle a device.
+static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER;
+
 static emlx_status open_handle(gpu *g, emlx_error *err) {
     emlx_status status = EMLX_OK;
-    pthread_mutex_lock(&state.lock);
+    pthread_mutex_lock(&opening);
     if (g->products == NULL) {
         lt_handle handle;
         status = lt_check(lt.create(&handle), "opening it", err);
         if (status == EMLX_OK) g->products = handle;
     }
-    pthread_mutex_unlock(&state.lock);
+    pthread_mutex_unlock(&opening);
     return status;
 }
 

@@ -36,33 +36,10 @@ enum {
     XX(c2r, "cufftExecC2R", (int plan, void *in, void *out))                                       \
     XX(z2d, "cufftExecZ2D", (int plan, void *in, void *out))
 
-static struct {
-#define XX(name, symbol, arguments) int(*name) arguments;
-    CUFFT(XX)
-#undef XX
-} fft;
+static struct { CUFFT(LIBRARY_FUNCTION) } fft;
+LIBRARY(library, fft, CUFFT, "cuFFT", "libcufft.so.12", "libcufft.so.11", "libcufft.so");
 
-static const char *const symbols[] = {
-#define XX(name, symbol, arguments) symbol,
-    CUFFT(XX)
-#undef XX
-        NULL};
-
-static library_state state = LIBRARY_STATE;
-
-static const cuda_library library = {
-    .title = "cuFFT",
-    .names = {"libcufft.so.12", "libcufft.so.11", "libcufft.so"},
-    .symbols = symbols,
-    .functions = (void **)&fft,
-    .state = &state,
-};
-
-void transform_describe(char *text, size_t size) {
-    emlx_error err;
-    bool there = library_open(&library, &err) == EMLX_OK;
-    snprintf(text, size, "%s", there ? library_place(&library) : err.message);
-}
+void transform_describe(char *text, size_t size) { library_describe(&library, text, size); }
 
 static emlx_status fft_check(int result, const char *what, emlx_error *err) {
     if (result == 0) return EMLX_OK;
