@@ -85,6 +85,15 @@ static int64_t length_from_end(const emlx_shape *shape, int32_t axis) {
     return axis < shape->rank ? shape->dims[shape->rank - 1 - axis] : 1;
 }
 
+bool shape_is_dense(const emlx_shape *shape, const int64_t *strides) {
+    int64_t dense = 1;
+    for (int32_t d = shape->rank - 1; d >= 0; d--) {
+        if (shape->dims[d] > 1 && strides[d] != dense) return false;
+        dense *= shape->dims[d];
+    }
+    return true;
+}
+
 void axes_add(axis_list *axes, int64_t dim, int64_t stride) {
     axes->count *= dim;
     if (dim == 1) return;

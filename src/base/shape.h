@@ -35,6 +35,9 @@ void axes_add(axis_list *axes, int64_t dim, int64_t stride);
 // Whether one step leads through all of them; *step stays as it is where there are none.
 bool axes_step(const axis_list *axes, int64_t *step);
 
+// Whether these strides are those of an array whose elements lie one after another.
+bool shape_is_dense(const emlx_shape *shape, const int64_t *strides);
+
 // The failure of an index that is outside of axis axes[which], as Nx words it: the axes are counted
 // with the indexed ones, of which there are `count` in ascending order, in front of the others. An
 // unsigned index is the number that its bits are without a sign.
@@ -45,5 +48,7 @@ emlx_status shape_bad_index(const emlx_shape *shape, const int32_t *axes, int32_
 static inline bool size_multiply(size_t a, size_t b, size_t *out) {
     return !__builtin_mul_overflow(a, b, out);
 }
+// The next multiple.
+static inline int64_t round_up(int64_t count, int64_t of) { return (count + of - 1) / of * of; }
 
 #endif

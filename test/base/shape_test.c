@@ -123,6 +123,17 @@ static void merges_axes(void **state) {
     CHECK_AXES(empty, 0, 2, {2, 0}, {3, 3});
 }
 
+static void knows_dense_arrays(void **state) {
+    (void)state;
+    const emlx_shape shape = {3, {2, 1, 3}}, none = {2, {0, 4}}, scalar = {0};
+    // The stride of an axis of one element is never used.
+    assert_true(shape_is_dense(&shape, (const int64_t[]){3, 99, 1}));
+    assert_false(shape_is_dense(&shape, (const int64_t[]){4, 3, 1}));
+    assert_false(shape_is_dense(&shape, (const int64_t[]){3, 3, -1}));
+    assert_true(shape_is_dense(&none, (const int64_t[]){7, 1}));
+    assert_true(shape_is_dense(&scalar, NULL));
+}
+
 static void finds_one_step(void **state) {
     (void)state;
     int64_t step = 7;
@@ -159,6 +170,7 @@ int main(void) {
         cmocka_unit_test(compares),
         cmocka_unit_test(broadcasts),
         cmocka_unit_test(merges_axes),
+        cmocka_unit_test(knows_dense_arrays),
         cmocka_unit_test(finds_one_step),
         cmocka_unit_test(prints),
     };

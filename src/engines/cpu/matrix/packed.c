@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/shape.h"
 #include "base/types.h"
 #include "engines/cpu/matrix/matrix.h"
 #include "engines/cpu/whole.h"
@@ -66,8 +67,7 @@ void packed_values_of(const packed_side *s, int64_t row, int64_t at, int64_t cou
     if (i < count) last_values(s, bits, at + i, count - i, scale, bias, to + i);
 }
 
-// Scales and biases
-// --------------------------------------------------------------------------------
+// Scales and biases ------------------------------------------------------------------------------
 
 // Those of `count` groups of all rows, counted on, from `first` on.
 typedef void (*scales_fn)(const packed_work *w, int64_t first, int64_t count, float *scale,
@@ -129,8 +129,7 @@ static void scales_of_rows(const packed_work *w, int64_t first, int64_t count, f
                        scale + r * s->groups, bias + r * s->groups);
 }
 
-// Few vectors
-// --------------------------------------------------------------------------------------
+// Few vectors ------------------------------------------------------------------------------------
 
 // Rows whose scales are made at a time: these and the next ones stay in the first-level cache.
 enum { SOME_ROWS = 16, SOME_BYTES = 8192 };
@@ -202,7 +201,7 @@ static emlx_status run_vectors(packed_work *w, emlx_error *err) {
 
 static emlx_status multiply_vectors(packed_work *w, emlx_error *err) {
     dot_work *d = &w->dot;
-    w->vector_bytes = (w->side.fns->bytes(d->k, w->side.group) + 63) / 64 * 64;
+    w->vector_bytes = (size_t)round_up((int64_t)w->side.fns->bytes(d->k, w->side.group), 64);
     size_t sums = (size_t)(d->m * (d->n + d->k)) * sizeof(float);
     size_t bytes = (size_t)d->m * w->vector_bytes + sums;
     void *memory;
@@ -214,8 +213,7 @@ static emlx_status multiply_vectors(packed_work *w, emlx_error *err) {
     return status;
 }
 
-// Many vectors
-// -------------------------------------------------------------------------------------
+// Many vectors -----------------------------------------------------------------------------------
 
 static void dense_side(side *s, const char *data, emlx_type type, int64_t rows, int64_t columns) {
     *s = (side){.data = data, .type = type, .rows = rows, .columns = columns};
@@ -244,22 +242,15 @@ static emlx_status multiply_many(packed_work *w, emlx_error *err) {
     return status;
 }
 
-// The product
-// --------------------------------------------------------------------------------------
+// The product ------------------------------------------------------------------------------------
 
 // Operands that are not dense in memory become so.
 static emlx_status dense_operand(const cpu_run *run, uint32_t index, const char **data,
                                  emlx_error *err) {
     const plan_access *a = &run->call->kernel->accesses[index];
     const emlx_shape *shape = &run->call->kernel->shapes[index];
-    int64_t stride = 1;
-    bool dense = true;
-    for (int32_t d = shape->rank - 1; d >= 0; d--) {
-        dense = dense && (shape->dims[d] == 1 || a->strides[d] == stride);
-        stride *= shape->dims[d];
-    }
     *data = operand_data(run, index);
-    if (dense) return EMLX_OK;
+    if (shape_is_dense(shape, a->strides)) return EMLX_OK;
     size_t size = type_size(a->type), bytes = (size_t)emlx_shape_count(shape) * size;
     void *copy;
     TRY(data_alloc(bytes, &copy, err));

@@ -4,12 +4,11 @@
 #ifndef EMLX_CPU_TILE_H
 #define EMLX_CPU_TILE_H
 
+#include "base/shape.h"
 #include "engine.h"
 #include "engines/cpu/kernels/kernels.h"
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-// The next multiple.
-static inline int64_t round_up(int64_t count, int64_t of) { return (count + of - 1) / of * of; }
 
 // Where a step's elements are found during a tile.
 typedef enum step_place {

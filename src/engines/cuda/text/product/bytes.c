@@ -4,26 +4,25 @@
 #include "engines/cuda/text/product/bytes.h"
 
 #include "base/error.h"
+#include "base/shape.h"
 
 enum { LINE = 16, SQUARE = 64, BLOCK = 256 };
 
-static int64_t up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
-
 void byte_product_place(byte_product *b, const plan_kernel *kernel) {
     size_t at = 0;
-    b->padded_terms = up(b->terms, LINE);
+    b->padded_terms = round_up(b->terms, LINE);
     for (int i = 0; i < 2; i++) {
         byte_side *s = &b->sides[i];
-        s->padded = i == 1 ? up(s->outer, 4) : s->outer;
+        s->padded = i == 1 ? round_up(s->outer, 4) : s->outer;
         s->brought = s->terms_step != 1 || b->terms != b->padded_terms || s->padded != s->outer ||
                      s->outer_step % LINE != 0 || s->batch_step % LINE != 0 ||
                      kernel->accesses[i].offset % LINE != 0;
         if (!s->brought) continue;
         s->place = at;
-        at += (size_t)up(b->batch * s->padded * b->padded_terms, BLOCK);
+        at += (size_t)round_up(b->batch * s->padded * b->padded_terms, BLOCK);
     }
     b->out_place = at;
-    b->work_place = at + (size_t)up(b->batch * b->sides[0].outer * b->sides[1].padded * 4, BLOCK);
+    b->work_place = at + (size_t)round_up(b->batch * b->sides[0].outer * b->sides[1].padded * 4, BLOCK);
 }
 
 static bool turns(const byte_side *s, const byte_product *b, int64_t offset) {
@@ -49,7 +48,7 @@ static void emit_side(emitter *e, const byte_product *b, int side) {
              "p.w[%u]);\n}\n",
              in, to, w, w + 1, w + 3, w + 4, w + 5, w + 6);
         int64_t blocks =
-            up(s->padded, SQUARE) / SQUARE * (up(b->padded_terms, SQUARE) / SQUARE) * b->batch;
+            round_up(s->padded, SQUARE) / SQUARE * (round_up(b->padded_terms, SQUARE) / SQUARE) * b->batch;
         code_launch_add(e->code, suffix, blocks * BLOCK, 0);
         return;
     }

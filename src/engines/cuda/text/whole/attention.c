@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/shape.h"
 #include "base/types.h"
 #include "engines/cuda/text/emit.h"
 #include "engines/cuda/text/whole/whole.h"
@@ -21,6 +22,7 @@ enum {
 };
 
 #define SMALL_WORK (double)(1 << 20)
+#define LOG2_E 1.4426950408889634
 
 typedef struct attention {
     const either_params *params;
@@ -33,8 +35,6 @@ typedef struct attention {
     uint32_t offset, mask, key_mask, sinks; // operands
 } attention;
 
-static int64_t up_to(int64_t count, int64_t of) { return (count + of - 1) / of * of; }
-
 // Taking ------------------------------------------------------------------------------------------
 
 static bool is_known(emlx_type type) {
@@ -43,7 +43,7 @@ static bool is_known(emlx_type type) {
 
 static int tile_keys(int64_t size, int64_t width) { return size > 128 || width > 128 ? 32 : 64; }
 
-static int64_t tile_bytes(int64_t rows, int64_t columns) { return up_to(columns, 64) * rows * 2; }
+static int64_t tile_bytes(int64_t rows, int64_t columns) { return round_up(columns, 64) * rows * 2; }
 
 // Shared memory of a block.
 static int64_t room_of(const attention *a) {
@@ -70,8 +70,8 @@ static void set_sizes(attention *a, const emlx_shape *q, const emlx_shape *k, co
     a->plain = a->type == EMLX_F32;
     a->few = !a->plain && a->heads / a->groups * a->queries <= FEW_ROWS;
     a->tile = a->few ? FEW_KEYS : tile_keys(a->size, a->width);
-    a->padded_size = (int)up_to(a->size, 16);
-    a->padded_width = (int)up_to(a->width, a->plain ? 64 : 16);
+    a->padded_size = (int)round_up(a->size, 16);
+    a->padded_width = (int)round_up(a->width, a->plain ? 64 : 16);
 }
 
 static bool is_mask(emlx_type type) { return type_is_integer(type) || is_known(type); }
@@ -145,7 +145,7 @@ static void emit_element(emitter *e, uint32_t i, const char *const indices[4], i
 // What is computed --------------------------------------------------------------------------------
 
 static float step_of(const attention *a) {
-    return a->masked ? 1 : (float)(a->params->n[0] * 1.4426950408889634);
+    return a->masked ? 1 : (float)(a->params->n[0] * LOG2_E);
 }
 
 // How many keys query 0 sees. Large numbers mean all keys, so that sums cannot wrap.
@@ -179,7 +179,7 @@ static void emit_limit(emitter *e, const attention *a) {
 static void emit_score(emitter *e, const attention *a) {
     static const char *const places[] = {"batch", "head", "query", "key"};
     static const char *const of_key[] = {"", "", "batch", "key"};
-    float unit = (float)(a->params->n[0] * 1.4426950408889634);
+    float unit = (float)(a->params->n[0] * LOG2_E);
     EMIT(" static METHOD float score(const Words<#> &p, int batch, int head, int query, int key, "
          "float x) {\n  x *= (float)*(const double *)&p.w[%u];\n",
          code_double(e->code, unit));
@@ -202,7 +202,7 @@ static void emit_sink(emitter *e, const attention *a) {
     EMIT(" static METHOD float sink(const Words<#> &p, int head) {\n");
     emit_element(e, a->sinks, of_head, 1);
     EMIT("  return f%u * (float)*(const double *)&p.w[%u];\n }\n", a->sinks,
-         code_double(e->code, 1.4426950408889634 / (double)step_of(a)));
+         code_double(e->code, LOG2_E / (double)step_of(a)));
 }
 
 // The product of 64 rows that four warps have in registers and 16 lines of a tile in shared memory,

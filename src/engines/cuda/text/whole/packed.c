@@ -3,6 +3,7 @@
 // numbers first: those are products of matrices, for which a library is.
 #include <stdio.h>
 
+#include "base/shape.h"
 #include "base/types.h"
 #include "engines/cuda/text/whole/whole.h"
 #include "graph/packed.h"
@@ -26,12 +27,8 @@ bool packed_suits(const emlx_tensor *either, int64_t shared_most) {
 }
 
 static bool is_dense(const plan_kernel *k, uint32_t i) {
-    int64_t stride = 1;
-    for (int32_t d = k->shapes[i].rank - 1; d >= 0; d--) {
-        if (k->shapes[i].dims[d] != 1 && k->accesses[i].strides[d] != stride) return false;
-        stride *= k->shapes[i].dims[d];
-    }
-    return k->accesses[i].start_count == 0;
+    const plan_access *a = &k->accesses[i];
+    return a->start_count == 0 && shape_is_dense(&k->shapes[i], a->strides);
 }
 
 // Of which format the weights are, as a type of packed.cu.
