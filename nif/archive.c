@@ -42,33 +42,20 @@ static ERL_NIF_TERM make_texts(ErlNifEnv *env, const emlx_archive *archive) {
     return list;
 }
 
-static ERL_NIF_TERM run_read(task *task) {
+static emlx_status run_read(task *task, ERL_NIF_TERM *term, emlx_error *err) {
     ErlNifEnv *env = task->to->env;
-    emlx_error err;
     emlx_archive *archive = NULL;
-    ERL_NIF_TERM arrays = enif_make_list(env, 0), texts = arrays;
-    emlx_status status = emlx_archive_open(task->path, &archive, &err);
-    if (status == EMLX_OK) {
-        texts = make_texts(env, archive);
-        status = make_arrays(env, archive, task->device->device, &arrays, &err);
-    }
+    ERL_NIF_TERM arrays = enif_make_list(env, 0);
+    TRY(emlx_archive_open(task->path, &archive, err));
+    ERL_NIF_TERM texts = make_texts(env, archive);
+    emlx_status status = make_arrays(env, archive, task->device->device, &arrays, err);
     emlx_archive_release(archive);
-    return status == EMLX_OK ? make_ok(env, enif_make_tuple2(env, texts, arrays))
-                             : make_error(env, status, &err);
+    *term = enif_make_tuple2(env, texts, arrays);
+    return status;
 }
 
 // archive_read(device, path, reference): the answer is {:ok, {texts, arrays}}.
 ERL_NIF_TERM nif_archive_read(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    char path[MAX_PATH];
-    emlx_error err;
-    device_res *device;
-    task *task = NULL;
-    emlx_status status = device_get(env, argv[0], &device, &err);
-    if (status == EMLX_OK) status = read_text(env, argv[1], "a path", path, sizeof path, &err);
-    if (status == EMLX_OK) status = task_new(env, argv[2], device, atoms.nil, path, &task, &err);
-    if (status != EMLX_OK) return make_error(env, status, &err);
-    task->run = run_read;
-    task_start(task, JOB_BLOCKS);
-    return atoms.wait;
+    return task_ask(env, run_read, JOB_BLOCKS, &argv[0], atoms.nil, &argv[1], argv[2]);
 }

@@ -44,14 +44,10 @@ ERL_NIF_TERM nif_devices_missing(ErlNifEnv *env, int argc, const ERL_NIF_TERM ar
     return list;
 }
 
-static ERL_NIF_TERM run_device_open(task *task) {
-    ErlNifEnv *env = task->to->env;
-    emlx_error err;
+static emlx_status run_device_open(task *task, ERL_NIF_TERM *term, emlx_error *err) {
     emlx_device *device;
-    ERL_NIF_TERM term;
-    emlx_status status = emlx_device_open(task->path, &device, &err);
-    if (status == EMLX_OK) status = make_device(env, device, &term, &err);
-    return status == EMLX_OK ? make_ok(env, term) : make_error(env, status, &err);
+    TRY(emlx_device_open(task->path, &device, err));
+    return make_device(task->to->env, device, term, err);
 }
 
 // device_open(name, reference): a device may take long to start, so the answer is a message.
@@ -59,13 +55,9 @@ ERL_NIF_TERM nif_device_open(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]
     (void)argc;
     char name[64];
     emlx_error err;
-    task *task = NULL;
     emlx_status status = read_text(env, argv[0], "a device name", name, sizeof name, &err);
-    if (status == EMLX_OK) status = task_new(env, argv[1], NULL, atoms.nil, name, &task, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
-    task->run = run_device_open;
-    task_start(task, JOB_COMPUTES);
-    return atoms.wait;
+    return task_start(env, run_device_open, JOB_COMPUTES, NULL, atoms.nil, name, argv[1]);
 }
 
 ERL_NIF_TERM nif_device_describe(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
@@ -80,30 +72,18 @@ ERL_NIF_TERM nif_device_describe(ErlNifEnv *env, int argc, const ERL_NIF_TERM ar
                                          make_text(env, text)));
 }
 
-static ERL_NIF_TERM run_capture(task *task) {
-    emlx_error err;
+static emlx_status run_capture(task *task, ERL_NIF_TERM *term, emlx_error *err) {
+    (void)term;
     emlx_device *device = task->device->device;
-    emlx_status status = task->path[0] == '\0'
-                             ? emlx_device_capture_stop(device, &err)
-                             : emlx_device_capture_start(device, task->path, &err);
-    return status == EMLX_OK ? atoms.ok : make_error(task->to->env, status, &err);
+    return task->path[0] == '\0' ? emlx_device_capture_stop(device, err)
+                                 : emlx_device_capture_start(device, task->path, err);
 }
 
 // device_capture(device, path, reference): starts a capture into a file; ends it where the path is
 // empty. It waits for work of the device, so the answer is a message.
 ERL_NIF_TERM nif_device_capture(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    char path[MAX_PATH];
-    emlx_error err;
-    device_res *device = NULL;
-    task *task = NULL;
-    emlx_status status = device_get(env, argv[0], &device, &err);
-    if (status == EMLX_OK) status = read_text(env, argv[1], "a path", path, sizeof path, &err);
-    if (status == EMLX_OK) status = task_new(env, argv[2], device, atoms.nil, path, &task, &err);
-    if (status != EMLX_OK) return make_error(env, status, &err);
-    task->run = run_capture;
-    task_start(task, JOB_BLOCKS);
-    return atoms.wait;
+    return task_ask(env, run_capture, JOB_BLOCKS, &argv[0], atoms.nil, &argv[1], argv[2]);
 }
 
 // A list of {op, count}: what the host has computed in place of the device.

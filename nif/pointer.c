@@ -184,21 +184,18 @@ static emlx_status write_and_keep(task *task, ERL_NIF_TERM term, unsigned permis
     return status;
 }
 
-static ERL_NIF_TERM run_shm_write(task *task) {
+static emlx_status run_shm_write(task *task, ERL_NIF_TERM *term, emlx_error *err) {
     ErlNifEnv *env = task->to->env;
     const ERL_NIF_TERM *parts;
     int arity;
-    emlx_error err;
     unsigned permissions;
-    size_t size = 0;
-    emlx_status status;
+    size_t size;
     if (!enif_get_tuple(env, task->term, &arity, &parts) || arity != 2 ||
         !enif_get_uint(env, parts[1], &permissions) || permissions > 0777)
-        status = nif_fail(&err, EMLX_INVALID, "permissions must be between 0 and 0o777");
-    else
-        status = write_and_keep(task, parts[0], permissions, &size, &err);
-    return status == EMLX_OK ? make_ok(env, enif_make_uint64(env, size))
-                             : make_error(env, status, &err);
+        return nif_fail(err, EMLX_INVALID, "permissions must be between 0 and 0o777");
+    TRY(write_and_keep(task, parts[0], permissions, &size, err));
+    *term = enif_make_uint64(env, size);
+    return EMLX_OK;
 }
 
 // A private mapping that a tensor holds.
@@ -261,7 +258,7 @@ static emlx_status shm_read(const char *name, size_t size, mapping **out, emlx_e
     return status;
 }
 
-static emlx_status read_tensor(task *task, ERL_NIF_TERM *term, emlx_error *err) {
+static emlx_status run_shm_read(task *task, ERL_NIF_TERM *term, emlx_error *err) {
     ErlNifEnv *env = task->to->env;
     const ERL_NIF_TERM *parts;
     int arity;
@@ -280,25 +277,13 @@ static emlx_status read_tensor(task *task, ERL_NIF_TERM *term, emlx_error *err) 
     return make_tensor(env, tensor, term, err);
 }
 
-static ERL_NIF_TERM run_shm_read(task *task) {
-    emlx_error err;
-    ERL_NIF_TERM term;
-    emlx_status status = read_tensor(task, &term, &err);
-    return status == EMLX_OK ? make_ok(task->to->env, term)
-                             : make_error(task->to->env, status, &err);
-}
-
-static ERL_NIF_TERM start_shm(ErlNifEnv *env, ERL_NIF_TERM (*run)(task *task), device_res *device,
+static ERL_NIF_TERM start_shm(ErlNifEnv *env, task_fn *run, device_res *device,
                               ERL_NIF_TERM arguments, ERL_NIF_TERM handle, ERL_NIF_TERM reference) {
     char name[MAX_SHM_NAME];
     emlx_error err;
-    task *task = NULL;
     emlx_status status = read_shm_name(env, handle, name, &err);
-    if (status == EMLX_OK) status = task_new(env, reference, device, arguments, name, &task, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
-    task->run = run;
-    task_start(task, JOB_BLOCKS);
-    return atoms.wait;
+    return task_start(env, run, JOB_BLOCKS, device, arguments, name, reference);
 }
 
 // shm_write({tensor, permissions}, name, reference): the answer is {:ok, bytes}.

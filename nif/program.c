@@ -9,80 +9,45 @@
 #include "terms/error.h"
 #include "terms/terms.h"
 
-static ERL_NIF_TERM give_program(ErlNifEnv *env, emlx_status status, emlx_program *program,
-                                 emlx_error *err) {
-    ERL_NIF_TERM term;
-    if (status == EMLX_OK) status = make_program(env, program, &term, err);
-    return status == EMLX_OK ? make_ok(env, term) : make_error(env, status, err);
-}
-
-static ERL_NIF_TERM run_compile(task *task) {
-    ErlNifEnv *env = task->to->env;
-    emlx_error err;
+static emlx_status run_compile(task *task, ERL_NIF_TERM *term, emlx_error *err) {
     emlx_block *block;
-    emlx_program *program = NULL;
-    emlx_status status = block_read(env, task->term, 0, &block, &err);
-    if (status == EMLX_OK)
-        status = emlx_program_compile(block, task->device->device, &program, &err);
-    return give_program(env, status, program, &err);
+    emlx_program *program;
+    TRY(block_read(task->to->env, task->term, 0, &block, err));
+    TRY(emlx_program_compile(block, task->device->device, &program, err));
+    return make_program(task->to->env, program, term, err);
 }
 
-static ERL_NIF_TERM run_save(task *task) {
-    ErlNifEnv *env = task->to->env;
-    emlx_error err;
+static emlx_status run_save(task *task, ERL_NIF_TERM *term, emlx_error *err) {
+    (void)term;
     emlx_block *block;
-    emlx_status status = block_read(env, task->term, 0, &block, &err);
-    if (status == EMLX_OK) {
-        status = emlx_block_save(block, task->path, &err);
-        emlx_block_release(block);
-    }
-    return status == EMLX_OK ? atoms.ok : make_error(env, status, &err);
+    TRY(block_read(task->to->env, task->term, 0, &block, err));
+    emlx_status status = emlx_block_save(block, task->path, err);
+    emlx_block_release(block);
+    return status;
 }
 
-static ERL_NIF_TERM run_load(task *task) {
-    emlx_error err;
-    emlx_program *program = NULL;
-    emlx_status status = emlx_program_load(task->path, task->device->device, &program, &err);
-    return give_program(task->to->env, status, program, &err);
-}
-
-// The arguments that a task takes besides its reference; NULL for those it does not.
-static ERL_NIF_TERM start_task(ErlNifEnv *env, ERL_NIF_TERM (*run)(task *task),
-                               const ERL_NIF_TERM *device_term, const ERL_NIF_TERM *block_term,
-                               const ERL_NIF_TERM *path_term, ERL_NIF_TERM reference) {
-    emlx_error err;
-    emlx_status status = EMLX_OK;
-    char path[MAX_PATH] = "";
-    device_res *device = NULL;
-    task *task = NULL;
-    if (device_term != NULL) status = device_get(env, *device_term, &device, &err);
-    if (status == EMLX_OK && path_term != NULL)
-        status = read_text(env, *path_term, "a path", path, sizeof path, &err);
-    if (status == EMLX_OK)
-        status = task_new(env, reference, device, block_term == NULL ? atoms.nil : *block_term,
-                          path, &task, &err);
-    if (status != EMLX_OK) return make_error(env, status, &err);
-    task->run = run;
-    task_start(task, path_term == NULL ? JOB_COMPUTES : JOB_BLOCKS);
-    return atoms.wait;
+static emlx_status run_load(task *task, ERL_NIF_TERM *term, emlx_error *err) {
+    emlx_program *program;
+    TRY(emlx_program_load(task->path, task->device->device, &program, err));
+    return make_program(task->to->env, program, term, err);
 }
 
 // program_compile(device, block, reference)
 ERL_NIF_TERM nif_program_compile(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    return start_task(env, run_compile, &argv[0], &argv[1], NULL, argv[2]);
+    return task_ask(env, run_compile, JOB_COMPUTES, &argv[0], argv[1], NULL, argv[2]);
 }
 
 // program_save(block, path, reference)
 ERL_NIF_TERM nif_program_save(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    return start_task(env, run_save, NULL, &argv[0], &argv[1], argv[2]);
+    return task_ask(env, run_save, JOB_BLOCKS, NULL, argv[0], &argv[1], argv[2]);
 }
 
 // program_load(device, path, reference)
 ERL_NIF_TERM nif_program_load(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    return start_task(env, run_load, &argv[0], NULL, &argv[1], argv[2]);
+    return task_ask(env, run_load, JOB_BLOCKS, &argv[0], atoms.nil, &argv[1], argv[2]);
 }
 
 // Asking --------------------------------------------------------------------------------------

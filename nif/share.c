@@ -10,87 +10,50 @@
 #include "terms/error.h"
 #include "terms/terms.h"
 
-static ERL_NIF_TERM answer_of(task *task, emlx_status status, ERL_NIF_TERM term, emlx_error *err) {
-    return status == EMLX_OK ? make_ok(task->to->env, term)
-                             : make_error(task->to->env, status, err);
-}
-
-// `device` is NULL where none is needed.
-static ERL_NIF_TERM start(ErlNifEnv *env, ERL_NIF_TERM (*run)(task *task),
-                          const ERL_NIF_TERM *device, ERL_NIF_TERM arguments,
-                          ERL_NIF_TERM reference) {
-    emlx_error err;
-    device_res *of = NULL;
-    task *task = NULL;
-    emlx_status status = EMLX_OK;
-    if (device != NULL) status = device_get(env, *device, &of, &err);
-    if (status == EMLX_OK) status = task_new(env, reference, of, arguments, "", &task, &err);
-    if (status != EMLX_OK) return make_error(env, status, &err);
-    task->run = run;
-    task_start(task, JOB_BLOCKS);
-    return atoms.wait;
-}
-
 // Out ------------------------------------------------------------------------------------------
 
-static emlx_status address_of(ErlNifEnv *env, ERL_NIF_TERM from, ERL_NIF_TERM *out,
-                              emlx_error *err) {
+static emlx_status run_address(task *task, ERL_NIF_TERM *term, emlx_error *err) {
+    ErlNifEnv *env = task->to->env;
     emlx_tensor *tensor;
     uint64_t address = 0;
-    TRY(tensor_get(env, from, &tensor, err));
+    TRY(tensor_get(env, task->term, &tensor, err));
     emlx_status status = emlx_tensor_address(tensor, &address, err);
-    *out = enif_make_tuple2(env, enif_make_uint64(env, address),
-                            enif_make_uint64(env, emlx_tensor_bytes(tensor)));
+    *term = enif_make_tuple2(env, enif_make_uint64(env, address),
+                             enif_make_uint64(env, emlx_tensor_bytes(tensor)));
     emlx_tensor_release(tensor);
     return status;
-}
-
-static ERL_NIF_TERM run_address(task *task) {
-    emlx_error err;
-    ERL_NIF_TERM term = atoms.error;
-    emlx_status status = address_of(task->to->env, task->term, &term, &err);
-    return answer_of(task, status, term, &err);
 }
 
 // device_address(tensor, reference): the answer is {:ok, {address, bytes}}.
 ERL_NIF_TERM nif_device_address(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    return start(env, run_address, NULL, argv[0], argv[1]);
+    return task_ask(env, run_address, JOB_BLOCKS, NULL, argv[0], NULL, argv[1]);
 }
 
-static emlx_status export_tensor(ErlNifEnv *env, ERL_NIF_TERM from, ERL_NIF_TERM *out,
-                                 emlx_error *err) {
+static emlx_status run_export(task *task, ERL_NIF_TERM *term, emlx_error *err) {
+    ErlNifEnv *env = task->to->env;
     emlx_tensor *tensor;
     char handle[EMLX_HANDLE_MAX];
     size_t size = 0;
     ERL_NIF_TERM binary;
-    TRY(tensor_get(env, from, &tensor, err));
+    TRY(tensor_get(env, task->term, &tensor, err));
     emlx_status status = emlx_tensor_export(tensor, handle, &size, err);
-    if (status == EMLX_OK) {
-        memcpy(enif_make_new_binary(env, size, &binary), handle, size);
-        *out = enif_make_tuple2(env, binary, enif_make_uint64(env, emlx_tensor_bytes(tensor)));
-    }
+    memcpy(enif_make_new_binary(env, size, &binary), handle, size);
+    *term = enif_make_tuple2(env, binary, enif_make_uint64(env, emlx_tensor_bytes(tensor)));
     emlx_tensor_release(tensor);
     return status;
-}
-
-static ERL_NIF_TERM run_export(task *task) {
-    emlx_error err;
-    ERL_NIF_TERM term = atoms.wait;
-    emlx_status status = export_tensor(task->to->env, task->term, &term, &err);
-    return answer_of(task, status, term, &err);
 }
 
 // device_export(tensor, reference): the answer is {:ok, {handle, bytes}}.
 ERL_NIF_TERM nif_device_export(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    return start(env, run_export, NULL, argv[0], argv[1]);
+    return task_ask(env, run_export, JOB_BLOCKS, NULL, argv[0], NULL, argv[1]);
 }
 
 // In -------------------------------------------------------------------------------------------
 
-// {type, shape, address or handle}
-static emlx_status open_memory(task *task, ERL_NIF_TERM *term, emlx_error *err) {
+// Of {type, shape, address or handle}.
+static emlx_status run_open(task *task, ERL_NIF_TERM *term, emlx_error *err) {
     ErlNifEnv *env = task->to->env;
     const ERL_NIF_TERM *parts;
     int arity;
@@ -114,31 +77,23 @@ static emlx_status open_memory(task *task, ERL_NIF_TERM *term, emlx_error *err) 
     return make_tensor(env, tensor, term, err);
 }
 
-static ERL_NIF_TERM run_open(task *task) {
-    emlx_error err;
-    ERL_NIF_TERM term = atoms.wait;
-    emlx_status status = open_memory(task, &term, &err);
-    return answer_of(task, status, term, &err);
-}
-
 // device_memory_open(device, {type, shape, address | handle}, reference): {:ok, tensor}.
 ERL_NIF_TERM nif_device_memory_open(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    return start(env, run_open, &argv[0], argv[1], argv[2]);
+    return task_ask(env, run_open, JOB_BLOCKS, &argv[0], argv[1], NULL, argv[2]);
 }
 
 // Devices --------------------------------------------------------------------------------------
 
-static ERL_NIF_TERM run_reset(task *task) {
-    emlx_error err;
-    emlx_status status = emlx_device_reset(task->device->device, &err);
-    return status == EMLX_OK ? atoms.ok : make_error(task->to->env, status, &err);
+static emlx_status run_reset(task *task, ERL_NIF_TERM *term, emlx_error *err) {
+    (void)term;
+    return emlx_device_reset(task->device->device, err);
 }
 
 // device_reset(device, reference): the answer is :ok.
 ERL_NIF_TERM nif_device_reset(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    return start(env, run_reset, &argv[0], atoms.ok, argv[1]);
+    return task_ask(env, run_reset, JOB_BLOCKS, &argv[0], atoms.nil, NULL, argv[1]);
 }
 
 // Whether the host reads its memory.

@@ -63,18 +63,11 @@ static emlx_status from_binary(ErlNifEnv *env, const ERL_NIF_TERM argv[], ERL_NI
     return make_tensor(env, tensor, term, err);
 }
 
-static ERL_NIF_TERM from_binary_answer(ErlNifEnv *env, const ERL_NIF_TERM argv[]) {
-    emlx_error err;
-    ERL_NIF_TERM term;
-    emlx_status status = from_binary(env, argv, &term, &err);
-    return status == EMLX_OK ? make_ok(env, term) : make_error(env, status, &err);
-}
-
-static ERL_NIF_TERM run_from_binary(task *task) {
+static emlx_status run_from_binary(task *task, ERL_NIF_TERM *term, emlx_error *err) {
     int arity;
     const ERL_NIF_TERM *arguments;
     enif_get_tuple(task->to->env, task->term, &arity, &arguments);
-    return from_binary_answer(task->to->env, arguments);
+    return from_binary(task->to->env, arguments, term, err);
 }
 
 // Whether the data is so large that copying it would hold a scheduler, and has to be copied: the
@@ -96,14 +89,13 @@ static bool is_long_copy(ErlNifEnv *env, const ERL_NIF_TERM argv[]) {
 ERL_NIF_TERM nif_from_binary(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
     emlx_error err;
-    task *task;
-    if (!is_long_copy(env, argv)) return from_binary_answer(env, argv);
-    ERL_NIF_TERM arguments = enif_make_tuple_from_array(env, argv, 4);
-    emlx_status status = task_new(env, argv[4], NULL, arguments, "", &task, &err);
-    if (status != EMLX_OK) return make_error(env, status, &err);
-    task->run = run_from_binary;
-    task_start(task, JOB_COMPUTES);
-    return atoms.wait;
+    ERL_NIF_TERM term;
+    if (is_long_copy(env, argv)) {
+        ERL_NIF_TERM arguments = enif_make_tuple_from_array(env, argv, 4);
+        return task_start(env, run_from_binary, JOB_COMPUTES, NULL, arguments, "", argv[4]);
+    }
+    emlx_status status = from_binary(env, argv, &term, &err);
+    return status == EMLX_OK ? make_ok(env, term) : make_error(env, status, &err);
 }
 
 // Out -----------------------------------------------------------------------------------------
@@ -129,28 +121,18 @@ static emlx_status copy_binary(ErlNifEnv *env, ERL_NIF_TERM tensor_term, size_t 
     return status;
 }
 
-static ERL_NIF_TERM run_copy(task *task) {
+static emlx_status run_copy(task *task, ERL_NIF_TERM *term, emlx_error *err) {
     int arity;
     const ERL_NIF_TERM *arguments;
     ErlNifUInt64 size = 0;
-    emlx_error err;
-    ERL_NIF_TERM term;
-    ErlNifEnv *env = task->to->env;
-    enif_get_tuple(env, task->term, &arity, &arguments);
-    enif_get_uint64(env, arguments[1], &size);
-    emlx_status status = copy_binary(env, arguments[0], (size_t)size, &term, &err);
-    return status == EMLX_OK ? make_ok(env, term) : make_error(env, status, &err);
+    enif_get_tuple(task->to->env, task->term, &arity, &arguments);
+    enif_get_uint64(task->to->env, arguments[1], &size);
+    return copy_binary(task->to->env, arguments[0], (size_t)size, term, err);
 }
 
 static ERL_NIF_TERM copy_later(ErlNifEnv *env, const ERL_NIF_TERM argv[], size_t size) {
-    emlx_error err;
-    task *task;
     ERL_NIF_TERM arguments = enif_make_tuple2(env, argv[0], enif_make_uint64(env, size));
-    emlx_status status = task_new(env, argv[2], NULL, arguments, "", &task, &err);
-    if (status != EMLX_OK) return make_error(env, status, &err);
-    task->run = run_copy;
-    task_start(task, JOB_BLOCKS);
-    return atoms.wait;
+    return task_start(env, run_copy, JOB_BLOCKS, NULL, arguments, "", argv[2]);
 }
 
 // to_binary(tensor, bytes, reference): the first bytes, or all there are, or :wait and a message
@@ -298,12 +280,8 @@ static emlx_status copy_tensor(ErlNifEnv *env, ERL_NIF_TERM term, emlx_device *d
     return status == EMLX_OK ? make_tensor(env, copy, out, err) : status;
 }
 
-static ERL_NIF_TERM run_tensor_copy(task *task) {
-    emlx_error err;
-    ERL_NIF_TERM term;
-    emlx_status status = copy_tensor(task->to->env, task->term, task->device->device, &term, &err);
-    return status == EMLX_OK ? make_ok(task->to->env, term)
-                             : make_error(task->to->env, status, &err);
+static emlx_status run_tensor_copy(task *task, ERL_NIF_TERM *term, emlx_error *err) {
+    return copy_tensor(task->to->env, task->term, task->device->device, term, err);
 }
 
 // tensor_copy(tensor, device, reference): {:ok, tensor} where it is there already, else :wait and a
@@ -313,22 +291,15 @@ ERL_NIF_TERM nif_tensor_copy(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]
     emlx_error err;
     emlx_tensor *tensor;
     device_res *device;
-    ERL_NIF_TERM term = atoms.wait;
-    task *task;
+    ERL_NIF_TERM term;
     emlx_status status = device_get(env, argv[1], &device, &err);
     if (status == EMLX_OK) status = tensor_get(env, argv[0], &tensor, &err);
     if (status != EMLX_OK) return make_error(env, status, &err);
     bool there = emlx_tensor_device(tensor) == device->device;
     emlx_tensor_release(tensor);
-    if (there) {
-        status = copy_tensor(env, argv[0], device->device, &term, &err);
-        return status == EMLX_OK ? make_ok(env, term) : make_error(env, status, &err);
-    }
-    status = task_new(env, argv[2], device, argv[0], "", &task, &err);
-    if (status != EMLX_OK) return make_error(env, status, &err);
-    task->run = run_tensor_copy;
-    task_start(task, JOB_BLOCKS);
-    return atoms.wait;
+    if (!there) return task_start(env, run_tensor_copy, JOB_BLOCKS, device, argv[0], "", argv[2]);
+    status = copy_tensor(env, argv[0], device->device, &term, &err);
+    return status == EMLX_OK ? make_ok(env, term) : make_error(env, status, &err);
 }
 
 // Evaluating ----------------------------------------------------------------------------------

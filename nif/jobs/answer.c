@@ -7,6 +7,7 @@
 #include "jobs/jobs.h"
 #include "resources.h"
 #include "terms/error.h"
+#include "terms/terms.h"
 
 static ErlNifResourceType *answer_type;
 
@@ -52,17 +53,25 @@ void answer_send(answer *to, ERL_NIF_TERM result) {
 
 // Tasks ---------------------------------------------------------------------------------------
 
+static ERL_NIF_TERM result_of(task *t) {
+    emlx_error err;
+    ERL_NIF_TERM term = 0;
+    emlx_status status = t->run(t, &term, &err);
+    if (status != EMLX_OK) return make_error(t->to->env, status, &err);
+    return term == 0 ? atoms.ok : make_ok(t->to->env, term);
+}
+
 static void run_task(job *job) {
     task *t = (task *)job;
     answer *to = t->to;
-    ERL_NIF_TERM result = t->run(t);
+    ERL_NIF_TERM result = result_of(t);
     if (t->device != NULL) enif_release_resource(t->device);
     enif_free(t);
     answer_send(to, result);
 }
 
-emlx_status task_new(ErlNifEnv *env, ERL_NIF_TERM reference, device_res *device, ERL_NIF_TERM term,
-                     const char *path, task **out, emlx_error *err) {
+static emlx_status task_new(ErlNifEnv *env, ERL_NIF_TERM reference, const char *path, task **out,
+                            emlx_error *err) {
     size_t size = strlen(path) + 1;
     task *task = enif_alloc(sizeof *task + size);
     if (task == NULL) return nif_no_memory(err, "for a task");
@@ -71,13 +80,35 @@ emlx_status task_new(ErlNifEnv *env, ERL_NIF_TERM reference, device_res *device,
         enif_free(task);
         return status;
     }
-    task->job = (job){NULL, run_task};
-    task->device = device;
-    if (device != NULL) enif_keep_resource(device);
-    task->term = enif_make_copy(task->to->env, term);
     memcpy(task->path, path, size);
     *out = task;
     return EMLX_OK;
 }
 
-void task_start(task *task, job_kind kind) { job_start(&task->job, kind); }
+ERL_NIF_TERM task_start(ErlNifEnv *env, task_fn *run, job_kind kind, device_res *device,
+                        ERL_NIF_TERM term, const char *path, ERL_NIF_TERM reference) {
+    emlx_error err;
+    task *task;
+    emlx_status status = task_new(env, reference, path, &task, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    task->job = (job){NULL, run_task};
+    task->run = run;
+    task->device = device;
+    if (device != NULL) enif_keep_resource(device);
+    task->term = enif_make_copy(task->to->env, term);
+    job_start(&task->job, kind);
+    return atoms.wait;
+}
+
+ERL_NIF_TERM task_ask(ErlNifEnv *env, task_fn *run, job_kind kind, const ERL_NIF_TERM *device,
+                      ERL_NIF_TERM term, const ERL_NIF_TERM *path, ERL_NIF_TERM reference) {
+    emlx_error err;
+    device_res *on = NULL;
+    char text[MAX_PATH] = "";
+    emlx_status status = EMLX_OK;
+    if (device != NULL) status = device_get(env, *device, &on, &err);
+    if (status == EMLX_OK && path != NULL)
+        status = read_text(env, *path, "a path", text, sizeof text, &err);
+    if (status != EMLX_OK) return make_error(env, status, &err);
+    return task_start(env, run, kind, on, term, text, reference);
+}

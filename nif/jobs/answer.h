@@ -24,19 +24,24 @@ void answer_send(answer *to, ERL_NIF_TERM result);
 
 enum { MAX_PATH = 4096 };
 
-// A job whose result is sent as an answer.
-typedef struct task {
+// A job whose result is sent as an answer: {:ok, *term}, :ok where `run` leaves that alone, or the
+// error that it gives.
+typedef struct task task;
+typedef emlx_status task_fn(task *task, ERL_NIF_TERM *term, emlx_error *err);
+struct task {
     job job;
     answer *to;
-    ERL_NIF_TERM (*run)(struct task *task);
+    task_fn *run;
     device_res *device; // or NULL; kept
     ERL_NIF_TERM term;  // of to->env
     char path[];
-} task;
+};
 
-// Makes a task with a copy of `term`. `device` may be NULL.
-emlx_status task_new(ErlNifEnv *env, ERL_NIF_TERM reference, device_res *device, ERL_NIF_TERM term,
-                     const char *path, task **out, emlx_error *err);
-void task_start(task *task, job_kind kind);
+// Starts a task with copies of `term` and `path`. `device` may be NULL. Gives :wait, or an error.
+ERL_NIF_TERM task_start(ErlNifEnv *env, task_fn *run, job_kind kind, device_res *device,
+                        ERL_NIF_TERM term, const char *path, ERL_NIF_TERM reference);
+// The same for a device and a path that are given as terms; NULL for what it does not take.
+ERL_NIF_TERM task_ask(ErlNifEnv *env, task_fn *run, job_kind kind, const ERL_NIF_TERM *device,
+                      ERL_NIF_TERM term, const ERL_NIF_TERM *path, ERL_NIF_TERM reference);
 
 #endif
