@@ -116,29 +116,17 @@ static emlx_tensor *scaled(maker *m, emlx_tensor *t, double eps) {
     return make_binary(m, "multiply", t, make_unary(m, "rsqrt", more));
 }
 
-emlx_status lower_rms_norm(const op_call *call, const op_result *result, emlx_tensor **out,
-                           emlx_error *err) {
-    either_params params = {.function = EITHER_rms_norm};
+// The op's code is the function as a whole. A layer's norm takes the mean away first.
+emlx_status lower_norm(const op_call *call, const op_result *result, emlx_tensor **out,
+                       emlx_error *err) {
+    either_params params = {.function = (uint32_t)call->op->code};
     params.n[0] = attr_real(call, "eps", 0);
     maker m;
     make_start(&m, call, &result->shape, err);
     emlx_tensor *x = make_wide(&m, call->in[0]);
-    emlx_tensor *weight = make_wide(&m, call->in[1]);
-    emlx_tensor *t = make_binary(&m, "multiply", scaled(&m, x, params.n[0]), weight);
-    emlx_tensor *plain = make_cast(&m, t, result->type);
-    return make_done(&m, make_either(&m, &params, plain, call->in, call->count), out);
-}
-
-emlx_status lower_layer_norm(const op_call *call, const op_result *result, emlx_tensor **out,
-                             emlx_error *err) {
-    either_params params = {.function = EITHER_layer_norm};
-    params.n[0] = attr_real(call, "eps", 0);
-    maker m;
-    make_start(&m, call, &result->shape, err);
-    emlx_tensor *x = make_wide(&m, call->in[0]);
-    emlx_tensor *centered = make_binary(&m, "subtract", x, mean(&m, x));
+    if (params.function == EITHER_layer_norm) x = make_binary(&m, "subtract", x, mean(&m, x));
     emlx_tensor *t =
-        make_binary(&m, "multiply", scaled(&m, centered, params.n[0]), make_wide(&m, call->in[1]));
+        make_binary(&m, "multiply", scaled(&m, x, params.n[0]), make_wide(&m, call->in[1]));
     if (call->count == 3) t = make_binary(&m, "add", t, make_wide(&m, call->in[2]));
     emlx_tensor *plain = make_cast(&m, t, result->type);
     return make_done(&m, make_either(&m, &params, plain, call->in, call->count), out);
