@@ -3,7 +3,19 @@ defmodule EMLX.Compiler do
   @moduledoc false
   # Programs made from expressions: compile, run, save. EMLX delegates here.
 
-  alias EMLX.{Backend, Cache, CommandQueue, Device, Expr, Key, Native, Quantization, Telemetry}
+  alias EMLX.{
+    Backend,
+    Cache,
+    CommandQueue,
+    Device,
+    Expr,
+    Key,
+    Native,
+    Packed,
+    Quantization,
+    Telemetry
+  }
+
   alias Nx.Defn.Composite
 
   # What is needed to run: the native program (nil when there is nothing to run),
@@ -240,7 +252,7 @@ defmodule EMLX.Compiler do
   # expensive, or raise.
   defp inputs(%__MODULE__{inputs: indices, device: device}, args) do
     args = List.to_tuple(args)
-    for i <- indices, do: input(args, Expr.parameter(i), device)
+    for i <- indices, do: input(args, Packed.parameter(i), device)
   end
 
   defp input(args, {i, nil}, device), do: Backend.native(elem(args, i).(), device)

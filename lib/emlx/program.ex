@@ -7,7 +7,7 @@ defmodule EMLX.Program do
   and a `:shape`, in the program's order.
   """
 
-  alias EMLX.{Backend, Expr, Native, Quantization, Types}
+  alias EMLX.{Backend, Native, Packed, Quantization, Types}
 
   @enforce_keys [:ref, :device, :inputs, :outputs]
   defstruct [:ref, :device, :inputs, :outputs]
@@ -74,7 +74,7 @@ defmodule EMLX.Program do
 
   defp named_parts({name, tensor}) do
     parts = parts(tensor)
-    name |> to_string() |> Expr.part_names(length(parts)) |> Enum.zip(parts)
+    name |> to_string() |> Packed.part_names(length(parts)) |> Enum.zip(parts)
   end
 
   defp names(ports), do: Enum.map_join(ports, ", ", & &1.name)

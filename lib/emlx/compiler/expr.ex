@@ -28,27 +28,25 @@ defmodule EMLX.Expr do
   # A hook or runtime call becomes a `call` instruction with a number, where the
   # program stops and asks; what to do then is collected beside the block.
 
-  alias EMLX.{Backend, Call, Ops, Quantization, Reach, Steps, Types}
+  alias EMLX.{Backend, Call, Ops, Packed, Quantization, Reach, Steps, Types}
   alias Nx.Defn.{Composite, Expr}
   alias Nx.Tensor, as: T
 
   defmodule Scope do
     @moduledoc false
     # params: :inputs (a closed scope), a tuple of values and types (the default of a
-    # block is being inlined) or :outer (an open scope). inputs: the types of a closed
-    # scope's inputs, where they are not those of its parameters. held: of its inputs, those
-    # that are quantized weights, and places: the first input of each parameter. packed: the values
-    # that are such weights. ids: what belongs to this scope or one around it. outer: what belongs to one around it. types: of the
-    # nodes whose type is not the declared one, a tuple for a node of several results.
-    # calls: by number, in the outermost scope only, those of the whole program.
+    # block is being inlined) or :outer (an open scope). inputs: of a closed scope within
+    # another, for each of its parameters the first input of the block, the type, and the
+    # weights where it is such. packed: the values that are quantized weights. ids: what
+    # belongs to this scope or one around it. outer: what belongs to one around it. types:
+    # of the nodes whose type is not the declared one, a tuple for a node of several
+    # results. calls: by number, in the outermost scope only, those of the whole program.
     @enforce_keys [:params, :ids]
     defstruct [
       :params,
       :ids,
       :env,
       :inputs,
-      :held,
-      :places,
       packed: %{},
       outer: %{},
       memo: %{},
@@ -58,14 +56,6 @@ defmodule EMLX.Expr do
       captures: %{},
       calls: %{}
     ]
-  end
-
-  defmodule Packed do
-    @moduledoc false
-    # Quantized weights: values and specs of their parts, how these are unpacked, to what type (as
-    # ops name it), and whether the result is then transposed.
-    @enforce_keys [:parts, :attributes, :type, :turned?]
-    defstruct @enforce_keys
   end
 
   @type block :: {list, list, list}
@@ -106,7 +96,7 @@ defmodule EMLX.Expr do
     names = options[:input_names]
 
     inputs =
-      for {i, spec} <- used, do: put_elem(spec, 0, names && input_name(names, parameter(i)))
+      for {i, spec} <- used, do: put_elem(spec, 0, names && Packed.input_name(names, i))
 
     block = close(root, inputs, values, options[:output_names], &Map.fetch!(position, &1))
     {block, indices, root.calls}
@@ -138,34 +128,10 @@ defmodule EMLX.Expr do
 
     for {spec, i} <- Enum.with_index(specs),
         not is_map_key(env.bound, i),
-        {input, spec} <- inputs(i, spec, env.quantized[i]) do
+        {input, spec} <- Packed.inputs(i, spec, env.quantized[i]) do
       {input, Map.get(used, input, spec)}
     end
   end
-
-  defp inputs(i, spec, nil), do: [{i, spec}]
-
-  defp inputs(i, _spec, {specs, _turned?, _attributes, _type}),
-    do: for({spec, part} <- Enum.with_index(specs), do: {part(i, part), spec})
-
-  @parts ["", ".scales", ".biases"]
-
-  @doc "What the inputs of a quantized tensor are called, by its name and the number of its parts."
-  @spec part_names(String.t(), pos_integer) :: [String.t()]
-  def part_names(name, count), do: @parts |> Enum.take(count) |> Enum.map(&(name <> &1))
-
-  defp input_name(names, {i, nil}), do: Enum.at(names, i)
-  defp input_name(names, {i, part}), do: Enum.at(names, i) <> Enum.at(@parts, part)
-
-  # A quantized parameter becomes several inputs, with numbers of their own.
-  @part 1_000_000
-
-  @doc "Which parameter an input is, and which part of it, or nil for all."
-  @spec parameter(non_neg_integer) :: {non_neg_integer, non_neg_integer | nil}
-  def parameter(input) when input < @part, do: {input, nil}
-  def parameter(input), do: {rem(input, @part), div(input, @part) - 1}
-
-  defp part(i, part), do: i + (part + 1) * @part
 
   @doc "Name (none), type and shape of an input that stands for a tensor."
   def spec(%T{type: type} = tensor), do: {nil, Types.to_native(type), shape(tensor)}
@@ -348,8 +314,7 @@ defmodule EMLX.Expr do
 
   # Their numbers, which a product does not ask for.
   defp add_packed(%Packed{attributes: attributes, type: type} = packed, scopes) do
-    operands = for {value, _spec} <- packed.parts, do: value
-    {value, scopes} = add({:dequantize, operands, attributes, type}, scopes)
+    {value, scopes} = add({:dequantize, Packed.values(packed), attributes, type}, scopes)
 
     {value, [scope | outer]} =
       if packed.turned?,
@@ -370,13 +335,8 @@ defmodule EMLX.Expr do
         add({:tensor, Backend.native(part, scope.env.device)}, scopes)
       end)
 
-    {value, scopes} = add_packed(packed(signature, values), scopes)
+    {value, scopes} = add_packed(Packed.new(signature, values), scopes)
     typed(value, tensor, Types.from_native(type), scopes)
-  end
-
-  defp packed({specs, turned?, attributes, type}, values) do
-    parts = Enum.zip(values, specs)
-    %Packed{parts: parts, attributes: attributes, type: type, turned?: turned?}
   end
 
   ## Nodes
@@ -399,37 +359,36 @@ defmodule EMLX.Expr do
          [%Scope{params: :inputs, inputs: nil, env: %{quantized: quantized}} = scope | outer]
        )
        when is_map_key(quantized, i) do
-    {specs, _turned?, _attributes, type} = signature = Map.fetch!(quantized, i)
-    parts = for {spec, part} <- Enum.with_index(specs), do: {part(i, part), spec}
+    {_specs, _turned?, _attributes, type} = signature = Map.fetch!(quantized, i)
+    parts = Packed.inputs(i, nil, signature)
     captures = Enum.into(parts, scope.captures)
-    packed = packed(signature, for({input, _spec} <- parts, do: -1 - input))
+    packed = Packed.new(signature, for({input, _spec} <- parts, do: -1 - input))
     {value, scopes} = add_packed(packed, [%{scope | captures: captures} | outer])
     typed(value, tensor, Types.from_native(type), scopes)
   end
 
-  # A loop's, which hands it on as it is.
   defp build(
          %T{data: %Expr{op: :parameter, args: [i]}} = tensor,
-         [%Scope{params: :inputs, held: held} = scope | outer]
-       )
-       when is_tuple(held) and elem(held, i) != nil do
-    packed = inputs_of(scope.held, scope.places, i)
-    {value, scopes} = add_packed(packed, [scope | outer])
-    typed(value, tensor, elem(scope.inputs, i), scopes)
+         [%Scope{params: :inputs, inputs: nil} = scope | outer]
+       ) do
+    {-1 - i, [%{scope | captures: Map.put(scope.captures, i, spec(tensor))} | outer]}
   end
 
-  defp build(%T{data: %Expr{op: :parameter, args: [i]}} = tensor, [scope | outer]) do
-    case scope.params do
-      :inputs ->
-        type = if scope.inputs, do: elem(scope.inputs, i), else: tensor.type
-        place = if scope.places, do: elem(scope.places, i), else: i
-        captures = Map.put(scope.captures, i, spec(%{tensor | type: type}))
-        typed(-1 - place, tensor, type, [%{scope | captures: captures} | outer])
+  defp build(
+         %T{data: %Expr{op: :parameter, args: [i]}} = tensor,
+         [%Scope{params: :inputs, inputs: inputs} | _] = scopes
+       ) do
+    {place, type, packed} = elem(inputs, i)
+    {value, scopes} = if packed, do: add_packed(packed, scopes), else: {-1 - place, scopes}
+    typed(value, tensor, type, scopes)
+  end
 
-      values ->
-        {value, type} = elem(values, i)
-        typed(value, tensor, type, [scope | outer])
-    end
+  defp build(
+         %T{data: %Expr{op: :parameter, args: [i]}} = tensor,
+         [%Scope{params: values} | _] = scopes
+       ) do
+    {value, type} = elem(values, i)
+    typed(value, tensor, type, scopes)
   end
 
   defp build(%T{data: %Expr{op: :tensor, args: [literal]}}, [scope | _] = scopes),
@@ -453,14 +412,14 @@ defmodule EMLX.Expr do
   defp build(%T{data: %Expr{op: :while, args: [initial, arg, condition, body]}} = tensor, scopes) do
     [initial, params, body] = Enum.map([initial, arg, body], &Composite.flatten_list([&1]))
     {state, scopes} = emit_all(initial, scopes)
-    held = held(state, body, hd(scopes))
-    types = loop_types(held, initial, params, scopes)
-    {body, types, scopes} = loop_body(body, params, types, held, scopes)
-    {condition, scopes} = closed_block([condition], params, types, held, [condition.type], scopes)
+    slots = slots(initial, state, params, body, scopes)
+    {body, slots, scopes} = loop_body(body, params, slots, scopes)
+    {condition, scopes} = closed_block([condition], params, slots, [condition.type], scopes)
+    types = for {type, _packed} <- slots, do: type
     {cast, scopes} = cast_all(initial, state, types, scopes)
-    operands = Enum.zip(held, cast) |> Enum.flat_map(&state_operands/1)
+    operands = Enum.zip(slots, cast) |> Enum.flat_map(&state_operands/1)
     {values, scopes} = add_all({:while, condition, body, operands}, length(operands), scopes)
-    typed_all(tensor, loop_results(held, state, values), initial, types, scopes)
+    typed_all(tensor, loop_results(slots, state, values), initial, types, scopes)
   end
 
   defp build(%T{data: %Expr{op: :block, args: [struct, args, default, _]}} = tensor, scopes) do
@@ -524,16 +483,14 @@ defmodule EMLX.Expr do
   # The result of a function may have another type than the fold.
   defp function({name, %T{type: type, data: %Expr{op: :fun, args: [params, body, _]}}}, scopes) do
     body = if body.type == type, do: body, else: Nx.as_type(body, type)
-    held = List.duplicate(nil, length(params))
-    {block, _scopes} = closed_block([body], params, types(params), held, [type], scopes)
+    {block, _scopes} = closed_block([body], params, slots(params), [type], scopes)
     {name, block}
   end
 
   defp function(attribute, _scopes), do: attribute
 
   defp calls?(%T{data: %Expr{op: :fun, args: [params, body, _]}}, scopes) do
-    held = List.duplicate(nil, length(params))
-    {_scope, _values, after_scopes} = open_block([body], types(params), held, scopes)
+    {_scope, _values, after_scopes} = open_block([body], slots(params), scopes)
     List.last(after_scopes).calls != List.last(scopes).calls
   end
 
@@ -704,121 +661,113 @@ defmodule EMLX.Expr do
     {{branch, outputs, values}, {branch.captures, scopes}}
   end
 
-  # The inputs of the block have these types, and its outputs those that are wanted.
-  defp closed_block(outputs, params, types, held, wanted, scopes) do
-    {scope, values, scopes} = open_block(outputs, types, held, scopes)
+  ## Closed blocks
+
+  # What a parameter of a closed block is: its type, and the weights where it is quantized ones,
+  # which are several inputs of the block.
+  defp slots(params), do: for(type <- types(params), do: {type, nil})
+
+  # Of a loop. Weights that it hands on as they are stay packed.
+  defp slots(initial, state, params, body, [scope | _] = scopes) do
+    [actual_types(initial, scopes), types(params), state, Enum.with_index(body)]
+    |> Enum.zip_with(fn [actual, declared, value, next] ->
+      case {next, scope.packed} do
+        {{%T{data: %Expr{op: :parameter, args: [i]}}, i}, %{^value => packed}} ->
+          {actual, packed}
+
+        _changed ->
+          {Nx.Type.merge(actual, declared), nil}
+      end
+    end)
+  end
+
+  # Slots with the first input of each, of which weights have their parts.
+  defp placed(slots) do
+    {placed, _count} =
+      Enum.map_reduce(slots, 0, fn
+        {type, nil}, place ->
+          {{place, type, nil}, place + 1}
+
+        {type, packed}, place ->
+          {{place, type, Packed.at(packed, place)}, place + length(packed.parts)}
+      end)
+
+    placed
+  end
+
+  # The outputs of the block have the types that are wanted.
+  defp closed_block(outputs, params, slots, wanted, scopes) do
+    {scope, values, scopes} = open_block(outputs, slots, scopes)
     {values, [scope]} = cast_all(outputs, values, wanted, [scope])
     {close_block(scope, values, params), scopes}
   end
 
+  defp open_block(outputs, slots, [outer | _] = scopes) do
+    inputs = List.to_tuple(placed(slots))
+    scope = %Scope{params: :inputs, inputs: inputs, ids: Reach.ids(outputs), env: outer.env}
+    {values, [scope | scopes]} = emit_all(outputs, [scope | scopes])
+    {scope, values, scopes}
+  end
+
   defp close_block(scope, values, params) do
     inputs =
-      [params, Tuple.to_list(scope.inputs), Tuple.to_list(scope.held)]
+      [params, Tuple.to_list(scope.inputs)]
       |> Enum.zip()
       |> Enum.flat_map(fn
-        {param, type, nil} -> [spec(%{param | type: type})]
-        {_param, _type, packed} -> for {_value, spec} <- packed.parts, do: spec
+        {param, {_place, type, nil}} -> [spec(%{param | type: type})]
+        {_param, {_place, _type, packed}} -> Packed.specs(packed)
       end)
 
     close(scope, inputs, values, nil, & &1)
   end
 
-  defp open_block(outputs, types, held, [outer | _] = scopes) do
-    scope = %Scope{
-      params: :inputs,
-      inputs: List.to_tuple(types),
-      held: List.to_tuple(held),
-      places: places(held),
-      ids: Reach.ids(outputs),
-      env: outer.env
-    }
-
-    {values, [scope | scopes]} = emit_all(outputs, [scope | scopes])
-    {scope, values, scopes}
-  end
-
-  # Which of a loop's state are quantized weights that it hands on as they are: they stay packed.
-  defp held(state, body, scope) do
-    [state, body, 0..(length(state) - 1)//1]
-    |> Enum.zip_with(fn
-      [value, %T{data: %Expr{op: :parameter, args: [i]}}, i] -> scope.packed[value]
-      _other -> nil
-    end)
-  end
-
-  defp loop_types(held, initial, params, scopes) do
-    [held, actual_types(initial, scopes), types(params)]
-    |> Enum.zip_with(fn
-      [nil, actual, declared] -> Nx.Type.merge(actual, declared)
-      [_packed, actual, _declared] -> actual
-    end)
-  end
-
-  # The first of each one's inputs.
-  defp places(held) do
-    {places, _count} = Enum.map_reduce(held, 0, &{&2, &2 + width(&1)})
-    List.to_tuple(places)
-  end
-
-  defp width(nil), do: 1
-  defp width(%Packed{parts: parts}), do: length(parts)
-
-  # The weights as the loop's blocks have them, of their inputs.
-  defp inputs_of(held, places, i) do
-    packed = elem(held, i)
-
-    parts =
-      for {{_value, spec}, part} <- Enum.with_index(packed.parts),
-          do: {-1 - elem(places, i) - part, spec}
-
-    %{packed | parts: parts}
-  end
-
-  defp state_operands({nil, value}), do: [value]
-
-  defp state_operands({%Packed{parts: parts}, _value}),
-    do: for({value, _spec} <- parts, do: value)
-
-  # What was handed on is what it was.
-  defp loop_results([], [], []), do: []
-
-  defp loop_results([nil | held], [_ | state], [value | values]),
-    do: [value | loop_results(held, state, values)]
-
-  defp loop_results([packed | held], [value | state], values),
-    do: [value | loop_results(held, state, Enum.drop(values, width(packed)))]
-
   # Types are widened until the body gives what it takes.
-  defp loop_body(body, params, types, held, scopes) do
-    own = for {output, nil} <- Enum.zip(body, held), do: output
-    {scope, values, after_scopes} = open_block(own, types, held, scopes)
-    wider = wider(held, types, actual_types(own, [scope]))
+  defp loop_body(body, params, slots, scopes) do
+    own = for {output, {_type, nil}} <- Enum.zip(body, slots), do: output
+    {scope, values, after_scopes} = open_block(own, slots, scopes)
 
-    if wider == types do
-      wanted = for {type, nil} <- Enum.zip(types, held), do: type
-      {values, [scope]} = cast_all(own, values, wanted, [scope])
-      outputs = next_state(Enum.with_index(held), values, scope)
-      {close_block(scope, outputs, params), types, after_scopes}
-    else
-      loop_body(body, params, wider, held, scopes)
+    case wider(slots, actual_types(own, [scope])) do
+      ^slots ->
+        wanted = for {type, nil} <- slots, do: type
+        {values, [scope]} = cast_all(own, values, wanted, [scope])
+        {close_block(scope, next_state(scope, values), params), slots, after_scopes}
+
+      wider ->
+        loop_body(body, params, wider, scopes)
     end
   end
 
-  defp wider([], [], []), do: []
+  defp wider(slots, actual) do
+    {wider, []} =
+      Enum.map_reduce(slots, actual, fn
+        {type, nil}, [actual | others] -> {{Nx.Type.merge(actual, type), nil}, others}
+        packed, others -> {packed, others}
+      end)
 
-  defp wider([nil | held], [type | types], [actual | others]),
-    do: [Nx.Type.merge(actual, type) | wider(held, types, others)]
+    wider
+  end
 
-  defp wider([_packed | held], [type | types], others), do: [type | wider(held, types, others)]
+  defp next_state(scope, values) do
+    {outputs, []} =
+      scope.inputs
+      |> Tuple.to_list()
+      |> Enum.flat_map_reduce(values, fn
+        {_place, _type, nil}, [value | values] -> {[value], values}
+        {_place, _type, packed}, values -> {Packed.values(packed), values}
+      end)
 
-  defp next_state([], [], _scope), do: []
+    outputs
+  end
 
-  defp next_state([{nil, _} | held], [v | values], scope),
-    do: [v | next_state(held, values, scope)]
+  defp state_operands({{_type, nil}, value}), do: [value]
+  defp state_operands({{_type, packed}, _value}), do: Packed.values(packed)
 
-  defp next_state([{_packed, i} | held], values, scope) do
-    parts = for {value, _spec} <- inputs_of(scope.held, scope.places, i).parts, do: value
-    parts ++ next_state(held, values, scope)
+  # Weights that were handed on are what they were.
+  defp loop_results(slots, state, values) do
+    values = List.to_tuple(values)
+
+    for {{place, _type, packed}, before} <- Enum.zip(placed(slots), state),
+        do: if(packed, do: before, else: elem(values, place))
   end
 
   ## Native numbering
