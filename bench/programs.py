@@ -156,8 +156,20 @@ def layer_shapes(size):
     return shapes + [wide, (4 * size,), (4 * size, size), (size,)] + [(size,)] * 4
 
 
-def ours_encoder(heads, causal):
+def layers(x, weights, causal, attend, feed, norm):
     """Norms come before what they belong to where attention looks back only, else behind."""
+    for at in range(0, len(weights), LAYER):
+        w = weights[at:at + LAYER]
+        if causal:
+            x = x + attend(norm(x, w, 12), w)
+            x = x + feed(norm(x, w, 14), w)
+        else:
+            x = norm(x + attend(x, w), w, 12)
+            x = norm(x + feed(x, w), w, 14)
+    return x
+
+
+def ours_encoder(heads, causal):
     def encode(nx, x, *weights):
         batch, length, size = x.shape
         x = nx.reshape(x, shape=[batch * length, size])
@@ -183,15 +195,7 @@ def ours_encoder(heads, causal):
         def norm(x, w, i):
             return nx.layer_norm(x, w[i], w[i + 1], eps=1e-5)
 
-        for at in range(0, len(weights), LAYER):
-            w = weights[at:at + LAYER]
-            if causal:
-                x = x + attend(norm(x, w, 12), w)
-                x = x + feed(norm(x, w, 14), w)
-            else:
-                x = norm(x + attend(x, w), w, 12)
-                x = norm(x + feed(x, w), w, 14)
-        return x
+        return layers(x, weights, causal, attend, feed, norm)
     return encode
 
 
@@ -213,15 +217,7 @@ def torch_encoder(heads, causal):
         def norm(x, w, i):
             return f.layer_norm(x, (size,), w[i], w[i + 1])
 
-        for at in range(0, len(weights), LAYER):
-            w = weights[at:at + LAYER]
-            if causal:
-                x = x + attend(norm(x, w, 12), w)
-                x = x + feed(norm(x, w, 14), w)
-            else:
-                x = norm(x + attend(x, w), w, 12)
-                x = norm(x + feed(x, w), w, 14)
-        return x.reshape(batch * length, size)
+        return layers(x, weights, causal, attend, feed, norm).reshape(batch * length, size)
     return encode
 
 
@@ -250,15 +246,7 @@ def jax_encoder(heads, causal):
             scale = jax.lax.rsqrt(x.var(-1, keepdims=True) + xp.float32(1e-5))
             return (x - mean) * scale * w[i] + w[i + 1]
 
-        for at in range(0, len(weights), LAYER):
-            w = weights[at:at + LAYER]
-            if causal:
-                x = x + attend(norm(x, w, 12), w)
-                x = x + feed(norm(x, w, 14), w)
-            else:
-                x = norm(x + attend(x, w), w, 12)
-                x = norm(x + feed(x, w), w, 14)
-        return x.reshape(batch * length, size)
+        return layers(x, weights, causal, attend, feed, norm).reshape(batch * length, size)
     return encode
 
 

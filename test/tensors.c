@@ -14,6 +14,14 @@ int open_test_device(void **state) {
     return emlx_device_open(name != NULL ? name : "cpu", &test_device, NULL) == EMLX_OK ? 0 : -1;
 }
 
+bool open_gpu_or_skip(const char *name) {
+    emlx_error err;
+    bool open = getenv("EMLX_CUDA_REHEARSE") == NULL &&
+                emlx_device_open("cuda:0", &test_device, &err) == EMLX_OK;
+    if (!open) printf("skipped: %s, as there is no device\n1 skipped\n", name);
+    return open;
+}
+
 int close_test_device(void **state) {
     (void)state;
     emlx_device_release(test_device);

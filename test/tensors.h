@@ -13,6 +13,8 @@ int open_test_device(void **state);
 // called before the library is.
 void use_test_engine(const char *self, const char *engine);
 int close_test_device(void **state);
+// Opens the first card as test_device; where there is none says that the group is skipped.
+bool open_gpu_or_skip(const char *name);
 // Has MLX be the adapter of plain loops, unless EMLX_MLX_ADAPTER names another.
 void use_plain_mlx(const char *self);
 #define RUN_ON_CPU(name, tests)                                                                    \

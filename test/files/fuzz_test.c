@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "conformance/cases_folder.h"
+#include "ending.h"
 #include "files/files.h"
 #include "files/gguf.h"
 #include "memory/memory.h"
@@ -83,34 +84,10 @@ static size_t rounds(void) {
 enum { INPUT_MOST = 1 << 18, CANCEL_AFTER_MS = 100, END_AFTER_S = 60 };
 #define MEMORY_MOST ((uint64_t)256 << 20)
 
-typedef struct ending {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool ended;
-} ending;
-
 static void ended(void *context, const emlx_stop *stop) {
-    ending *e = context;
     for (size_t i = 0; i < stop->count; i++) emlx_tensor_release(stop->tensors[i]);
     emlx_run_release(stop->run);
-    pthread_mutex_lock(&e->lock);
-    e->ended = true;
-    pthread_cond_signal(&e->changed);
-    pthread_mutex_unlock(&e->lock);
-}
-
-static bool wait_for(ending *e, int64_t milliseconds) {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += milliseconds / 1000;
-    until.tv_nsec += milliseconds % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) until.tv_sec++, until.tv_nsec -= 1000000000;
-    pthread_mutex_lock(&e->lock);
-    while (!e->ended && pthread_cond_timedwait(&e->changed, &e->lock, &until) == 0) {
-    }
-    bool ended = e->ended;
-    pthread_mutex_unlock(&e->lock);
-    return ended;
+    end_come(context, stop->status);
 }
 
 // Any bytes, but small ones: elements of 2 and 4 bits must be in their range.
@@ -129,7 +106,7 @@ static emlx_tensor *input_for(emlx_device *device, const emlx_port *port) {
 
 static void start_and_cancel(emlx_program *program, emlx_tensor **inputs, size_t count) {
     // It outlives the call, in whose end the other thread may still be.
-    static ending e = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false};
+    static ending e = NO_END;
     e.ended = false;
     emlx_cancel cancel = {0};
     emlx_work work = {.cancel = &cancel};
@@ -137,8 +114,8 @@ static void start_and_cancel(emlx_program *program, emlx_tensor **inputs, size_t
     if (when == 0) emlx_cancel_raise(&cancel);
     if (emlx_program_start(program, inputs, count, &work, ended, &e, NULL) != EMLX_OK) return;
     if (when == 1) usleep((useconds_t)pick(300));
-    if (when == 1 || !wait_for(&e, CANCEL_AFTER_MS)) emlx_cancel_raise(&cancel);
-    if (!wait_for(&e, END_AFTER_S * 1000))
+    if (when == 1 || !end_wait_for(&e, CANCEL_AFTER_MS)) emlx_cancel_raise(&cancel);
+    if (!end_wait_for(&e, END_AFTER_S * 1000))
         fail_msg("a cancelled run goes on for %d s", END_AFTER_S);
 }
 

@@ -6,34 +6,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ending.h"
 #include "tensors.h"
 
-typedef struct ending {
-    pthread_mutex_t lock;
-    pthread_cond_t came;
-    bool ended;
-    emlx_status status;
-} ending;
-
 static void take_end(void *context, emlx_status status, const emlx_error *err) {
-    ending *e = context;
     (void)err;
-    pthread_mutex_lock(&e->lock);
-    e->ended = true;
-    e->status = status;
-    pthread_cond_signal(&e->came);
-    pthread_mutex_unlock(&e->lock);
+    end_come(context, status);
 }
-
-static emlx_status wait_end(ending *e) {
-    pthread_mutex_lock(&e->lock);
-    while (!e->ended) pthread_cond_wait(&e->came, &e->lock);
-    pthread_mutex_unlock(&e->lock);
-    return e->status;
-}
-
-#define NO_END                                                                                     \
-    { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, EMLX_OK }
 
 static emlx_tensor *made(int rank, int64_t rows, int64_t columns) {
     emlx_shape s = {rank, {rows, columns}};
@@ -154,7 +133,7 @@ static void kernels_end_early(void **state) {
         assert_ok(emlx_eval_async(&t, 1, &(emlx_work){.cancel = &cancel}, take_end, &e, &err), err);
         usleep(20000);
         emlx_cancel_raise(&cancel);
-        emlx_status status = wait_end(&e);
+        emlx_status status = end_wait(&e);
         if (status != EMLX_CANCELLED) print_error("%s: status %d\n", kernels[i].name, status);
         wrong += status != EMLX_CANCELLED;
         emlx_tensor_release(t);
@@ -178,10 +157,10 @@ static void sum_ends_before(const char *name, emlx_tensor *(*make)(void)) {
                   err);
     }
     assert_ok(emlx_eval_async(&sum, 1, NULL, take_end, &e, &err), err);
-    assert_int_equal(wait_end(&e), EMLX_OK);
+    assert_int_equal(end_wait(&e), EMLX_OK);
     emlx_cancel_raise(&cancel);
     for (int i = 0; i < LONG; i++) {
-        emlx_status status = wait_end(&ends[i]);
+        emlx_status status = end_wait(&ends[i]);
         if (status != EMLX_CANCELLED) print_error("%s: status %d\n", name, status);
         assert_int_equal(status, EMLX_CANCELLED);
     }

@@ -367,11 +367,8 @@ int main(void) {
         cmocka_unit_test(test_products), cmocka_unit_test(test_transforms),
         cmocka_unit_test(test_rows),     cmocka_unit_test(test_transforms_down),
         cmocka_unit_test(test_factors),  cmocka_unit_test(test_attention)};
-    if (getenv("EMLX_CUDA_REHEARSE") != NULL ||
-        emlx_device_open("cuda:0", &gpu_device, &err) != EMLX_OK) {
-        printf("skipped: engines/cuda/device, as there is no device\n1 skipped\n");
-        return 0;
-    }
+    if (!open_gpu_or_skip("engines/cuda/device")) return 0;
+    gpu_device = test_device;
     if (emlx_device_open("cpu", &cpu_device, &err) != EMLX_OK) return 1;
     int failed = cmocka_run_group_tests_name("engines/cuda/device", tests, NULL, NULL);
     emlx_device_release(gpu_device);

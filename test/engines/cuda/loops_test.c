@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "ending.h"
 #include "program/programs.h"
 #include "tensors.h"
 
@@ -206,21 +207,7 @@ static void loops_report_errors(void **state) {
     assert_same_loop(turn_take, 64, 30, EMLX_OK);
 }
 
-typedef struct ending {
-    pthread_mutex_t lock;
-    pthread_cond_t came;
-    bool ended;
-    emlx_status status;
-} ending;
-
-static void take_stop(void *context, const emlx_stop *stop) {
-    ending *e = context;
-    pthread_mutex_lock(&e->lock);
-    e->ended = true;
-    e->status = stop->status;
-    pthread_cond_signal(&e->came);
-    pthread_mutex_unlock(&e->lock);
-}
+static void take_stop(void *context, const emlx_stop *stop) { end_come(context, stop->status); }
 
 // A loop without end goes on on the device until nobody wants it.
 static void loops_are_cancelled(void **state) {
@@ -238,32 +225,24 @@ static void loops_are_cancelled(void **state) {
     emlx_tensor *in = number(EMLX_S64, 0);
     emlx_cancel flag = {0};
     emlx_work work = {.cancel = &flag};
-    ending e = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, EMLX_OK};
+    ending e = NO_END;
     assert_ok(emlx_program_start(p, &in, 1, &work, take_stop, &e, &err), err);
     usleep(200000);
     assert_false(e.ended);
     emlx_cancel_raise(&flag);
-    pthread_mutex_lock(&e.lock);
-    while (!e.ended) pthread_cond_wait(&e.came, &e.lock);
-    pthread_mutex_unlock(&e.lock);
-    assert_int_equal(e.status, EMLX_CANCELLED);
+    assert_int_equal(end_wait(&e), EMLX_CANCELLED);
     emlx_tensor_release(in);
     emlx_program_release(p);
 }
 
 int main(void) {
-    emlx_error err;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(loops_carry_their_state),
         cmocka_unit_test(loops_give_what_the_cpu_gives),
         cmocka_unit_test(loops_report_errors),
         cmocka_unit_test(loops_are_cancelled),
     };
-    if (getenv("EMLX_CUDA_REHEARSE") != NULL ||
-        emlx_device_open("cuda:0", &test_device, &err) != EMLX_OK) {
-        printf("skipped: engines/cuda/loops, as there is no device\n1 skipped\n");
-        return 0;
-    }
+    if (!open_gpu_or_skip("engines/cuda/loops")) return 0;
     int failed = cmocka_run_group_tests_name("engines/cuda/loops", tests, NULL, NULL);
     emlx_device_release(test_device);
     return failed;

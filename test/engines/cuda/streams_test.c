@@ -559,7 +559,6 @@ static void devices_copy_to_each_other(void **state) {
 }
 
 int main(int argc, char **argv) {
-    emlx_error err;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(copies_of_all_sizes_arrive),
         cmocka_unit_test(many_small_copies_keep_their_values),
@@ -579,11 +578,7 @@ int main(int argc, char **argv) {
     self = argv[0];
     if (argc == 2 && strcmp(argv[1], "fault") == 0) return fault_here();
     if (argc == 4 && strcmp(argv[1], "import") == 0) return import_here(argv[2], atoll(argv[3]));
-    if (getenv("EMLX_CUDA_REHEARSE") != NULL ||
-        emlx_device_open("cuda:0", &test_device, &err) != EMLX_OK) {
-        printf("skipped: engines/cuda/streams, as there is no device\n1 skipped\n");
-        return 0;
-    }
+    if (!open_gpu_or_skip("engines/cuda/streams")) return 0;
     int failed = cmocka_run_group_tests_name("engines/cuda/streams", tests, NULL, NULL);
     emlx_device_release(test_device);
     return failed;
