@@ -135,9 +135,11 @@ defmodule EMLX.SharingTest do
         Nx.Defn.jit_apply(&Nx.add/2, args, command_queue: :none)
       end
 
-      assert_raise ArgumentError, ~r/runs on :"?[\w-]+"?, but its :command_queue is for :gpu/, fn ->
-        Nx.Defn.jit_apply(&Nx.add/2, args, command_queue: %{queue | device: :gpu})
-      end
+      assert_raise ArgumentError,
+                   ~r/runs on :"?[\w-]+"?, but its :command_queue is for :gpu/,
+                   fn ->
+                     Nx.Defn.jit_apply(&Nx.add/2, args, command_queue: %{queue | device: :gpu})
+                   end
     end
 
     test "is in use only within its function" do
