@@ -81,8 +81,7 @@ void emlx_archive_release(emlx_archive *archive) {
     mem_free(archive, sizeof *archive);
 }
 
-// What it has
-// --------------------------------------------------------------------------------------
+// What it has ------------------------------------------------------------------------------------
 
 const char *emlx_archive_format(const emlx_archive *archive) {
     return archive == NULL ? "?" : archive->format;

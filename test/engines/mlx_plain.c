@@ -56,8 +56,7 @@ static void block_free(mlx_block *block) {
     free(block);
 }
 
-// Instructions
-// --------------------------------------------------------------------------------------
+// Instructions -----------------------------------------------------------------------------------
 
 static plain_array (*const obeyed[MLX_CODE_COUNT])(const plain_call *) = {
 #define UNARY(name) [MLX_##name] = plain_map,

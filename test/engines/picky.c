@@ -75,8 +75,7 @@ static emlx_status picky_download(emlx_device *device, const emlx_buffer *from, 
     return EMLX_OK;
 }
 
-// Nodes
-// --------------------------------------------------------------------------------------------
+// Nodes ------------------------------------------------------------------------------------------
 
 static uint32_t mix(uint32_t hash, uint32_t value) { return (hash ^ value) * 0x9e3779b1u; }
 
@@ -271,8 +270,7 @@ static emlx_status picky_submit(emlx_device *device, void *stream, const plan_ca
     return status;
 }
 
-// The device
-// ---------------------------------------------------------------------------------------
+// The device -------------------------------------------------------------------------------------
 
 static engine_ops picky;
 

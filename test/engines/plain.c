@@ -17,8 +17,7 @@ static const node_fn nodes[PRIM_COUNT] = {
 #undef PRIMITIVE
 };
 
-// Memory
-// --------------------------------------------------------------------------------------------
+// Memory -----------------------------------------------------------------------------------------
 
 static emlx_status plain_allocate(emlx_device *device, size_t size, emlx_buffer **out,
                                   emlx_error *err) {
@@ -46,8 +45,7 @@ static emlx_status plain_download(emlx_device *device, const emlx_buffer *from, 
     return EMLX_OK;
 }
 
-// Plans
-// ---------------------------------------------------------------------------------------------
+// Plans ------------------------------------------------------------------------------------------
 
 static bool plain_can(const emlx_device *device, const plan_node *all, uint32_t node) {
     (void)device;

@@ -106,8 +106,7 @@ static void unknown_types_of_gguf(void **state) {
     emlx_device_release(device);
 }
 
-// Several files
-// -------------------------------------------------------------------------------------
+// Several files ----------------------------------------------------------------------------------
 
 // A safetensors file beside the test's, of one array of `count` bytes.
 static void write_shard(const char *suffix, const char *name, size_t count) {

@@ -130,8 +130,7 @@ static void fill(weights *w, packed_kind kind, int64_t group, int64_t terms) {
         fill_stream(w);
 }
 
-// Calls
-// --------------------------------------------------------------------------------------------
+// Calls ------------------------------------------------------------------------------------------
 
 static emlx_attr text(const char *name, const char *value) {
     return (emlx_attr){.name = name, .kind = EMLX_ATTR_TEXT, .text = value};
@@ -202,8 +201,7 @@ static void for_each(void (*check)(emlx_device *device, const weights *w)) {
         }
 }
 
-// Tests
-// --------------------------------------------------------------------------------------------
+// Tests ------------------------------------------------------------------------------------------
 
 static void check_values(emlx_device *device, const weights *w) {
     static float found[ROWS * TERMS];

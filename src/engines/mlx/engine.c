@@ -37,8 +37,7 @@ static emlx_status mlx_failed(const char *message, emlx_error *err) {
     return error_set(err, EMLX_INTERNAL, "MLX: %s", message);
 }
 
-// Devices
-// -------------------------------------------------------------------------------------------
+// Devices ----------------------------------------------------------------------------------------
 
 static int count_of(mlx_place place, char *why, size_t size) {
     char message[MLX_MESSAGE_SIZE];
@@ -118,8 +117,7 @@ static void mlx_describe(const emlx_device *device, char *text, size_t size) {
              s->place == MLX_PLACE_CPU ? "CPU" : "GPU");
 }
 
-// Buffers
-// ---------------------------------------------------------------------------------------------
+// Buffers ----------------------------------------------------------------------------------------
 
 // A block frees itself on whatever thread lets go of it; MLX's allocator has a lock of its own.
 static void destroy_buffer(emlx_buffer *buffer) {
@@ -222,8 +220,7 @@ static emlx_status mlx_download(emlx_device *device, const emlx_buffer *from, si
     return copy_with_host(device, &c, err);
 }
 
-// Plans
-// -----------------------------------------------------------------------------------------------
+// Plans ------------------------------------------------------------------------------------------
 
 static bool can(const emlx_device *device, const plan_node *nodes, uint32_t node) {
     return mlx_can(&((const mlx_state *)device->state)->traits, &nodes[node], nodes);
@@ -274,8 +271,7 @@ static void mlx_discard(emlx_device *device, void *form) {
     worker_post(d->state->worker, &d->job);
 }
 
-// Runs
-// ------------------------------------------------------------------------------------------------
+// Runs -------------------------------------------------------------------------------------------
 
 // A run that waits for its turn. The arrays lie behind it.
 typedef struct run_job {
@@ -416,8 +412,7 @@ static emlx_status mlx_submit(emlx_device *device, void *stream, const plan_call
     return EMLX_OK;
 }
 
-// Captures
-// --------------------------------------------------------------------------------------------
+// Captures ---------------------------------------------------------------------------------------
 
 typedef struct capture_call {
     const mlx_edge *edge;

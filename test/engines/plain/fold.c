@@ -6,8 +6,7 @@
 #include "graph/function.h"
 #include "plain.h"
 
-// One fold
-// ------------------------------------------------------------------------------------------
+// One fold ---------------------------------------------------------------------------------------
 
 // What was folded so far. Real and complex numbers are summed and multiplied in long double.
 typedef struct fold {
@@ -75,8 +74,7 @@ static emlx_number fold_end(const fold *f) {
     return rounded_to(f->type, sum);
 }
 
-// Over axes
-// -----------------------------------------------------------------------------------------
+// Over axes --------------------------------------------------------------------------------------
 
 // The axes of a shape whose bits are set, or are not, as a shape of its own.
 static emlx_shape some_axes(const emlx_shape *shape, uint32_t axes, bool set) {
@@ -129,8 +127,7 @@ emlx_status run_scan(node_run *r) {
     return EMLX_OK;
 }
 
-// With a function
-// -------------------------------------------------------------------------------------
+// With a function --------------------------------------------------------------------------------
 
 enum { MOST_VALUES = 4096 };
 
@@ -195,8 +192,7 @@ emlx_status run_call(node_run *r) {
     return EMLX_OK;
 }
 
-// Windows
-// -------------------------------------------------------------------------------------------
+// Windows ----------------------------------------------------------------------------------------
 
 // The last of equals wins. A NaN stays where it is the first, and else never wins.
 emlx_status run_pick(node_run *r) {

@@ -56,8 +56,7 @@ emlx_status run_gather(node_run *r) {
     return EMLX_OK;
 }
 
-// Scatter
-// -------------------------------------------------------------------------------------------
+// Scatter ----------------------------------------------------------------------------------------
 
 // A target's sums, wider than its elements.
 typedef struct wide_sum {
@@ -114,8 +113,7 @@ emlx_status run_scatter(node_run *r) {
     return status;
 }
 
-// Sorting
-// -------------------------------------------------------------------------------------------
+// Sorting ----------------------------------------------------------------------------------------
 
 // Whether x comes before y in ascending order. NaN is greater than everything; zeros are alike.
 static bool comes_before(emlx_number x, emlx_number y) {

@@ -30,8 +30,7 @@ static emlx_number sum_of(emlx_type type, const terms *sum) {
     return out;
 }
 
-// Contractions
-// --------------------------------------------------------------------------------------
+// Contractions -----------------------------------------------------------------------------------
 
 static bool is_among(int32_t axis, const int32_t *axes, int32_t count) {
     for (int32_t i = 0; i < count; i++)
@@ -76,8 +75,7 @@ emlx_status run_dot(node_run *r) {
     return EMLX_OK;
 }
 
-// Convolutions
-// ----------------------------------------------------------------------------------------
+// Convolutions -----------------------------------------------------------------------------------
 
 // One result: where it is, without regard to the order of its axes.
 typedef struct conv_result {

@@ -28,8 +28,7 @@ static void identity(number *m, int64_t n) {
     for (int64_t i = 0; i < n * n; i++) m[i] = i / n == i % n;
 }
 
-// Triangles
-// -----------------------------------------------------------------------------------------
+// Triangles --------------------------------------------------------------------------------------
 
 // A zero on the diagonal leaves nothing below it, and a negative number gives NaN, as in Nx.
 static emlx_status cholesky(const element *e) {
@@ -83,8 +82,7 @@ static emlx_status triangular_solve(const element *e) {
     return EMLX_OK;
 }
 
-// Elimination
-// ---------------------------------------------------------------------------------------
+// Elimination ------------------------------------------------------------------------------------
 
 static void swap_rows(number *m, int64_t columns, int64_t i, int64_t j) {
     for (int64_t k = 0; k < columns; k++) {
@@ -178,8 +176,7 @@ static emlx_status determinant(const element *e) {
     return EMLX_OK;
 }
 
-// Orthogonal factors
-// ----------------------------------------------------------------------------------
+// Orthogonal factors -----------------------------------------------------------------------------
 
 static long double length_of(const number *column, int64_t count, int64_t step) {
     long double sum = 0;
@@ -247,8 +244,7 @@ bool routine_is_known(const routine_params *p) {
     return routine_elements[p->kind] == ROUTINE_OF_LINE || of_matrices[p->kind] != NULL;
 }
 
-// Batches
-// -------------------------------------------------------------------------------------------
+// Batches ----------------------------------------------------------------------------------------
 
 static number read_number(const array *a, int64_t position) {
     emlx_number x = array_get(a, position);
@@ -301,8 +297,7 @@ static emlx_status run_matrices(node_run *r) {
     return status;
 }
 
-// Transforms
-// ------------------------------------------------------------------------------------------
+// Transforms -------------------------------------------------------------------------------------
 
 // Number t of a line that is cut, or followed by zeros; of one that is given by its first half, the
 // other half mirrors it.

@@ -36,8 +36,7 @@ static bool casts(emlx_type from, emlx_type to) {
     return !is_f8(to) && !(narrow && type_is_integer(from) && type_table[from].bits > 16);
 }
 
-// Maps
-// ------------------------------------------------------------------------------------------------
+// Maps -------------------------------------------------------------------------------------------
 
 static bool in_list(scalar_op op, const uint8_t *list, size_t count) {
     for (size_t i = 0; i < count; i++)
@@ -89,8 +88,7 @@ static bool can_map(const mlx_traits *t, const plan_node *n, const plan_node *no
            can_compute(t, (scalar_op)p->op, (emlx_type)p->compute);
 }
 
-// The others
-// ------------------------------------------------------------------------------------------
+// The others -------------------------------------------------------------------------------------
 
 // A run-time start must be that of one axis.
 static bool can_write(const mlx_traits *t, const plan_node *n, const plan_node *nodes) {

@@ -23,8 +23,7 @@ value mlx_lower_iota(builder *b, const plan_node *n) {
                     (size_t)n->shape.rank);
 }
 
-// Run-time starts
-// -----------------------------------------------------------------------------------
+// Run-time starts --------------------------------------------------------------------------------
 
 static value at_most(builder *b, value s, int64_t limit) {
     value most = mlx_integer(b, limit, mlx_dtype_of(b, s));
@@ -46,8 +45,7 @@ static value listed(builder *b, value number) {
     return mlx_to_dtype(b, mlx_reshape(b, number, &one), MLX_DTYPE_s32);
 }
 
-// Views
-// -----------------------------------------------------------------------------------------------
+// Views ------------------------------------------------------------------------------------------
 
 typedef struct stride_of {
     int64_t stride, dim;
@@ -119,8 +117,7 @@ value mlx_lower_view(builder *b, const plan_node *n) {
     return overlaps(n, strides) ? mlx_emit(b, MLX_contiguous, dtype, &y, 1, NULL, 0) : y;
 }
 
-// Writes
-// ------------------------------------------------------------------------------------------------
+// Writes -----------------------------------------------------------------------------------------
 
 // A region of a dense array as starts, stops and steps along its axes.
 static void as_slice(const emlx_shape *base, const region *r, const emlx_shape *source,

@@ -51,8 +51,7 @@ value mlx_lower_dot(builder *b, const plan_node *n) {
     return mlx_to_dtype(b, product, mlx_dtype_for(n->type));
 }
 
-// Convolutions
-// ------------------------------------------------------------------------------------------
+// Convolutions -----------------------------------------------------------------------------------
 
 static value channels_last(builder *b, value x, int32_t rank) {
     int64_t order[EMLX_MAX_RANK] = {0};

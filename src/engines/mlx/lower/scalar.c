@@ -153,8 +153,7 @@ static value lower_right_shift(builder *b, const scalar_call *c) {
     return mlx_where(b, far, gone, mlx_binary(b, MLX_right_shift, c->x, by));
 }
 
-// Complex numbers
-// -----------------------------------------------------------------------------------
+// Complex numbers --------------------------------------------------------------------------------
 
 static value part(builder *b, mlx_code code, value x) {
     return mlx_emit(b, code, MLX_DTYPE_f32, &x, 1, NULL, 0);
@@ -171,8 +170,7 @@ static value lower_complex(builder *b, const scalar_call *c) {
     return mlx_emit(b, MLX_pair, MLX_DTYPE_c64, (value[]){c->x, c->y}, 2, NULL, 0);
 }
 
-// Tests
-// -----------------------------------------------------------------------------------------------
+// Tests ------------------------------------------------------------------------------------------
 
 static value nought(builder *b, const scalar_call *c) {
     return c->complex ? mlx_real(b, 0, MLX_DTYPE_c64) : number(b, c, 0);
@@ -195,8 +193,7 @@ static value lower_is_infinity(builder *b, const scalar_call *c) {
     return truth(b, mlx_test(b, MLX_logical_or, parts[0], parts[1]));
 }
 
-// Math
-// ------------------------------------------------------------------------------------------------
+// Math -------------------------------------------------------------------------------------------
 
 static value lower_cbrt(builder *b, const scalar_call *c) {
     value root = mlx_binary(b, MLX_power, mlx_unary(b, MLX_abs, c->x), number(b, c, 1.0 / 3));
@@ -205,8 +202,7 @@ static value lower_cbrt(builder *b, const scalar_call *c) {
     return mlx_where(b, mlx_test(b, MLX_equal, c->x, number(b, c, 0)), c->x, signed_root);
 }
 
-// Arithmetic
-// --------------------------------------------------------------------------------------------
+// Arithmetic -------------------------------------------------------------------------------------
 
 // Truncated. MLX's division of integers rounds down in some versions and truncates in others: where
 // the rest has not the sign of the dividend, it went one too far.
@@ -278,8 +274,7 @@ static value lower_clip(builder *b, const scalar_call *c) {
     return mlx_where(b, mlx_test(b, MLX_less, low, c->z), low, c->z);
 }
 
-// The table
-// -------------------------------------------------------------------------------------------
+// The table --------------------------------------------------------------------------------------
 
 // A function of ours: one of MLX's of one or two operands, a comparison, or what is above.
 typedef struct scalar_row {
@@ -381,8 +376,7 @@ value mlx_lower_scalar(builder *b, scalar_op op, emlx_type type, const value *op
     return mlx_wrap(b, out, scalar_result_type(op, type));
 }
 
-// Map
-// -------------------------------------------------------------------------------------------------
+// Map --------------------------------------------------------------------------------------------
 
 static value broadcast(builder *b, value x, const plan_node *n) {
     return mlx_emit(b, MLX_broadcast_to, mlx_dtype_of(b, x), &x, 1, n->shape.dims,
