@@ -41,7 +41,7 @@ defmodule EMLX.StressTest do
     # All that were not killed came to their end, after some work.
     assert Enum.count(outcomes, &match?({:done, count} when count > 0, &1)) >= @processes * 0.75
     # Those that were killed may have work under way.
-    assert eventually(fn -> abs(settled_memory() - before) < 2_000_000 end, 30)
+    assert eventually(fn -> settled_memory() - before < 2_000_000 end, 30)
   end
 
   defp outcome({pid, monitor}, until) do
