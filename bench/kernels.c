@@ -23,7 +23,7 @@ typedef struct task {
 } task;
 
 static void run_scalar(const task *t) {
-    t->kernels->scalar[t->op][t->type](result, first, second, third, TILE);
+    cpu_scalar(t->kernels, t->op, t->type)(result, first, second, third, TILE);
 }
 
 static void run_cast(const task *t) {
@@ -89,7 +89,7 @@ static void report_scalar(void) {
     char name[64];
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         for (unsigned op = 0; op < SCALAR_COUNT; op++) {
-            if (cpu_kernels_baseline.scalar[op][types[i]] == NULL) continue;
+            if (cpu_scalar(&cpu_kernels_baseline, op, types[i]) == NULL) continue;
             snprintf(name, sizeof name, "%s %s", scalar_table[op].name, emlx_type_name(types[i]));
             report_task(name, (task){.run = run_scalar, .op = op, .type = types[i]});
         }

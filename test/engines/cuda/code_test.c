@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // code_test.c - generated text: structure is in it and numbers are in words, so that kernels of
 // other sizes and constants share it.
-#include "engines/cuda/text/code.h"
+#include "engines/cuda/text/emit.h"
 
 #include "test.h"
 
@@ -131,6 +131,43 @@ static void test_refusals(void **state) {
     code_clear(&s.code);
 }
 
+static bool has_text(int op, emlx_type type) { return scalar_text_of(op, type).letter != '\0'; }
+
+// Names are found in the sources for the types that they are written for, and for no others.
+static void test_scalar_texts(void **state) {
+    (void)state;
+    for (int op = 0; op < SCALAR_COUNT; op++) {
+        if (op == SCALAR_identity || op == SCALAR_bitcast) continue; // no functions in kernels
+        if (!has_text(op, EMLX_S32) && !has_text(op, EMLX_F32))
+            fail_msg("there is no text for %s", scalar_table[op].name);
+        assert_int_equal(has_text(op, EMLX_U8), has_text(op, EMLX_S64));
+        assert_int_equal(has_text(op, EMLX_F32), has_text(op, EMLX_F64));
+        assert_int_equal(has_text(op, EMLX_C64), has_text(op, EMLX_C128));
+    }
+    assert_false(has_text(SCALAR_exp, EMLX_S32));
+    assert_false(has_text(SCALAR_bitwise_and, EMLX_F32));
+    assert_false(has_text(SCALAR_quotient, EMLX_F64));
+    assert_false(has_text(SCALAR_divide, EMLX_S32));
+    assert_false(has_text(SCALAR_erf, EMLX_C64));
+    assert_false(has_text(SCALAR_less, EMLX_C128));
+    assert_int_equal(scalar_text_of(SCALAR_left_shift, EMLX_S32).letter, 'b');
+    assert_int_equal(scalar_text_of(SCALAR_add, EMLX_C64).parts, 0);
+    assert_int_equal(scalar_text_of(SCALAR_divide, EMLX_C64).parts, 0);
+    assert_int_equal(scalar_text_of(SCALAR_divide, EMLX_C128).parts, PART_COMPLEX);
+    assert_int_equal(scalar_text_of(SCALAR_exp, EMLX_C64).parts, PART_COMPLEX);
+}
+
+// A function without text for a type is refused by name, so that the kernel is handed over.
+static void test_scalar_without_text(void **state) {
+    (void)state;
+    sample s;
+    emlx_error err;
+    make_sample(&s, EMLX_C64, 3, 5);
+    s.steps[2].op = SCALAR_max;
+    assert_error(code_make(&s.code, &s.plan, &s.kernel, &err), EMLX_UNSUPPORTED, err, "max");
+    code_clear(&s.code);
+}
+
 // Few cells of long folds are cut into pieces, which a second function merges.
 static void test_folds_in_pieces(void **state) {
     (void)state;
@@ -152,6 +189,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sizes_share_text), cmocka_unit_test(test_words),
         cmocka_unit_test(test_nothing_to_do),    cmocka_unit_test(test_guards_report),
+        cmocka_unit_test(test_scalar_texts),     cmocka_unit_test(test_scalar_without_text),
         cmocka_unit_test(test_refusals),         cmocka_unit_test(test_folds_in_pieces),
     };
     return RUN_TESTS("engines/cuda/code", tests);

@@ -44,7 +44,7 @@ static void load_mask(const attention *a, const operand *o, int64_t pair, int64_
     const char *from = operand_at(o, pair / a->groups, row_head(a, pair, row), row % a->queries) +
                        first * o->strides[3] * (int64_t)type_size(o->type);
     const cpu_kernels *kernels = a->run->kernels;
-    tile_fn convert = truth ? kernels->scalar[SCALAR_truth][type_compute(o->type)]
+    tile_fn convert = truth ? cpu_scalar(kernels, SCALAR_truth, type_compute(o->type))
                             : kernels->cast[o->type][EMLX_F32];
     load_span(from, o->type, o->strides[3], convert, to, truth ? 1 : sizeof(float), n);
 }

@@ -170,7 +170,7 @@ static void store_filter(void *context, int64_t filter) {
     const long_work *w = context;
     const conv_work *c = w->conv;
     const int64_t size = (int64_t)c->size, step = c->filters * w->columns;
-    tile_fn add = c->run->kernels->scalar[SCALAR_add][c->type];
+    tile_fn add = cpu_scalar(c->run->kernels, SCALAR_add, c->type);
     char *sums = w->sums + filter * w->columns * size;
     for (int64_t part = 1; part < w->parts; part++)
         add(sums, sums, sums + part * step * size, NULL, (size_t)w->columns);

@@ -96,7 +96,7 @@ static void mirror(const fft_work *w, char *line) {
     size_t size = type_size(w->type);
     for (int64_t k = n / 2 + 1; k < n; k++) {
         memcpy(line + (size_t)k * 2 * size, line + (size_t)(n - k) * 2 * size, 2 * size);
-        w->run->kernels->scalar[SCALAR_negate][w->type](
+        cpu_scalar(w->run->kernels, SCALAR_negate, w->type)(
             line + (size_t)(2 * k + 1) * size, line + (size_t)(2 * k + 1) * size, NULL, NULL, 1);
     }
 }

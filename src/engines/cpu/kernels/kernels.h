@@ -8,10 +8,13 @@
 #include "engines/cpu/kernels/tables/fold.h"
 #include "engines/cpu/kernels/tables/scalar.h"
 
+enum { SCALAR_TABLES = 4 };
+
 typedef struct cpu_kernels {
     const char *level;
-    // scalar[function][type it is computed in]; NULL where that makes no sense.
-    const tile_fn (*scalar)[EMLX_TYPE_COUNT];
+    // [function][type it is computed in]: each is in one of the tables, or in none where it makes
+    // no sense. `cpu_scalar` looks.
+    const tile_fn (*scalars[SCALAR_TABLES])[EMLX_TYPE_COUNT];
     // All that there are; one without a function is the last.
     const pair_fn *pairs;
     const fork_fn *forks;
@@ -42,6 +45,13 @@ typedef struct cpu_kernels {
     const struct attention_fns *attention;
     const struct packed_fns *packed; // by packed_kind
 } cpu_kernels;
+
+static inline tile_fn cpu_scalar(const cpu_kernels *kernels, size_t op, emlx_type type) {
+    tile_fn found = NULL;
+    for (size_t i = 0; i < SCALAR_TABLES && found == NULL; i++)
+        found = kernels->scalars[i][op][type];
+    return found;
+}
 
 // The tables that this build has; each is complete.
 #define CPU_LEVEL(name, ...) extern const cpu_kernels cpu_kernels_##name;

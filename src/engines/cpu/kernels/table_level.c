@@ -12,7 +12,7 @@
 
 const cpu_kernels KERNELS_JOIN(cpu, kernels, LEVEL) = {
     .level = TEXT(LEVEL),
-    .scalar = KERNEL(scalar, table),
+    .scalars = {KERNEL(scalar, table), KERNEL(math, table), narrow_scalars, complex_scalars},
     .pairs = KERNEL(pair, table),
     .forks = KERNEL(fork, table),
     .cast = KERNEL(cast, table),

@@ -81,7 +81,7 @@ static void cut_parts(vector_work *v) {
 static void add_parts(const vector_work *v) {
     const dot_work *w = v->w;
     size_t count = (size_t)(w->batches * v->few * v->lines), bytes = count * v->size;
-    tile_fn add = w->run->kernels->scalar[SCALAR_add][v->fns->sum];
+    tile_fn add = cpu_scalar(w->run->kernels, SCALAR_add, v->fns->sum);
     for (int64_t p = 1; p < v->parts; p++)
         add(v->sums, v->sums, v->sums + (size_t)p * bytes, NULL, count);
     w->run->kernels->cast[v->fns->sum][w->out_type](w->out, v->sums, NULL, NULL, count);

@@ -209,7 +209,8 @@ static emlx_status find_function(const tile_form *f, const expr_step *s, tile_fn
                                  emlx_error *err) {
     if (*fn != NULL) return EMLX_OK;
     if (s->kind == EXPR_CAST) *fn = f->kernels->cast[s->compute][s->type];
-    if (s->kind == EXPR_SCALAR && !is_alias(s)) *fn = f->kernels->scalar[s->op][s->compute];
+    if (s->kind == EXPR_SCALAR && !is_alias(s))
+        *fn = cpu_scalar(f->kernels, s->op, (emlx_type)s->compute);
     bool needed = (s->kind == EXPR_CAST || s->kind == EXPR_SCALAR) && !is_alias(s);
     if (*fn != NULL || !needed) return EMLX_OK;
     return error_set(err, EMLX_UNSUPPORTED, "cpu has no %s of %s",

@@ -361,31 +361,31 @@ DEVICE T_c128 f_atanh(T_c128 z) {
 
 // Of c64 by those of c128, rounded once.
 #define OF_C64(op)                                                                                 \
-    DEVICE T_c64 f_##op(T_c64 z) {                                                                 \
-        T_c128 r = f_##op(T_c128{z.re, z.im});                                                     \
+    DEVICE T_c64 op(T_c64 z) {                                                                 \
+        T_c128 r = op(T_c128{z.re, z.im});                                                     \
         return {(float)r.re, (float)r.im};                                                         \
     }
-OF_C64(sign)
-OF_C64(exp)
-OF_C64(expm1)
-OF_C64(sigmoid)
-OF_C64(sin)
-OF_C64(cos)
-OF_C64(tan)
-OF_C64(sinh)
-OF_C64(cosh)
-OF_C64(tanh)
-OF_C64(log)
-OF_C64(log1p)
-OF_C64(sqrt)
-OF_C64(rsqrt)
-OF_C64(cbrt)
-OF_C64(asin)
-OF_C64(acos)
-OF_C64(atan)
-OF_C64(asinh)
-OF_C64(acosh)
-OF_C64(atanh)
+OF_C64(f_sign)
+OF_C64(f_exp)
+OF_C64(f_expm1)
+OF_C64(f_sigmoid)
+OF_C64(f_sin)
+OF_C64(f_cos)
+OF_C64(f_tan)
+OF_C64(f_sinh)
+OF_C64(f_cosh)
+OF_C64(f_tanh)
+OF_C64(f_log)
+OF_C64(f_log1p)
+OF_C64(f_sqrt)
+OF_C64(f_rsqrt)
+OF_C64(f_cbrt)
+OF_C64(f_asin)
+OF_C64(f_acos)
+OF_C64(f_atan)
+OF_C64(f_asinh)
+OF_C64(f_acosh)
+OF_C64(f_atanh)
 DEVICE T_c64 f_pow(T_c64 x, T_c64 y) {
     T_c128 r = f_pow(T_c128{x.re, x.im}, T_c128{y.re, y.im});
     return {(float)r.re, (float)r.im};

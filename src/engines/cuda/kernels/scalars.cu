@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // scalars.cu - the scalar functions of integers and real numbers, and those of complex numbers that
 // are a few operations each. f_name is the function scalar_table calls name; b_name one that needs
-// the width of the type.
+// the width of the type. These names are looked for (text/scalar.c), with what stands in front of
+// them: OF_WHOLE, OF_REAL, nothing for floats, and parameters that are complex numbers.
 
 // Integers --------------------------------------------------------------------------------------
 
 #define OF_WHOLE template <class T> DEVICE
+#define OF_REAL OF_WHOLE // of floats as well
 #define WIDE typename Whole<T>::W
 OF_WHOLE bool negative(T x) { return Whole<T>::is_signed && (typename Whole<T>::S)x < 0; }
 OF_WHOLE T f_negate(T x) { return (T)(0 - (WIDE)x); }
@@ -58,20 +60,20 @@ OF_WHOLE T f_pow(T base, T exponent) {
     }
     return (T)result;
 }
-OF_WHOLE unsigned char f_equal(T x, T y) { return x == y; }
-OF_WHOLE unsigned char f_not_equal(T x, T y) { return x != y; }
-OF_WHOLE unsigned char f_less(T x, T y) { return x < y; }
-OF_WHOLE unsigned char f_less_equal(T x, T y) { return x <= y; }
-OF_WHOLE unsigned char f_greater(T x, T y) { return x > y; }
-OF_WHOLE unsigned char f_greater_equal(T x, T y) { return x >= y; }
-OF_WHOLE T f_clip(T x, T low, T high) {
+OF_REAL unsigned char f_equal(T x, T y) { return x == y; }
+OF_REAL unsigned char f_not_equal(T x, T y) { return x != y; }
+OF_REAL unsigned char f_less(T x, T y) { return x < y; }
+OF_REAL unsigned char f_less_equal(T x, T y) { return x <= y; }
+OF_REAL unsigned char f_greater(T x, T y) { return x > y; }
+OF_REAL unsigned char f_greater_equal(T x, T y) { return x >= y; }
+OF_REAL T f_clip(T x, T low, T high) {
     T y = x > low ? x : low;
     return y < high ? y : high;
 }
-OF_WHOLE T f_real(T x) { return x; }
-OF_WHOLE T f_conjugate(T x) { return x; }
-OF_WHOLE T f_imag(T x) { return (T)0; }
-template <class T> DEVICE T f_select(unsigned char c, T a, T b) { return c ? a : b; }
+OF_REAL T f_real(T x) { return x; }
+OF_REAL T f_conjugate(T x) { return x; }
+OF_REAL T f_imag(T x) { return (T)0; }
+OF_REAL T f_select(unsigned char c, T a, T b) { return c ? a : b; }
 
 // Real numbers ----------------------------------------------------------------------------------
 
@@ -186,45 +188,45 @@ DEVICE float log1p_short(float f) {
 }
 
 #define DOUBLE(op, function)                                                                       \
-    DEVICE double f_##op(double x) { return function(x); }
+    DEVICE double op(double x) { return function(x); }
 // Where f64 runs at half the rate of f32 or so, f32 functions are computed in double and rounded
 // once, as on the CPU; elsewhere in f32.
 #if F32_IN_DOUBLE
 #define MATH_AS(op, function, brief, single)                                                       \
     DOUBLE(op, function)                                                                           \
-    DEVICE float f_##op(float x) { return brief(x); }
+    DEVICE float op(float x) { return brief(x); }
 #define MATH(op, function, single)                                                                 \
     DOUBLE(op, function)                                                                           \
-    DEVICE float f_##op(float x) { return (float)function((double)x); }
+    DEVICE float op(float x) { return (float)function((double)x); }
 #else
 #define MATH_AS(op, function, brief, single)                                                       \
     DOUBLE(op, function)                                                                           \
-    DEVICE float f_##op(float x) { return single(x); }
+    DEVICE float op(float x) { return single(x); }
 #define MATH(op, function, single) MATH_AS(op, function, function, single)
 #endif
-MATH_AS(exp, exp, exp_short, expf)
-MATH(expm1, expm1, expm1f)
-MATH_AS(log, log, log_short, logf)
-MATH_AS(log1p, log1p, log1p_short, log1pf)
-MATH_AS(sigmoid, sigmoid, sigmoid_short, sigmoidf)
-MATH(sin, sin, sinf)
-MATH(cos, cos, cosf)
-MATH(tan, tan, tanf)
-MATH(sinh, sinh, sinhf)
-MATH(cosh, cosh, coshf)
-MATH_AS(tanh, tanh, tanh_short, tanhf)
-MATH(asin, asin, asinf)
-MATH(acos, acos, acosf)
-MATH(atan, atan, atanf)
-MATH(asinh, asinh, asinhf)
-MATH(acosh, acosh, acoshf)
-MATH(atanh, atanh, atanhf)
-MATH(rsqrt, inverse_sqrt, rsqrtf)
-MATH(cbrt, cbrt, cbrtf)
-MATH(erf, erf, erff)
-MATH(erfc, erfc, erfcf)
-DOUBLE(sqrt, sqrt)
-DOUBLE(erf_inv, erf_inv)
+MATH_AS(f_exp, exp, exp_short, expf)
+MATH(f_expm1, expm1, expm1f)
+MATH_AS(f_log, log, log_short, logf)
+MATH_AS(f_log1p, log1p, log1p_short, log1pf)
+MATH_AS(f_sigmoid, sigmoid, sigmoid_short, sigmoidf)
+MATH(f_sin, sin, sinf)
+MATH(f_cos, cos, cosf)
+MATH(f_tan, tan, tanf)
+MATH(f_sinh, sinh, sinhf)
+MATH(f_cosh, cosh, coshf)
+MATH_AS(f_tanh, tanh, tanh_short, tanhf)
+MATH(f_asin, asin, asinf)
+MATH(f_acos, acos, acosf)
+MATH(f_atan, atan, atanf)
+MATH(f_asinh, asinh, asinhf)
+MATH(f_acosh, acosh, acoshf)
+MATH(f_atanh, atanh, atanhf)
+MATH(f_rsqrt, inverse_sqrt, rsqrtf)
+MATH(f_cbrt, cbrt, cbrtf)
+MATH(f_erf, erf, erff)
+MATH(f_erfc, erfc, erfcf)
+DOUBLE(f_sqrt, sqrt)
+DOUBLE(f_erf_inv, erf_inv)
 DEVICE float f_sqrt(float x) { return sqrtf(x); }
 DEVICE float f_erf_inv(float x) { return (float)erf_inv(x); }
 DEVICE double f_pow(double x, double y) { return pow(x, y); }
@@ -257,6 +259,7 @@ OF_PAIR unsigned char f_equal(Complex<R> x, Complex<R> y) {
 OF_PAIR unsigned char f_not_equal(Complex<R> x, Complex<R> y) {
     return (x.re != y.re) | (x.im != y.im);
 }
+OF_PAIR Complex<R> f_select(unsigned char c, Complex<R> a, Complex<R> b) { return c ? a : b; }
 OF_PAIR Complex<R> f_add(Complex<R> x, Complex<R> y) { return {x.re + y.re, x.im + y.im}; }
 OF_PAIR Complex<R> f_subtract(Complex<R> x, Complex<R> y) { return {x.re - y.re, x.im - y.im}; }
 DEVICE T_c128 times(T_c128 x, T_c128 y) {

@@ -175,44 +175,16 @@ static void emit_iota(emitter *e, const expr_step *s) {
     EMIT(")%s", rest + 1);
 }
 
-static bool needs_width(int op) {
-    return op == SCALAR_population_count || op == SCALAR_count_leading_zeros ||
-           op == SCALAR_left_shift || op == SCALAR_right_shift;
-}
-
-// Those that scalars.cu has for both complex types; other functions of theirs are in complex.cu.
-static bool is_simple_complex(int op, int type) {
-    switch (op) {
-    case SCALAR_divide: return type == EMLX_C64;
-    case SCALAR_negate:
-    case SCALAR_conjugate:
-    case SCALAR_real:
-    case SCALAR_imag:
-    case SCALAR_phase:
-    case SCALAR_truth:
-    case SCALAR_logical_not:
-    case SCALAR_is_nan:
-    case SCALAR_is_infinity:
-    case SCALAR_equal:
-    case SCALAR_not_equal:
-    case SCALAR_add:
-    case SCALAR_subtract:
-    case SCALAR_multiply:
-    case SCALAR_abs:
-    case SCALAR_select: return true;
-    default: return false;
-    }
-}
-
 static void emit_scalar(emitter *e, const expr_step *s) {
     const scalar_info *f = &scalar_table[s->op];
-    bool sub = type_is_sub_byte(s->type), width = needs_width(s->op);
+    const scalar_text text = scalar_text_of(s->op, s->compute);
+    bool sub = type_is_sub_byte(s->type), width = text.letter == 'b';
     if (s->op == SCALAR_bitcast) {
         EMIT("bits_of<T_%s>(v%u)", type_text(s->type), s->args[0]);
         return;
     }
-    if (type_is_complex((emlx_type)s->compute) && !is_simple_complex(s->op, s->compute))
-        e->code->parts |= PART_COMPLEX;
+    if (text.letter == '\0') e->refused = f->name;
+    e->code->parts |= text.parts;
     if (sub) EMIT("wrap_%s((ull)(ll)", type_text(s->type));
     EMIT("%c_%s(", width ? 'b' : 'f', f->name);
     for (int i = 0; i < f->operands; i++) EMIT("%sv%u", i > 0 ? ", " : "", s->args[i]);

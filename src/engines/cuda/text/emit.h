@@ -79,6 +79,16 @@ void emit_indices(emitter *e, const char *number, const int32_t *axes, int32_t c
 
 // Expressions -------------------------------------------------------------------------------------
 
+// How a scalar function of a computed type is called: by its name behind this letter and _, where b
+// stands for one that takes the type's width as well; '\0': there is no text for it. The parts are
+// those that it needs besides the first two.
+typedef struct scalar_text {
+    char letter;
+    uint32_t parts;
+} scalar_text;
+
+scalar_text scalar_text_of(int op, int type);
+
 // How loads are written of which `holds` says that they are done: with the number of the access
 // instead of $. Others read memory where they stand.
 typedef struct emit_loads {

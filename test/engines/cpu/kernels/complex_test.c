@@ -70,7 +70,7 @@ static void check_plain(const cpu_kernels *k, scalar_op op, emlx_type type, size
     fill(type, x.at, n);
     fill(type, y.at, n);
     for (size_t i = 0; i < n; i += 3) put_pair(type, y.at, i, pair_at(type, x.at, i));
-    k->scalar[op][type](out.at, x.at, y.at, y.at, n);
+    cpu_scalar(k, op, type)(out.at, x.at, y.at, y.at, n);
     for (size_t i = 0; i < n; i++) {
         char want[16];
         pair value = plain_table[op](pair_at(type, x.at, i), pair_at(type, y.at, i));
@@ -84,7 +84,7 @@ static void check_plain(const cpu_kernels *k, scalar_op op, emlx_type type, size
                  creal(b), cimag(b), type_load(result, have).as.f[0], creal(value), cimag(value));
     }
     if (result == type) {
-        k->scalar[op][type](y.at, x.at, y.at, y.at, n);
+        cpu_scalar(k, op, type)(y.at, x.at, y.at, y.at, n);
         assert_memory_equal(y.at, out.at, n * type_size(type));
     }
     area_free(&x);
@@ -118,9 +118,9 @@ static void test_making(void **state) {
             fill(part, re.at, n);
             fill(part, im.at, n);
             fill(type, other.at, n);
-            k->scalar[SCALAR_complex][part](z.at, re.at, im.at, NULL, n);
+            cpu_scalar(k, SCALAR_complex, part)(z.at, re.at, im.at, NULL, n);
             for (size_t i = 0; i < n; i++) where.at[i] = (char)(random_bits() >> 40 & 1);
-            k->scalar[SCALAR_select][type](chosen.at, where.at, z.at, other.at, n);
+            cpu_scalar(k, SCALAR_select, type)(chosen.at, where.at, z.at, other.at, n);
             for (size_t i = 0; i < n; i++) {
                 assert_memory_equal(z.at + i * size, re.at + i * size / 2, size / 2);
                 assert_memory_equal(z.at + i * size + size / 2, im.at + i * size / 2, size / 2);
@@ -224,7 +224,7 @@ static void check_rounded(const cpu_kernels *k, const struct rounded *r, emlx_ty
         put_pair(type, x, i, CMPLX(random_real(-scale, scale), random_real(-scale, scale)));
         put_pair(type, y, i, CMPLX(random_real(-4, 4), random_real(-4, 4)));
     }
-    k->scalar[r->op][type](out, x, y, y, COUNT);
+    cpu_scalar(k, r->op, type)(out, x, y, y, COUNT);
     for (size_t i = 0; i < COUNT; i++) {
         pair in = pair_at(type, x, i), other = pair_at(type, y, i);
         wide want = r->fn((wide)in, (wide)other);
@@ -258,7 +258,8 @@ static void test_complete(void **state) {
         for (unsigned op = 0; op < SCALAR_COUNT; op++) {
             bool known = plain_table[op] != NULL || op == SCALAR_select;
             for (size_t r = 0; r < ROUNDED; r++) known = known || rounded_table[r].op == op;
-            for (size_t t = 0; t < 2; t++) assert_int_equal(k->scalar[op][types[t]] != NULL, known);
+            for (size_t t = 0; t < 2; t++)
+                assert_int_equal(cpu_scalar(k, op, types[t]) != NULL, known);
         }
     }
 }
@@ -269,7 +270,7 @@ static pair apply(const cpu_kernels *k, scalar_op op, emlx_type type, pair x, pa
     char a[16], b[16], out[16] = {0};
     put_pair(type, a, 0, x);
     put_pair(type, b, 0, y);
-    k->scalar[op][type](out, a, b, b, 1);
+    cpu_scalar(k, op, type)(out, a, b, b, 1);
     emlx_type result = scalar_result_type(op, type);
     emlx_number got = type_load(result, out);
     return CMPLX(got.as.f[0], result == type ? got.as.f[1] : 0);

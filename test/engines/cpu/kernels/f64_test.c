@@ -105,7 +105,7 @@ static void test_unary(void **state) {
                 exact[i] = unary[f].exact(x[i]);
             }
             FOR_EACH_LEVEL(k) {
-                k->scalar[unary[f].op][EMLX_F64](out, x, NULL, NULL, MANY);
+                cpu_scalar(k, unary[f].op, EMLX_F64)(out, x, NULL, NULL, MANY);
                 for (int i = 0; i < MANY; i++)
                     check_units(k, unary[f].op, x[i], 0, out[i], exact[i]);
             }
@@ -134,7 +134,7 @@ static void test_binary(void **state) {
                 exact[i] = binary[f].exact(x[i], y[i]);
             }
             FOR_EACH_LEVEL(k) {
-                k->scalar[binary[f].op][EMLX_F64](out, x, y, NULL, MANY);
+                cpu_scalar(k, binary[f].op, EMLX_F64)(out, x, y, NULL, MANY);
                 for (int i = 0; i < MANY; i++) {
                     check_units(k, binary[f].op, x[i], y[i], out[i], exact[i]);
                 }
@@ -217,7 +217,7 @@ static void test_special(void **state) {
     FOR_EACH_LEVEL(k) {
         for (size_t f = 0; f < sizeof unary / sizeof unary[0]; f++) {
             double out[SPECIALS];
-            k->scalar[unary[f].op][EMLX_F64](out, special, NULL, NULL, SPECIALS);
+            cpu_scalar(k, unary[f].op, EMLX_F64)(out, special, NULL, NULL, SPECIALS);
             for (int i = 0; i < SPECIALS; i++) {
                 check_units(k, unary[f].op, special[i], 0, out[i], unary[f].exact(special[i]));
             }
@@ -226,7 +226,7 @@ static void test_special(void **state) {
             for (int i = 0; i < SPECIALS; i++) {
                 double x[SPECIALS], out[SPECIALS];
                 for (int j = 0; j < SPECIALS; j++) x[j] = special[i];
-                k->scalar[binary[f].op][EMLX_F64](out, x, special, NULL, SPECIALS);
+                cpu_scalar(k, binary[f].op, EMLX_F64)(out, x, special, NULL, SPECIALS);
                 for (int j = 0; j < SPECIALS; j++) {
                     check_units(k, binary[f].op, x[j], special[j], out[j],
                                 binary[f].exact(x[j], special[j]));

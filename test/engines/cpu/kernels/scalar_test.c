@@ -354,7 +354,7 @@ static void test_scalar(void **state) {
         for (unsigned op = 0; op < SCALAR_COUNT; op++) {
             for (unsigned type = 0; type < EMLX_C64; type++) {
                 if (type >= EMLX_F8 && type <= EMLX_F16) continue; // computed in f32
-                tile_fn fn = k->scalar[op][type];
+                tile_fn fn = cpu_scalar(k, op, type);
                 assert_int_equal(fn != NULL, has_reference((scalar_op)op, (emlx_type)type));
                 if (fn == NULL || op == SCALAR_erf_inv || op == SCALAR_complex) continue;
                 scalar_case c = {k, (scalar_op)op, (emlx_type)type, fn, (emlx_type)type, 0, 0};
@@ -378,7 +378,7 @@ static void test_scalar_pairs(void **state) {
                 type_store(types[t], &high, &y[i]);
             }
             for (unsigned op = 0; op < SCALAR_COUNT; op++) {
-                tile_fn fn = k->scalar[op][types[t]];
+                tile_fn fn = cpu_scalar(k, op, types[t]);
                 if (fn == NULL || scalar_table[op].operands != 2) continue;
                 scalar_case c = {k, (scalar_op)op, types[t], fn, types[t], 0, 0};
                 if (scalar_table[op].gives == GIVES_BOOL) c.result = EMLX_U8;
@@ -396,7 +396,6 @@ static void test_joined_steps(void **state) {
     enum { COUNT = 1000 };
     FOR_EACH_LEVEL(k) {
         for (const fork_fn *f = k->forks; f->fn != NULL; f++) {
-            const tile_fn(*steps)[EMLX_TYPE_COUNT] = k->scalar;
             static char a[COUNT * 8], b[COUNT * 8], c[COUNT * 8], out[COUNT * 8], want[COUNT * 8];
             fill(f->type, a, COUNT);
             fill(f->type, b, COUNT);
@@ -407,9 +406,9 @@ static void test_joined_steps(void **state) {
                 if (i % 5 != 0) type_store(f->type, &high, c + (size_t)i * type_size(f->type));
             }
             f->fn(out, a, b, c, COUNT);
-            steps[f->left][f->type](b, a, b, NULL, COUNT);
-            steps[f->right][f->type](c, a, c, NULL, COUNT);
-            steps[f->join][f->type](want, b, c, NULL, COUNT);
+            cpu_scalar(k, f->left, f->type)(b, a, b, NULL, COUNT);
+            cpu_scalar(k, f->right, f->type)(c, a, c, NULL, COUNT);
+            cpu_scalar(k, f->join, f->type)(want, b, c, NULL, COUNT);
             assert_memory_equal(out, want, COUNT * type_size(f->type));
         }
     }
@@ -452,7 +451,8 @@ static void test_math_f32(void **state) {
         for (unsigned op = 0; op < SCALAR_COUNT; op++) {
             bool unary = scalar_table[op].operands == 1 && scalar_table[op].gives != GIVES_BOOL;
             if (!unary || float_table[op].fn == NULL) continue;
-            scalar_case c = {k, (scalar_op)op, EMLX_F32, k->scalar[op][EMLX_F32], EMLX_F32, 0, 0};
+            scalar_case c = {k, (scalar_op)op, EMLX_F32, cpu_scalar(k, op, EMLX_F32), EMLX_F32, 0,
+                             0};
             check_all_floats(&c, step == 0 ? 1 : step);
         }
     }
@@ -479,7 +479,7 @@ static void test_math_pairs(void **state) {
     char *const operands[3] = {(char *)x, (char *)y, (char *)y};
     FOR_EACH_LEVEL(k) {
         for (size_t o = 0; o < 3; o++) {
-            scalar_case c = {k, ops[o], EMLX_F32, k->scalar[ops[o]][EMLX_F32], EMLX_F32, 0, 0};
+            scalar_case c = {k, ops[o], EMLX_F32, cpu_scalar(k, ops[o], EMLX_F32), EMLX_F32, 0, 0};
             for (int round = 0; round < 60; round++) {
                 fill_pairs(x, y, MANY, round % 3);
                 c.fn(out, x, y, y, MANY);
@@ -495,15 +495,15 @@ static void test_erf_inv(void **state) {
     (void)state;
     FOR_EACH_LEVEL(k) {
         double x[7] = {0.5, 0.0, 1.0, -1.0, 1.5, (double)NAN, -0.5}, out[7];
-        k->scalar[SCALAR_erf_inv][EMLX_F64](out, x, NULL, NULL, 7);
+        cpu_scalar(k, SCALAR_erf_inv, EMLX_F64)(out, x, NULL, NULL, 7);
         assert_true(out[0] == 0.47693629334671295 && out[6] == -out[0]);
         assert_true(out[1] == 0 && out[2] == INFINITY && out[3] == -INFINITY);
         assert_true(isnan(out[4]) && isnan(out[5]));
         for (int i = 0; i < 20000; i++) {
             float narrow = (float)random_real(-1, 1), got;
             double value = (double)narrow, want;
-            k->scalar[SCALAR_erf_inv][EMLX_F32](&got, &narrow, NULL, NULL, 1);
-            k->scalar[SCALAR_erf_inv][EMLX_F64](&want, &value, NULL, NULL, 1);
+            cpu_scalar(k, SCALAR_erf_inv, EMLX_F32)(&got, &narrow, NULL, NULL, 1);
+            cpu_scalar(k, SCALAR_erf_inv, EMLX_F64)(&want, &value, NULL, NULL, 1);
             assert_true(got == (float)want);
             assert_true(fabs(erf(want) - value) < 1e-6);
         }

@@ -10,7 +10,7 @@
 // a function then rounds a number as large as the result.
 //
 // All are free of branches, for loops to be vectorised. Arguments for which that is too hard go to
-// libm: see f64.inc. Coefficients: as in core.h.
+// libm: see scalar/math_level.c. Coefficients: as in core.h.
 #ifndef EMLX_CPU_MATH_F64_CORE_H
 #define EMLX_CPU_MATH_F64_CORE_H
 

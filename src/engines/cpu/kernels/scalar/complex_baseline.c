@@ -11,8 +11,9 @@
 #include <math.h>
 
 #define LEVEL baseline
+#include "engines/cpu/kernels/level.h"
 #include "engines/cpu/kernels/math/complex.h"
-#include "engines/cpu/kernels/rows.h"
+#include "engines/cpu/kernels/tables/scalar.h"
 
 static const double half_pi = 1.57079632679489661923;
 
@@ -183,7 +184,7 @@ static pair one_rsqrt(pair z) { return one_divide(complex_of(1, 0), one_sqrt(z))
 
 static double real_cbrt(double x) {
     double root;
-    KERNEL(f64, cbrt)(&root, &x, NULL, NULL, 1);
+    KERNEL(math, table)[SCALAR_cbrt][EMLX_F64](&root, &x, NULL, NULL, 1);
     return root;
 }
 
@@ -266,32 +267,68 @@ typedef double _Complex pair_c128;
 
 // Rows: each makes the tile function of one scalar function, rounded once.
 #define DEFINE_UNARY(op, type, TYPE)                                                               \
-    void SHARED_KERNEL(type, op)(TILE_ARGS) {                                                      \
+    static void KERNEL(type, op)(TILE_ARGS) {                                                      \
         (void)b, (void)c;                                                                          \
         pair_##type *d = dst;                                                                      \
         const pair_##type *x = a;                                                                  \
         for (size_t i = 0; i < n; i++) d[i] = (pair_##type)one_##op((pair)x[i]);                   \
     }
 #define DEFINE_PART(op, type, TYPE)                                                                \
-    void SHARED_KERNEL(type, op)(TILE_ARGS) {                                                      \
+    static void KERNEL(type, op)(TILE_ARGS) {                                                      \
         (void)b, (void)c;                                                                          \
         part_##type *d = dst;                                                                      \
         const pair_##type *x = a;                                                                  \
         for (size_t i = 0; i < n; i++) d[i] = (part_##type)one_##op((pair)x[i]);                   \
     }
 #define DEFINE_BINARY(op, type, TYPE)                                                              \
-    void SHARED_KERNEL(type, op)(TILE_ARGS) {                                                      \
+    static void KERNEL(type, op)(TILE_ARGS) {                                                      \
         (void)c;                                                                                   \
         pair_##type *d = dst;                                                                      \
         const pair_##type *x = a, *y = b;                                                          \
         for (size_t i = 0; i < n; i++) d[i] = (pair_##type)one_##op((pair)x[i], (pair)y[i]);       \
     }
 
-COMPLEX_MATH_UNARY(DEFINE_UNARY, c64, C64)
-COMPLEX_MATH_UNARY(DEFINE_UNARY, c128, C128)
-DEFINE_PART(phase, c64, C64)
-DEFINE_PART(phase, c128, C128)
-DEFINE_PART(abs, c128, C128)
-DEFINE_BINARY(pow, c64, C64)
-DEFINE_BINARY(pow, c128, C128)
-DEFINE_BINARY(divide, c128, C128)
+#define UNARY(XX, type, TYPE)                                                                      \
+    XX(sign, type, TYPE)                                                                           \
+    XX(exp, type, TYPE)                                                                            \
+    XX(expm1, type, TYPE)                                                                          \
+    XX(log, type, TYPE)                                                                            \
+    XX(log1p, type, TYPE)                                                                          \
+    XX(sigmoid, type, TYPE)                                                                        \
+    XX(sin, type, TYPE)                                                                            \
+    XX(cos, type, TYPE)                                                                            \
+    XX(tan, type, TYPE)                                                                            \
+    XX(sinh, type, TYPE)                                                                           \
+    XX(cosh, type, TYPE)                                                                           \
+    XX(tanh, type, TYPE)                                                                           \
+    XX(asin, type, TYPE)                                                                           \
+    XX(acos, type, TYPE)                                                                           \
+    XX(atan, type, TYPE)                                                                           \
+    XX(asinh, type, TYPE)                                                                          \
+    XX(acosh, type, TYPE)                                                                          \
+    XX(atanh, type, TYPE)                                                                          \
+    XX(sqrt, type, TYPE)                                                                           \
+    XX(rsqrt, type, TYPE)                                                                          \
+    XX(cbrt, type, TYPE)
+
+#define PARTS(XX, type, TYPE) XX(phase, type, TYPE)
+#define BINARY(XX, type, TYPE) XX(pow, type, TYPE)
+
+// For c64 these are in complex.inc, as squares and products are exact in double there.
+#define WIDE_PARTS(XX, type, TYPE) XX(abs, type, TYPE)
+#define WIDE_BINARY(XX, type, TYPE) XX(divide, type, TYPE)
+
+#define ROWS(XX_UNARY, XX_PART, XX_BINARY)                                                         \
+    UNARY(XX_UNARY, c64, C64)                                                                      \
+    PARTS(XX_PART, c64, C64)                                                                       \
+    BINARY(XX_BINARY, c64, C64)                                                                    \
+    UNARY(XX_UNARY, c128, C128)                                                                    \
+    PARTS(XX_PART, c128, C128)                                                                     \
+    BINARY(XX_BINARY, c128, C128)                                                                  \
+    WIDE_PARTS(XX_PART, c128, C128)                                                                \
+    WIDE_BINARY(XX_BINARY, c128, C128)
+
+ROWS(DEFINE_UNARY, DEFINE_PART, DEFINE_BINARY)
+
+const tile_fn complex_scalars[SCALAR_COUNT][EMLX_TYPE_COUNT] = {
+    ROWS(SCALAR_ROW, SCALAR_ROW, SCALAR_ROW)};

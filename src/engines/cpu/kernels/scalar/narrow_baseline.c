@@ -2,9 +2,10 @@
 // narrow_baseline.c - the scalar functions of sub-byte integers, one element a byte, always
 // wrapped to its width. All levels use this one build.
 #define LEVEL baseline
-#include "engines/cpu/kernels/rows.h"
+#include "engines/cpu/kernels/level.h"
+#include "engines/cpu/kernels/tables/scalar.h"
 
-#define FN(op) NARROW_KERNEL(NAME, op)
+#define FN(op) KERNEL(NAME, op)
 #define U uint8_t
 #define S int8_t
 #define W uint32_t
@@ -14,7 +15,7 @@
 #define T uint8_t
 #define BITS 2
 #define SIGNED 0
-#include "engines/cpu/kernels/scalar/integer.inc"
+#include "engines/cpu/kernels/scalar/real.inc"
 #undef WRAP
 
 #define U uint8_t
@@ -25,7 +26,7 @@
 #define T uint8_t
 #define BITS 4
 #define SIGNED 0
-#include "engines/cpu/kernels/scalar/integer.inc"
+#include "engines/cpu/kernels/scalar/real.inc"
 #undef WRAP
 
 // The sign bit is flipped and subtracted again to extend it.
@@ -37,7 +38,7 @@
 #define T int8_t
 #define BITS 2
 #define SIGNED 1
-#include "engines/cpu/kernels/scalar/integer.inc"
+#include "engines/cpu/kernels/scalar/real.inc"
 #undef WRAP
 
 #define U uint8_t
@@ -48,5 +49,9 @@
 #define T int8_t
 #define BITS 4
 #define SIGNED 1
-#include "engines/cpu/kernels/scalar/integer.inc"
+#include "engines/cpu/kernels/scalar/real.inc"
 #undef WRAP
+
+const tile_fn narrow_scalars[SCALAR_COUNT][EMLX_TYPE_COUNT] = {
+    INTEGER_ROWS(SCALAR_ROW, u2, U2) INTEGER_ROWS(SCALAR_ROW, u4, U4)
+        INTEGER_ROWS(SCALAR_ROW, s2, S2) INTEGER_ROWS(SCALAR_ROW, s4, S4)};

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // scalar_level.c - arithmetic on tiles of the integer and float types, and the level's table.
+#include "engines/cpu/kernels/level.h"
 #include "engines/cpu/kernels/math/complex.h"
 #include "engines/cpu/kernels/math/core.h"
-#include "engines/cpu/kernels/rows.h"
 #include "engines/cpu/kernels/tables/scalar.h"
 
 #define FN(op) KERNEL(NAME, op)
@@ -15,7 +15,7 @@
 #define W uint32_t
 #define BITS 8
 #define SIGNED 0
-#include "engines/cpu/kernels/scalar/integer.inc"
+#include "engines/cpu/kernels/scalar/real.inc"
 
 #define NAME u16
 #define T uint16_t
@@ -24,7 +24,7 @@
 #define W uint32_t
 #define BITS 16
 #define SIGNED 0
-#include "engines/cpu/kernels/scalar/integer.inc"
+#include "engines/cpu/kernels/scalar/real.inc"
 
 #define NAME u32
 #define T uint32_t
@@ -33,7 +33,7 @@
 #define W uint32_t
 #define BITS 32
 #define SIGNED 0
-#include "engines/cpu/kernels/scalar/integer.inc"
+#include "engines/cpu/kernels/scalar/real.inc"
 
 #define NAME u64
 #define T uint64_t
@@ -42,7 +42,7 @@
 #define W uint64_t
 #define BITS 64
 #define SIGNED 0
-#include "engines/cpu/kernels/scalar/integer.inc"
+#include "engines/cpu/kernels/scalar/real.inc"
 
 #define NAME s8
 #define T int8_t
@@ -51,7 +51,7 @@
 #define W uint32_t
 #define BITS 8
 #define SIGNED 1
-#include "engines/cpu/kernels/scalar/integer.inc"
+#include "engines/cpu/kernels/scalar/real.inc"
 
 #define NAME s16
 #define T int16_t
@@ -60,7 +60,7 @@
 #define W uint32_t
 #define BITS 16
 #define SIGNED 1
-#include "engines/cpu/kernels/scalar/integer.inc"
+#include "engines/cpu/kernels/scalar/real.inc"
 
 #define NAME s32
 #define T int32_t
@@ -69,7 +69,7 @@
 #define W uint32_t
 #define BITS 32
 #define SIGNED 1
-#include "engines/cpu/kernels/scalar/integer.inc"
+#include "engines/cpu/kernels/scalar/real.inc"
 
 #define NAME s64
 #define T int64_t
@@ -78,17 +78,17 @@
 #define W uint64_t
 #define BITS 64
 #define SIGNED 1
-#include "engines/cpu/kernels/scalar/integer.inc"
+#include "engines/cpu/kernels/scalar/real.inc"
 
 #define LIBM(name) __builtin_##name##f
 #define NAME f32
 #define T float
-#include "engines/cpu/kernels/scalar/float.inc"
+#include "engines/cpu/kernels/scalar/real.inc"
 
 #define LIBM(name) __builtin_##name
 #define NAME f64
 #define T double
-#include "engines/cpu/kernels/scalar/float.inc"
+#include "engines/cpu/kernels/scalar/real.inc"
 
 #define EXACT_IN_DOUBLE
 #define NAME c64
@@ -104,15 +104,30 @@
 #define R double
 #include "engines/cpu/kernels/scalar/complex.inc"
 
+#define INTEGER_TYPES(XX)                                                                          \
+    INTEGER_ROWS(XX, u8, U8)                                                                       \
+    INTEGER_ROWS(XX, u16, U16)                                                                     \
+    INTEGER_ROWS(XX, u32, U32)                                                                     \
+    INTEGER_ROWS(XX, u64, U64)                                                                     \
+    INTEGER_ROWS(XX, s8, S8)                                                                       \
+    INTEGER_ROWS(XX, s16, S16)                                                                     \
+    INTEGER_ROWS(XX, s32, S32)                                                                     \
+    INTEGER_ROWS(XX, s64, S64)
+
+#define FLOAT_TYPES(XX)                                                                            \
+    FLOAT_ROWS(XX, f32, F32)                                                                       \
+    FLOAT_ROWS(XX, f64, F64)                                                                       \
+    XX(complex, f32, F32)                                                                          \
+    XX(complex, f64, F64)
+
+#define COMPLEX_TYPES(XX)                                                                          \
+    COMPLEX_ROWS(XX, c64, C64)                                                                     \
+    COMPLEX_ROWS(XX, c128, C128)                                                                   \
+    EXACT_PARTS(XX, c64, C64)                                                                      \
+    EXACT_BINARY(XX, c64, C64)
+
 const tile_fn KERNEL(scalar, table)[SCALAR_COUNT][EMLX_TYPE_COUNT] = {
-#define LEVEL_ROW(op, type, TYPE) [SCALAR_##op][EMLX_##TYPE] = KERNEL(type, op),
-#define NARROW_ROW(op, type, TYPE) [SCALAR_##op][EMLX_##TYPE] = NARROW_KERNEL(type, op),
-#define SHARED_ROW(op, type, TYPE) [SCALAR_##op][EMLX_##TYPE] = SHARED_KERNEL(type, op),
-    LEVEL_ROWS(LEVEL_ROW) NARROW_ROWS(NARROW_ROW) SHARED_ROWS(SHARED_ROW)
-#undef LEVEL_ROW
-#undef NARROW_ROW
-#undef SHARED_ROW
-};
+    INTEGER_TYPES(SCALAR_ROW) FLOAT_TYPES(SCALAR_ROW) COMPLEX_TYPES(SCALAR_ROW)};
 
 const pair_fn KERNEL(pair, table)[] = {
 #define PAIR_ROW(first, second, type, TYPE)                                                        \

@@ -21,8 +21,16 @@ typedef struct fork_fn {
     tile_fn fn;
 } fork_fn;
 
+// Functions by what they compute and the type that they compute it in; NULL where there is none. A
+// function's row stands with its loop. Sub-byte integers are rare, and functions of complex numbers
+// that call libm gain nothing from another level: one build of them serves all.
+extern const tile_fn narrow_scalars[SCALAR_COUNT][EMLX_TYPE_COUNT];
+extern const tile_fn complex_scalars[SCALAR_COUNT][EMLX_TYPE_COUNT];
+
 #ifdef LEVEL
+#define SCALAR_ROW(op, type, TYPE) [SCALAR_##op][EMLX_##TYPE] = KERNEL(type, op),
 extern const tile_fn KERNEL(scalar, table)[SCALAR_COUNT][EMLX_TYPE_COUNT];
+extern const tile_fn KERNEL(math, table)[SCALAR_COUNT][EMLX_TYPE_COUNT];
 extern const pair_fn KERNEL(pair, table)[];
 extern const fork_fn KERNEL(fork, table)[];
 #endif
