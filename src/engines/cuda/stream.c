@@ -205,13 +205,18 @@ emlx_status stream_end(gpu_stream *s, emlx_status status, emlx_error *err) {
     publish(s);
     current = NULL;
     gpu *g = s->gpu;
-    emlx_buffer **held = s->held;
-    size_t count = s->held_count, room = s->held_room;
-    s->held = NULL;
-    s->held_count = s->held_room = 0;
+    emlx_buffer *few[8], **held = few;
+    size_t count = s->held_count, room = 0;
+    if (count <= 8) {
+        if (count > 0) memcpy(few, s->held, count * sizeof *few);
+    } else {
+        held = s->held, room = s->held_room;
+        s->held = NULL, s->held_room = 0;
+    }
+    s->held_count = 0;
     mutex_unlock(&s->lock);
     for (size_t i = 0; i < count; i++) buffer_release(held[i]);
-    mem_free(held, room * sizeof *held);
+    if (held != few) mem_free(held, room * sizeof *held);
     gpu_end(g);
     return status == EMLX_OK ? flushed : status;
 }
