@@ -4,11 +4,7 @@
 // One lock guards the queue, the list of running loops and who sleeps. A loop's record lives on
 // its caller's stack: a helper may touch it only between joining it, under the lock, and leaving
 // it, under the lock, and the caller returns only when nobody is between the two.
-//
 // Memory comes from calloc here, because this part lies below src/memory.
-#if defined(__linux__) && !defined(_GNU_SOURCE)
-#define _GNU_SOURCE // sched_getaffinity
-#endif
 #include "base/pool.h"
 
 #include <pthread.h>
@@ -18,18 +14,16 @@
 #include <time.h>
 #include <unistd.h>
 #if defined(__linux__)
-#include <sched.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #endif
 
 #include "base/cancel.h"
-#include "base/cgroup.h"
 #include "base/error.h"
 #include "base/mutex.h"
+#include "base/pace.h"
+#include "base/threads.h"
 
-#define MAX_THREADS 1024
-#define MAX_NICE 19
 // Kernels and LAPACK keep tiles and small arrays on the stack; some systems' default is 512 KB.
 #define STACK_SIZE ((size_t)8 << 20)
 // How long to look for work before going to sleep: what a wake-up takes where cores have gone to
@@ -57,6 +51,8 @@ typedef struct pool_loop {
     int64_t count;
     _Atomic int64_t taken; // indices below it are given out
     atomic_bool cancelled; // indices were left out
+    int64_t pace;          // of its indices, as is expected; guarded by the lock
+    int64_t begun, steps;  // when others were told, and how many indices the caller ran since
     bool shared;           // others know of it
     int room;              // how many helpers may still join; guarded by the lock
     atomic_int helpers;    // inside now; changed under the lock
@@ -92,7 +88,9 @@ struct thread_pool {
     pool_loop *first_loop, *last_loop;
     atomic_int idle; // workers that look for work, asleep or not; changed under the lock
     int sleeping;
-    int spinning;    // workers that look for news and have not been told any
+    int wakings;     // of these, those that are to look for work,
+    int spinning;    // workers that look for news and have not been told any,
+    int coming;      // and all that were told or woken and have not looked for work since
     atomic_int busy; // active threads that run a job; changed under the lock
     int active;      // threads that work or look for work, as many as workers where jobs take turns
     int spares;      // threads that wait to become active,
@@ -128,20 +126,36 @@ static void spin_pause(void) {
 #endif
 }
 
-// Whoever looks for news finds them, and does so once: what comes next needs others. Under the
-// lock.
-static int tell_spinning(thread_pool *pool) {
-    int told = pool->spinning;
+// Whoever looks for news finds them. Under the lock.
+static void tell_spinning(thread_pool *pool) {
     atomic_fetch_add_explicit(&pool->news, 1, memory_order_release);
+    pool->coming += pool->spinning;
     pool->spinning = 0;
-    return told;
 }
 
-// Sees to it that `wanted` workers look for work: those that do already, then sleepers. Under the
+// How many more may help with loops, two at most: each that comes calls two others, so that many
+// cores start in a few wake-ups' time. No more than what is left to do is worth waking up for.
+static int loops_want(const thread_pool *pool) {
+    int64_t wanted = 0;
+    for (const pool_loop *loop = pool->first_loop; loop != NULL && wanted < 2; loop = loop->next) {
+        int64_t taken = atomic_load_explicit(&loop->taken, memory_order_relaxed);
+        int64_t rest = taken < loop->count ? loop->count - taken : 0;
+        int64_t worth = pace_worth(loop->pace, rest);
+        wanted += worth < loop->room ? worth : loop->room;
+    }
+    return wanted < 2 ? (int)wanted : 2;
+}
+
+// Sees to it that enough workers look for work: those that do already, then sleepers. Under the
 // lock.
-static void wake(thread_pool *pool, int wanted) {
-    int told = tell_spinning(pool);
-    for (int i = 0; i < wanted - told && i < pool->sleeping; i++) pthread_cond_signal(&pool->work);
+static void wake(thread_pool *pool) {
+    tell_spinning(pool);
+    int wanted = atomic_load_explicit(&pool->queued, memory_order_relaxed) + loops_want(pool);
+    while (pool->coming < wanted && pool->wakings < pool->sleeping) {
+        pool->wakings++;
+        pool->coming++;
+        pthread_cond_signal(&pool->work);
+    }
 }
 
 static void wake_all(thread_pool *pool) {
@@ -232,7 +246,7 @@ static job_queue *queue_add(thread_pool *pool, pool_job *job) {
 void pool_submit(thread_pool *pool, pool_job *job) {
     mutex_lock(&pool->lock);
     job_queue *queue = queue_add(pool, job);
-    wake(pool, 1);
+    wake(pool);
     int queued = atomic_load_explicit(&pool->queued, memory_order_relaxed);
     bool late = queued > atomic_load_explicit(&pool->idle, memory_order_relaxed);
     if (late && queue->watching > 0) pthread_cond_signal(&queue->late);
@@ -366,25 +380,26 @@ static pool_loop *loop_join(thread_pool *pool) {
         if (loop->room == 0 || taken >= loop->count) continue;
         loop->room--;
         atomic_fetch_add_explicit(&loop->helpers, 1, memory_order_relaxed);
-        // Each helper wakes two more, so that many cores start in a few wake-ups' time.
-        int64_t rest = loop->count - taken - 1;
-        wake(pool, rest < 2 || loop->room < 2 ? (rest > 0 && loop->room > 0) : 2);
+        wake(pool);
         return loop;
     }
     return NULL;
 }
 
-// Helps until the loop's indices are given out or a job is queued. Called and left under the lock.
-static void loop_help(thread_pool *pool, pool_loop *loop) {
+// Helps until the loop's indices are given out or a job is queued. False where there were none.
+// Called and left under the lock.
+static bool loop_help(thread_pool *pool, pool_loop *loop) {
+    bool helped = false;
     mutex_unlock(&pool->lock);
     turn_began = 0;
     while (atomic_load_explicit(&pool->queued, memory_order_relaxed) == 0 && loop_step(loop))
-        continue;
+        helped = true;
     mutex_lock(&pool->lock);
     loop->room++;
     if (atomic_fetch_sub_explicit(&loop->helpers, 1, memory_order_release) == 1) {
         pthread_cond_signal(&loop->left);
     }
+    return helped;
 }
 
 // Waits until no helper is inside the loop, whose indices are all given out.
@@ -409,11 +424,32 @@ static void loop_share(thread_pool *pool, pool_loop *loop) {
     if (atomic_load_explicit(&pool->busy, memory_order_relaxed) >= pool->threads) return;
     loop->shared = true;
     loop->room = (int)most;
+    loop->pace = pace_of(loop->body);
+    loop->begun = clock_now();
     pthread_cond_init(&loop->left, NULL);
     mutex_lock(&pool->lock);
     loop_link(pool, loop);
-    wake(pool, most < 2 ? (int)most : 2);
+    wake(pool);
     mutex_unlock(&pool->lock);
+}
+
+static int64_t loop_pace(const pool_loop *loop) {
+    return (clock_now() - loop->begun) / loop->steps;
+}
+
+// After an index of the caller's, looks at times whether they take longer than was expected, so
+// that more helpers are worth waking up. Always true.
+static bool loop_look(thread_pool *pool, pool_loop *loop) {
+    if (!loop->shared) return true;
+    int64_t steps = ++loop->steps;
+    if (loop->pace == 0 || (steps & (steps - 1)) != 0) return true;
+    int64_t pace = loop_pace(loop);
+    if (pace / 2 <= loop->pace) return true;
+    mutex_lock(&pool->lock);
+    loop->pace = pace;
+    wake(pool);
+    mutex_unlock(&pool->lock);
+    return true;
 }
 
 bool pool_for_unless(thread_pool *pool, const emlx_cancel *cancel, int64_t count, pool_body body,
@@ -422,8 +458,9 @@ bool pool_for_unless(thread_pool *pool, const emlx_cancel *cancel, int64_t count
     do {
         loop_share(pool, &loop);
         pool_turn(pool);
-    } while (loop_step(&loop));
+    } while (loop_step(&loop) && loop_look(pool, &loop));
     if (loop.shared) {
+        if (loop.steps > 0) pace_note(body, loop_pace(&loop));
         loop_finish(pool, &loop);
         pthread_cond_destroy(&loop.left);
     }
@@ -444,28 +481,38 @@ static void pool_destroy(thread_pool *pool) {
 }
 
 // Looks for news for a while, as work often comes right after work. Not all workers do: whoever
-// gives them work has a core. Called and left under the lock.
-static void worker_look(thread_pool *pool, unsigned seen) {
-    if (pool->spinning + 1 >= pool->threads) return;
+// gives them work has a core. True: there are some. Called and left under the lock.
+static bool worker_look(thread_pool *pool, unsigned seen) {
+    if (pool->spinning + 1 >= pool->threads) return false;
     pool->spinning++;
     mutex_unlock(&pool->lock);
     int64_t until = clock_now() + SPIN_NS;
     while (atomic_load_explicit(&pool->news, memory_order_relaxed) == seen && spin_until(until))
         continue;
     mutex_lock(&pool->lock);
-    if (atomic_load_explicit(&pool->news, memory_order_relaxed) == seen) pool->spinning--;
+    bool told = atomic_load_explicit(&pool->news, memory_order_relaxed) != seen;
+    pool->spinning -= !told;
+    pool->coming -= told;
+    return told;
 }
 
-// Waits for news. Called and left under the lock.
-static void worker_wait(thread_pool *pool) {
+static void worker_sleep(thread_pool *pool) {
+    pool->sleeping++;
+    while (pool->wakings == 0 && !pool->stopping &&
+           !atomic_load_explicit(&exiting, memory_order_relaxed))
+        pthread_cond_wait(&pool->work, &pool->lock);
+    bool woken = pool->wakings > 0;
+    pool->wakings -= woken;
+    pool->coming -= woken;
+    pool->sleeping--;
+}
+
+// Waits for work. Who had some looks for more first; who came and found none is one too many.
+// Called and left under the lock.
+static void worker_wait(thread_pool *pool, bool worked) {
     unsigned seen = atomic_load_explicit(&pool->news, memory_order_relaxed);
     pool->idle++;
-    worker_look(pool, seen);
-    if (atomic_load_explicit(&pool->news, memory_order_relaxed) == seen) {
-        pool->sleeping++;
-        pthread_cond_wait(&pool->work, &pool->lock);
-        pool->sleeping--;
-    }
+    if (!worked || !worker_look(pool, seen)) worker_sleep(pool);
     pool->idle--;
 }
 
@@ -488,6 +535,7 @@ static void unlock_and_park(thread_pool *pool) {
 // than workers, until it gives way to a job that stood still, or until the pool stops and its queue
 // is empty. Under the lock.
 static void worker_loop(thread_pool *pool) {
+    bool worked = false;
     do {
         pool_job *job = job_take(pool);
         if (job != NULL && job->run == NULL) {
@@ -498,17 +546,19 @@ static void worker_loop(thread_pool *pool) {
             pool->busy++;
             run_unlocked(pool, job, clock_now());
             pool->busy--;
+            worked = true;
             continue;
         }
         pool_loop *loop = loop_join(pool);
         if (loop != NULL) {
-            loop_help(pool, loop);
+            worked = loop_help(pool, loop);
         } else if (pool->stopping) {
             break;
         } else if (atomic_load_explicit(&exiting, memory_order_relaxed)) {
             unlock_and_park(pool);
         } else {
-            worker_wait(pool);
+            worker_wait(pool, worked);
+            worked = false;
         }
     } while (pool->active <= pool->threads);
     pool->active--;
@@ -593,29 +643,6 @@ static bool spare_wait(thread_pool *pool) {
 
 // Starting and ending ---------------------------------------------------------------------------
 
-// How far workers step back behind other threads of the process.
-static atomic_int yielding;
-
-void emlx_threads_yield(int steps) { atomic_store(&yielding, steps); }
-
-// A whole number of the environment between `least` and `most`, else `otherwise`.
-static int setting(const char *name, int least, int most, int otherwise) {
-    const char *text = getenv(name);
-    char *end = NULL;
-    long value = text == NULL ? 0 : strtol(text, &end, 10);
-    bool valid = end != NULL && end != text && *end == '\0' && value >= least && value <= most;
-    return valid ? (int)value : otherwise;
-}
-
-// The nice value of threads that step back, or -1.
-static int nice_value(void) {
-#if defined(__linux__)
-    int steps = setting("EMLX_NICE", 0, MAX_NICE, atomic_load(&yielding));
-    if (steps > 0) return getpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid)) + steps;
-#endif
-    return -1;
-}
-
 static void thread_begin(thread_pool *pool) {
     own_pool = pool;
 #if defined(__linux__)
@@ -687,7 +714,7 @@ static emlx_status pool_start(int threads, int spares, thread_pool **out, emlx_e
     pool->queues[ANY_SIZE].patience = PATIENCE_NS;
     pool->queues[SMALL].patience = SMALL_PATIENCE_NS;
     pool->references = 1;
-    pool->nice = nice_value();
+    pool->nice = threads_nice();
     pool->most = most;
     mutex_lock(&pool->lock);
     while (pool->threads < threads && thread_start(pool, worker_main)) pool->threads++;
@@ -714,29 +741,11 @@ emlx_status pool_new(int threads, thread_pool **out, emlx_error *err) {
     return pool_start(threads, 0, out, err);
 }
 
-// Cores that this process may use.
-static int core_count(void) {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-#if defined(__linux__)
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) cores = CPU_COUNT(&set);
-#endif
-    static atomic_int quota_known = -1; // files are read once
-    int quota = atomic_load(&quota_known);
-    if (quota < 0) atomic_store(&quota_known, quota = cgroup_cores(&cgroup_own));
-    if (quota > 0 && quota < cores) cores = quota;
-    return cores < 1 ? 1 : cores > MAX_THREADS ? MAX_THREADS : (int)cores;
-}
-
-static int wanted_threads(void) {
-    return setting("EMLX_NUM_THREADS", 1, MAX_THREADS, core_count());
-}
-
 emlx_status pool_acquire(thread_pool **out, emlx_error *err) {
     emlx_status status = EMLX_OK;
     mutex_lock(&shared_lock);
     if (shared == NULL) {
-        status = pool_start(wanted_threads(), SPARES, &shared, err);
+        status = pool_start(threads_wanted(), SPARES, &shared, err);
     } else {
         shared->references++;
     }

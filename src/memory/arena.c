@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// arena.c - many small allocations freed together: chunks of doubling size.
+// arena.c - many small allocations freed together, in chunks. A chunk is a share of all before it:
+// arenas are kept for long, and most of a larger one would be empty.
 #include "memory/arena.h"
 
 #include <string.h>
@@ -8,23 +9,27 @@
 
 struct arena_chunk {
     arena_chunk *next;
-    size_t size;
+    size_t size, total; // its own, and with those before it
 };
 
-enum { HEADER = 32, FIRST_CHUNK = 4096, LARGEST_CHUNK = 1 << 20 };
+enum { HEADER = 32, LEAST_CHUNK = 4096, LARGEST_CHUNK = 1 << 20, SHARE = 4 };
+
+static size_t next_size(const arena_chunk *chunk, size_t need) {
+    size_t size = chunk == NULL ? 0 : chunk->total / SHARE;
+    if (size > LARGEST_CHUNK) size = LARGEST_CHUNK;
+    if (size < LEAST_CHUNK) size = LEAST_CHUNK;
+    return size < need + HEADER ? need + HEADER : size;
+}
 
 void *arena_alloc(arena *a, size_t size) {
     size_t need = (size + 15) & ~(size_t)15;
     if (need < size) return NULL;
     arena_chunk *chunk = a->chunks;
     if (chunk == NULL || chunk->size - a->used < need) {
-        size_t next = chunk == NULL ? FIRST_CHUNK : chunk->size * 2;
-        if (next > LARGEST_CHUNK) next = LARGEST_CHUNK;
-        if (next < need + HEADER) next = need + HEADER;
+        size_t next = next_size(chunk, need), before = chunk == NULL ? 0 : chunk->total;
         chunk = mem_alloc_unset(next);
         if (chunk == NULL) return NULL;
-        chunk->next = a->chunks;
-        chunk->size = next;
+        *chunk = (arena_chunk){a->chunks, next, before + next};
         a->chunks = chunk;
         a->used = HEADER;
     }

@@ -5,6 +5,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "test.h"
@@ -72,6 +74,29 @@ static void many_short_loops(void **state) {
     int seen[4] = {0};
     for (int i = 0; i < 20000; i++) pool_for(pool, 4, count_index, seen);
     for (int i = 0; i < 4; i++) assert_int_equal(seen[i], 20000);
+    pool_release(pool);
+}
+
+static void take_half_a_microsecond(void *context, int64_t index) {
+    (void)context, (void)index;
+    struct timespec begun, now;
+    clock_gettime(CLOCK_MONOTONIC, &begun);
+    do clock_gettime(CLOCK_MONOTONIC, &now);
+    while (now.tv_sec == begun.tv_sec && now.tv_nsec - begun.tv_nsec < 500);
+}
+
+// What is too brief to wake a thread up for wakes none up, however many there are: each would find
+// nothing, sleep again, and be counted.
+static void short_loops_wake_few(void **state) {
+    (void)state;
+    enum { LOOPS = 2000 };
+    thread_pool *pool = new_pool(64);
+    struct rusage before, after;
+    for (int i = 0; i < LOOPS / 4; i++) pool_for(pool, 16, take_half_a_microsecond, NULL);
+    getrusage(RUSAGE_SELF, &before);
+    for (int i = 0; i < LOOPS; i++) pool_for(pool, 16, take_half_a_microsecond, NULL);
+    getrusage(RUSAGE_SELF, &after);
+    assert_true(after.ru_nvcsw - before.ru_nvcsw < LOOPS);
     pool_release(pool);
 }
 
@@ -477,6 +502,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(loops_of_all_lengths),
         cmocka_unit_test(many_short_loops),
+        cmocka_unit_test(short_loops_wake_few),
         cmocka_unit_test(loops_can_be_cancelled),
         cmocka_unit_test(loops_from_many_threads),
         cmocka_unit_test(loops_inside_loops),

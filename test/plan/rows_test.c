@@ -399,8 +399,38 @@ static void fractions(void **unused) {
     plan_cache_clear(&plain);
 }
 
+// A kept plan takes about what its kernels do: not what they were made in, nor room to grow.
+static void plans_are_small(void **unused) {
+    (void)unused;
+    enum { LAYERS = 40, OPS = 6 * LAYERS, MOST_BYTES = 2200 * OPS };
+    emlx_shape shape = {1, {5}};
+    const double values[5] = {1, 2, 3, 4, 5};
+    emlx_tensor *x = tensor_of(EMLX_F32, &shape, values);
+    plan_cache_clear(test_device);
+    size_t held = mem_held();
+    emlx_tensor *next = emlx_tensor_retain(x);
+    for (int i = 0; i < LAYERS; i++) {
+        emlx_tensor *t[OPS / LAYERS];
+        t[0] = apply_to("sum", &next, 1, NULL, 0, EMLX_TYPE_DEFAULT);
+        t[1] = apply_two("subtract", next, t[0]);
+        t[2] = apply_two("multiply", t[1], t[1]);
+        t[3] = apply_to("sum", &t[2], 1, NULL, 0, EMLX_TYPE_DEFAULT);
+        t[4] = apply_two("divide", t[1], t[3]);
+        t[5] = apply_two("add", t[4], next);
+        emlx_tensor_release(next);
+        next = t[5];
+        for (int n = 0; n < 5; n++) emlx_tensor_release(t[n]);
+    }
+    emlx_error err;
+    assert_ok(emlx_eval(&next, 1, &err), err);
+    emlx_tensor_release(next);
+    assert_true(mem_held() - held < MOST_BYTES);
+    emlx_tensor_release(x);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(plans_are_small),
         cmocka_unit_test(whole_numbers),
         cmocka_unit_test(fractions),
     };

@@ -20,7 +20,8 @@ typedef struct emitter {
     const fusion *f;
     const subgraph *g;
     emlx_plan *plan;
-    arena *memory;
+    arena *memory;          // the plan's
+    arena *scratch;         // of what still grows
     uint32_t *value_of;     // of each node that has one
     placement **placements; // of each node, in kernel number stamp[node]
     uint32_t *stamp;
@@ -33,7 +34,7 @@ typedef struct emitter {
 } emitter;
 
 static bool reserve(emitter *e, void *array, size_t *room, uint32_t count, size_t size) {
-    bool made = arena_reserve(e->memory, array, room, count, 1, size);
+    bool made = arena_reserve(e->scratch, array, room, count, 1, size);
     e->failed = e->failed || !made;
     return made;
 }
@@ -111,7 +112,7 @@ static uint32_t find_placement(const emitter *e, uint32_t n, const index_map *ma
 }
 
 static void add_placement(emitter *e, uint32_t n, const index_map *map, uint32_t step) {
-    placement *p = arena_alloc(&e->f->g->memory, sizeof *p);
+    placement *p = arena_alloc(e->scratch, sizeof *p);
     if (p == NULL) {
         e->failed = true;
         return;
@@ -309,7 +310,7 @@ static void emit_custom(emitter *e, uint32_t n) {
     const custom_params *p = t->params;
     const index_map scalar = {0};
     uint32_t operands = e->g->first[n + 1] - e->g->first[n];
-    uint32_t *values = arena_array(&e->f->g->memory, operands + p->count, sizeof *values);
+    uint32_t *values = arena_array(e->scratch, operands + p->count, sizeof *values);
     index_map dense;
     map_dense(e->space, &dense);
     e->failed = e->failed || values == NULL;
@@ -400,12 +401,12 @@ static void emit_kernel(emitter *e, const fuse_root *r) {
 
 emlx_status emit_kernels(const fusion *f, emlx_plan *plan, arena *memory, emlx_error *err) {
     const subgraph *g = f->g;
-    emitter e = {.f = f, .g = g, .plan = plan, .memory = memory};
     arena *scratch = &f->g->memory;
+    emitter e = {.f = f, .g = g, .plan = plan, .memory = memory, .scratch = scratch};
     e.value_of = arena_array(scratch, g->count, sizeof *e.value_of);
     e.placements = arena_array(scratch, g->count, sizeof(placement *));
     e.stamp = arena_array(scratch, g->count, sizeof *e.stamp);
-    plan->kernels = arena_array(memory, f->root_count, sizeof *plan->kernels);
+    plan->kernels = arena_array(scratch, f->root_count, sizeof *plan->kernels);
     plan->outputs = arena_array(memory, g->root_count, sizeof *plan->outputs);
     e.failed = !e.value_of || !e.placements || !e.stamp || !plan->kernels || !plan->outputs;
     if (!e.failed) TRY(make_values(&e, err));

@@ -5,8 +5,12 @@
 
 #include "plan/kernels/fuse.h"
 
-// Fills in everything of the plan but the lifetimes, in the plan's own memory.
+// Fills in everything of the plan but the lifetimes. Kernels and their lists are in the subgraph's
+// memory, the rest in the plan's.
 emlx_status emit_kernels(const fusion *f, emlx_plan *plan, arena *memory, emlx_error *err);
+
+// Copies kernels and their lists, which grow no more, to the plan's own memory.
+emlx_status settle_kernels(emlx_plan *plan, arena *memory, emlx_error *err);
 
 // Fills in made, reuse and ended of every kernel.
 emlx_status place_values(emlx_plan *plan, arena *memory, emlx_error *err);

@@ -18,7 +18,8 @@ typedef enum relation {
 
 typedef struct grouper {
     emlx_plan *plan;
-    arena scratch;
+    arena *scratch;
+    arena trials; // kernels in the making
     uint32_t count;
     uint32_t *order;    // numbers of kernels, as they are to run
     uint32_t *writers;  // of each value: how many kernels write it
@@ -231,7 +232,7 @@ static bool join_stage(grouper *r, group *g, uint32_t number) {
     if (!reads_own_row(r, g, &next.space, &stage, &related) || !related) return false;
     next.stages[next.count] = stage;
     next.members[next.count++] = number;
-    if (!make_rows(&next, r->plan, &r->scratch, &next.kernel)) {
+    if (!make_rows(&next, r->plan, &r->trials, &next.kernel)) {
         r->failed = true;
         return false;
     }
@@ -248,14 +249,14 @@ static bool begin_rows(grouper *r, uint32_t number, group *g) {
     g->space = (row_space){.rank = k->rank, .axes = k->axes};
     memcpy(g->space.dims, k->dims, sizeof g->space.dims);
     if (!makes_values(r, k)) return false;
-    r->failed = r->failed || !make_rows(g, r->plan, &r->scratch, &g->kernel);
+    r->failed = r->failed || !make_rows(g, r->plan, &r->trials, &g->kernel);
     return !r->failed && device_wants(r, &g->kernel);
 }
 
 // What does not depend on the stages comes before them, what does behind.
 static void put_together(grouper *r, const group *g, uint32_t from, uint32_t to) {
     uint32_t *order = &r->order[from], n = to - from, before = 0, behind = 0;
-    uint32_t *rest = arena_array(&r->scratch, n, sizeof *rest);
+    uint32_t *rest = arena_array(&r->trials, n, sizeof *rest);
     r->failed = r->failed || rest == NULL;
     if (r->failed) return;
     for (uint32_t i = 0, next = 0; i < n; i++) {
@@ -275,6 +276,7 @@ static void put_together(grouper *r, const group *g, uint32_t from, uint32_t to)
 // Rows that begin with the kernel at `at` in the order.
 static bool gather_rows(grouper *r, uint32_t at) {
     group g;
+    arena_clear(&r->trials);
     if (!begin_rows(r, r->order[at], &g)) return false;
     uint32_t end = at + 1, seen = at + 1;
     relate(r, g.stages[0].kernel, MADE);
@@ -289,7 +291,7 @@ static bool gather_rows(grouper *r, uint32_t at) {
     for (uint32_t i = at; i < seen; i++) relate(r, &r->plan->kernels[r->order[i]], APART);
     if (g.count < 2 || r->failed) return false;
     plan_kernel kernel;
-    r->failed = !make_rows(&g, r->plan, &r->plan->memory, &kernel);
+    r->failed = !make_rows(&g, r->plan, r->scratch, &kernel);
     if (!r->failed) put_together(r, &g, at, end);
     if (!r->failed) r->plan->kernels[g.members[g.count - 1]] = kernel;
     return !r->failed;
@@ -298,10 +300,10 @@ static bool gather_rows(grouper *r, uint32_t at) {
 static bool begin_joining(grouper *r) {
     const emlx_plan *plan = r->plan;
     r->count = plan->kernel_count;
-    r->order = arena_array(&r->scratch, r->count + 1, sizeof *r->order);
-    r->after = arena_array(&r->scratch, r->count + 1, sizeof *r->after);
-    r->writers = arena_array(&r->scratch, plan->value_count + 1, sizeof *r->writers);
-    r->relations = arena_array(&r->scratch, plan->value_count + 1, 1);
+    r->order = arena_array(r->scratch, r->count + 1, sizeof *r->order);
+    r->after = arena_array(r->scratch, r->count + 1, sizeof *r->after);
+    r->writers = arena_array(r->scratch, plan->value_count + 1, sizeof *r->writers);
+    r->relations = arena_array(r->scratch, plan->value_count + 1, 1);
     if (!r->order || !r->after || !r->writers || !r->relations) return false;
     for (uint32_t i = 0; i < r->count; i++) {
         const plan_kernel *k = &plan->kernels[i];
@@ -315,7 +317,7 @@ static bool begin_joining(grouper *r) {
 static bool reorder_kernels(grouper *r) {
     emlx_plan *plan = r->plan;
     if (r->count == plan->kernel_count) return true;
-    plan_kernel *kernels = arena_array(&plan->memory, r->count, sizeof *kernels);
+    plan_kernel *kernels = arena_array(r->scratch, r->count, sizeof *kernels);
     if (kernels == NULL) return false;
     for (uint32_t i = 0; i < r->count; i++) kernels[i] = plan->kernels[r->order[i]];
     plan->kernels = kernels;
@@ -323,14 +325,14 @@ static bool reorder_kernels(grouper *r) {
     return true;
 }
 
-emlx_status join_rows(emlx_plan *plan, emlx_error *err) {
-    grouper r = {.plan = plan};
+emlx_status join_rows(emlx_plan *plan, arena *scratch, emlx_error *err) {
+    grouper r = {.plan = plan, .scratch = scratch};
     if (plan->device->ops->rows == NULL || plan->kernel_count < 2) return EMLX_OK;
     bool complete = begin_joining(&r);
     // Kernels that have come before the rows may be the beginning of others.
     for (uint32_t at = 0; complete && at < r.count && !r.failed;)
         if (!gather_rows(&r, at)) at++;
     complete = complete && !r.failed && reorder_kernels(&r);
-    arena_clear(&r.scratch);
+    arena_clear(&r.trials);
     return complete ? EMLX_OK : plan_no_memory(err);
 }

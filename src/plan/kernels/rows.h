@@ -9,8 +9,9 @@
 
 #include "plan/kernels/emit.h"
 
-// Joins kernels, as far as the plan's device wants them joined. Before lifetimes are known.
-emlx_status join_rows(emlx_plan *plan, emlx_error *err);
+// Joins kernels, as far as the plan's device wants them joined, in memory that kernels are in
+// before they are settled.
+emlx_status join_rows(emlx_plan *plan, arena *scratch, emlx_error *err);
 
 // The axes that the stages of a kernel have in common; none has length 1.
 typedef struct row_space {
