@@ -287,9 +287,9 @@ $(foreach engine,$(TEST_ENGINES:%.c=%),$(eval $(call engine_parts,$(engine))))
 
 TEST_PROGRAMS := $(TEST_BINARIES) $(TEST_SCRIPTS)
 
-# Tests of the command line find it in EMLX_CLI, and what is installed beside it.
+# Tests of the command line find it in EMLX_CLI, and examples and what is installed beside it.
 tests: $(TEST_BINARIES) $(ENGINE_FILES) \
-       $(if $(findstring test/c,$(TEST_PROGRAMS))$(TEST_SCRIPTS),$(CLI) $(if $(SANITIZE),,$(LIB_LINK)))
+       $(if $(findstring test/c,$(TEST_PROGRAMS))$(TEST_SCRIPTS),$(CLI) $(BUILD)/examples/generate $(if $(SANITIZE),,$(LIB_LINK)))
 
 test-c: tests
 	@EMLX_CLI='$(CLI_PATH)' scripts/tests/c $(BUILD)/tally $(TEST_PROGRAMS)

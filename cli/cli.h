@@ -22,6 +22,10 @@ int cli_failed(const emlx_error *err);
 // As above for an error that wrong input causes, unless it is the machine that failed.
 int cli_bad_input(const emlx_error *err);
 
+// Puts a '?' in place of line breaks and other control characters, as users and files may have
+// them.
+void cli_make_plain(char *text);
+
 // After getopt_long has returned `c`, '?' or ':': says which option was wrong.
 int cli_bad_option(int c, char **argv);
 

@@ -3,6 +3,7 @@
 // program, or arrays.
 #include <getopt.h>
 #include <inttypes.h>
+#include <string.h>
 
 #include "cli.h"
 
@@ -50,11 +51,25 @@ static void describe_program(const emlx_program *program) {
     printf("bytes of data: %" PRIu64 "\n", memory.active);
 }
 
+// As much of a text from a file as fits on a line, and no half of a character.
+static void print_text(const char *text, size_t most) {
+    char shown[256];
+    size_t length = strlen(text);
+    if (most >= sizeof shown) most = sizeof shown - 1;
+    if (length > most)
+        for (length = most; length > 0 && ((uint8_t)text[length] & 0xc0) == 0x80;) length--;
+    snprintf(shown, sizeof shown, "%.*s", (int)length, text);
+    cli_make_plain(shown);
+    fputs(shown, stdout);
+}
+
 static void print_entry(const emlx_entry *e) {
-    printf("array %s: ", e->name);
+    fputs("array ", stdout);
+    print_text(e->name, SIZE_MAX);
+    fputs(": ", stdout);
     // What has a type of ours is called so, other elements what the file calls them.
     bool plain = e->block_values == 1 && e->type != EMLX_TYPE_COUNT;
-    printf("%s", plain ? emlx_type_name(e->type) : e->format);
+    print_text(plain ? emlx_type_name(e->type) : e->format, SIZE_MAX);
     for (int32_t i = 0; i < e->shape.rank; i++)
         printf("%s%" PRId64, i == 0 ? "[" : ", ", e->shape.dims[i]);
     puts(e->shape.rank > 0 ? "]" : "");
@@ -68,8 +83,13 @@ static void describe_archive(const emlx_archive *archive) {
     for (; (e = emlx_archive_entry(archive, count)) != NULL; count++) bytes += e->bytes;
     printf("%s file\narrays: %zu\nbytes of data: %" PRIu64 "\n", emlx_archive_format(archive),
            count, bytes);
-    for (size_t i = 0; (key = emlx_archive_key(archive, i)) != NULL; i++)
-        printf("text %s: %.80s\n", key, emlx_archive_text(archive, key));
+    for (size_t i = 0; (key = emlx_archive_key(archive, i)) != NULL; i++) {
+        fputs("text ", stdout);
+        print_text(key, SIZE_MAX);
+        fputs(": ", stdout);
+        print_text(emlx_archive_text(archive, key), 80);
+        putchar('\n');
+    }
     for (size_t i = 0; (e = emlx_archive_entry(archive, i)) != NULL; i++) print_entry(e);
 }
 

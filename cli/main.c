@@ -14,7 +14,9 @@ static const struct {
     const char *usage;
     const char *help;
 } commands[] = {
-    {"run", cli_run, "FILE [--input NAME=x.npy]... [--output NAME=y.npy]... [--device NAME]",
+    {"run", cli_run,
+     "FILE [--input NAME=x.npy]... [--output NAME=y.npy]... [--device NAME] "
+     "[--repeat COUNT [--until NAME]]",
      "run a program file"},
     {"info", cli_info, "[FILE]", "describe this installation, or a file of a program or of arrays"},
     {"ops", cli_ops, "", "list the ops: name, fewest and most operands, attributes"},
@@ -32,10 +34,24 @@ static void print_help(void) {
     printf("usage: emlx COMMAND [ARGUMENTS]\n\n");
     for (int i = 0; i < COMMAND_COUNT; i++)
         printf("  emlx %s %s\n      %s\n", commands[i].name, commands[i].usage, commands[i].help);
-    printf("  emlx --help, --version\n\n"
-           "An input or output is named as the program names it, or by its position from 0.\n"
-           "Without --output the results are printed. Exit status: 0 when all went well, 1 when\n"
-           "running failed, 2 when the command line or a file given is wrong.\n");
+    printf(
+        "  emlx --help, --version\n\n"
+        "An input or output is named as the program names it, or by its position from 0.\n"
+        "Without --output the results are printed. With --repeat the program is run up to COUNT\n"
+        "times: outputs become the inputs of the same name, of which those not given begin as\n"
+        "zeros, and the others are printed each time; --until ends it once that output is not\n"
+        "zero. Exit status: 0 when all went well, 1 when running failed, 2 when the command line\n"
+        "or a file given is wrong.\n");
+}
+
+void cli_make_plain(char *text) {
+    for (char *c = text; *c != '\0'; c++) {
+        uint8_t byte = (uint8_t)*c, next = (uint8_t)c[1];
+        // Two bytes are a control character as well.
+        bool wide = byte == 0xc2 && next >= 0x80 && next < 0xa0;
+        if (wide) *c++ = '?';
+        if (wide || byte < 0x20 || byte == 0x7f) *c = '?';
+    }
 }
 
 int cli_usage(const char *format, ...) {
@@ -45,8 +61,7 @@ int cli_usage(const char *format, ...) {
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     // What the user typed may have line breaks; a message has one line.
-    for (char *c = text; *c != '\0'; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?';
+    cli_make_plain(text);
     fprintf(stderr, "%s: %s\n", command, text);
     return CLI_USAGE;
 }

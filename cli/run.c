@@ -26,6 +26,8 @@ typedef struct bindings {
 typedef struct request {
     const char *file;
     const char *device;
+    const char *until; // an output, or NULL
+    long repeat;       // runs at most, 0 for one without state
     bindings inputs, outputs;
 } request;
 
@@ -45,17 +47,28 @@ static bool parse_binding(const char *text, bindings *to) {
     return true;
 }
 
+static int parse_count(const char *text, long *count) {
+    char *end;
+    errno = 0;
+    *count = strtol(text, &end, 10);
+    if (errno == 0 && *end == '\0' && *count > 0) return CLI_OK;
+    return cli_usage("--repeat takes a count from 1 on, got \"%s\"", text);
+}
+
 static int parse_options(int argc, char **argv, request *r) {
     static const struct option options[] = {
-        {"input", required_argument, NULL, 'i'},
-        {"output", required_argument, NULL, 'o'},
-        {"device", required_argument, NULL, 'd'},
-        {0},
+        {"input", required_argument, NULL, 'i'},  {"output", required_argument, NULL, 'o'},
+        {"device", required_argument, NULL, 'd'}, {"repeat", required_argument, NULL, 'r'},
+        {"until", required_argument, NULL, 'u'},  {0},
     };
     opterr = 0;
     for (int c; (c = getopt_long(argc, argv, ":i:o:d:", options, NULL)) != -1;) {
         if (c == 'd') {
             r->device = optarg;
+        } else if (c == 'u') {
+            r->until = optarg;
+        } else if (c == 'r') {
+            if (parse_count(optarg, &r->repeat) != CLI_OK) return CLI_USAGE;
         } else if (c == 'i' || c == 'o') {
             if (!parse_binding(optarg, c == 'i' ? &r->inputs : &r->outputs))
                 return cli_usage("\"%s\" is not of the form NAME=FILE.npy", optarg);
@@ -64,6 +77,7 @@ static int parse_options(int argc, char **argv, request *r) {
         }
     }
     if (argc - optind != 1) return cli_usage("one program file expected, got %d", argc - optind);
+    if (r->until != NULL && r->repeat == 0) return cli_usage("--until needs --repeat COUNT");
     r->file = argv[optind];
     return CLI_OK;
 }
@@ -135,10 +149,37 @@ static int load_input(session *s, const binding *b) {
     return check_input(emlx_program_input(s->program, index), b->path, s->inputs[index]);
 }
 
+// The port of that name; SIZE_MAX when there is none.
+static size_t port_named(const emlx_program *program, port_fn port, const char *name) {
+    const emlx_port *at;
+    for (size_t i = 0; (at = port(program, i)) != NULL; i++)
+        if (strcmp(at->name, name) == 0) return i;
+    return SIZE_MAX;
+}
+
+// State that is not given begins as zeros: inputs that are outputs as well.
+static int begin_state(session *s, size_t index) {
+    emlx_error err;
+    const emlx_port *port = emlx_program_input(s->program, index);
+    if (s->inputs[index] != NULL ||
+        port_named(s->program, emlx_program_output, port->name) == SIZE_MAX)
+        return CLI_OK;
+    size_t size = (size_t)emlx_shape_count(&port->shape) * emlx_type_size(port->type);
+    void *data = calloc(size + 1, 1);
+    if (data == NULL)
+        return cli_failed(&(emlx_error){.code = EMLX_OUT_OF_MEMORY, .message = "out of memory"});
+    emlx_status status = emlx_tensor_from_data(s->device, port->type, &port->shape, data, size,
+                                               &s->inputs[index], &err);
+    free(data);
+    return status == EMLX_OK ? CLI_OK : cli_failed(&err);
+}
+
 static int load_inputs(session *s, const request *r) {
     int code = CLI_OK;
     for (size_t i = 0; i < r->inputs.count && code == CLI_OK; i++)
         code = load_input(s, &r->inputs.items[i]);
+    for (size_t i = 0; r->repeat > 0 && i < emlx_program_input_count(s->program); i++)
+        if (code == CLI_OK) code = begin_state(s, i);
     for (size_t i = 0; i < emlx_program_input_count(s->program) && code == CLI_OK; i++)
         if (s->inputs[i] == NULL)
             code = cli_usage("input %s is missing: give --input %s=FILE.npy",
@@ -178,16 +219,24 @@ static int check_output_places(const session *s, const request *r) {
     return code;
 }
 
-static int print_outputs(const session *s) {
+static int print_output(const session *s, size_t index) {
     emlx_error err;
-    for (size_t i = 0; i < emlx_program_output_count(s->program); i++) {
-        const emlx_port *port = emlx_program_output(s->program, i);
-        printf("%s: ", port->name);
-        cli_print_signature(stdout, port->type, &port->shape);
-        putchar('\n');
-        if (cli_print_tensor(stdout, s->outputs[i], &err) != EMLX_OK) return cli_failed(&err);
-    }
-    return CLI_OK;
+    const emlx_port *port = emlx_program_output(s->program, index);
+    printf("%s: ", port->name);
+    cli_print_signature(stdout, port->type, &port->shape);
+    putchar('\n');
+    return cli_print_tensor(stdout, s->outputs[index], &err) == EMLX_OK ? CLI_OK : cli_failed(&err);
+}
+
+// Of a program that is repeated its state is not printed.
+static int print_outputs(const session *s, const request *r) {
+    int code = CLI_OK;
+    const emlx_port *port;
+    for (size_t i = 0; (port = emlx_program_output(s->program, i)) != NULL && code == CLI_OK; i++)
+        if (r->repeat == 0 || port_named(s->program, emlx_program_input, port->name) == SIZE_MAX)
+            code = print_output(s, i);
+    fflush(stdout);
+    return code;
 }
 
 static int save_outputs(const session *s, const request *r) {
@@ -202,12 +251,56 @@ static int save_outputs(const session *s, const request *r) {
 
 // The whole --------------------------------------------------------------------------------------
 
-static int run_program(session *s, const request *r) {
+static int run_once(session *s, const request *r) {
     emlx_error err;
     if (emlx_program_run(s->program, s->inputs, emlx_program_input_count(s->program), s->outputs,
                          emlx_program_output_count(s->program), &err) != EMLX_OK)
         return cli_failed(&err);
-    return r->outputs.count > 0 ? save_outputs(s, r) : print_outputs(s);
+    return r->outputs.count > 0 ? CLI_OK : print_outputs(s, r);
+}
+
+// Whether the output that is waited for has a byte that is not zero.
+static int is_over(const session *s, size_t until, bool *ended) {
+    emlx_error err;
+    if (until == SIZE_MAX) return CLI_OK;
+    uint8_t byte;
+    for (size_t i = 0; i < emlx_tensor_bytes(s->outputs[until]) && !*ended; i++) {
+        if (emlx_tensor_read(s->outputs[until], i, &byte, 1, &err) != EMLX_OK)
+            return cli_failed(&err);
+        *ended = byte != 0;
+    }
+    return CLI_OK;
+}
+
+// Outputs become the inputs of the same name.
+static void hand_on(session *s) {
+    const emlx_port *port;
+    for (size_t i = 0; (port = emlx_program_output(s->program, i)) != NULL; i++) {
+        size_t to = port_named(s->program, emlx_program_input, port->name);
+        emlx_tensor **place = to == SIZE_MAX ? NULL : &s->inputs[to];
+        if (place != NULL) emlx_tensor_release(*place);
+        if (place != NULL) *place = emlx_tensor_retain(s->outputs[i]);
+        emlx_tensor_release(s->outputs[i]);
+        s->outputs[i] = NULL;
+    }
+}
+
+static int run_program(session *s, const request *r) {
+    bool ended = false;
+    size_t until = SIZE_MAX;
+    if (r->until != NULL) {
+        const binding name = {r->until, strlen(r->until), NULL};
+        until = find_port(s->program, emlx_program_output, &name);
+        if (until == SIZE_MAX) return no_port(s->program, emlx_program_output, "output", &name);
+    }
+    int code = run_once(s, r);
+    if (code == CLI_OK) code = is_over(s, until, &ended);
+    for (long turn = 1; turn < r->repeat && code == CLI_OK && !ended; turn++) {
+        hand_on(s);
+        code = run_once(s, r);
+        if (code == CLI_OK) code = is_over(s, until, &ended);
+    }
+    return code == CLI_OK ? save_outputs(s, r) : code;
 }
 
 static int with_program(session *s, const request *r) {

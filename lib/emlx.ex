@@ -143,6 +143,7 @@ defmodule EMLX do
 
     * `:constants` - names of arguments whose tensors are written into the file and are no inputs, as
       the weights of a model. Where the program is loaded they are mapped into memory
+
   ## Examples
 
       iex> path = Path.join(System.tmp_dir!(), "emlx_export_doctest.safetensors")

@@ -112,15 +112,77 @@ defmodule EMLXAxon.GenerateTest do
       assert Nx.to_flat_list(found) == kept ++ List.duplicate(-1, 12 - length(kept))
       assert config["vocab_size"] > Enum.max(wanted)
 
-      shell = Path.expand("../../build/emlx", __DIR__)
+      input = Path.join(folder, "prompt.npy")
+      write_row(input, prompt)
 
-      if File.exists?(shell) do
-        input = Path.join(folder, "prompt.npy")
-        write_row(input, prompt)
-        {text, 0} = System.cmd(shell, ["run", path, "-i", "tokens=#{input}"])
-        for token <- kept, do: assert(text =~ Integer.to_string(token))
-      end
+      with text when text != nil <- shell("emlx", ["run", path, "-i", "tokens=#{input}"]),
+           do: assert(drawn(text) == kept)
     end
+  end
+
+  test "a program that gives some tokens at a time", %{tmp_dir: folder} do
+    {_, _, state, _, generate} = model(:llama, folder)
+    prompt = [3, 17, 99, 5]
+    path = Path.join(folder, "turns.safetensors")
+    input = Path.join(folder, "prompt.npy")
+    write_row(input, prompt)
+    drawing = [sampler: :top_p_cpu, temperature: 1.5, top_p: 0.95, seed: 4]
+    {all, _} = generate.generate(Nx.tensor([prompt]), state, max_new_tokens: 12)
+    ended = %{state | config: Map.put(state.config, :eos_token_id, Enum.at(all, 5))}
+
+    for {state, chunk, most, drawing} <- [
+          {state, 5, 12, []},
+          {state, 1, 3, []},
+          {state, 4, 1, []},
+          {ended, 3, 12, []},
+          {state, 5, 12, drawing}
+        ] do
+      options = [max_new_tokens: most] ++ drawing
+      {wanted, _} = generate.generate(Nx.tensor([prompt]), state, options)
+      options = [prompt_length: 4, chunk: chunk] ++ options
+      assert EMLXAxon.TextGeneration.export(state, path, options) == :ok
+      assert turns(EMLX.load(path), Nx.tensor([prompt], type: :s32)) == wanted
+      arguments = ~w(run #{path} -i tokens=#{input} --repeat 99 --until state.done)
+      with text when text != nil <- shell("emlx", arguments), do: assert(drawn(text) == wanted)
+
+      with text when text != nil <- shell("examples/generate", [path, input]),
+           do: assert(text |> String.split() |> Enum.map(&String.to_integer/1) == wanted)
+    end
+  end
+
+  # The state of the first turn is zeros.
+  defp turns(program, tokens) do
+    inputs =
+      Map.new(program.inputs, &{&1.name, Nx.broadcast(Nx.tensor(0, type: &1.type), &1.shape)})
+
+    turns(program, %{inputs | "tokens" => tokens}, [])
+  end
+
+  defp turns(program, inputs, before) do
+    out = EMLX.run(program, inputs)
+    before = before ++ (out["drawn"] |> Nx.to_flat_list() |> Enum.take_while(&(&1 >= 0)))
+
+    if Nx.to_flat_list(out["state.done"]) == [1],
+      do: before,
+      else: turns(program, Map.merge(inputs, Map.delete(out, "drawn")), before)
+  end
+
+  # What a program of the library's prints, where it has been built.
+  defp shell(name, arguments) do
+    program = Path.expand("../../build/#{name}", __DIR__)
+
+    if File.exists?(program) do
+      {text, 0} = System.cmd(program, arguments)
+      text
+    end
+  end
+
+  defp drawn(text) do
+    for line <- String.split(text, "\n"),
+        [tokens] <- [Regex.run(~r/\[\[(.*)\]\]/, line, capture: :all_but_first)],
+        token <- String.split(tokens, ", "),
+        token != "-1",
+        do: String.to_integer(token)
   end
 
   test "an end token is the last", %{tmp_dir: folder} do
@@ -154,9 +216,10 @@ defmodule EMLXAxon.GenerateTest do
     options = [max_new_tokens: 7, host_sync: {:chunk, 3}, chunk_callback: hear]
     generate.generate(ids, state, options)
     assert List.flatten(all = heard()) == tokens
-    assert length(all) == 2
+    assert Enum.map(all, &length/1) == [3, 3, 1]
     generate.generate(ids, state, options ++ [chunk_callback_first_token: true])
-    assert [[_] | _] = all = heard()
+    all = heard()
+    assert Enum.map(all, &length/1) == [1, 3, 3]
     assert List.flatten(all) == tokens
   end
 
@@ -178,12 +241,17 @@ defmodule EMLXAxon.GenerateTest do
     assert again == tokens
     {again, _} = generate.generate(ids, state, max_new_tokens: 4, kv_cache: metadata.kv_cache)
     assert again == tokens
-    {few, metadata} = generate.generate(ids, state, max_new_tokens: 100, max_len: 5)
-    assert length(few) == 3 and metadata.finish_reason == :length
 
-    assert_raise ArgumentError, ~r/the prompt has 3 tokens, and the cache has room for 2/, fn ->
-      generate.generate(ids, state, max_len: 2)
+    for room <- [[max_len: 5], [kv_cache: module.init_kv_cache(state, 5)]] do
+      {few, metadata} = generate.generate(ids, state, [max_new_tokens: 100] ++ room)
+      assert length(few) == 3 and metadata.finish_reason == :length
     end
+
+    assert_raise ArgumentError,
+                 ~r/the input length is 3 tokens, and the cache has room for 2/,
+                 fn ->
+                   generate.generate(ids, state, max_len: 2)
+                 end
   end
 
   test "what is drawn from a nucleus depends on the seed alone", %{tmp_dir: folder} do
@@ -195,8 +263,10 @@ defmodule EMLXAxon.GenerateTest do
       elem(generate.generate(ids, state, [max_new_tokens: 12] ++ options), 0)
     end
 
-    assert draw.(1, :end) == draw.(1, :per_token)
-    assert draw.(1, :end) != draw.(2, :end)
+    drawn = draw.(1, :end)
+    for sync <- [:end, :per_token, {:chunk, 5}], do: assert(draw.(1, sync) == drawn)
+    assert Task.await(Task.async(fn -> draw.(1, :end) end), 60_000) == drawn
+    assert draw.(2, :end) != drawn
   end
 
   test "a nucleus has the tokens that come to top_p, drawn as likely as they are" do
@@ -220,6 +290,9 @@ defmodule EMLXAxon.GenerateTest do
           {[max_new_tokens: 0], ~r/:max_new_tokens to be a positive integer, got: 0/},
           {[max_new_tokens: "7"], ~r/:max_new_tokens/},
           {[sampler: :best], ~r/:sampler to be one of/},
+          {[temperature: 0], ~r/:temperature to be a positive number, got: 0/},
+          {[temperature: :hot], ~r/:temperature to be/},
+          {[top_p: 1.5], ~r/:top_p to be greater than 0 and at most 1, got: 1.5/},
           {[host_sync: {:chunk, 0}], ~r/:host_sync to be/},
           {[host_sync: :never], ~r/:host_sync to be/},
           {[tokens: 3], ~r/unknown keys \[:tokens\]/}
@@ -227,8 +300,8 @@ defmodule EMLXAxon.GenerateTest do
       assert_raise ArgumentError, words, fn -> generate.generate(ids, state, options) end
     end
 
-    assert_raise ArgumentError, ~r/one sequence of tokens/, fn ->
-      generate.generate(Nx.tensor([[1], [2]]), state)
+    for {shape, words} <- [{{2, 1}, ~r/batch size 1, got batch size 2/}, {{3}, ~r/one sequence/}] do
+      assert_raise ArgumentError, words, fn -> generate.generate(Nx.iota(shape), state) end
     end
   end
 
@@ -240,13 +313,25 @@ defmodule EMLXAxon.GenerateTest do
     tensors = TestModel.tensors(:llama, config)
     load = fn -> Llama.DenseLoader.from_safetensors_dir(folder) end
 
-    for {config, words} <- [
-          {Map.put(config, "model_type", "qwen3"),
-           "describes a model of type \"qwen3\", not llama"},
-          {Map.delete(config, "vocab_size"), "no whole number for vocab_size"},
-          {Map.put(config, "rope_scaling", %{"type" => "yarn"}), "only llama3 is known"},
-          {Map.put(config, "num_hidden_layers", 3),
-           "has no tensor model.layers.2.input_layernorm"}
+    narrow = Nx.broadcast(Nx.f32(0), {2, 32})
+
+    for {config, tensors, words} <- [
+          {Map.put(config, "model_type", "qwen3"), tensors,
+           "expected model_type \"llama\", got: \"qwen3\""},
+          {Map.delete(config, "vocab_size"), tensors, "no whole number for vocab_size"},
+          {Map.put(config, "rope_scaling", %{"type" => "yarn"}), tensors, "nil or llama3"},
+          {Map.put(config, "rope_parameters", %{"rope_type" => "yarn"}), tensors,
+           "nil or llama3"},
+          {Map.put(config, "attention_bias", true), tensors, "not support attention_bias=true"},
+          {Map.put(config, "mlp_bias", true), tensors, "not support mlp_bias=true"},
+          {Map.put(config, "sliding_window", 64), tensors, "not support sliding_window=64"},
+          {Map.put(config, "hidden_act", "gelu"), tensors, "hidden_act \"silu\", got: \"gelu\""},
+          {Map.put(config, "num_hidden_layers", 3), tensors,
+           "has no tensor model.layers.2.input_layernorm"},
+          {Map.put(config, "tie_word_embeddings", false), Map.delete(tensors, "lm_head.weight"),
+           "has no tensor lm_head.weight"},
+          {config, Map.put(tensors, "model.layers.0.mlp.up_proj.weight", narrow),
+           "the tensor model.layers.0.mlp.up_proj has the shape {2, 32}, and the configuration"}
         ] do
       TestModel.write(folder, config, tensors)
       assert {:error, text} = load.()

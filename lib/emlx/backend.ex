@@ -33,7 +33,6 @@ defmodule EMLX.Backend do
 
   @behaviour Nx.Backend
 
-  @enforce_keys [:ref, :shape, :type]
   defstruct [:ref, :shape, :type, :data, :quantization_config]
 
   @typedoc "A tensor's device and its native reference."

@@ -99,8 +99,10 @@ static emlx_status check_narrow(emlx_type type, const uint8_t *data, size_t size
 static emlx_status own_shape(const stored *s, emlx_shape *shape, emlx_error *err) {
     int64_t dims[EMLX_MAX_RANK + 1];
     memcpy(dims, s->dims, sizeof dims);
-    if (s->values > 1)
-        dims[s->rank - 1] = dims[s->rank - 1] / (int64_t)s->values * (int64_t)s->bytes;
+    int64_t *row = s->values > 1 ? &dims[s->rank - 1] : NULL;
+    // Beside an axis of length 0 it may be of any length.
+    if (row != NULL && __builtin_mul_overflow(*row / (int64_t)s->values, (int64_t)s->bytes, row))
+        return error_set(err, EMLX_FORMAT, "its rows have more bytes than can be counted");
     return emlx_shape_make(dims, s->rank, shape, err);
 }
 

@@ -70,6 +70,36 @@ static void info_tells_what_there_is(void **state) {
     assert_line("one file expected, got 2");
 }
 
+static void write_weights(const char *header) {
+    uint64_t length = strlen(header);
+    FILE *file = fopen(in_folder("weights.safetensors"), "wb");
+    assert_non_null(file);
+    fwrite(&length, 1, 8, file);
+    fwrite(header, 1, length, file);
+    fputc(1, file);
+    assert_int_equal(fclose(file), 0);
+}
+
+// What a file calls its arrays and says of them may have line breaks and worse.
+static void info_of_weights_is_a_line_each(void **state) {
+    (void)state;
+    write_weights("{\"__metadata__\":{\"a\\nb\":\"\\u001b[31m\\r\\u009b\"},"
+                  "\"new\\nline\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}");
+    emlx(0, "info weights.safetensors");
+    assert_string_equal(printed, "safetensors file\narrays: 1\nbytes of data: 1\n"
+                                 "text a?b: ?[31m???\narray new?line: u8[1]\n");
+    char header[512], text[100] = "";
+    memset(text, '-', 79);
+    snprintf(header, sizeof header,
+             "{\"__metadata__\":{\"long\":\"%s\\u00e9\"},"
+             "\"x\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}",
+             text);
+    write_weights(header);
+    emlx(0, "info weights.safetensors");
+    snprintf(header, sizeof header, "text long: %s\narray x", text);
+    assert_prints(header);
+}
+
 static void ops_are_listed(void **state) {
     (void)state;
     emlx(0, "ops");
@@ -195,10 +225,15 @@ static void results_are_readable(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(help_and_version),      cmocka_unit_test(info_tells_what_there_is),
-        cmocka_unit_test(ops_are_listed),        cmocka_unit_test(programs_run),
-        cmocka_unit_test(mistakes_are_one_line), cmocka_unit_test(a_full_disk_is_noticed),
-        cmocka_unit_test(results_are_readable),  cmocka_unit_test(streams_may_be_closed),
+        cmocka_unit_test(help_and_version),
+        cmocka_unit_test(info_tells_what_there_is),
+        cmocka_unit_test(ops_are_listed),
+        cmocka_unit_test(programs_run),
+        cmocka_unit_test(mistakes_are_one_line),
+        cmocka_unit_test(a_full_disk_is_noticed),
+        cmocka_unit_test(results_are_readable),
+        cmocka_unit_test(streams_may_be_closed),
+        cmocka_unit_test(info_of_weights_is_a_line_each),
     };
     return cmocka_run_group_tests_name("cli/cli", tests, make_folder, remove_folder);
 }

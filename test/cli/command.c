@@ -26,17 +26,20 @@ int remove_folder(void **state) {
     return system(command);
 }
 
-void emlx(int expected, const char *arguments) {
+void run_command(int expected, const char *program, const char *arguments) {
     char command[1024];
-    snprintf(command, sizeof command, "cd '%s' && '%s' 2>&1 %s", test_folder, test_cli, arguments);
+    snprintf(command, sizeof command, "cd '%s' && '%s' 2>&1 %s", test_folder, program, arguments);
     FILE *pipe = popen(command, "r");
     assert_non_null(pipe);
     size_t size = fread(printed, 1, sizeof printed - 1, pipe);
     printed[size] = '\0';
     int status = pclose(pipe);
     if (!WIFEXITED(status) || WEXITSTATUS(status) != expected)
-        fail_msg("emlx %s: status %d, %d expected: %s", arguments, status, expected, printed);
+        fail_msg("%s %s: status %d, %d expected: %s", program, arguments, status, expected,
+                 printed);
 }
+
+void emlx(int expected, const char *arguments) { run_command(expected, test_cli, arguments); }
 
 void assert_prints(const char *text) {
     if (strstr(printed, text) == NULL) fail_msg("'%s' lacks '%s'", printed, text);

@@ -15,8 +15,10 @@ int remove_folder(void **state);
 // What the last command printed, on both streams.
 extern char printed[65536];
 
-// Runs `emlx ARGUMENTS` in the test's folder, checks its exit status, keeps what it prints.
+// Runs `emlx ARGUMENTS`, or another program, in the test's folder, checks its exit status, keeps
+// what it prints.
 void emlx(int expected, const char *arguments);
+void run_command(int expected, const char *program, const char *arguments);
 void assert_prints(const char *text);
 // One line, of this text.
 void assert_line(const char *text);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// files.c - the one file that a test of files works on.
+// files.c - the file that a test of files works on, and those beside it.
 #include "files/files.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "program/programs.h"
@@ -43,4 +44,34 @@ emlx_status load_program(emlx_error *err) {
     emlx_program_release(program);
     emlx_device_release(device);
     return status;
+}
+
+void write_shard(const char *suffix, const char *name, size_t count) {
+    char path[128], header[256];
+    snprintf(path, sizeof path, "%s%s", test_path, suffix);
+    int length = snprintf(header, sizeof header,
+                          "{\"%s\":{\"dtype\":\"U8\",\"shape\":[%zu],\"data_offsets\":[0,%zu]}}",
+                          name, count, count);
+    uint64_t size = (uint64_t)length;
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    fwrite(&size, 1, 8, file);
+    fwrite(header, 1, (size_t)length, file);
+    for (size_t i = 0; i < count; i++) fputc((int)(i & 0xff), file);
+    fclose(file);
+}
+
+void remove_shard(const char *suffix) {
+    char path[128];
+    snprintf(path, sizeof path, "%s%s", test_path, suffix);
+    unlink(path);
+}
+
+void write_index(const char *first, const char *second) {
+    char text[512];
+    const char *base = strrchr(test_path, '/') + 1;
+    int size = snprintf(text, sizeof text,
+                        "{\"metadata\":{},\"weight_map\":{\"x\":\"%s%s\",\"y\":\"%s%s\"}}", base,
+                        first, base, second);
+    write_bytes(text, (size_t)size);
 }

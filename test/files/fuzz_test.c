@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// fuzz_test.c - the readers of program and array files against damaged files; what is accepted is
-// run, with data of its own, and often cancelled. The damage is random but the same in every run;
-// EMLX_FUZZ_ROUNDS asks for more of it. Nothing is expected but a clean answer, so this is worth
-// most in a build with sanitizers.
+// fuzz_test.c - the readers of programs, arrays and weights against damaged files; what is accepted
+// is run, with data of its own, and often cancelled. The damage is random but the same in every
+// run; EMLX_FUZZ_ROUNDS asks for more of it, EMLX_FUZZ_SEED for other damage. Nothing is expected
+// but a clean answer, or one sentence, so this is worth most in a build with sanitizers.
 #include <dirent.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "conformance/cases_folder.h"
 #include "ending.h"
 #include "files/files.h"
@@ -54,14 +55,27 @@ static size_t change_number(uint8_t *data, size_t size) {
     return digits == 0 ? size : replace(data, size, at, digits, number, strlen(number));
 }
 
+// Puts a number where one of GGUF or a header's length may stand.
+static size_t change_word(uint8_t *data, size_t size) {
+    static const uint64_t numbers[] = {0,          1,          2,        31,        255,
+                                       0x7fffffff, 0xffffffff, 1u << 31, INT64_MAX, UINT64_MAX};
+    size_t at = pick(size), width = pick(2) == 0 ? 4 : 8;
+    uint64_t number = numbers[pick(sizeof numbers / sizeof *numbers)];
+    if (pick(4) == 0) number = (uint64_t)1 << pick(64);
+    for (size_t i = 0; i < width && at + i < size; i++) data[at + i] = (uint8_t)(number >> (8 * i));
+    return size;
+}
+
 static size_t damage(uint8_t *data, size_t size) {
     size_t at = pick(size), length = 1 + pick(24);
     if (length > size - at) length = size - at;
-    switch (pick(5)) {
+    switch (pick(7)) {
     case 0: data[at] = (uint8_t)pick(256); return size;
     case 1: return replace(data, size, at, length, "", 0);
     case 2: return replace(data, size, pick(size), 0, data + at, length);
     case 3: return replace(data, size, at, 1, &"{}[]\",:\\x"[pick(9)], 1);
+    case 4: return change_word(data, size);
+    case 5: return pick(8) == 0 ? at : size; // the end is missing
     default: return change_number(data, size);
     }
 }
@@ -71,6 +85,11 @@ static void repair_header(uint8_t *data, size_t size, size_t tail) {
     uint64_t length = size - 8 - tail;
     if (size < 8 + tail) return;
     for (int i = 0; i < 8; i++) data[i] = (uint8_t)(length >> (8 * i));
+}
+
+static size_t damage_some(uint8_t *data, size_t size, size_t most) {
+    for (size_t i = 1 + pick(most); i > 0 && size > 0; i--) size = damage(data, size);
+    return size;
 }
 
 static size_t rounds(void) {
@@ -132,6 +151,12 @@ static void run_damaged(emlx_device *device, emlx_program *program) {
 
 // Readers ----------------------------------------------------------------------------------------
 
+// A refusal is one sentence: no tensors, for those who count them.
+static size_t check_sentence(const emlx_error *err) {
+    assert_true(strlen(err->message) > 0 && text_is_plain(err->message));
+    return 0;
+}
+
 // Reads a damaged copy of `original` and, if it is a program still, runs that; whether it was.
 static bool program_round(emlx_device *device, const uint8_t *original, size_t size) {
     static uint8_t data[ROOM];
@@ -141,10 +166,12 @@ static bool program_round(emlx_device *device, const uint8_t *original, size_t s
     uint64_t length = 0;
     for (int i = 0; i < 8; i++) length |= (uint64_t)original[i] << (8 * i);
     size_t tail = size - 8 - (size_t)length;
-    for (size_t i = 1 + pick(4); i > 0 && now > 0; i--) now = damage(data, now);
+    now = damage_some(data, now, 4);
     if (pick(8) != 0) repair_header(data, now, tail);
     write_bytes(data, now);
-    if (emlx_program_load(test_path, device, &program, NULL) != EMLX_OK) return false;
+    emlx_error err;
+    if (emlx_program_load(test_path, device, &program, &err) != EMLX_OK)
+        return check_sentence(&err) > 0;
     run_damaged(device, program);
     emlx_program_release(program);
     return true;
@@ -217,25 +244,29 @@ static void array_files(void **state) {
     size_t size = read_bytes(original, ROOM);
     for (size_t round = 0; round < rounds(); round++) {
         memcpy(data, original, size);
-        size_t now = size;
-        for (size_t i = 1 + pick(4); i > 0 && now > 0; i--) now = damage(data, now);
-        write_bytes(data, now);
-        if (emlx_npy_load(test_path, device, &tensor, &err) == EMLX_OK) emlx_tensor_release(tensor);
+        write_bytes(data, damage_some(data, size, 4));
+        if (emlx_npy_load(test_path, device, &tensor, &err) == EMLX_OK)
+            emlx_tensor_release(tensor);
+        else
+            check_sentence(&err);
     }
     emlx_device_release(device);
 }
 
-// Opens the file and makes a tensor of all that it has.
+// Opens the file and makes a tensor of all that it has; how many there are.
 static size_t read_archive(emlx_device *device) {
+    emlx_error err;
     emlx_archive *archive;
     const emlx_entry *e;
     size_t made = 0;
-    if (emlx_archive_open(test_path, &archive, NULL) != EMLX_OK) return 0;
+    if (emlx_archive_open(test_path, &archive, &err) != EMLX_OK) return check_sentence(&err);
     for (size_t i = 0; (e = emlx_archive_entry(archive, i)) != NULL; i++) {
         emlx_tensor *t;
         const void *data;
-        if (emlx_archive_tensor(archive, e->name, EMLX_TYPE_DEFAULT, device, &t, NULL) != EMLX_OK)
+        if (emlx_archive_tensor(archive, e->name, EMLX_TYPE_DEFAULT, device, &t, &err) != EMLX_OK) {
+            check_sentence(&err);
             continue;
+        }
         uint8_t last;
         size_t size = emlx_tensor_bytes(t);
         assert_int_equal(emlx_tensor_data(t, &data, NULL), EMLX_OK);
@@ -255,8 +286,42 @@ static void gguf_files(void **state) {
     size_t made = 0;
     for (size_t round = 0; round < rounds(); round++) {
         memcpy(data, original.bytes, original.size);
-        size_t now = original.size;
-        for (size_t i = 1 + pick(3); i > 0 && now > 0; i--) now = damage(data, now);
+        write_bytes(data, damage_some(data, original.size, 3));
+        made += read_archive(device);
+    }
+    assert_true(rounds() < 1000 || made > 0);
+    emlx_device_release(device);
+}
+
+// Arrays of several kinds, one of them of a type that nobody knows. Returns the file's size.
+static size_t make_safetensors(uint8_t *data, size_t *header) {
+    static const char text[] =
+        "{\"__metadata__\":{\"format\":\"pt\",\"note\":\"\\u00e9\"},"
+        "\"model.weight\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]},"
+        "\"model.bias\":{\"dtype\":\"BF16\",\"shape\":[3],\"data_offsets\":[24,30]},"
+        "\"truth\":{\"dtype\":\"BOOL\",\"shape\":[2],\"data_offsets\":[30,32]},"
+        "\"none\":{\"dtype\":\"I64\",\"shape\":[0,4],\"data_offsets\":[32,32]},"
+        "\"pair\":{\"dtype\":\"C64\",\"shape\":[1,1],\"data_offsets\":[32,40]},"
+        "\"new\":{\"dtype\":\"F4_E9\",\"shape\":[2],\"data_offsets\":[40,41]}}";
+    enum { TAIL = 41 };
+    *header = sizeof text - 1;
+    memcpy(data + 8, text, *header);
+    memset(data + 8 + *header, 1, TAIL);
+    repair_header(data, 8 + *header + TAIL, TAIL);
+    return 8 + *header + TAIL;
+}
+
+static void safetensors_files(void **state) {
+    (void)state;
+    static uint8_t original[ROOM], data[ROOM];
+    emlx_device *device = cpu();
+    size_t header, size = make_safetensors(original, &header), made = 0;
+    write_bytes(original, size);
+    assert_int_equal(read_archive(device), 5);
+    for (size_t round = 0; round < rounds(); round++) {
+        memcpy(data, original, size);
+        size_t now = damage_some(data, size, 3);
+        if (pick(8) != 0) repair_header(data, now, size - 8 - header);
         write_bytes(data, now);
         made += read_archive(device);
     }
@@ -264,11 +329,47 @@ static void gguf_files(void **state) {
     emlx_device_release(device);
 }
 
+// Damages what the file of that suffix has.
+static void damage_file(const char *suffix) {
+    static uint8_t data[ROOM];
+    char path[128];
+    snprintf(path, sizeof path, "%s%s", test_path, suffix);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    size_t size = damage_some(data, fread(data, 1, ROOM, file), 2);
+    rewind(file);
+    assert_int_equal(ftruncate(fileno(file), 0), 0);
+    assert_int_equal(fwrite(data, 1, size, file), size);
+    assert_int_equal(fclose(file), 0);
+}
+
+// Most of the damage is the index's.
+static void models_of_several_files(void **state) {
+    (void)state;
+    emlx_device *device = cpu();
+    size_t made = 0;
+    for (size_t round = 0; round < rounds(); round++) {
+        write_shard(".1", "x", 3);
+        write_shard(".2", "y", 5);
+        write_index(".1", ".2");
+        damage_file(pick(4) == 0 ? (pick(2) == 0 ? ".1" : ".2") : "");
+        made += read_archive(device);
+    }
+    remove_shard(".1");
+    remove_shard(".2");
+    assert_true(rounds() < 1000 || made > 0);
+    emlx_device_release(device);
+}
+
 int main(void) {
+    const char *other = getenv("EMLX_FUZZ_SEED");
+    if (other != NULL) seed = strtoull(other, NULL, 10);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(program_files),
         cmocka_unit_test(array_files),
         cmocka_unit_test(gguf_files),
+        cmocka_unit_test(safetensors_files),
+        cmocka_unit_test(models_of_several_files),
         cmocka_unit_test_setup_teardown(recorded_programs, cases_unpack, cases_remove),
     };
     return RUN_WITH_FILE("files/fuzz", tests);

@@ -106,38 +106,25 @@ static void unknown_types_of_gguf(void **state) {
     emlx_device_release(device);
 }
 
+// No element, but rows whose bytes cannot be counted.
+static void endless_rows_of_gguf(void **state) {
+    (void)state;
+    emlx_error err;
+    emlx_archive *archive;
+    emlx_tensor *t;
+    emlx_device *device = cpu();
+    gguf_file f = gguf_make();
+    f.bytes[f.type - 9] = 0x7f;
+    f.bytes[f.type - 8] = 0;
+    write_bytes(f.bytes, f.size);
+    assert_ok(emlx_archive_open(test_path, &archive, &err), err);
+    assert_error(emlx_archive_tensor(archive, "rows", EMLX_TYPE_DEFAULT, device, &t, &err),
+                 EMLX_FORMAT, err, "its rows have more bytes than can be counted");
+    emlx_archive_release(archive);
+    emlx_device_release(device);
+}
+
 // Several files ----------------------------------------------------------------------------------
-
-// A safetensors file beside the test's, of one array of `count` bytes.
-static void write_shard(const char *suffix, const char *name, size_t count) {
-    char path[128], header[256];
-    snprintf(path, sizeof path, "%s%s", test_path, suffix);
-    int length = snprintf(header, sizeof header,
-                          "{\"%s\":{\"dtype\":\"U8\",\"shape\":[%zu],\"data_offsets\":[0,%zu]}}",
-                          name, count, count);
-    uint64_t size = (uint64_t)length;
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    fwrite(&size, 1, 8, file);
-    fwrite(header, 1, (size_t)length, file);
-    for (size_t i = 0; i < count; i++) fputc((int)(i & 0xff), file);
-    fclose(file);
-}
-
-static void remove_shard(const char *suffix) {
-    char path[128];
-    snprintf(path, sizeof path, "%s%s", test_path, suffix);
-    unlink(path);
-}
-
-static void write_index(const char *first, const char *second) {
-    char text[512];
-    const char *base = strrchr(test_path, '/') + 1;
-    int size = snprintf(text, sizeof text,
-                        "{\"metadata\":{},\"weight_map\":{\"x\":\"%s%s\",\"y\":\"%s%s\"}}", base,
-                        first, base, second);
-    write_bytes(text, (size_t)size);
-}
 
 static void models_in_several_files(void **state) {
     (void)state;
@@ -240,9 +227,10 @@ static void files_that_become_shorter(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gguf_arrays_and_texts),      cmocka_unit_test(wrong_gguf_files),
-        cmocka_unit_test(unknown_types_of_gguf),      cmocka_unit_test(models_in_several_files),
-        cmocka_unit_test(mapped_data_is_not_written), cmocka_unit_test(files_that_become_shorter),
+        cmocka_unit_test(endless_rows_of_gguf),      cmocka_unit_test(gguf_arrays_and_texts),
+        cmocka_unit_test(wrong_gguf_files),          cmocka_unit_test(unknown_types_of_gguf),
+        cmocka_unit_test(models_in_several_files),   cmocka_unit_test(mapped_data_is_not_written),
+        cmocka_unit_test(files_that_become_shorter),
     };
     return RUN_WITH_FILE("files/weights", tests);
 }

@@ -37,22 +37,45 @@ defmodule EMLXAxon.Config do
   defp check_family(type, family, path) do
     if @families[type] == family,
       do: :ok,
-      else: {:error, "#{path} describes a model of type #{inspect(type)}, not #{family}"}
+      else: {:error, "#{path}: expected model_type \"#{family}\", got: #{inspect(type)}"}
   end
 
   @required ~w(hidden_size intermediate_size num_attention_heads num_hidden_layers vocab_size)
 
   def from_json(raw) do
     case Enum.reject(@required, &is_integer(raw[&1])) do
-      [] -> build(raw)
+      [] -> with :ok <- check_kind(raw), do: build(raw)
       missing -> {:error, "the configuration has no whole number for #{Enum.join(missing, ", ")}"}
     end
   end
 
+  # What other models of these families have and these decoders have not. Left out silently it would
+  # give other tokens.
+  defp check_kind(raw) do
+    window = raw["use_sliding_window"] != false && raw["sliding_window"]
+
+    cond do
+      raw["attention_bias"] not in [nil, false] -> not_known("attention_bias=true")
+      raw["mlp_bias"] not in [nil, false] -> not_known("mlp_bias=true")
+      window -> not_known("sliding_window=#{inspect(window)}")
+      true -> check_activation(raw["hidden_act"])
+    end
+  end
+
+  defp not_known(what),
+    do: {:error, "the configuration has more than is known here: this does not support #{what}"}
+
+  defp check_activation(name) when name in [nil, "silu"], do: :ok
+
+  defp check_activation(name),
+    do: {:error, "expected hidden_act \"silu\", got: #{inspect(name)}"}
+
+  # Newer files have all about rotary positions in one place.
   defp build(raw) do
+    raw = Map.merge(raw, Map.take(raw["rope_parameters"] || %{}, ["rope_theta"]))
     heads = raw["num_attention_heads"]
 
-    with {:ok, scaling} <- rope_scaling(raw["rope_scaling"]) do
+    with {:ok, scaling} <- rope_scaling(raw["rope_scaling"] || raw["rope_parameters"]) do
       {:ok,
        %{
          hidden_size: raw["hidden_size"],
@@ -92,12 +115,20 @@ defmodule EMLXAxon.Config do
          }}
 
       other ->
-        {:error, "rotary positions are scaled by #{inspect(other)}; only llama3 is known"}
+        {:error,
+         "rotary positions are scaled by #{inspect(other)}; this supports nil or llama3 rope scaling"}
     end
   end
 
   @doc "From a specification of Bumblebee, whose kernels are `{in, out}`."
   def from_spec(spec) do
+    if spec.activation != :silu,
+      do:
+        raise(
+          ArgumentError,
+          "this supports activation :silu only, got: #{inspect(spec.activation)}"
+        )
+
     %{
       hidden_size: spec.hidden_size,
       intermediate_size: spec.intermediate_size,
@@ -119,6 +150,9 @@ defmodule EMLXAxon.Config do
 
   @doc "The tokens that begin and end a text, from options of theirs or a `:generation_config`."
   def end_tokens(options) do
+    unless Keyword.keyword?(options),
+      do: raise(ArgumentError, "expected opts to be a keyword list, got: #{inspect(options)}")
+
     options = Keyword.validate!(options, [:generation_config, :eos_token_id, :bos_token_id])
     generation = options[:generation_config] || %{}
 

@@ -140,8 +140,9 @@ defmodule EMLXAxon.Decoder do
     {token, offset, key, done} = at
     {logits, cache} = forward(model, opts[:config], Nx.new_axis(token, 1), cache, offset)
     {next, key} = EMLXAxon.Sampler.sample(logits, key, chance, sampler: opts[:sampler])
-    ends = Nx.as_type(done or stops(next, stop: opts[:stop]), :u8)
-    at = {Nx.select(done, token, next), further(offset, done), key, ends}
+    offset = further(offset, done)
+    ends = Nx.as_type(done or last(next, offset, opts), :u8)
+    at = {Nx.select(done, token, next), offset, key, ends}
     {Nx.select(done, -1, next), at, cache}
   end
 
@@ -182,6 +183,15 @@ defmodule EMLXAxon.Decoder do
     |> List.to_tuple()
   end
 
+  # Whether a token ends its row: by what it is, or by its position where `:limit` names the last one.
+  deftransformp last(token, offset, opts) do
+    stops = stops(token, stop: opts[:stop])
+
+    if limit = opts[:limit],
+      do: Nx.logical_or(stops, Nx.greater_equal(offset, limit)),
+      else: stops
+  end
+
   @doc "Which tokens are among those of `:stop`."
   deftransform stops(token, opts) do
     none = Nx.broadcast(Nx.u8(0), token)
@@ -190,7 +200,7 @@ defmodule EMLXAxon.Decoder do
 
   @doc "A cache of `batch` rows without anything in it, on the model's device."
   def new_cache(model, config, length, batch \\ 1) do
-    shape = {batch, config.num_key_value_heads, length, config.head_dim}
+    shape = cache_shape(config, batch, length)
     type = Nx.type(model.norm)
     empty = fn -> Nx.broadcast(Nx.tensor(0, type: type), shape) end
 
@@ -212,10 +222,49 @@ defmodule EMLXAxon.Decoder do
   end
 
   deftransformp empty_cache(tokens, opts) do
-    {config, {batch, prompt}} = {opts[:config], Nx.shape(tokens)}
-    shape = {batch, config.num_key_value_heads, prompt + opts[:count], config.head_dim}
-    empty = Nx.broadcast(Nx.tensor(0, type: opts[:type]), shape)
-    List.to_tuple(for _ <- 1..config.num_hidden_layers, do: {empty, empty})
+    {batch, prompt} = Nx.shape(tokens)
+    shape = cache_shape(opts[:config], batch, prompt + opts[:count])
+    cache(opts[:config], Nx.broadcast(Nx.tensor(0, type: opts[:type]), shape))
+  end
+
+  defp cache_shape(config, batch, length),
+    do: {batch, config.num_key_value_heads, length, config.head_dim}
+
+  defp cache(config, part),
+    do: List.to_tuple(for _ <- 1..config.num_hidden_layers, do: {part, part})
+
+  @doc """
+  A turn of generation by a host that calls it until `state.done` is 1: the first, whose state is
+  zeros, reads the prompt and draws one token, each other one at most `:count` of them,
+  until `:limit` is the position of the last. `drawn` is `{1, count}`, with -1 behind the last.
+  """
+  defn turn(model, tokens, state, key, chance, opts \\ []) do
+    {drawn, at, cache} =
+      if state.offset == 0 do
+        {token, key, cache} = begin(model, state.cache, tokens, 0, key, chance, opts)
+        offset = Nx.s32(Nx.axis_size(tokens, 1))
+        none = Nx.broadcast(Nx.s32(-1), {1, opts[:count]})
+        done = Nx.as_type(last(token, offset, opts), :u8)
+        {Nx.put_slice(none, [0, 0], Nx.new_axis(token, 1)), {token, offset, key, done}, cache}
+      else
+        at = {state.token, state.offset, state.key, state.done}
+        draw(model, state.cache, at, chance, opts)
+      end
+
+    {token, offset, key, done} = at
+    state = %{token: token, offset: offset, key: key, done: done, cache: cache}
+    %{drawn: drawn, state: state}
+  end
+
+  @doc "What the state of `turn/6` looks like, for a cache of that many positions."
+  def turn_state(config, type, length) do
+    %{
+      token: Nx.template({1}, :s32),
+      offset: Nx.template({}, :s32),
+      key: Nx.template({2}, :u32),
+      done: Nx.template({1}, :u8),
+      cache: cache(config, Nx.template(cache_shape(config, 1, length), type))
+    }
   end
 
   @doc "The backend that a model's weights are on."

@@ -47,11 +47,11 @@ defmodule EMLXAxon.Family do
         end
 
         @doc """
-        An empty cache for at least `max_len` positions: a tuple of `{keys, values}` a layer, each
+        An empty cache for `max_len` positions: a tuple of `{keys, values}` a layer, each
         `{1, groups, length, size}`.
         """
         @spec init_kv_cache(State.t(), pos_integer) :: tuple
-        def init_kv_cache(%State{} = state, max_len), do: Generate.new_cache(state, max_len)
+        def init_kv_cache(%State{} = state, max_len), do: Generate.exact_cache(state, max_len)
 
         @doc """
         Takes tokens `{1, count}` at position `offset` on; gives the logits `{1, vocabulary}` after
@@ -168,6 +168,8 @@ defmodule EMLXAxon.Family do
         @moduledoc "As EMLXAxon.Sampler."
         defdelegate greedy(logits), to: EMLXAxon.Sampler
         defdelegate top_p(logits, key, temperature, top_p), to: EMLXAxon.Sampler
+        defdelegate top_p_cpu(logits, temperature \\ 0.95, top_p \\ 0.9), to: EMLXAxon.Sampler
+        defdelegate top_p_gpu(logits, key, options \\ []), to: EMLXAxon.Sampler
       end
     end
   end

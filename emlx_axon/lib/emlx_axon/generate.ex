@@ -5,7 +5,8 @@ defmodule EMLXAxon.Generate do
   # a loop that draws, writes its cache in place, and stops at an end token, so that the host hears
   # of a chunk and not of each token.
 
-  alias EMLXAxon.{Decoder, Draw, Sampler}
+  alias EMLXAxon.{Decoder, Draw, Sampler, Telemetry}
+  import EMLXAxon.Telemetry, only: [now: 0, since: 1]
 
   @options [
     :kv_cache,
@@ -35,7 +36,7 @@ defmodule EMLXAxon.Generate do
   def generate(input_ids, state, options) do
     options = Keyword.validate!(options, @options)
     check_ids!(input_ids)
-    check_sampler!(options[:sampler])
+    Sampler.check!(options)
     count!(options[:max_new_tokens], :max_new_tokens)
     count!(options[:max_len], :max_len)
     chunk = chunk!(options)
@@ -54,16 +55,13 @@ defmodule EMLXAxon.Generate do
       {1, count} when count > 0 ->
         :ok
 
+      {batch, _count} when batch > 1 ->
+        raise ArgumentError,
+              "generation takes one sequence of tokens: batch size 1, got batch size #{batch}"
+
       shape ->
         raise ArgumentError,
               "generation takes one sequence of tokens, {1, count}, got: #{inspect(shape)}"
-    end
-  end
-
-  defp check_sampler!(sampler) do
-    unless sampler in Sampler.samplers() do
-      raise ArgumentError,
-            "expected :sampler to be one of #{inspect(Sampler.samplers())}, got: #{inspect(sampler)}"
     end
   end
 
@@ -87,7 +85,7 @@ defmodule EMLXAxon.Generate do
   end
 
   defp bad_sync(other) do
-    "expected :host_sync to be :per_token, :end or {:chunk, positive_integer}, got: " <>
+    "expected :host_sync to be :per_token, :end or {:chunk, n} with a positive integer n, got: " <>
       inspect(other)
   end
 
@@ -99,7 +97,7 @@ defmodule EMLXAxon.Generate do
 
     if prompt > room do
       raise ArgumentError,
-            "the prompt has #{prompt} tokens, and the cache has room for #{room}"
+            "the input length is #{prompt} tokens, and the cache has room for #{room}"
     end
 
     %{
@@ -108,6 +106,7 @@ defmodule EMLXAxon.Generate do
       cache: cache,
       backend: Decoder.backend(model),
       at: nil,
+      prompt: prompt,
       tokens: [],
       left: min(options[:max_new_tokens], room - prompt + 1),
       stop: stop_tokens(config),
@@ -117,12 +116,15 @@ defmodule EMLXAxon.Generate do
   end
 
   @doc "An empty cache of `batch` rows for at least `length` positions."
-  def new_cache(state, length, batch \\ 1) do
-    length = div(count!(length, :max_len) + @bucket - 1, @bucket) * @bucket
-    Decoder.new_cache(Decoder.model(state), state.config, length, batch)
-  end
+  def new_cache(state, length, batch \\ 1),
+    do: exact_cache(state, div(count!(length, :max_len) + @bucket - 1, @bucket) * @bucket, batch)
 
-  defp room(cache), do: cache |> elem(0) |> elem(0) |> Nx.axis_size(2)
+  @doc "An empty cache of `batch` rows for so many positions."
+  def exact_cache(state, length, batch \\ 1),
+    do: Decoder.new_cache(Decoder.model(state), state.config, count!(length, :max_len), batch)
+
+  @doc "Positions that a cache has."
+  def room(cache), do: cache |> elem(0) |> elem(0) |> Nx.axis_size(2)
 
   @doc false
   def stop_tokens(config), do: List.wrap(Map.get(config, :eos_token_id) || @default_stop)
@@ -158,7 +160,8 @@ defmodule EMLXAxon.Generate do
       {run, Enum.reverse(spent)}
     else
       started = now()
-      {tokens, run} = chunk(run, min(chunk, run.left))
+      # The first token is part of the first chunk, unless it was heard of by itself.
+      {tokens, run} = chunk(run, min(max(chunk - length(run.waiting), 1), run.left))
       each = since(started) / length(tokens)
       run = emit(run, tokens)
       more(run, chunk, List.duplicate(each, length(tokens)) ++ spent)
@@ -197,7 +200,7 @@ defmodule EMLXAxon.Generate do
     timing = %{prefill_ms: prefill, per_token_ms: spent, total_ms: since(started)}
     reason = if stopped?(run), do: :stop, else: :length
     tokens = Enum.reverse(run.tokens)
-    report(tokens, timing, reason, run)
+    report(run, timing, reason)
     metadata = %{timing: timing, finish_reason: reason}
 
     if run.options[:return_kv_cache],
@@ -205,21 +208,20 @@ defmodule EMLXAxon.Generate do
       else: {tokens, metadata}
   end
 
-  # Milliseconds, tokens, and how much of the cache is in use.
-  defp report(tokens, timing, reason, run) do
-    rest = max(timing.total_ms - timing.prefill_ms, 1.0e-3)
+  # The last token is in no cache yet.
+  defp report(run, timing, reason) do
+    tokens = length(run.tokens)
 
-    measurements = %{
-      time_to_first_token: timing.prefill_ms,
-      duration: timing.total_ms,
-      tokens: length(tokens),
-      tokens_per_second: (length(tokens) - 1) * 1000 / rest,
-      cache_length: room(run.cache)
-    }
-
-    :telemetry.execute([:emlx_axon, :generate, :stop], measurements, %{finish_reason: reason})
+    Telemetry.generated(
+      %{
+        first: timing.prefill_ms,
+        duration: timing.total_ms,
+        tokens: tokens,
+        used: run.prompt + tokens - 1,
+        room: room(run.cache)
+      },
+      reason,
+      nil
+    )
   end
-
-  defp now, do: System.monotonic_time(:microsecond)
-  defp since(started), do: (now() - started) / 1000
 end

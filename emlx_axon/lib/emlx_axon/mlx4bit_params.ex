@@ -38,7 +38,7 @@ defmodule EMLXAxon.MLX4BitParams do
     })
   end
 
-  defp param(tensor, :kernel), do: %{"kernel" => tensor |> unpacked() |> Nx.transpose()}
+  defp param(tensor, {_out, _into}), do: %{"kernel" => tensor |> unpacked() |> Nx.transpose()}
   defp param(tensor, _norm), do: %{"weight" => tensor}
 
   defp head(model, %{tie_word_embeddings: true}), do: model.embed_tokens

@@ -11,8 +11,63 @@ defmodule EMLXAxon.Sampler do
 
   @samplers [:greedy, :top_p_cpu, :top_p_gpu]
 
-  @doc "The names of samplers."
-  def samplers, do: @samplers
+  @doc false
+  def check!(options) do
+    unless options[:sampler] in @samplers do
+      raise ArgumentError,
+            "expected :sampler to be one of #{inspect(@samplers)}, " <>
+              "got: #{inspect(options[:sampler])}"
+    end
+
+    chance!(options[:temperature], options[:top_p], ":temperature", ":top_p")
+  end
+
+  defp chance!(temperature, top_p, temperature_name, top_p_name) do
+    unless is_number(temperature) and temperature > 0 do
+      raise ArgumentError,
+            "expected #{temperature_name} to be a positive number, got: #{inspect(temperature)}"
+    end
+
+    unless is_number(top_p) and top_p > 0 and top_p <= 1 do
+      raise ArgumentError,
+            "expected #{top_p_name} to be greater than 0 and at most 1, got: #{inspect(top_p)}"
+    end
+  end
+
+  @doc """
+  A token of the nucleus of logits `{1, vocabulary}`, a scalar, drawn by what `:rand` gives.
+
+  ## Examples
+
+      iex> EMLXAxon.Sampler.top_p_cpu(Nx.tensor([[9.0, -50.0, -50.0]])) |> Nx.to_number()
+      0
+  """
+  def top_p_cpu(logits, temperature \\ 0.95, top_p \\ 0.9) do
+    chance!(temperature, top_p, "temperature", "top_p")
+    key = Nx.Random.key(:rand.uniform(0x7FFFFFFF))
+    draw(logits, key, temperature, top_p)
+  end
+
+  @doc """
+  A token of the nucleus of logits `{1, vocabulary}`, a scalar, drawn by a key of `Nx.Random`.
+  Options: `:temperature` (0.95) and `:top_p` (1.0, which is all tokens).
+
+  ## Examples
+
+      iex> key = Nx.Random.key(7)
+      iex> EMLXAxon.Sampler.top_p_gpu(Nx.tensor([[9.0, -50.0, -50.0]]), key) |> Nx.to_number()
+      0
+  """
+  def top_p_gpu(logits, key, options \\ []) do
+    options = Keyword.validate!(options, temperature: 0.95, top_p: 1.0)
+    chance!(options[:temperature], options[:top_p], "temperature", "top_p")
+    draw(logits, key, options[:temperature], options[:top_p])
+  end
+
+  defp draw(logits, key, temperature, top_p) do
+    {token, _key} = top_p(logits, key, temperature, top_p)
+    Nx.squeeze(token, axes: [0])
+  end
 
   @doc """
   The most likely token of each row, `{batch}`.

@@ -24,11 +24,13 @@ defmodule EMLXAxon.Server do
     * `:name` - of the process
 
   `run/3` and `stream/3` take `:max_new_tokens`, 100, and `run/3` a `:timeout`, `:infinity`.
+
+  What it does is told as `EMLXAxon.Telemetry` says.
   """
 
   use GenServer
 
-  alias EMLXAxon.{Decoder, Draw, Generate, Sampler, Tokenizer}
+  alias EMLXAxon.{Decoder, Draw, Generate, Sampler, Telemetry, Tokenizer}
 
   @options [
     :name,
@@ -49,10 +51,7 @@ defmodule EMLXAxon.Server do
     options = Keyword.validate!(options, @options)
     for name <- [:slots, :max_len, :chunk], do: Generate.count!(options[name], name)
 
-    unless options[:sampler] in Sampler.samplers() do
-      raise ArgumentError, "expected :sampler to be one of #{inspect(Sampler.samplers())}"
-    end
-
+    Sampler.check!(options)
     GenServer.start_link(__MODULE__, options, Keyword.take(options, [:name]))
   end
 
@@ -164,7 +163,10 @@ defmodule EMLXAxon.Server do
         left: min(count, room),
         watch: Process.monitor(pid),
         token: 0,
-        offset: prompt
+        offset: prompt,
+        tokens: 0,
+        asked: Telemetry.now(),
+        first: nil
       }
 
       {:reply, :ok, %{server | waiting: :queue.in(request, server.waiting)}, {:continue, :go}}
@@ -195,6 +197,7 @@ defmodule EMLXAxon.Server do
   defp busy?(server), do: Enum.any?(server.rows, fn {_, request} -> request != nil end)
 
   defp forget(server, who) do
+    for {_, r} <- server.rows, r && who.(r), do: report(server, r, :cancelled)
     rows = Map.new(server.rows, fn {row, r} -> {row, if(r && who.(r), do: nil, else: r)} end)
     %{server | rows: rows, waiting: :queue.filter(&(not who.(&1)), server.waiting)}
   end
@@ -230,6 +233,7 @@ defmodule EMLXAxon.Server do
   end
 
   defp draw_all(server) do
+    started = Telemetry.now()
     rows = for {_, request} <- Enum.sort(server.rows), do: request
     seated = Enum.reject(rows, &is_nil/1)
     count = min(server.options[:chunk], seated |> Enum.map(& &1.left) |> Enum.min())
@@ -243,6 +247,7 @@ defmodule EMLXAxon.Server do
       Draw.tokens(server, server.cache, at, chance(server), settings, count)
 
     server = %{server | key: key, cache: cache}
+    tell(server, seated, tokens, Telemetry.since(started))
 
     for {request, row, drawn} <- Enum.zip([rows, 0..(length(rows) - 1), tokens]),
         request != nil,
@@ -265,9 +270,45 @@ defmodule EMLXAxon.Server do
       end
 
     send(request.pid, {request.name, {:tokens, tokens, reason}})
-    if reason, do: Process.demonitor(request.watch, [:flush])
-    request = %{request | token: last, left: left, offset: request.offset + moved}
+
+    request = %{
+      request
+      | token: last,
+        left: left,
+        offset: request.offset + moved,
+        tokens: request.tokens + length(tokens),
+        first: request.first || Telemetry.since(request.asked)
+    }
+
+    if reason do
+      Process.demonitor(request.watch, [:flush])
+      report(server, request, reason)
+    end
+
     %{server | rows: Map.put(server.rows, row, if(reason, do: nil, else: request))}
+  end
+
+  defp report(server, request, reason) do
+    text = %{
+      first: request.first,
+      duration: Telemetry.since(request.asked),
+      tokens: request.tokens,
+      used: request.offset,
+      room: Generate.room(server.cache)
+    }
+
+    Telemetry.generated(text, reason, self())
+  end
+
+  # Rows that nobody has draw nothing.
+  defp tell(server, seated, tokens, duration) do
+    Telemetry.drawn(%{
+      duration: duration,
+      tokens: tokens |> Enum.map(&length/1) |> Enum.sum(),
+      rows: length(seated),
+      slots: map_size(server.rows),
+      waiting: :queue.len(server.waiting)
+    })
   end
 
   defp chance(server), do: {server.options[:temperature], server.options[:top_p]}

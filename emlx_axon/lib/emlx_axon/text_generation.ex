@@ -25,7 +25,7 @@ defmodule EMLXAxon.TextGeneration do
   When the process that asked dies, work on its text ends.
   """
 
-  alias EMLXAxon.{Decoder, Generate, Llama, Qwen3, Tokenizer}
+  alias EMLXAxon.{Decoder, Generate, Llama, Qwen3, Sampler, Tokenizer}
 
   @own [
     output_format: :native,
@@ -174,33 +174,45 @@ defmodule EMLXAxon.TextGeneration do
 
   Its input `tokens` is a prompt, s32 `{1, prompt_length}`; its output the tokens that follow, of which
   those after an end token are -1. Options: `:prompt_length` (required), `:max_new_tokens` (100),
-  `:sampler`, `:temperature`, `:top_p` and `:seed` as for `run/4`.
+  `:sampler`, `:temperature`, `:top_p` and `:seed` as for `run/4`, and `:chunk`.
+
+  With `chunk: n` the program gives some tokens at a time. Beside `tokens` it has inputs `state...`, all
+  zeros in the first turn, and outputs of the same names, which are the inputs of the next. The output
+  `drawn`, s32 `{1, n}`, has the first token after the first turn and up to `n` after each other one,
+  behind which it is -1; `state.done` is 1 after the last. `emlx run --repeat` runs such a program, and
+  so does `examples/generate.c`.
   """
   @spec export(struct, Path.t(), keyword) :: :ok
   def export(state, path, options) do
     check_state!(state)
-    options = Keyword.validate!(options, [:prompt_length, max_new_tokens: 100] ++ @drawing)
+
+    options =
+      Keyword.validate!(options, [:prompt_length, :chunk, max_new_tokens: 100] ++ @drawing)
+
+    Sampler.check!(options)
     prompt = Generate.count!(options[:prompt_length], :prompt_length)
     count = Generate.count!(options[:max_new_tokens], :max_new_tokens) - 1
     {model, config} = {Decoder.model(state), state.config}
+    type = Nx.type(model.norm)
+    settings = [config: config, sampler: options[:sampler], stop: Generate.stop_tokens(config)]
+    tokens = Nx.template({1, prompt}, :s32)
 
-    settings = [
-      config: config,
-      type: Nx.type(model.norm),
-      sampler: options[:sampler],
-      stop: Generate.stop_tokens(config),
-      count: count
+    drawing = [
+      key: Nx.Random.key(options[:seed]),
+      chance: {options[:temperature], options[:top_p]}
     ]
 
-    EMLX.export(
-      &Decoder.generate(&1, &2, &3, &4, settings),
-      [
-        model: model,
-        tokens: Nx.template({1, prompt}, :s32),
-        key: Nx.Random.key(options[:seed]),
-        chance: {options[:temperature], options[:top_p]}
-      ],
-      path,
+    {run, inputs} =
+      if chunk = options[:chunk] do
+        settings = settings ++ [count: Generate.count!(chunk, :chunk), limit: prompt + count]
+        kept = Decoder.turn_state(config, type, prompt + count)
+        {&Decoder.turn(&1, &2, &3, &4, &5, settings), [tokens: tokens, state: kept]}
+      else
+        settings = settings ++ [type: type, count: count]
+        {&Decoder.generate(&1, &2, &3, &4, settings), [tokens: tokens]}
+      end
+
+    EMLX.export(run, [model: model] ++ inputs ++ drawing, path,
       constants: [:model, :key, :chance]
     )
   end
@@ -226,7 +238,7 @@ defmodule EMLXAxon.TextGeneration do
     do: raise(ArgumentError, "text is generated for one input at a time, got a list")
 
   defp text!(other) do
-    raise ArgumentError, "expected a text or a map with :text, got: #{inspect(other)}"
+    raise ArgumentError, "expected input to be a text or a map with :text, got: #{inspect(other)}"
   end
 
   defp generate(state, ids, options) do

@@ -5,22 +5,44 @@ defmodule EMLXAxon.Weights do
   # Those of a checkpoint stay in its files, which are mapped into memory, unless they are cast.
 
   # The parts of a layer, in the order of a layer's tuple: its key, the name in a checkpoint, that in
-  # Bumblebee, and what it is.
+  # Bumblebee, and what it is: a kernel by what comes out and goes in.
   @parts [
     {:input_norm, "input_layernorm", "self_attention_norm", :norm},
     {:output_norm, "post_attention_layernorm", "output_norm", :norm},
     {:q_norm, "self_attn.q_norm", "self_attention.query_norm", :head_norm},
     {:k_norm, "self_attn.k_norm", "self_attention.key_norm", :head_norm},
-    {:q, "self_attn.q_proj", "self_attention.query", :kernel},
-    {:k, "self_attn.k_proj", "self_attention.key", :kernel},
-    {:v, "self_attn.v_proj", "self_attention.value", :kernel},
-    {:o, "self_attn.o_proj", "self_attention.output", :kernel},
-    {:gate, "mlp.gate_proj", "ffn.gate", :kernel},
-    {:up, "mlp.up_proj", "ffn.intermediate", :kernel},
-    {:down, "mlp.down_proj", "ffn.output", :kernel}
+    {:q, "self_attn.q_proj", "self_attention.query", {:heads, :hidden}},
+    {:k, "self_attn.k_proj", "self_attention.key", {:groups, :hidden}},
+    {:v, "self_attn.v_proj", "self_attention.value", {:groups, :hidden}},
+    {:o, "self_attn.o_proj", "self_attention.output", {:hidden, :heads}},
+    {:gate, "mlp.gate_proj", "ffn.gate", {:inner, :hidden}},
+    {:up, "mlp.up_proj", "ffn.intermediate", {:inner, :hidden}},
+    {:down, "mlp.down_proj", "ffn.output", {:hidden, :inner}}
   ]
 
   @types [nil, :f16, :bf16, :f32]
+
+  defp width(:hidden, config), do: config.hidden_size
+  defp width(:inner, config), do: config.intermediate_size
+  defp width(:heads, config), do: config.num_attention_heads * config.head_dim
+  defp width(:groups, config), do: config.num_key_value_heads * config.head_dim
+
+  # The shape of a part, a kernel as it lies in a checkpoint.
+  defp part_shape(:norm, config), do: {config.hidden_size}
+  defp part_shape(:head_norm, config), do: {config.head_dim}
+  defp part_shape({out, into}, config), do: {width(out, config), width(into, config)}
+
+  defp table_shape(config), do: {config.vocab_size, config.hidden_size}
+
+  defp check_shape(tensor, shape, name) do
+    if Nx.shape(tensor) != shape do
+      raise ArgumentError,
+            "the tensor #{name} has the shape #{inspect(Nx.shape(tensor))}, " <>
+              "and the configuration expects #{inspect(shape)}"
+    end
+
+    tensor
+  end
 
   @doc "The parts of a family's layer: only Qwen3 norms the heads of queries and keys."
   def parts(:qwen3), do: @parts
@@ -63,24 +85,32 @@ defmodule EMLXAxon.Weights do
   end
 
   defp build(family, config, tensors, type) do
-    tensor = fn name -> tensors |> fetch(name <> ".weight") |> cast(type) end
-    kernel = fn name -> quantized(tensors, name, config) || tensor.(name) end
-    embedding = tensors |> quantized("model.embed_tokens", config) |> dense(type)
-    embedding = embedding || tensor.("model.embed_tokens")
+    tensor = fn name, shape ->
+      tensors |> fetch(name <> ".weight") |> check_shape(shape, name) |> cast(type)
+    end
+
+    kernel = fn name, shape ->
+      packed = quantized(tensors, name, config)
+      if packed, do: check_shape(packed, shape, name), else: tensor.(name, shape)
+    end
+
+    table = &kernel.(&1, table_shape(config))
+    embedding = dense(table.("model.embed_tokens"), type)
 
     layers =
       for i <- 0..(config.num_hidden_layers - 1) do
         for {key, name, _, kind} <- parts(family), into: %{} do
           name = "model.layers.#{i}.#{name}"
-          {key, if(kind == :kernel, do: kernel.(name), else: tensor.(name))}
+          part = if is_tuple(kind), do: kernel, else: tensor
+          {key, part.(name, part_shape(kind, config))}
         end
       end
 
     %{
       embed_tokens: embedding,
       layers: List.to_tuple(layers),
-      norm: tensor.("model.norm"),
-      lm_head: head(tensors, config, kernel) || embedding,
+      norm: tensor.("model.norm", part_shape(:norm, config)),
+      lm_head: head(tensors, config, table) || embedding,
       freqs: EMLXAxon.Rope.freqs(config)
     }
     |> beside()
@@ -91,13 +121,10 @@ defmodule EMLXAxon.Weights do
     do: Map.update!(model, :freqs, &Nx.backend_copy(&1, EMLXAxon.Decoder.backend(model)))
 
   # One that is tied to the embedding has its kernel, packed where that is.
-  defp head(tensors, config, kernel) do
-    cond do
-      config.tie_word_embeddings -> quantized(tensors, "model.embed_tokens", config)
-      not is_map_key(tensors, "lm_head.weight") -> nil
-      true -> kernel.("lm_head")
-    end
-  end
+  defp head(tensors, %{tie_word_embeddings: true} = config, _table),
+    do: quantized(tensors, "model.embed_tokens", config)
+
+  defp head(_tensors, _config, table), do: table.("lm_head")
 
   defp fetch(tensors, name) do
     case tensors do
@@ -131,9 +158,12 @@ defmodule EMLXAxon.Weights do
 
   defp reference(tensors, name), do: tensors |> fetch(name) |> EMLX.Backend.from_nx()
 
-  @doc "The packed tensor's elements; nil stays nil."
-  def dense(nil, _type), do: nil
-  def dense(packed, type), do: packed |> EMLX.Quantization.dequantize() |> cast(type)
+  # The elements of what may be packed.
+  defp dense(tensor, type) do
+    if EMLX.Quantization.quantized?(tensor),
+      do: tensor |> EMLX.Quantization.dequantize() |> cast(type),
+      else: tensor
+  end
 
   ## Parameters of Bumblebee
 
@@ -143,23 +173,35 @@ defmodule EMLXAxon.Weights do
       for i <- 0..(config.num_hidden_layers - 1) do
         for {key, _, name, kind} <- parts(family), into: %{} do
           name = "decoder.blocks.#{i}.#{name}"
-          {key, param(params, name, if(kind == :kernel, do: "kernel", else: "weight"))}
+          {key, part(params, name, kind, config)}
         end
       end
 
-    embedding = param(params, "embedder.token_embedding", "kernel")
+    table = &(params |> param(&1, "kernel") |> check_shape(table_shape(config), &1))
+    embedding = table.("embedder.token_embedding")
 
     %{
       embed_tokens: embedding,
       layers: List.to_tuple(layers),
-      norm: param(params, "output_norm", "weight"),
-      lm_head: if(config.tie_word_embeddings, do: embedding) || head_param(params),
+      norm: part(params, "output_norm", :norm, config),
+      lm_head:
+        if(config.tie_word_embeddings,
+          do: embedding,
+          else: table.("language_modeling_head.output")
+        ),
       freqs: EMLXAxon.Rope.freqs(config)
     }
     |> beside()
   end
 
-  defp head_param(params), do: param(params, "language_modeling_head.output", "kernel")
+  # Kernels of Bumblebee are the other way round.
+  defp part(params, name, {out, into}, config) do
+    shape = part_shape({into, out}, config)
+    params |> param(name, "kernel") |> check_shape(shape, name)
+  end
+
+  defp part(params, name, kind, config),
+    do: params |> param(name, "weight") |> check_shape(part_shape(kind, config), name)
 
   defp param(params, layer, name) do
     case params do
