@@ -76,17 +76,27 @@ static bool has_amx(void) {
 #endif
 
 #if defined(__aarch64__)
-static bool has_dotprod(void) {
 #if defined(__linux__)
-    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+static bool has_dotprod(void) { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
+static bool has_mmla(void) {
+    const unsigned long both = HWCAP2_BF16 | HWCAP2_I8MM;
+    return has_dotprod() && (getauxval(AT_HWCAP2) & both) == both;
+}
 #elif defined(__APPLE__)
+static bool has_feature(const char *name) {
     int there = 0;
     size_t size = sizeof there;
-    return sysctlbyname("hw.optional.arm.FEAT_DotProd", &there, &size, NULL, 0) == 0 && there != 0;
-#else
-    return false;
-#endif
+    return sysctlbyname(name, &there, &size, NULL, 0) == 0 && there != 0;
 }
+static bool has_dotprod(void) { return has_feature("hw.optional.arm.FEAT_DotProd"); }
+static bool has_mmla(void) {
+    return has_dotprod() && has_feature("hw.optional.arm.FEAT_BF16") &&
+           has_feature("hw.optional.arm.FEAT_I8MM");
+}
+#else
+static bool has_dotprod(void) { return false; }
+static bool has_mmla(void) { return false; }
+#endif
 #endif
 
 static bool always(void) { return true; }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // vectors.h - the registers of a level: VECTOR_BYTES of one, and FMA_F32(s, x, y) and FMA_F64: s +
-// x * y in a vector, in one rounding where the level has an instruction for that. For sources that
-// are compiled once per level.
+// x * y in a vector, in one rounding where the level has an instruction for that. HAS_LANES: there
+// are instructions that multiply by one element of a register, LANE_F32(s, y, x, n): s + y * x[n],
+// and so on. For sources that are compiled once per level.
 #ifndef EMLX_CPU_KERNELS_VECTORS_H
 #define EMLX_CPU_KERNELS_VECTORS_H
 
@@ -26,6 +27,15 @@
     (__typeof__(s))vfmaq_f32((float32x4_t)(s), (float32x4_t)(x), (float32x4_t)(y))
 #define FMA_F64(s, x, y)                                                                           \
     (__typeof__(s))vfmaq_f64((float64x2_t)(s), (float64x2_t)(x), (float64x2_t)(y))
+#define HAS_LANES
+#define LANE_F32(s, y, x, n)                                                                       \
+    (__typeof__(s))vfmaq_laneq_f32((float32x4_t)(s), (float32x4_t)(y), (float32x4_t)(x), n)
+#define LANE_F64(s, y, x, n)                                                                       \
+    (__typeof__(s))vfmaq_laneq_f64((float64x2_t)(s), (float64x2_t)(y), (float64x2_t)(x), n)
+#define LANE_U16(s, y, x, n)                                                                       \
+    (__typeof__(s))vmlaq_laneq_u16((uint16x8_t)(s), (uint16x8_t)(y), (uint16x8_t)(x), n)
+#define LANE_U32(s, y, x, n)                                                                       \
+    (__typeof__(s))vmlaq_laneq_u32((uint32x4_t)(s), (uint32x4_t)(y), (uint32x4_t)(x), n)
 #else
 #define VECTOR_BYTES 16
 #define FMA_F32(s, x, y) ((s) + (x) * (y))

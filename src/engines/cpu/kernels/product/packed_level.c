@@ -41,6 +41,13 @@ ALWAYS_INLINE void numbers(lanes *to, const uint8_t *codes) {
 #if defined(__AVX512F__)
     __m128i few = _mm_loadu_si128((const void *)codes);
     *to = (lanes)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(few));
+#elif defined(__aarch64__)
+    uint8x16_t few = vld1q_u8(codes);
+    uint16x8_t low = vmovl_u8(vget_low_u8(few)), high = vmovl_high_u8(few);
+    float32x4_t parts[4] = {
+        vcvtq_f32_u32(vmovl_u16(vget_low_u16(low))), vcvtq_f32_u32(vmovl_high_u16(low)),
+        vcvtq_f32_u32(vmovl_u16(vget_low_u16(high))), vcvtq_f32_u32(vmovl_high_u16(high))};
+    memcpy(to, parts, sizeof *to);
 #else
     few_codes few;
     memcpy(&few, codes, sizeof few);
@@ -52,6 +59,13 @@ ALWAYS_INLINE void signed_numbers(lanes *to, const uint8_t *codes) {
 #if defined(__AVX512F__)
     __m128i few = _mm_loadu_si128((const void *)codes);
     *to = (lanes)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(few));
+#elif defined(__aarch64__)
+    int8x16_t few = vld1q_s8((const int8_t *)codes);
+    int16x8_t low = vmovl_s8(vget_low_s8(few)), high = vmovl_high_s8(few);
+    float32x4_t parts[4] = {
+        vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))), vcvtq_f32_s32(vmovl_high_s16(low)),
+        vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))), vcvtq_f32_s32(vmovl_high_s16(high))};
+    memcpy(to, parts, sizeof *to);
 #else
     few_signed few;
     memcpy(&few, codes, sizeof few);

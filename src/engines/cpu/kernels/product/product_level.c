@@ -66,12 +66,16 @@ typedef uint8_t few_bytes __attribute__((vector_size(VECTOR_BYTES / 2)));
 typedef uint16_t few_halves __attribute__((vector_size(VECTOR_BYTES / 2)));
 typedef uint32_t words __attribute__((vector_size(VECTOR_BYTES)));
 
+#if defined(__aarch64__)
+#define WIDEN_U8(v, p) v = (__typeof__(v))vmovl_u8(vld1_u8(p))
+#else
 #define WIDEN_U8(v, p)                                                                             \
     do {                                                                                           \
         few_bytes narrow_;                                                                         \
         memcpy(&narrow_, p, sizeof narrow_);                                                       \
         v = __builtin_convertvector(narrow_, __typeof__(v));                                       \
     } while (0)
+#endif
 #define NAME vector_u8
 #define T uint8_t
 #define A uint16_t
@@ -94,6 +98,8 @@ ALWAYS_INLINE float bf16_value(uint16_t bits) {
 #define WIDEN_BF16(v, p)                                                                           \
     v = (__typeof__(v))_mm512_slli_epi32(                                                          \
         _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(p))), 16)
+#elif defined(__aarch64__)
+#define WIDEN_BF16(v, p) v = (__typeof__(v))vshll_n_u16(vld1_u16(p), 16)
 #else
 #define WIDEN_BF16(v, p)                                                                           \
     do {                                                                                           \
@@ -114,9 +120,28 @@ ALWAYS_INLINE float bf16_value(uint16_t bits) {
 #undef LOAD
 #undef VALUE
 
-#if defined(__AVX2__)
+// f16 is what the CPU converts, f8 its upper half.
+#if defined(__aarch64__)
+ALWAYS_INLINE float half_value(uint16_t bits) {
+    __fp16 value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+#define HALF_VALUE(e) half_value(e)
+#define BYTE_VALUE(e) half_value((uint16_t)((e) << 8))
+#define WIDEN_F16(v, p) v = (__typeof__(v))vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)))
+#define WIDEN_F8(v, p)                                                                             \
+    do {                                                                                           \
+        uint32_t narrow_;                                                                          \
+        memcpy(&narrow_, p, sizeof narrow_);                                                       \
+        uint16x8_t halves_ = vshll_n_u8(vcreate_u8(narrow_), 8);                                   \
+        v = (__typeof__(v))vcvt_f32_f16(vreinterpret_f16_u16(vget_low_u16(halves_)));              \
+    } while (0)
+#define HAS_HALVES
+#elif defined(__AVX2__)
 #define HALF_VALUE(e) _cvtsh_ss(e)
 #define BYTE_VALUE(e) _cvtsh_ss((uint16_t)((e) << 8))
+#define HAS_HALVES
 #if defined(__AVX512F__)
 #define WIDEN_F16(v, p) v = (__typeof__(v))_mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p)))
 #define WIDEN_F8(v, p)                                                                             \
@@ -128,7 +153,9 @@ ALWAYS_INLINE float bf16_value(uint16_t bits) {
     v = (__typeof__(v))_mm256_cvtph_ps(                                                            \
         _mm_slli_epi16(_mm_cvtepu8_epi16(_mm_loadl_epi64((const void *)(p))), 8))
 #endif
+#endif
 
+#if defined(HAS_HALVES)
 #define NAME vector_f16
 #define T uint16_t
 #define LOAD WIDEN_F16
@@ -160,7 +187,7 @@ const vector_fns KERNEL(vector, table)[EMLX_TYPE_COUNT] = {
         VECTOR_ROW(U8, U16, u8) VECTOR_ROW(S8, U16, u8) VECTOR_ROW(U16, U16, u16)
             VECTOR_ROW(S16, U16, u16) VECTOR_ROW(U32, U32, u32) VECTOR_ROW(S32, U32, u32)
                 VECTOR_ROW(U64, U64, u64) VECTOR_ROW(S64, U64, u64)
-#if defined(__AVX2__)
+#if defined(HAS_HALVES)
                     VECTOR_ROW(F16, F32, f16) VECTOR_ROW(F8, F32, f8)
 #endif
 };
@@ -178,6 +205,11 @@ const vector_fns KERNEL(vector, table)[EMLX_TYPE_COUNT] = {
 #define VECTORS 3
 #define WORDS 8
 #define LONGS 4
+#elif defined(__aarch64__)
+#define ROWS 8
+#define VECTORS 3
+#define WORDS 4
+#define LONGS 2
 #else
 #define ROWS 4
 #define VECTORS 2
@@ -186,36 +218,54 @@ const vector_fns KERNEL(vector, table)[EMLX_TYPE_COUNT] = {
 #endif
 #define GROUP 1
 
-#if defined(__AVX2__)
+// Without fused operations BLAS is quicker.
+#if defined(__AVX2__) || defined(__aarch64__)
+#define HAS_FLOATS
 #define NAME product_f32
 #define T float
 #define MADD FMA_F32
+#define MADD_LANE LANE_F32
+#define LANES 4
 #include "engines/cpu/kernels/product/tile.inc"
 #undef NAME
 #undef T
 #undef MADD
+#undef MADD_LANE
+#undef LANES
 
 #define NAME product_f64
 #define T double
 #define MADD FMA_F64
+#define MADD_LANE LANE_F64
+#define LANES 2
 #include "engines/cpu/kernels/product/tile.inc"
 #undef NAME
 #undef T
 #undef MADD
+#undef MADD_LANE
+#undef LANES
 #endif
 
+#define MADD TIMES_PLUS
 #define NAME product_u16
 #define T uint16_t
-#define MADD TIMES_PLUS
+#define MADD_LANE LANE_U16
+#define LANES 8
 #include "engines/cpu/kernels/product/tile.inc"
 #undef NAME
 #undef T
+#undef MADD_LANE
+#undef LANES
 
 #define NAME product_u32
 #define T uint32_t
+#define MADD_LANE LANE_U32
+#define LANES 4
 #include "engines/cpu/kernels/product/tile.inc"
 #undef NAME
 #undef T
+#undef MADD_LANE
+#undef LANES
 
 #define NAME product_u64
 #define T uint64_t
@@ -290,8 +340,7 @@ const product_fns KERNEL(product, table)[EMLX_TYPE_COUNT] = {
     PRODUCT_ROW(U8, U16, u16, 2) PRODUCT_ROW(S8, U16, u16, 2) PRODUCT_ROW(U16, U16, u16, 2)
         PRODUCT_ROW(S16, U16, u16, 2) PRODUCT_ROW(U32, U32, u32, 4) PRODUCT_ROW(S32, U32, u32, 4)
             PRODUCT_ROW(U64, U64, u64, 8) PRODUCT_ROW(S64, U64, u64, 8)
-#if defined(__AVX2__)
-    // Without fused operations BLAS is quicker.
-    PRODUCT_ROW(F32, F32, f32, 4) PRODUCT_ROW(F64, F64, f64, 8)
+#if defined(HAS_FLOATS)
+                PRODUCT_ROW(F32, F32, f32, 4) PRODUCT_ROW(F64, F64, f64, 8)
 #endif
 };

@@ -18,11 +18,14 @@
 
 #define NAME product_u8
 #define T uint32_t
-#define MADD(s, x, y) (__typeof__(s))vdotq_s32((int32x4_t)(s), (int8x16_t)(x), (int8x16_t)(y))
+#define HAS_LANES
+#define LANES 4
+#define MADD_LANE(s, y, x, n)                                                                      \
+    (__typeof__(s))vdotq_laneq_s32((int32x4_t)(s), (int8x16_t)(y), (int8x16_t)(x), n)
 #include "engines/cpu/kernels/product/tile.inc"
 #undef NAME
 #undef T
-#undef MADD
+#undef MADD_LANE
 
 #define T uint8_t
 #define UNIT uint32_t

@@ -73,13 +73,7 @@
 #undef T
 #undef GROUP
 
-bool vnni_flushes(const void *panel, size_t count) {
-    const uint16_t *x = panel;
-    uint16_t found = 0;
-    // The exponent is 0, the rest is not.
-    for (size_t i = 0; i < count; i++) found |= (uint16_t)((uint16_t)((x[i] & 0x7fff) - 1) < 0x7f);
-    return found != 0;
-}
+bool vnni_flushes(const void *panel, size_t count) { return any_below_normal(panel, count); }
 
 #define BYTES_ROW                                                                                  \
     {                                                                                              \
