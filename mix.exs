@@ -63,6 +63,7 @@ defmodule EMLX.MixProject do
         "guides/cuda.md",
         "guides/mlx.md",
         "guides/models.md",
+        "guides/models.livemd",
         "guides/moving.md",
         "guides/serving.md",
         "docs/differences.md",
@@ -77,6 +78,7 @@ defmodule EMLX.MixProject do
         "CHANGELOG.md",
         "LICENSE"
       ],
+      assets: %{"guides/assets" => "assets"},
       groups_for_extras: [Guides: ~r"guides/", Reference: ~r"docs/"],
       groups_for_docs: ["On references": &(&1[:group] == "On references")],
       groups_for_modules: [
