@@ -25,8 +25,8 @@ int64_t pace_of(pool_body body) {
     return atomic_load_explicit(&seen[slot].pace, memory_order_relaxed);
 }
 
-// A single loop that took far longer was interrupted. Two that write at the same time do no harm: it
-// is an estimate.
+// A single loop that took far longer was interrupted. Two that write at the same time do no harm:
+// it is an estimate.
 void pace_note(pool_body body, int64_t nanoseconds) {
     size_t slot = slot_of(body);
     int64_t before = pace_of(body), now = nanoseconds < 1 ? 1 : nanoseconds;

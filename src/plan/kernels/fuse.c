@@ -45,8 +45,7 @@ static bool is_plain_reshape(const subgraph *g, uint32_t n) {
     const emlx_shape *shape = &g->nodes[n]->shape;
     const emlx_shape *base = &g->nodes[operand_of(g, n, 0)]->shape;
     if (r->start_count > 0 || r->offset != 0) return false;
-    return emlx_shape_count(shape) == emlx_shape_count(base) &&
-           shape_is_dense(shape, r->strides);
+    return emlx_shape_count(shape) == emlx_shape_count(base) && shape_is_dense(shape, r->strides);
 }
 
 uint32_t value_node(const subgraph *g, uint32_t n) {

@@ -22,7 +22,8 @@ void byte_product_place(byte_product *b, const plan_kernel *kernel) {
         at += (size_t)round_up(b->batch * s->padded * b->padded_terms, BLOCK);
     }
     b->out_place = at;
-    b->work_place = at + (size_t)round_up(b->batch * b->sides[0].outer * b->sides[1].padded * 4, BLOCK);
+    b->work_place =
+        at + (size_t)round_up(b->batch * b->sides[0].outer * b->sides[1].padded * 4, BLOCK);
 }
 
 static bool turns(const byte_side *s, const byte_product *b, int64_t offset) {
@@ -47,8 +48,8 @@ static void emit_side(emitter *e, const byte_product *b, int side) {
         EMIT(" turn_bytes(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
              "p.w[%u]);\n}\n",
              in, to, w, w + 1, w + 3, w + 4, w + 5, w + 6);
-        int64_t blocks =
-            round_up(s->padded, SQUARE) / SQUARE * (round_up(b->padded_terms, SQUARE) / SQUARE) * b->batch;
+        int64_t blocks = round_up(s->padded, SQUARE) / SQUARE *
+                         (round_up(b->padded_terms, SQUARE) / SQUARE) * b->batch;
         code_launch_add(e->code, suffix, blocks * BLOCK, 0);
         return;
     }

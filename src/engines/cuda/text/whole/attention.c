@@ -43,7 +43,9 @@ static bool is_known(emlx_type type) {
 
 static int tile_keys(int64_t size, int64_t width) { return size > 128 || width > 128 ? 32 : 64; }
 
-static int64_t tile_bytes(int64_t rows, int64_t columns) { return round_up(columns, 64) * rows * 2; }
+static int64_t tile_bytes(int64_t rows, int64_t columns) {
+    return round_up(columns, 64) * rows * 2;
+}
 
 // Shared memory of a block.
 static int64_t room_of(const attention *a) {
