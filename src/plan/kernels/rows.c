@@ -88,6 +88,7 @@ static bool make_lists(const group *g, arena *memory, plan_kernel *out) {
 static void add_stage(const group *g, uint32_t number, plan_kernel *out) {
     const plan_kernel *k = g->stages[number].kernel;
     plan_kernel *stage = &out->stages[number];
+    // NOLINTNEXTLINE(clang-analyzer-core.NullDereference): there is room for all stages.
     *stage = *k;
     stage->accesses = &out->accesses[out->access_count];
     for (uint32_t i = 0; i < k->store_count; i++)
