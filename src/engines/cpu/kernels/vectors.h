@@ -2,7 +2,8 @@
 // vectors.h - the registers of a level: VECTOR_BYTES of one, and FMA_F32(s, x, y) and FMA_F64: s +
 // x * y in a vector, in one rounding where the level has an instruction for that. HAS_LANES: there
 // are instructions that multiply by one element of a register, LANE_F32(s, y, x, n): s + y * x[n],
-// and so on. For sources that are compiled once per level.
+// and so on. WIDE_F32(x): half a register of f32 as a register of f64. For sources that are
+// compiled once per level.
 #ifndef EMLX_CPU_KERNELS_VECTORS_H
 #define EMLX_CPU_KERNELS_VECTORS_H
 
@@ -17,10 +18,12 @@
 #define VECTOR_BYTES 64
 #define FMA_F32(s, x, y) (__typeof__(s))_mm512_fmadd_ps((__m512)(x), (__m512)(y), (__m512)(s))
 #define FMA_F64(s, x, y) (__typeof__(s))_mm512_fmadd_pd((__m512d)(x), (__m512d)(y), (__m512d)(s))
+#define WIDE_F32(x) _mm512_cvtps_pd((__m256)(x))
 #elif defined(__AVX2__)
 #define VECTOR_BYTES 32
 #define FMA_F32(s, x, y) (__typeof__(s))_mm256_fmadd_ps((__m256)(x), (__m256)(y), (__m256)(s))
 #define FMA_F64(s, x, y) (__typeof__(s))_mm256_fmadd_pd((__m256d)(x), (__m256d)(y), (__m256d)(s))
+#define WIDE_F32(x) _mm256_cvtps_pd((__m128)(x))
 #elif defined(__aarch64__)
 #define VECTOR_BYTES 16
 #define FMA_F32(s, x, y)                                                                           \
@@ -36,10 +39,13 @@
     (__typeof__(s))vmlaq_laneq_u16((uint16x8_t)(s), (uint16x8_t)(y), (uint16x8_t)(x), n)
 #define LANE_U32(s, y, x, n)                                                                       \
     (__typeof__(s))vmlaq_laneq_u32((uint32x4_t)(s), (uint32x4_t)(y), (uint32x4_t)(x), n)
+#define WIDE_F32(x) vcvt_f64_f32((float32x2_t)(x))
 #else
 #define VECTOR_BYTES 16
 #define FMA_F32(s, x, y) ((s) + (x) * (y))
 #define FMA_F64(s, x, y) ((s) + (x) * (y))
+#define WIDE_F32(x) __builtin_convertvector(x, vectors_f64)
+typedef double vectors_f64 __attribute__((vector_size(VECTOR_BYTES)));
 #endif
 #define TIMES_PLUS(s, x, y) ((s) + (x) * (y))
 

@@ -19,6 +19,8 @@
 #define STREAM_READS (1 << 18)
 // Elements that are converted at a time, a whole number of groups of terms for any line.
 enum { STAGE_TERMS = 64, STAGE = 64 * STAGE_TERMS };
+// Bytes of the sums of a tile, at most.
+enum { MOST_TILE = 4096 };
 
 // One side in panels.
 typedef struct panels {
@@ -38,7 +40,7 @@ typedef struct product {
     panels left, right;
     int64_t batch, terms; // terms with those that fill the last group
     int64_t row_blocks, column_blocks, rows, columns;
-    bool direct; // sums are the result
+    bool in_place; // the left side is in no panels
     atomic_bool flushes;
     task_errors errors;
 } product;
@@ -141,24 +143,71 @@ typedef struct block {
     int64_t step; // between rows of sums
 } block;
 
+// Terms from `first` on of a line of a left side that is where it is, or of a panel.
+static const char *left_at(const product *p, int64_t row, int64_t first) {
+    const side *x = p->left.from;
+    if (p->in_place)
+        return side_batch(x, p->batch) + (size_t)(row * x->row_step + first) * p->left.size;
+    return p->left.data + (size_t)(row / p->fns->left.lines) * p->left.bytes +
+           (size_t)(first * p->fns->left.lines) * p->left.size;
+}
+
+static const char *right_at(const product *p, int64_t column, int64_t first) {
+    int64_t lines = p->fns->right.lines;
+    return p->right.data + (size_t)(column / lines) * p->right.bytes +
+           (size_t)(first * lines) * p->right.size;
+}
+
+// The sums of `rows` rows of a panel on either side, as many as a panel has or, in place, any.
+static void multiply_tile(const product *p, int64_t first, int64_t terms, int64_t row, int64_t rows,
+                          int64_t column, char *sums, int64_t step) {
+    const product_fns *f = p->fns;
+    const char *left = left_at(p, row, first), *right = right_at(p, column, first);
+    if (p->in_place)
+        f->lines(terms, left, p->left.from->row_step, rows, right, sums, step, first > 0);
+    else
+        f->tile(terms, left, right, sums, step, first > 0);
+}
+
+static void copy_sums(char *to, size_t to_step, const char *from, size_t from_step, size_t size,
+                      int64_t rows) {
+    for (; rows > 0; rows--, to += to_step, from += from_step) memcpy(to, from, size);
+}
+
+// A tile that is larger than what is left of the result.
+static void multiply_edge(const product *p, int64_t first, int64_t terms, const block *b, int64_t i,
+                          int64_t j) {
+    const product_fns *f = p->fns;
+    _Alignas(64) char tile[MOST_TILE];
+    size_t size = type_size(f->sum), step = (size_t)b->step * size;
+    size_t room = (size_t)f->right.lines * size;
+    int64_t rows = least(b->rows - i, f->left.lines);
+    size_t bytes = (size_t)least(b->columns - j, f->right.lines) * size;
+    char *sums = b->sums + (size_t)(i * b->step + j) * size;
+    if (first > 0) copy_sums(tile, room, sums, step, bytes, rows);
+    multiply_tile(p, first, terms, b->row + i, rows, b->column + j, tile, f->right.lines);
+    copy_sums(sums, step, tile, room, bytes, rows);
+}
+
+// The columns of a panel.
+static void multiply_columns(const product *p, int64_t first, int64_t terms, const block *b,
+                             int64_t j) {
+    const product_fns *f = p->fns;
+    bool whole = j + f->right.lines <= b->columns;
+    int64_t rows = whole && p->in_place ? b->rows : f->left.lines;
+    for (int64_t i = 0; i < b->rows; i += rows)
+        if (whole && i + rows <= b->rows)
+            multiply_tile(p, first, terms, b->row + i, rows, b->column + j,
+                          b->sums + (size_t)(i * b->step + j) * type_size(f->sum), b->step);
+        else
+            multiply_edge(p, first, terms, b, i, j);
+}
+
 static void multiply_block(const product *p, const block *b) {
     const product_fns *f = p->fns;
-    size_t sum_size = type_size(f->sum);
-    for (int64_t t = 0; t < p->terms; t += f->terms) {
-        int64_t terms = p->terms - t < f->terms ? p->terms - t : f->terms;
-        for (int64_t j = 0; j < b->columns; j += f->right.lines) {
-            const char *right = p->right.data +
-                                (size_t)((b->column + j) / f->right.lines) * p->right.bytes +
-                                (size_t)(t * f->right.lines) * p->right.size;
-            for (int64_t i = 0; i < b->rows; i += f->left.lines) {
-                const char *left = p->left.data +
-                                   (size_t)((b->row + i) / f->left.lines) * p->left.bytes +
-                                   (size_t)(t * f->left.lines) * p->left.size;
-                f->tile(terms, left, right, b->sums + (size_t)(i * b->step + j) * sum_size, b->step,
-                        t > 0);
-            }
-        }
-    }
+    for (int64_t t = 0; t < p->terms; t += f->terms)
+        for (int64_t j = 0; j < b->columns; j += f->right.lines)
+            multiply_columns(p, t, least(p->terms - t, f->terms), b, j);
 }
 
 // Where the result's row begins.
@@ -177,12 +226,12 @@ static void round_block(const product *p, const block *b) {
              NULL, (size_t)b->columns);
 }
 
+// Sums are the result, or become it once they are all there.
 static emlx_status run_block(const product *p, block *b, emlx_error *err) {
     const product_fns *f = p->fns;
-    bool full = b->rows % f->left.lines == 0 && b->columns % f->right.lines == 0;
-    bool direct = full && same_bits(f->sum, p->w->out_type);
-    b->step = direct ? p->w->n : round_up(b->columns, f->right.lines);
-    size_t bytes = (size_t)(round_up(b->rows, f->left.lines) * b->step) * type_size(f->sum);
+    bool direct = same_bits(f->sum, p->w->out_type);
+    b->step = direct ? p->w->n : b->columns;
+    size_t bytes = (size_t)(b->rows * b->step) * type_size(f->sum);
     void *sums = direct ? result_at(p, b->row, b->column) : NULL;
     if (!direct) TRY(data_alloc(bytes, &sums, err));
     b->sums = sums;
@@ -378,8 +427,11 @@ static emlx_status multiply_streamed(product *p, emlx_error *err) {
     return status;
 }
 
-// A whole product within a task, whose packed sides stay in its cache.
+// A whole product within a task, whose sides stay in its cache. Lines of the left side are read as
+// often as there are panels on the right, and where they are if they can be.
 static emlx_status multiply_small(product *p, emlx_error *err) {
+    p->in_place = p->fns->lines != NULL && !p->left.cast && p->left.from->column_step == 1;
+    if (p->in_place) p->left.count = 0;
     size_t left = (size_t)p->left.count * p->left.bytes;
     size_t right = (size_t)p->right.count * p->right.bytes;
     void *memory;

@@ -71,6 +71,13 @@ static void *pack_some(const product_fns *fns, const panel_form *form, const voi
     assert_non_null(panel);
     memset(panel, 0, bytes);
     form->pack(panel, side, by_rows ? STEP : 1, by_rows ? 1 : STEP, lines, terms);
+    size_t group = (size_t)form->group, size = type_size(fns->packed);
+    for (size_t l = lines; l < (size_t)form->lines; l++)
+        for (size_t t = 0; t < terms; t++) {
+            static const char zero[16];
+            size_t at = (t / group * (size_t)form->lines + l) * group + t % group;
+            assert_memory_equal(panel + at * size, zero, size);
+        }
     return panel;
 }
 
@@ -99,6 +106,39 @@ static void check_tile(const product_fns *fns, emlx_type type, bool left_rows, b
             check_sum(type, fns->sum, sums, i * (size_t)step + j, 2 * sum);
         }
     free(left), free(right), free(a), free(b), free(sums);
+}
+
+// Lines of a left side where they are give the bits that those of a panel do.
+static void check_lines(const product_fns *fns, size_t rows, size_t terms) {
+    static double l[MOST * STEP], r[MOST * STEP];
+    size_t columns = (size_t)fns->right.lines, size = type_size(fns->sum), most = rows + 1;
+    void *left = whole_numbers(fns->packed, l, MOST * STEP);
+    void *right = whole_numbers(fns->packed, r, MOST * STEP);
+    void *b = pack_some(fns, &fns->right, right, false, columns, terms, terms);
+    char *wanted = calloc((rows + (size_t)fns->left.lines) * columns, size);
+    char *found = calloc(most * columns, size);
+    for (size_t i = 0; i < rows; i += (size_t)fns->left.lines) {
+        size_t some = rows - i < (size_t)fns->left.lines ? rows - i : (size_t)fns->left.lines;
+        const char *line = (const char *)left + i * STEP * type_size(fns->packed);
+        void *a = pack_some(fns, &fns->left, line, true, some, terms, terms);
+        for (int add = 0; add < 2; add++)
+            fns->tile((int64_t)terms, a, b, wanted + i * columns * size, (int64_t)columns, add);
+        free(a);
+    }
+    for (int add = 0; add < 2; add++)
+        fns->lines((int64_t)terms, left, STEP, (int64_t)rows, b, found, (int64_t)columns, add);
+    assert_memory_equal(found, wanted, rows * columns * size);
+    for (size_t i = rows * columns * size; i < most * columns * size; i++)
+        assert_int_equal(found[i], 0);
+    free(left), free(right), free(b), free(wanted), free(found);
+}
+
+static void test_lines(void **state) {
+    (void)state;
+    FOR_EACH_LEVEL(k)
+    for (emlx_type type = 0; type < EMLX_TYPE_COUNT; type++)
+        for (size_t rows = 1; k->product[type].lines != NULL && rows < 30; rows++)
+            check_lines(&k->product[type], rows, rows % 2 ? 256 : 2 * rows + 1);
 }
 
 static void test_tiles(void **state) {
@@ -137,6 +177,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_vectors),
         cmocka_unit_test(test_tiles),
+        cmocka_unit_test(test_lines),
         cmocka_unit_test(test_flushes),
     };
     return cmocka_run_group_tests_name("product", tests, NULL, NULL);

@@ -3,13 +3,19 @@
 #include "engines/cpu/kernels/level.h"
 #include "engines/cpu/kernels/math/complex.h"
 #include "engines/cpu/kernels/tables/fold.h"
+#include "engines/cpu/kernels/vectors.h"
 
 #define KERNELS_JOIN_2_(a, b) a##_##b
 #define KERNELS_JOIN_2(a, b) KERNELS_JOIN_2_(a, b)
 
 // Bytes between what a fold reads and what it asks memory for: the machine's own look-ahead ends
-// with the page.
-enum { FETCH_AHEAD = 2048 };
+// with the page. FETCH(at, bytes) asks for as much as is read from `at` on.
+enum { FETCH_AHEAD = 6144, FETCH_LINE = 64 };
+#define FETCH(at, bytes)                                                                           \
+    do {                                                                                           \
+        _Pragma("GCC unroll 16") for (size_t ahead_ = 0; ahead_ < (bytes); ahead_ += FETCH_LINE)   \
+            __builtin_prefetch((const char *)(at) + FETCH_AHEAD + ahead_);                         \
+    } while (0)
 
 // CPUs make NaNs of either sign; a result has the one that is positive.
 #define ONE_NAN(x) ((x) != (x) ? __builtin_nan("") : (x))
@@ -118,18 +124,21 @@ enum { FETCH_AHEAD = 2048 };
 #define T float
 #define START 0.0
 #define STEP(acc, x) ((acc) + (x))
+#define WIDE(x) WIDE_F32(x)
 #include "engines/cpu/kernels/fold/wide.inc"
 
 #define NAME f32_product
 #define T float
 #define START 1.0
 #define STEP(acc, x) ((acc) * (x))
+#define WIDE(x) WIDE_F32(x)
 #include "engines/cpu/kernels/fold/wide.inc"
 
 #define NAME f64_product
 #define T double
 #define START 1.0
 #define STEP(acc, x) ((acc) * (x))
+#define WIDE(x) (x)
 #include "engines/cpu/kernels/fold/wide.inc"
 
 #define IS_NAN(x) ((x) != (x))

@@ -336,7 +336,8 @@ const product_fns KERNEL(product, table)[EMLX_TYPE_COUNT] = {
                      .left = {ROWS, 1, KERNEL(left_##size, pack)},                                 \
                      .right = {VECTORS * VECTOR_BYTES / size, 1, KERNEL(right_##size, pack)},      \
                      .terms = 256,                                                                 \
-                     .tile = KERNEL(product_##name, tile)},
+                     .tile = KERNEL(product_##name, tile),                                         \
+                     .lines = KERNEL(product_##name, lines)},
     PRODUCT_ROW(U8, U16, u16, 2) PRODUCT_ROW(S8, U16, u16, 2) PRODUCT_ROW(U16, U16, u16, 2)
         PRODUCT_ROW(S16, U16, u16, 2) PRODUCT_ROW(U32, U32, u32, 4) PRODUCT_ROW(S32, U32, u32, 4)
             PRODUCT_ROW(U64, U64, u64, 8) PRODUCT_ROW(S64, U64, u64, 8)

@@ -36,6 +36,10 @@ typedef struct product_fns {
     // `add`, grows by the sum over t of left[i][t] * right[j][t]. `terms` are whole groups.
     void (*tile)(int64_t terms, const void *left, const void *right, void *sums, int64_t step,
                  bool add);
+    // The same for any number of lines of a left side whose terms lie side by side, where they are:
+    // `line` elements apart. NULL where terms lie in groups.
+    void (*lines)(int64_t terms, const void *left, int64_t line, int64_t lines, const void *right,
+                  void *sums, int64_t step, bool add);
     // Whether there is an element that the tiles take for 0, as a dot instruction does numbers
     // below the normal ones: then the product goes elsewhere. NULL where there are none such.
     bool (*flushes)(const void *panel, size_t count);
