@@ -145,8 +145,9 @@ static void around_blocks(void **unused) {
     static const sizes all[] = {
         {1, 1, 1, 1, 1, 1, 1},      {1, 2, 1, 1, 95, 7, 33},   {1, 1, 1, 1, 96, 64, 64},
         {1, 2, 2, 4, 97, 31, 32},   {1, 1, 1, 1, 961, 16, 16}, {1, 8, 1, 1, 1921, 4, 4},
-        {1, 1, 1, 9, 95, 64, 64},   {1, 2, 1, 48, 96, 33, 65}, {1, 1, 1, 97, 97, 32, 1},
-        {1, 4, 2, 97, 193, 16, 24}, {2, 1, 1, 12, 200, 1, 40}};
+        {1, 1, 1, 9, 95, 64, 64},   {1, 2, 1, 48, 96, 33, 65}, {1, 2, 1, 33, 191, 33, 65},
+        {1, 1, 1, 12, 192, 64, 64}, {1, 1, 1, 97, 97, 32, 1},  {1, 4, 2, 97, 193, 16, 24},
+        {2, 1, 1, 12, 200, 1, 40}};
     draw_seed(2);
     for (int t = 0; t < 3; t++)
         for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
@@ -183,6 +184,27 @@ static void operands_may_be_views(void **unused) {
         free(b);
         for (int i = 0; i < 3; i++) emlx_tensor_release(in[i]);
         for (int i = 0; i < 2; i++) emlx_tensor_release(out[i]);
+    }
+}
+
+// Values that dot instructions of bf16 take for 0, or that twice a number would not be.
+static void values_below_and_above_all_others(void **unused) {
+    (void)unused;
+    static const double odd[] = {INFINITY, -INFINITY, 0x1p-130};
+    static const emlx_shape q = {4, {1, 1, 40, 8}}, k = {4, {1, 1, 3, 8}}, v = {4, {1, 1, 3, 1}};
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        const double values[] = {odd[i], odd[i], odd[i]};
+        emlx_tensor *in[3] = {random_tensor(EMLX_BF16, &q, -2, 2),
+                              random_tensor(EMLX_BF16, &k, -2, 2),
+                              tensor_of(EMLX_BF16, &v, values)};
+        emlx_attr scale = {.name = "scale", .kind = EMLX_ATTR_NUMBER};
+        scale.value = (emlx_number){EMLX_NUMBER_REAL, {.f = {0.5}}};
+        emlx_tensor *out = apply_to("attention", in, 3, &scale, 1, EMLX_TYPE_DEFAULT);
+        double *got = values_of(out);
+        for (int64_t row = 0; row < 40; row++) assert_true(got[row] == odd[i]);
+        free(got);
+        emlx_tensor_release(out);
+        for (int t = 0; t < 3; t++) emlx_tensor_release(in[t]);
     }
 }
 
@@ -239,6 +261,7 @@ int main(void) {
         cmocka_unit_test(every_kind_of_mask),
         cmocka_unit_test(around_blocks),
         cmocka_unit_test(operands_may_be_views),
+        cmocka_unit_test(values_below_and_above_all_others),
         cmocka_unit_test(what_is_not_seen_does_not_matter),
         cmocka_unit_test(what_does_not_fit_is_said),
     };

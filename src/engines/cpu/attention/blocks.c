@@ -9,17 +9,19 @@
 #include "engines/cpu/kernels/tables/product.h"
 
 // Rows of a task, a whole number of any panel's lines, and bytes of what is packed at a time.
-enum { ROW_BLOCK = 96, MOST_PACKED = 1 << 25 };
+enum { ROW_BLOCK = 96, MOST_PACKED = 1 << 25, MOST_LINES = 32 };
 
 typedef struct blocks {
     attention *a;
     const product_fns *scores, *sums; // products with keys, and with values
-    size_t element;                   // of packed keys and queries
-    int64_t terms;                    // of these: the size, to whole groups
+    size_t element, value_element;    // of packed keys and queries, and of values and weights
+    int64_t terms;                    // of keys: the size, to whole groups
+    int64_t key_group;                // of the terms of weights and values, which are keys
     int64_t columns;                  // of values: the width, to whole panels
     int64_t key_blocks, row_blocks;
     size_t keys_bytes, values_bytes; // of a packed block
     int64_t first, count;            // pairs that are packed
+    atomic_bool odd;                 // there are values that are not plain
     char *packed;                    // [pair][block of keys]: keys, then values
 } blocks;
 
@@ -28,7 +30,7 @@ typedef struct work {
     float *queries; // [row][term], or as they are packed
     char *left;     // panels of them, or of weights
     float *scores;  // [row][key]
-    float *weights; // panels of them
+    char *weights;  // panels of them
     float *sums;    // [row][column]
     row_sum so_far[ROW_BLOCK];
 } work;
@@ -43,6 +45,14 @@ static const product_fns *score_fns(const attention *a) {
                   a->k.strides[3] == 1;
     const product_fns *fns = of_type(a, narrow ? EMLX_BF16 : EMLX_F32);
     return fns->tile != NULL ? fns : of_type(a, EMLX_F32);
+}
+
+// Tiles of whole matrices of bf16 are so quick that weights go through them twice, as two numbers.
+static const product_fns *sum_fns(const attention *a) {
+    const product_fns *fns = of_type(a, EMLX_BF16);
+    bool narrow = a->v.type == EMLX_BF16 && a->v.strides[3] == 1 && fns->tile != NULL;
+    bool quick = fns->packed == EMLX_BF16 && fns->left.group > 2 && fns->left.lines <= MOST_LINES;
+    return narrow && quick && KEY_BLOCK % fns->left.group == 0 ? fns : of_type(a, EMLX_F32);
 }
 
 static int64_t group_of(const product_fns *f) {
@@ -74,12 +84,37 @@ static void pack_lines(const blocks *b, const panel_form *form, const void *rows
     }
 }
 
-static void pack_values(const blocks *b, const float *rows, int64_t step, int64_t count, char *to) {
+// Panels of values; keys that fill the last group are 0.
+static void pack_values(const blocks *b, const void *rows, int64_t count, char *to) {
     const panel_form *form = &b->sums->right;
-    size_t panel = (size_t)(form->lines * KEY_BLOCK) * sizeof(float);
-    for (int64_t c = 0; c < b->a->width; c += form->lines, to += panel)
-        form->pack(to, rows + c, 1, step, (size_t)least(form->lines, b->a->width - c),
-                   (size_t)count);
+    int64_t own = round_up(count, form->group), all = round_up(count, b->key_group);
+    size_t line = (size_t)form->lines * b->value_element, panel = line * KEY_BLOCK;
+    for (int64_t c = 0; c < b->a->width; c += form->lines, to += panel) {
+        form->pack(to, (const char *)rows + (size_t)c * b->value_element, 1, b->a->width,
+                   (size_t)least(form->lines, b->a->width - c), (size_t)count);
+        memset(to + (size_t)own * line, 0, (size_t)(all - own) * line);
+    }
+}
+
+// Of bf16: what dot instructions take as it is, and what twice a number of it is as well, a part
+// and a rest of a weight. Numbers below the normal ones are 0 to them.
+static bool are_plain(const uint16_t *x, int64_t n) {
+    uint16_t odd = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint16_t size = x[i] & 0x7fff;
+        odd |= (uint16_t)((uint16_t)(size - 1) < 0x7f) | (uint16_t)(size >= 0x7f80);
+    }
+    return odd == 0;
+}
+
+static void load_value(blocks *b, int64_t batch, int64_t group, int64_t key, void *to) {
+    const attention *a = b->a;
+    if (b->sums->packed == EMLX_F32) {
+        load_row(a, &a->v, batch, group, key, 0, a->width, to);
+        return;
+    }
+    memcpy(to, operand_at(&a->v, batch, group, key), (size_t)a->width * b->value_element);
+    if (!are_plain(to, a->width)) atomic_store_explicit(&b->odd, true, memory_order_relaxed);
 }
 
 static char *packed_at(const blocks *b, int64_t pair, int64_t block) {
@@ -92,12 +127,12 @@ static void pack_task(void *context, int64_t index) {
     attention *a = b->a;
     int64_t pair = b->first + index / b->key_blocks, block = index % b->key_blocks;
     int64_t batch = pair / a->groups, group = pair % a->groups, key = block * KEY_BLOCK;
-    int64_t count = least(KEY_BLOCK, a->keys - key);
+    int64_t seen = row_limit(a, pair, a->queries - 1), count = least(KEY_BLOCK, seen - key);
     size_t bytes = (size_t)(KEY_BLOCK * (a->size > a->width ? a->size : a->width)) * sizeof(float);
     char *to = packed_at(b, pair, block);
     emlx_error err;
     void *rows;
-    if (key >= row_limit(a, pair, a->queries - 1)) return;
+    if (key >= seen) return;
     if (data_alloc(bytes, &rows, &err) != EMLX_OK) {
         task_failed(&a->errors, &err);
         return;
@@ -107,8 +142,9 @@ static void pack_task(void *context, int64_t index) {
                     (char *)rows + (size_t)(i * a->size) * b->element);
     pack_lines(b, &b->scores->right, rows, count, to);
     for (int64_t i = 0; i < count; i++)
-        load_row(a, &a->v, batch, group, key + i, 0, a->width, (float *)rows + i * a->width);
-    pack_values(b, rows, a->width, count, to + b->keys_bytes);
+        load_value(b, batch, group, key + i,
+                   (char *)rows + (size_t)(i * a->width) * b->value_element);
+    pack_values(b, rows, count, to + b->keys_bytes);
     data_free(rows, bytes);
 }
 
@@ -137,20 +173,43 @@ static void multiply_keys(const blocks *b, int64_t rows, int64_t count, const ch
     if (f->leave != NULL) f->leave();
 }
 
+// Panels of weights: of f32, or two of bf16 in the same room.
+static void pack_weights(const blocks *b, int64_t rows, int64_t count, const work *w) {
+    const panel_form *form = &b->sums->left;
+    size_t panel = (size_t)(form->lines * KEY_BLOCK) * sizeof(float);
+    char *to = w->weights;
+    for (int64_t i = 0; i < rows; i += form->lines, to += panel) {
+        const float *from = w->scores + i * KEY_BLOCK;
+        size_t some = (size_t)least(form->lines, rows - i);
+        if (b->sums->packed == EMLX_F32) {
+            form->pack(to, from, KEY_BLOCK, 1, some, (size_t)count);
+            continue;
+        }
+        uint16_t high[MOST_LINES * KEY_BLOCK], low[MOST_LINES * KEY_BLOCK];
+        b->a->fns->split(from, high, low, some * KEY_BLOCK);
+        form->pack(to, high, KEY_BLOCK, 1, some, (size_t)count);
+        form->pack(to + panel / 2, low, KEY_BLOCK, 1, some, (size_t)count);
+    }
+}
+
 // sums += weights * values
 static void multiply_values(const blocks *b, int64_t rows, int64_t count, const char *values,
                             work *w) {
     const product_fns *f = b->sums;
-    int64_t left = f->left.lines * KEY_BLOCK;
-    size_t right = (size_t)(f->right.lines * KEY_BLOCK) * sizeof(float);
-    for (int64_t i = 0; i < rows; i += f->left.lines)
-        f->left.pack(w->weights + i / f->left.lines * left, w->scores + i * KEY_BLOCK, KEY_BLOCK, 1,
-                     (size_t)least(f->left.lines, rows - i), (size_t)count);
-    for (int64_t j = 0; j < b->a->width; j += f->right.lines)
-        for (int64_t i = 0; i < rows; i += f->left.lines)
-            f->tile(count, w->weights + i / f->left.lines * left,
-                    values + (size_t)(j / f->right.lines) * right, w->sums + i * b->columns + j,
-                    b->columns, true);
+    size_t left = (size_t)(f->left.lines * KEY_BLOCK) * sizeof(float);
+    size_t right = (size_t)(f->right.lines * KEY_BLOCK) * b->value_element;
+    int64_t terms = round_up(count, b->key_group);
+    pack_weights(b, rows, count, w);
+    if (f->enter != NULL) f->enter();
+    for (int64_t j = 0; j < b->a->width; j += f->right.lines, values += right)
+        for (int64_t i = 0; i < rows; i += f->left.lines) {
+            const char *weights = w->weights + (size_t)(i / f->left.lines) * left;
+            float *sums = w->sums + i * b->columns + j;
+            f->tile(terms, weights, values, sums, b->columns, true);
+            if (f->packed != EMLX_F32)
+                f->tile(terms, weights + left / 2, values, sums, b->columns, true);
+        }
+    if (f->leave != NULL) f->leave();
 }
 
 static void attend_block(const blocks *b, int64_t pair, int64_t first, int64_t rows, work *w) {
@@ -192,8 +251,8 @@ static void block_task(void *context, int64_t index) {
     work w = {.queries = memory};
     w.left = (char *)(w.queries + lines * query);
     w.scores = w.queries + lines * (query + left);
-    w.weights = w.scores + lines * KEY_BLOCK;
-    w.sums = w.weights + lines * KEY_BLOCK;
+    w.weights = (char *)(w.scores + lines * KEY_BLOCK);
+    w.sums = w.scores + 2 * lines * KEY_BLOCK;
     memset(w.sums, 0, lines * (size_t)b->columns * sizeof(float));
     int64_t rows = least(ROW_BLOCK, a->rows - first);
     load_queries(b, pair, first, rows, &w);
@@ -207,21 +266,25 @@ static emlx_status run_blocks(blocks *b, int64_t at_once, emlx_error *err) {
         b->count = least(at_once, a->pairs - b->first);
         TRY(run_tasks(a->run, b->count * b->key_blocks, pack_task, b, err));
         TRY(task_result(&a->errors, err));
+        if (atomic_load_explicit(&b->odd, memory_order_relaxed)) return EMLX_OK;
         TRY(run_tasks(a->run, b->count * b->row_blocks, block_task, b, err));
         TRY(task_result(&a->errors, err));
     }
     return EMLX_OK;
 }
 
-emlx_status attend_blocks(attention *a, emlx_error *err) {
-    blocks b = {.a = a, .scores = score_fns(a), .sums = of_type(a, EMLX_F32)};
+// *odd: `sums` do not take these values.
+static emlx_status attend_by(attention *a, const product_fns *sums, bool *odd, emlx_error *err) {
+    blocks b = {.a = a, .scores = score_fns(a), .sums = sums};
     b.element = type_size(b.scores->packed);
+    b.value_element = type_size(b.sums->packed);
+    b.key_group = group_of(b.sums);
     b.terms = round_up(a->size, group_of(b.scores));
     b.columns = round_up(a->width, b.sums->right.lines);
     b.key_blocks = (a->keys - 1) / KEY_BLOCK + 1;
     b.row_blocks = (a->rows - 1) / ROW_BLOCK + 1;
     b.keys_bytes = (size_t)(round_up(KEY_BLOCK, b.scores->right.lines) * b.terms) * b.element;
-    b.values_bytes = (size_t)(KEY_BLOCK * b.columns) * sizeof(float);
+    b.values_bytes = (size_t)(KEY_BLOCK * b.columns) * b.value_element;
     size_t pair = (size_t)b.key_blocks * (b.keys_bytes + b.values_bytes);
     int64_t at_once = pair < MOST_PACKED ? MOST_PACKED / (int64_t)pair : 1;
     at_once = least(at_once, a->pairs);
@@ -230,5 +293,12 @@ emlx_status attend_blocks(attention *a, emlx_error *err) {
     b.packed = memory;
     emlx_status status = run_blocks(&b, at_once, err);
     data_free(memory, (size_t)at_once * pair);
+    *odd = atomic_load_explicit(&b.odd, memory_order_relaxed);
     return status;
+}
+
+emlx_status attend_blocks(attention *a, emlx_error *err) {
+    bool odd = false;
+    TRY(attend_by(a, sum_fns(a), &odd, err));
+    return odd ? attend_by(a, of_type(a, EMLX_F32), &odd, err) : EMLX_OK;
 }

@@ -11,7 +11,7 @@
 #include "engines/cpu/kernels/tables/product.h"
 
 // Keys of a task.
-enum { STRETCH = 10 * KEY_BLOCK };
+enum { STRETCH = 5 * KEY_BLOCK };
 
 typedef struct few {
     attention *a;

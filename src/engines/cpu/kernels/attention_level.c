@@ -11,20 +11,29 @@
 #define MADD(x, y, z) ((x) * (y) + (z))
 #endif
 
-// Sums and maxima go into so many numbers side by side, which are put together at the end, so that
-// results are those of any vector's width.
+// Sums and maxima go into so many numbers side by side, which are put together at the end, the one
+// half and the other, so that results are those of any vector's width.
 enum { SIDE_BY_SIDE = 32 };
 
+#define PUT_TOGETHER(x, op)                                                                        \
+    _Pragma("GCC unroll 2") for (int half = SIDE_BY_SIDE / 2; half > 4; half /= 2) {               \
+        INDEPENDENT                                                                                \
+        for (int l = 0; l < half; l++) (x)[l] = op((x)[l], (x)[l + half]);                         \
+    }                                                                                              \
+    for (int l = 0; l < 4; l++) (x)[l] = op((x)[l], (x)[l + 4]);                                   \
+    return op(op((x)[0], (x)[2]), op((x)[1], (x)[3]));
+#define LARGER(a, b) ((b) > (a) ? (b) : (a))
+#define SUM(a, b) ((a) + (b))
+
 static float largest(const float *x, size_t n) {
-    float most[SIDE_BY_SIDE], all = -INFINITY;
+    float most[SIDE_BY_SIDE];
     size_t i = 0;
     for (int l = 0; l < SIDE_BY_SIDE; l++) most[l] = -INFINITY;
     for (; i + SIDE_BY_SIDE <= n; i += SIDE_BY_SIDE)
         for (int l = 0; l < SIDE_BY_SIDE; l++)
             most[l] = x[i + (size_t)l] > most[l] ? x[i + (size_t)l] : most[l];
     for (; i < n; i++) most[0] = x[i] > most[0] ? x[i] : most[0];
-    for (int l = 0; l < SIDE_BY_SIDE; l++) all = most[l] > all ? most[l] : all;
-    return all;
+    PUT_TOGETHER(most, LARGER)
 }
 
 static float KERNEL(attention, scale)(float *x, float by, const float *added, size_t n) {
@@ -65,15 +74,14 @@ ALWAYS_INLINE float exp_at_most_one(float x) {
 }
 
 static float KERNEL(attention, powers)(float *x, float most, size_t n) {
-    float sums[SIDE_BY_SIDE] = {0}, all = 0;
+    float sums[SIDE_BY_SIDE] = {0};
     size_t i = 0;
     INDEPENDENT
     for (size_t j = 0; j < n; j++) x[j] = exp_at_most_one(x[j] - most);
     for (; i + SIDE_BY_SIDE <= n; i += SIDE_BY_SIDE)
         for (int l = 0; l < SIDE_BY_SIDE; l++) sums[l] += x[i + (size_t)l];
     for (; i < n; i++) sums[0] += x[i];
-    for (int l = 0; l < SIDE_BY_SIDE; l++) all += sums[l];
-    return all;
+    PUT_TOGETHER(sums, SUM)
 }
 
 static void KERNEL(attention, multiply)(float *x, float by, size_t n) {
@@ -81,6 +89,22 @@ static void KERNEL(attention, multiply)(float *x, float by, size_t n) {
     for (size_t i = 0; i < n; i++) x[i] *= by;
 }
 
-const attention_fns KERNEL(attention, table) = {KERNEL(attention, scale), KERNEL(attention, hide),
-                                                KERNEL(attention, powers),
-                                                KERNEL(attention, multiply)};
+static void KERNEL(attention, split)(const float *x, uint16_t *high, uint16_t *low, size_t n) {
+    INDEPENDENT
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits, upper;
+        float part, rest;
+        memcpy(&bits, x + i, sizeof bits);
+        upper = bits & 0xffff0000;
+        memcpy(&part, &upper, sizeof part);
+        rest = x[i] - part;
+        memcpy(&upper, &rest, sizeof upper);
+        high[i] = (uint16_t)(bits >> 16);
+        low[i] = (uint16_t)((upper + 0x8000) >> 16);
+    }
+}
+
+const attention_fns KERNEL(attention, table) = {
+    KERNEL(attention, scale),    KERNEL(attention, hide),  KERNEL(attention, powers),
+    KERNEL(attention, multiply), KERNEL(attention, split),
+};

@@ -14,6 +14,8 @@ typedef struct attention_fns {
     // x[i] = exp(x[i] - most), where no x[i] is above `most`; gives the sum.
     float (*powers)(float *x, float most, size_t n);
     void (*multiply)(float *x, float by, size_t n);
+    // Each x[i] >= 0 as a sum of two numbers of bf16, 16 digits in all.
+    void (*split)(const float *x, uint16_t *high, uint16_t *low, size_t n);
 } attention_fns;
 
 #ifdef LEVEL
