@@ -90,12 +90,21 @@ static bool has_text(const binding *b, const char *text) {
     return strlen(text) == b->name_length && strncmp(text, b->name, b->name_length) == 0;
 }
 
-// The port that a name or position means; SIZE_MAX when there is none.
-static size_t find_port(const emlx_program *program, port_fn port, const binding *b) {
-    char position[24];
+static binding name_only(const char *name) { return (binding){name, strlen(name), NULL}; }
+
+// The port of that name; SIZE_MAX when there is none.
+static size_t port_named(const emlx_program *program, port_fn port, const binding *b) {
     const emlx_port *at;
     for (size_t i = 0; (at = port(program, i)) != NULL; i++)
         if (has_text(b, at->name)) return i;
+    return SIZE_MAX;
+}
+
+// The port that a name or position means; SIZE_MAX when there is none.
+static size_t find_port(const emlx_program *program, port_fn port, const binding *b) {
+    char position[24];
+    size_t named = port_named(program, port, b);
+    if (named != SIZE_MAX) return named;
     for (size_t i = 0; port(program, i) != NULL; i++) {
         snprintf(position, sizeof position, "%zu", i);
         if (has_text(b, position)) return i;
@@ -149,20 +158,18 @@ static int load_input(session *s, const binding *b) {
     return check_input(emlx_program_input(s->program, index), b->path, s->inputs[index]);
 }
 
-// The port of that name; SIZE_MAX when there is none.
-static size_t port_named(const emlx_program *program, port_fn port, const char *name) {
-    const emlx_port *at;
-    for (size_t i = 0; (at = port(program, i)) != NULL; i++)
-        if (strcmp(at->name, name) == 0) return i;
-    return SIZE_MAX;
+// The input that an output becomes when the program is repeated, or SIZE_MAX.
+static size_t next_input(const emlx_program *program, size_t output) {
+    const binding name = name_only(emlx_program_output(program, output)->name);
+    return port_named(program, emlx_program_input, &name);
 }
 
 // State that is not given begins as zeros: inputs that are outputs as well.
 static int begin_state(session *s, size_t index) {
     emlx_error err;
     const emlx_port *port = emlx_program_input(s->program, index);
-    if (s->inputs[index] != NULL ||
-        port_named(s->program, emlx_program_output, port->name) == SIZE_MAX)
+    const binding name = name_only(port->name);
+    if (s->inputs[index] != NULL || port_named(s->program, emlx_program_output, &name) == SIZE_MAX)
         return CLI_OK;
     size_t size = (size_t)emlx_shape_count(&port->shape) * emlx_type_size(port->type);
     void *data = calloc(size + 1, 1);
@@ -231,10 +238,8 @@ static int print_output(const session *s, size_t index) {
 // Of a program that is repeated its state is not printed.
 static int print_outputs(const session *s, const request *r) {
     int code = CLI_OK;
-    const emlx_port *port;
-    for (size_t i = 0; (port = emlx_program_output(s->program, i)) != NULL && code == CLI_OK; i++)
-        if (r->repeat == 0 || port_named(s->program, emlx_program_input, port->name) == SIZE_MAX)
-            code = print_output(s, i);
+    for (size_t i = 0; i < emlx_program_output_count(s->program) && code == CLI_OK; i++)
+        if (r->repeat == 0 || next_input(s->program, i) == SIZE_MAX) code = print_output(s, i);
     fflush(stdout);
     return code;
 }
@@ -274,13 +279,14 @@ static int is_over(const session *s, size_t until, bool *ended) {
 
 // Outputs become the inputs of the same name.
 static void hand_on(session *s) {
-    const emlx_port *port;
-    for (size_t i = 0; (port = emlx_program_output(s->program, i)) != NULL; i++) {
-        size_t to = port_named(s->program, emlx_program_input, port->name);
-        emlx_tensor **place = to == SIZE_MAX ? NULL : &s->inputs[to];
-        if (place != NULL) emlx_tensor_release(*place);
-        if (place != NULL) *place = emlx_tensor_retain(s->outputs[i]);
-        emlx_tensor_release(s->outputs[i]);
+    for (size_t i = 0; i < emlx_program_output_count(s->program); i++) {
+        size_t to = next_input(s->program, i);
+        emlx_tensor *old = s->outputs[i];
+        if (to != SIZE_MAX) {
+            old = s->inputs[to];
+            s->inputs[to] = s->outputs[i];
+        }
+        emlx_tensor_release(old);
         s->outputs[i] = NULL;
     }
 }
@@ -289,14 +295,14 @@ static int run_program(session *s, const request *r) {
     bool ended = false;
     size_t until = SIZE_MAX;
     if (r->until != NULL) {
-        const binding name = {r->until, strlen(r->until), NULL};
+        const binding name = name_only(r->until);
         until = find_port(s->program, emlx_program_output, &name);
         if (until == SIZE_MAX) return no_port(s->program, emlx_program_output, "output", &name);
     }
-    int code = run_once(s, r);
-    if (code == CLI_OK) code = is_over(s, until, &ended);
-    for (long turn = 1; turn < r->repeat && code == CLI_OK && !ended; turn++) {
-        hand_on(s);
+    int code = CLI_OK;
+    const long turns = r->repeat > 0 ? r->repeat : 1;
+    for (long turn = 0; turn < turns && code == CLI_OK && !ended; turn++) {
+        if (turn > 0) hand_on(s);
         code = run_once(s, r);
         if (code == CLI_OK) code = is_over(s, until, &ended);
     }
