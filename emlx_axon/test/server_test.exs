@@ -9,14 +9,7 @@ defmodule EMLXAxon.ServerTest do
   defp letters,
     do: %{encode: &String.to_charlist/1, decode: fn t -> Enum.map_join(t, " ", &to_string/1) end}
 
-  setup_all do
-    folder = Path.join(System.tmp_dir!(), "emlx_axon_#{System.unique_integer([:positive])}")
-    on_exit(fn -> File.rm_rf!(folder) end)
-    config = TestModel.config(:llama)
-    TestModel.write(folder, config, TestModel.tensors(:llama, config))
-    {:ok, state} = Llama.DenseLoader.from_safetensors_dir(folder)
-    %{state: state}
-  end
+  setup_all do: %{state: TestModel.loaded(Llama)}
 
   defp started(state, options) do
     options = Keyword.merge([tokenizer: letters(), state: state, max_len: 200], options)

@@ -83,6 +83,17 @@ defmodule EMLXAxon.TestModel do
     folder
   end
 
+  @doc "A small model of EMLXAxon.Llama or Qwen3, of files that go with the tests that ask for it."
+  def loaded(module) do
+    family = module |> Module.split() |> List.last() |> String.downcase() |> String.to_atom()
+    folder = Path.join(System.tmp_dir!(), "emlx_axon_#{System.unique_integer([:positive])}")
+    ExUnit.Callbacks.on_exit(fn -> File.rm_rf!(folder) end)
+    config = config(family)
+    write(folder, config, tensors(family, config))
+    {:ok, state} = Module.concat(module, DenseLoader).from_safetensors_dir(folder)
+    state
+  end
+
   defp archive(tensors) do
     {entries, {_, data}} =
       Enum.map_reduce(tensors, {0, []}, fn {name, tensor}, {at, data} ->

@@ -10,14 +10,7 @@ defmodule EMLXAxon.TelemetryTest do
 
   defp letters, do: %{encode: &String.to_charlist/1, decode: &Enum.join(&1, " ")}
 
-  setup_all do
-    folder = Path.join(System.tmp_dir!(), "emlx_axon_#{System.unique_integer([:positive])}")
-    on_exit(fn -> File.rm_rf!(folder) end)
-    config = TestModel.config(:qwen3)
-    TestModel.write(folder, config, TestModel.tensors(:qwen3, config))
-    {:ok, state} = Qwen3.DenseLoader.from_safetensors_dir(folder)
-    %{state: state}
-  end
+  setup_all do: %{state: TestModel.loaded(Qwen3)}
 
   # Handlers run in the process that reports, of which other tests have some too.
   defp listen(event, of) do

@@ -14,14 +14,7 @@ defmodule EMLXAxon.TextGenerationTest do
     for t <- tokens, into: "", do: if(rem(t, 6) == 0, do: " ", else: <<97 + rem(t, 26)>>)
   end
 
-  setup_all do
-    folder = Path.join(System.tmp_dir!(), "emlx_axon_#{System.unique_integer([:positive])}")
-    on_exit(fn -> File.rm_rf!(folder) end)
-    config = TestModel.config(:qwen3)
-    TestModel.write(folder, config, TestModel.tensors(:qwen3, config))
-    {:ok, state} = Qwen3.DenseLoader.from_safetensors_dir(folder)
-    %{state: state}
-  end
+  setup_all do: %{state: TestModel.loaded(Qwen3)}
 
   test "text, in both forms", %{state: state} do
     options = [max_new_tokens: 10]

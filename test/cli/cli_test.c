@@ -7,12 +7,6 @@
 #include "cli/command.h"
 #include "program/programs.h"
 
-static char *in_folder(const char *name) {
-    static char path[128];
-    snprintf(path, sizeof path, "%s/%s", test_folder, name);
-    return path;
-}
-
 // y = x * 2 + n, and the largest x.
 static void save_program(void) {
     emlx_error err;

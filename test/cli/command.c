@@ -26,6 +26,12 @@ int remove_folder(void **state) {
     return system(command);
 }
 
+const char *in_folder(const char *name) {
+    static char path[128];
+    snprintf(path, sizeof path, "%s/%s", test_folder, name);
+    return path;
+}
+
 void run_command(int expected, const char *program, const char *arguments) {
     char command[1024];
     snprintf(command, sizeof command, "cd '%s' && '%s' 2>&1 %s", test_folder, program, arguments);

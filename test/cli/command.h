@@ -11,6 +11,8 @@ extern char test_folder[64];
 extern const char *test_cli;
 int make_folder(void **state);
 int remove_folder(void **state);
+// The path of a file there, until the next call.
+const char *in_folder(const char *name);
 
 // What the last command printed, on both streams.
 extern char printed[65536];

@@ -8,12 +8,6 @@
 #include "cli/command.h"
 #include "program/programs.h"
 
-static const char *in_folder(const char *name) {
-    static char path[128];
-    snprintf(path, sizeof path, "%s/%s", test_folder, name);
-    return path;
-}
-
 static void save_tokens(void) {
     emlx_error err;
     emlx_device *device = cpu();
