@@ -437,28 +437,28 @@ static int64_t loop_pace(const pool_loop *loop) {
     return (clock_now() - loop->begun) / loop->steps;
 }
 
-// After an index of the caller's, looks at times whether they take longer than was expected, so
-// that more helpers are worth waking up. Always true.
-static bool loop_look(thread_pool *pool, pool_loop *loop) {
-    if (!loop->shared) return true;
+// After an index of the caller's of a shared loop, looks at times whether they take longer than was
+// expected, so that more helpers are worth waking up.
+static void loop_look(thread_pool *pool, pool_loop *loop) {
     int64_t steps = ++loop->steps;
-    if (loop->pace == 0 || (steps & (steps - 1)) != 0) return true;
+    if (loop->pace == 0 || (steps & (steps - 1)) != 0) return;
     int64_t pace = loop_pace(loop);
-    if (pace / 2 <= loop->pace) return true;
+    if (pace / 2 <= loop->pace) return;
     mutex_lock(&pool->lock);
     loop->pace = pace;
     wake(pool);
     mutex_unlock(&pool->lock);
-    return true;
 }
 
 bool pool_for_unless(thread_pool *pool, const emlx_cancel *cancel, int64_t count, pool_body body,
                      void *context) {
     pool_loop loop = {.body = body, .context = context, .cancel = cancel, .count = count};
-    do {
+    for (bool more = true; more;) {
         loop_share(pool, &loop);
         pool_turn(pool);
-    } while (loop_step(&loop) && loop_look(pool, &loop));
+        more = loop_step(&loop);
+        if (more && loop.shared) loop_look(pool, &loop);
+    }
     if (loop.shared) {
         if (loop.steps > 0) pace_note(body, loop_pace(&loop));
         loop_finish(pool, &loop);
