@@ -94,10 +94,11 @@ static void copy_in(const fft_work *w, const char *line, char *to, int64_t from,
 static void mirror(const fft_work *w, char *line) {
     int64_t n = w->form->length;
     size_t size = type_size(w->type);
+    tile_fn negate = cpu_scalar(w->run->kernels, SCALAR_negate, w->type);
     for (int64_t k = n / 2 + 1; k < n; k++) {
-        memcpy(line + (size_t)k * 2 * size, line + (size_t)(n - k) * 2 * size, 2 * size);
-        cpu_scalar(w->run->kernels, SCALAR_negate, w->type)(
-            line + (size_t)(2 * k + 1) * size, line + (size_t)(2 * k + 1) * size, NULL, NULL, 1);
+        char *number = line + (size_t)k * 2 * size, *imaginary = number + size;
+        memcpy(number, line + (size_t)(n - k) * 2 * size, 2 * size);
+        negate(imaginary, imaginary, NULL, NULL, 1);
     }
 }
 

@@ -15,15 +15,18 @@
 // half and the other, so that results are those of any vector's width.
 enum { SIDE_BY_SIDE = 32 };
 
-#define PUT_TOGETHER(x, op)                                                                        \
-    _Pragma("GCC unroll 2") for (int half = SIDE_BY_SIDE / 2; half > 4; half /= 2) {               \
-        INDEPENDENT                                                                                \
-        for (int l = 0; l < half; l++) (x)[l] = op((x)[l], (x)[l + half]);                         \
-    }                                                                                              \
-    for (int l = 0; l < 4; l++) (x)[l] = op((x)[l], (x)[l + 4]);                                   \
-    return op(op((x)[0], (x)[2]), op((x)[1], (x)[3]));
-#define LARGER(a, b) ((b) > (a) ? (b) : (a))
-#define SUM(a, b) ((a) + (b))
+ALWAYS_INLINE float larger(float a, float b) { return b > a ? b : a; }
+ALWAYS_INLINE float sum(float a, float b) { return a + b; }
+
+ALWAYS_INLINE float put_together(float *x, float (*of)(float, float)) {
+#pragma GCC unroll 2
+    for (int half = SIDE_BY_SIDE / 2; half > 4; half /= 2) {
+        INDEPENDENT
+        for (int l = 0; l < half; l++) x[l] = of(x[l], x[l + half]);
+    }
+    for (int l = 0; l < 4; l++) x[l] = of(x[l], x[l + 4]);
+    return of(of(x[0], x[2]), of(x[1], x[3]));
+}
 
 static float largest(const float *x, size_t n) {
     float most[SIDE_BY_SIDE];
@@ -33,7 +36,7 @@ static float largest(const float *x, size_t n) {
         for (int l = 0; l < SIDE_BY_SIDE; l++)
             most[l] = x[i + (size_t)l] > most[l] ? x[i + (size_t)l] : most[l];
     for (; i < n; i++) most[0] = x[i] > most[0] ? x[i] : most[0];
-    PUT_TOGETHER(most, LARGER)
+    return put_together(most, larger);
 }
 
 static float KERNEL(attention, scale)(float *x, float by, const float *added, size_t n) {
@@ -81,7 +84,7 @@ static float KERNEL(attention, powers)(float *x, float most, size_t n) {
     for (; i + SIDE_BY_SIDE <= n; i += SIDE_BY_SIDE)
         for (int l = 0; l < SIDE_BY_SIDE; l++) sums[l] += x[i + (size_t)l];
     for (; i < n; i++) sums[0] += x[i];
-    PUT_TOGETHER(sums, SUM)
+    return put_together(sums, sum);
 }
 
 static void KERNEL(attention, multiply)(float *x, float by, size_t n) {
