@@ -361,8 +361,8 @@ DEVICE T_c128 f_atanh(T_c128 z) {
 
 // Of c64 by those of c128, rounded once.
 #define OF_C64(op)                                                                                 \
-    DEVICE T_c64 op(T_c64 z) {                                                                 \
-        T_c128 r = op(T_c128{z.re, z.im});                                                     \
+    DEVICE T_c64 op(T_c64 z) {                                                                     \
+        T_c128 r = op(T_c128{z.re, z.im});                                                         \
         return {(float)r.re, (float)r.im};                                                         \
     }
 OF_C64(f_sign)

@@ -29,8 +29,7 @@
 #define T double
 #include "engines/cpu/kernels/scalar/map.inc"
 
-// f32: F32(op) is op of one element.
-// ---------------------------------------------------------------
+// f32: F32(op) is op of one element. ------------------------------------------------------------
 
 #define F32(op) KERNELS_JOIN(one, f32, op)
 #define F32_NAN __builtin_nanf("")
@@ -126,8 +125,7 @@ ALWAYS_INLINE double F64(with_sign)(double y, double x) { return __builtin_copys
 #define WHERE_FUSED(fast, exact) exact
 #endif
 
-// The functions, with rows of them behind each family.
-// ----------------------------------------------
+// The functions, with rows of them behind each family. ------------------------------------------
 
 #include "engines/cpu/kernels/scalar/exponential.inc"
 #include "engines/cpu/kernels/scalar/logarithm.inc"
