@@ -19,6 +19,7 @@
 #endif
 
 #include "base/cancel.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/mutex.h"
 #include "base/pace.h"
@@ -31,6 +32,8 @@
 #define SPIN_NS ((int64_t)60000)
 // A job that others wait for goes on for this long before it is their turn.
 #define SLICE_NS ((int64_t)4000000)
+// One that can be left and begun again elsewhere gives way before it would have to stand still.
+#define SHORT_SLICE_NS (SLICE_NS / 2)
 // Threads of the shared pool besides the workers: one for small jobs, and so many, started when
 // they are needed, for jobs to stand still in. No more jobs than there are threads are begun.
 #define SPARES 14
@@ -180,27 +183,6 @@ static void park_if_exiting(void) {
 
 // Jobs ------------------------------------------------------------------------------------------
 
-// The clock of the condition variables, where that can be chosen.
-#if defined(__APPLE__)
-#define POOL_CLOCK CLOCK_REALTIME
-static void late_init(pthread_cond_t *late) { pthread_cond_init(late, NULL); }
-#else
-#define POOL_CLOCK CLOCK_MONOTONIC
-static void late_init(pthread_cond_t *late) {
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, POOL_CLOCK);
-    pthread_cond_init(late, &attributes);
-    pthread_condattr_destroy(&attributes);
-}
-#endif
-
-static int64_t clock_now(void) {
-    struct timespec now;
-    clock_gettime(POOL_CLOCK, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 // A few rounds of waiting; false from that time on.
 static bool spin_until(int64_t time) {
     for (int i = 0; i < 8; i++) spin_pause();
@@ -322,10 +304,19 @@ static bool place_leave(thread_pool *pool) {
     return true;
 }
 
+// Whether the running job has had a slice, and others wait.
+static bool slice_over(const thread_pool *pool, int64_t slice) {
+    if (atomic_load_explicit(&pool->queued, memory_order_relaxed) == 0) return false;
+    return own_pool == pool && turn_began != 0 && clock_now() - turn_began >= slice;
+}
+
+bool pool_due(const thread_pool *pool) {
+    return slice_over(pool, SHORT_SLICE_NS) &&
+           atomic_load_explicit(&pool->idle, memory_order_relaxed) == 0;
+}
+
 void pool_turn(thread_pool *pool) {
-    if (atomic_load_explicit(&pool->queued, memory_order_relaxed) == 0) return;
-    if (own_pool != pool || turn_began == 0) return;
-    if (clock_now() - turn_began < SLICE_NS) return;
+    if (!slice_over(pool, SLICE_NS)) return;
     mutex_lock(&pool->lock);
     if (place_leave(pool)) stand_still(pool);
     mutex_unlock(&pool->lock);
@@ -710,7 +701,7 @@ static emlx_status pool_start(int threads, int spares, thread_pool **out, emlx_e
     }
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->work, NULL);
-    for (int i = 0; i < SIZES; i++) late_init(&pool->queues[i].late);
+    for (int i = 0; i < SIZES; i++) clock_cond_init(&pool->queues[i].late);
     pool->queues[ANY_SIZE].patience = PATIENCE_NS;
     pool->queues[SMALL].patience = SMALL_PATIENCE_NS;
     pool->references = 1;

@@ -2,7 +2,8 @@
 // pool.h - the library's threads: queued jobs and parallel loops on one set of workers.
 // A worker first takes queued jobs, in order; idle workers help with running parallel loops, and
 // leave them when a job is queued. Long jobs take turns, so that a queue moves on however many
-// there are: as many run as there are workers.
+// there are: as many run as there are workers. One stands still on a thread until it is its turn
+// again, or, better, is left and submitted anew.
 //
 // The shared pool has a thread besides that takes small jobs that wait for longer than they take,
 // and lets more jobs run for a while where those that do ask for no turns.
@@ -46,5 +47,9 @@ bool pool_for_unless(thread_pool *pool, const emlx_cancel *cancel, int64_t count
 // call returns when it is the caller's turn again. Loops ask between two indices by themselves. The
 // caller holds no lock. On other threads, and where nobody waits, it does nothing.
 void pool_turn(thread_pool *pool);
+// Whether it is time for a job that can be left between two steps to be left, and submitted anew:
+// what gives way so needs no thread while it waits, and there are only so many of these. False on
+// other threads, and where nobody waits.
+bool pool_due(const thread_pool *pool);
 
 #endif

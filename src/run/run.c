@@ -447,12 +447,18 @@ static void drop_spares(program_run *run) {
     }
 }
 
+static bool goes_on(const program_run *run) {
+    return run->top != NULL && run->call == NULL && !run->waits;
+}
+
 emlx_status run_go(program_run *run, emlx_error *err) {
-    run->waits = false;
-    while (run->top != NULL && run->call == NULL && !run->waits) {
+    run->waits = run->gave_way = false;
+    while (goes_on(run)) {
         if (cancel_raised(run->cancel))
             return error_set(err, EMLX_CANCELLED, "the run was cancelled");
         TRY(advance(run, err));
+        run->gave_way = goes_on(run) && run->pool != NULL && pool_due(run->pool);
+        if (run->gave_way) return EMLX_OK;
     }
     if (run->waits || must_wait(run)) return EMLX_OK;
     drop_spares(run);

@@ -3,6 +3,7 @@
 #ifndef EMLX_RUN_RUN_H
 #define EMLX_RUN_RUN_H
 
+#include "base/pool.h"
 #include "memory/spares.h"
 #include "program/program.h"
 
@@ -22,6 +23,8 @@ typedef struct program_run {
     void *stream;              // of the device, or NULL
     fence *end;                // of what the device was given and is not known to have done
     bool waits;                // for `end`, before it can go on
+    thread_pool *pool;         // whose other jobs have their turn between two steps, or NULL
+    bool gave_way;             // to one: it can go on at once
     // What blocks that have ended leave for the next turn of a loop: a run in its steady state asks
     // nobody for memory.
     buffer_spares spares;
@@ -36,7 +39,7 @@ emlx_status run_no_memory(emlx_error *err);
 emlx_status run_start(program_run *run, const emlx_program *program, emlx_buffer *const *buffers,
                       emlx_error *err);
 // Runs to the next call or to the end, where all that the device was given is done; or until it
-// `waits`: once `end` is signalled it is to be called again.
+// `waits`, or gave way: once `end` is signalled, or at once, it is to be called again.
 emlx_status run_go(program_run *run, emlx_error *err);
 // As above, on this thread all the while.
 emlx_status run_through(program_run *run, emlx_error *err);

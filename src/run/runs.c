@@ -180,20 +180,22 @@ static emlx_status go_to_stop(emlx_run *r, emlx_error *err) {
     return r->eval.end != NULL ? EMLX_OK : run_go(&r->run, err);
 }
 
-// What it waits for, or NULL.
-static fence *awaited(const emlx_run *r) {
-    return r->eval.end != NULL ? r->eval.end : r->run.waits ? r->run.end : NULL;
+// Whether it is not there yet, but waits for *end, or, where that is NULL, gave way.
+static bool is_between(const emlx_run *r, fence **end) {
+    *end = r->eval.end != NULL ? r->eval.end : r->run.waits ? r->run.end : NULL;
+    return *end != NULL || r->run.gave_way;
 }
 
-// False where it waits: then it is run once more.
+// False where it is run once more.
 static bool advance_to_stop(emlx_run *r, emlx_status *status, emlx_error *err) {
+    fence *end = NULL;
     *status = go_to_stop(r, err);
-    while (*status == EMLX_OK && awaited(r) != NULL) {
+    while (*status == EMLX_OK && is_between(r, &end)) {
         if (!r->here) {
-            work_wait(&r->pause, awaited(r));
+            work_wait(&r->pause, end);
             return false;
         }
-        fence_wait(awaited(r), NULL);
+        fence_wait(end, NULL);
         *status = go_to_stop(r, err);
     }
     return true;
@@ -249,6 +251,7 @@ static emlx_status submit(emlx_run *r, emlx_tensor *const *tensors, size_t count
     r->run.stream = queue_stream(r->pause.queue);
     r->eval = (eval_state){r->tensors, count, {r->run.stream, r->run.cancel}, NULL};
     r->here = work != NULL && work->here;
+    if (!r->here) r->run.pool = r->program->device->pool;
     r->stopped = stopped;
     r->context = context;
     if (r->here)

@@ -113,7 +113,7 @@ void work_wait(work_pause *pause, fence *end) {
         queue->held = true;
         mutex_unlock(&queue->lock);
     }
-    if (!fence_then(end, &pause->waiter)) resume(&pause->waiter, end);
+    if (end == NULL || !fence_then(end, &pause->waiter)) resume(&pause->waiter, end);
 }
 
 // Queues -----------------------------------------------------------------------------------------

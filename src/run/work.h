@@ -13,7 +13,8 @@ void work_submit(emlx_device *device, const emlx_work *work, pool_job *job);
 void *queue_stream(const emlx_queue *queue);
 
 // A job that cannot go on before a fence is signalled leaves it with this and returns, holding no
-// thread; it is run once more then. Its queue does nothing else meanwhile.
+// thread; it is run once more then, or, with no fence, after others. Its queue does nothing else
+// meanwhile.
 typedef struct work_pause {
     fence_waiter waiter;
     emlx_device *device;

@@ -28,6 +28,7 @@ defmodule EMLX.SharingTest do
         Nx.Defn.jit_apply(&endless/1, [Nx.iota({250_000}, backend: EMLX.Backend)], compiler: EMLX)
       end)
 
+    on_exit(fn -> Process.exit(pid, :kill) end)
     assert_receive {:started, ^pid}
     Process.sleep(20)
     pid

@@ -271,15 +271,15 @@ static void calls_are_checked(void **state) {
     emlx_block_release(b);
 }
 
-// A loop that never ends by itself.
-static emlx_program *endless(emlx_device *device) {
+// A loop that counts by twos until it meets a number: never, where that is odd.
+static emlx_program *count_to(emlx_device *device, int32_t end) {
     emlx_error err;
     emlx_block *b = new_block(), *condition = new_block(), *body = new_block();
     uint32_t x = input(b, "x", EMLX_S32, 0), first;
-    input(condition, NULL, EMLX_S32, 0);
-    output(condition, NULL, int_constant(condition, 1));
+    uint32_t n = input(condition, NULL, EMLX_S32, 0);
+    output(condition, NULL, op(condition, "not_equal", 2, n, int_constant(condition, end)));
     uint32_t y = input(body, NULL, EMLX_S32, 0);
-    output(body, NULL, op(body, "add", 2, y, int_constant(body, 1)));
+    output(body, NULL, op(body, "add", 2, y, int_constant(body, 2)));
     assert_ok(emlx_block_while(b, condition, body, &x, 1, &first, &err), err);
     output(b, "y", first);
     return compile(b, device);
@@ -290,7 +290,7 @@ static void a_loop_can_be_cancelled(void **state) {
     emlx_error err;
     size_t held = settled();
     emlx_device *device = cpu();
-    emlx_program *program = endless(device);
+    emlx_program *program = count_to(device, 1);
     emlx_tensor *x = scalar_s32(device, 0);
     emlx_cancel cancel = {0};
     stop_box box = EMPTY_BOX;
@@ -304,6 +304,43 @@ static void a_loop_can_be_cancelled(void **state) {
     assert_null(box.stop.run);
     emlx_tensor_release(x);
     emlx_program_release(program);
+    emlx_device_release(device);
+    assert_true(settles(held));
+}
+
+// More loops than a pool ever has threads, none of which ends by itself; one is in a queue.
+enum { ENDLESS = 100 };
+
+static void endless_loops_let_other_loops_end(void **state) {
+    (void)state;
+    emlx_error err;
+    size_t held = settled();
+    emlx_device *device = cpu();
+    emlx_program *endless = count_to(device, 1), *ending = count_to(device, 1000);
+    emlx_tensor *x = scalar_s32(device, 0);
+    emlx_cancel cancel = {0};
+    emlx_queue *queue;
+    assert_ok(emlx_queue_new(device, &queue, &err), err);
+    stop_box end = EMPTY_BOX, boxes[ENDLESS];
+    for (int i = 0; i < ENDLESS; i++) {
+        boxes[i] = (stop_box)EMPTY_BOX;
+        emlx_work work = {.cancel = &cancel, .queue = i == 0 ? queue : NULL};
+        assert_ok(emlx_program_start(endless, &x, 1, &work, fill_box, &boxes[i], &err), err);
+    }
+    assert_ok(emlx_program_start(ending, &x, 1, NULL, fill_box, &end, &err), err);
+    wait_box(&end);
+    assert_ok(end.stop.status, end.err);
+    assert_int_equal(number_in(end.tensors[0]), 1000);
+    release_tensors(&end);
+    emlx_cancel_raise(&cancel);
+    for (int i = 0; i < ENDLESS; i++) {
+        wait_box(&boxes[i]);
+        assert_int_equal(boxes[i].stop.status, EMLX_CANCELLED);
+    }
+    emlx_queue_release(queue);
+    emlx_tensor_release(x);
+    emlx_program_release(endless);
+    emlx_program_release(ending);
     emlx_device_release(device);
     assert_true(settles(held));
 }
@@ -461,6 +498,7 @@ int main(void) {
         cmocka_unit_test(only_a_host_can_run_it),
         cmocka_unit_test(calls_are_checked),
         cmocka_unit_test(a_loop_can_be_cancelled),
+        cmocka_unit_test(endless_loops_let_other_loops_end),
         cmocka_unit_test(queued_work_is_done_in_order),
         cmocka_unit_test(runs_with_calls_may_be_queued),
         cmocka_unit_test(no_allocation_may_fail_unnoticed),
