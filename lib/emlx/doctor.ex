@@ -144,6 +144,8 @@ defmodule EMLX.Doctor do
       if info.memory_limit == 0, do: "none", else: "#{div(info.memory_limit, 1_048_576)} MiB"
 
     {:ok, "memory limit", limit}
+  rescue
+    error in [ArgumentError, EMLX.Error] -> {:missing, "memory limit", Exception.message(error)}
   end
 
   # That the parts fit together is best shown by using them: whatever the default is, on the

@@ -108,6 +108,17 @@ defmodule EMLX.DevicesTest do
     end
   end
 
+  defp with_none_open(fun) do
+    open = for {{Native, _} = key, device} <- :persistent_term.get(), do: {key, device}
+    for {key, _} <- open, do: :persistent_term.erase(key)
+
+    try do
+      fun.()
+    after
+      for {key, device} <- open, do: :persistent_term.put(key, device)
+    end
+  end
+
   ## What is handed over
 
   test "a setting of hand-overs that is none is refused in one sentence" do
@@ -116,6 +127,12 @@ defmodule EMLX.DevicesTest do
     with_setting(:handover, :never, fn ->
       assert_raise ArgumentError, words, &Device.refuses_handovers?/0
       assert {:missing, "hand-overs", ^words} = List.keyfind(EMLX.Doctor.lines(), "hand-overs", 1)
+
+      # The same where no device has been opened yet.
+      lines = with_none_open(&EMLX.Doctor.lines/0)
+
+      for subject <- ["hand-overs", "memory limit", "device :cpu", "a product on :cpu"],
+          do: assert({:missing, ^subject, ^words} = List.keyfind(lines, subject, 1))
     end)
   end
 
