@@ -13,7 +13,7 @@
 // Up to this many vectors go through the rows by themselves.
 #define FEW 8
 // Bytes of rows that a task reads, about.
-#define TASK_BYTES (1 << 17)
+#define TASK_BYTES (1 << 15)
 
 bool packed_takes(const emlx_device *device, const emlx_tensor *either) {
     (void)device;
@@ -131,7 +131,8 @@ static void scales_of_rows(const packed_work *w, int64_t first, int64_t count, f
 
 // Few vectors ------------------------------------------------------------------------------------
 
-// Rows whose scales are made at a time: these and the next ones stay in the first-level cache.
+// Rows whose scales are made at a time, where the kernel wants them: they stay in the first-level
+// cache.
 enum { SOME_ROWS = 16, SOME_BYTES = 8192 };
 
 static int64_t some_rows(const packed_side *s) {
@@ -139,29 +140,24 @@ static int64_t some_rows(const packed_side *s) {
     return rows < 1 ? 1 : rows > SOME_ROWS ? SOME_ROWS : rows;
 }
 
-static void multiply_rows(const packed_work *w, int64_t first, int64_t count, float *scale,
-                          float *bias) {
+static void multiply_rows(const packed_work *w, packed_rows *rows, int64_t first, int64_t count) {
     const packed_side *s = &w->side;
-    const packed_rows rows = {.bits = (const uint8_t *)s->bits + first * s->row_bytes,
-                              .row_bytes = s->row_bytes,
-                              .terms = w->dot.k,
-                              .group = s->group,
-                              .groups = s->groups,
-                              .scale = scale,
-                              .bias = bias,
-                              .ahead = some_rows(s) * s->row_bytes};
-    scales_of_rows(w, first, count, scale, bias);
+    rows->bits = (const uint8_t *)s->bits + first * s->row_bytes;
+    for (int i = 1; i <= 2; i++) {
+        const char *from = w->operands[i];
+        int64_t before = first * s->groups * (int64_t)type_size(w->types[i]);
+        *(i == 1 ? &rows->scales : &rows->biases) = from == NULL ? NULL : from + before;
+    }
     for (int64_t v = 0; v < w->dot.m; v += PACKED_VECTORS) {
         const void *vectors[PACKED_VECTORS];
         int some = w->dot.m - v < PACKED_VECTORS ? (int)(w->dot.m - v) : PACKED_VECTORS;
         for (int i = 0; i < some; i++) vectors[i] = w->vectors + (size_t)(v + i) * w->vector_bytes;
-        s->fns->dot(&rows, count, vectors, some, w->sums + v * w->dot.n + first, w->dot.n);
+        s->fns->dot(rows, count, vectors, some, w->sums + v * w->dot.n + first, w->dot.n);
     }
 }
 
-static void vector_task(void *context, int64_t index) {
-    packed_work *w = context;
-    int64_t first = index * w->rows_a_task, end = first + w->rows_a_task;
+// With scales made before.
+static void multiply_scaled(packed_work *w, packed_rows *rows, int64_t first, int64_t end) {
     int64_t some = some_rows(&w->side);
     size_t scales = (size_t)(some * w->side.groups) + PACKED_ROOM;
     _Alignas(64) char room[ROOM_SIZE];
@@ -171,11 +167,47 @@ static void vector_task(void *context, int64_t index) {
         task_failed(&w->errors, &err);
         return;
     }
-    if (end > w->dot.n) end = w->dot.n;
-    for (int64_t row = first; row < end; row += some)
-        multiply_rows(w, row, end - row < some ? end - row : some, memory,
-                      (float *)memory + scales);
+    float *scale = memory, *bias = scale + scales;
+    rows->scale = scale;
+    rows->bias = bias;
+    for (int64_t row = first; row < end; row += some) {
+        int64_t count = end - row < some ? end - row : some;
+        scales_of_rows(w, row, count, scale, bias);
+        multiply_rows(w, rows, row, count);
+    }
     room_end(room, memory, 2 * scales * sizeof(float));
+}
+
+static void vector_task(void *context, int64_t index) {
+    packed_work *w = context;
+    const packed_side *s = &w->side;
+    int64_t first = index * w->rows_a_task, end = first + w->rows_a_task;
+    if (end > w->dot.n) end = w->dot.n;
+    packed_rows rows = {.row_bytes = s->row_bytes,
+                        .terms = w->dot.k,
+                        .group = s->group,
+                        .groups = s->groups,
+                        .type = w->types[1]};
+    if (s->fns->reads_scales)
+        multiply_rows(w, &rows, first, end - first);
+    else
+        multiply_scaled(w, &rows, first, end);
+}
+
+// Scales of other types than kernels read become f32.
+static bool scales_are_read(const packed_work *w) {
+    emlx_type type = w->types[1];
+    return !w->side.fns->reads_scales || w->info->operands == 1 || type == EMLX_U8 ||
+           type == EMLX_F32 || type == EMLX_F16 || type == EMLX_BF16;
+}
+
+static void convert_scales(packed_work *w, float *to) {
+    int64_t count = w->dot.n * w->side.groups;
+    affine_scales(w, 0, count, to, to + count);
+    for (int i = 1; i <= 2; i++) {
+        w->operands[i] = (const char *)(to + (i - 1) * count);
+        w->types[i] = EMLX_F32;
+    }
 }
 
 static void prepare_task(void *context, int64_t index) {
@@ -190,7 +222,7 @@ static void prepare_task(void *context, int64_t index) {
 
 static emlx_status run_vectors(packed_work *w, emlx_error *err) {
     dot_work *d = &w->dot;
-    w->rows_a_task = TASK_BYTES / w->side.row_bytes / SOME_ROWS * SOME_ROWS + SOME_ROWS;
+    w->rows_a_task = TASK_BYTES / w->side.row_bytes / 4 * 4 + 4;
     TRY(run_tasks(d->run, d->m, prepare_task, w, err));
     TRY(run_tasks(d->run, (d->n - 1) / w->rows_a_task + 1, vector_task, w, err));
     TRY(task_result(&w->errors, err));
@@ -199,16 +231,21 @@ static emlx_status run_vectors(packed_work *w, emlx_error *err) {
     return EMLX_OK;
 }
 
+// What is needed lies in one block: vectors, sums, a vector in f32 each, and scales.
 static emlx_status multiply_vectors(packed_work *w, emlx_error *err) {
     dot_work *d = &w->dot;
     w->vector_bytes = (size_t)round_up((int64_t)w->side.fns->bytes(d->k, w->side.group), 64);
-    size_t sums = (size_t)(d->m * (d->n + d->k)) * sizeof(float);
-    size_t bytes = (size_t)d->m * w->vector_bytes + sums;
+    size_t vectors = (size_t)d->m * w->vector_bytes, sums = (size_t)(d->m * (d->n + d->k));
+    size_t scales = scales_are_read(w) ? 0 : (size_t)(2 * d->n * w->side.groups);
+    size_t bytes = vectors + (sums + scales) * sizeof(float);
+    const packed_work given = *w;
     void *memory;
     TRY(data_alloc(bytes, &memory, err));
     w->vectors = memory;
-    w->sums = (float *)((char *)memory + (size_t)d->m * w->vector_bytes);
+    w->sums = (float *)((char *)memory + vectors);
+    if (scales > 0) convert_scales(w, w->sums + sums);
     emlx_status status = run_vectors(w, err);
+    for (int i = 1; i <= 2 && scales > 0; i++) w->operands[i] = given.operands[i];
     data_free(memory, bytes);
     return status;
 }

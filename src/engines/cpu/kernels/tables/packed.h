@@ -12,7 +12,8 @@ typedef struct packed_rows {
     const uint8_t *bits;                     // of the first row
     int64_t row_bytes, terms, group, groups; // the last: of a row
     const float *scale, *bias;               // [row][group], with PACKED_ROOM numbers more
-    int64_t ahead; // how far from what is read that is, in bytes, which is to be asked for
+    const void *scales, *biases; // the same where they lie apart, as they are: f32, f16, bf16 or u8
+    emlx_type type;              // of these
 } packed_rows;
 
 enum { PACKED_CHUNK = 64, PACKED_VECTORS = 4, PACKED_ROOM = 16 };
@@ -29,6 +30,7 @@ typedef struct packed_fns {
     // sums[v * step + r] = row r times vector v, for `count` rows and up to PACKED_VECTORS vectors.
     void (*dot)(const packed_rows *rows, int64_t count, const void *const *vectors,
                 int vector_count, float *sums, int64_t step);
+    bool reads_scales; // it wants no `scale` and `bias`, but reads them where they are
 } packed_fns;
 
 // Of the levels that have dot instructions.
