@@ -112,6 +112,10 @@ static inline int64_t axes_offset(const axis_list *axes, int64_t index) {
 // written. A task is to take some milliseconds at most; a longer one asks task_goes_on in between.
 emlx_status run_tasks(const cpu_run *run, int64_t count, pool_body body, void *work,
                       emlx_error *err);
+// The same for tasks that read memory one after another: a thread mostly gets those that follow
+// each other, so that what is asked for ahead of one is there for the next.
+emlx_status run_tasks_in_order(const cpu_run *run, int64_t count, pool_body body, void *work,
+                               emlx_error *err);
 // Gives other work its turn. False when the task may end early, as its results are not wanted.
 bool task_goes_on(const cpu_run *run);
 

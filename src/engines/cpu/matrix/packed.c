@@ -224,7 +224,7 @@ static emlx_status run_vectors(packed_work *w, emlx_error *err) {
     dot_work *d = &w->dot;
     w->rows_a_task = TASK_BYTES / w->side.row_bytes / 4 * 4 + 4;
     TRY(run_tasks(d->run, d->m, prepare_task, w, err));
-    TRY(run_tasks(d->run, (d->n - 1) / w->rows_a_task + 1, vector_task, w, err));
+    TRY(run_tasks_in_order(d->run, (d->n - 1) / w->rows_a_task + 1, vector_task, w, err));
     TRY(task_result(&w->errors, err));
     d->run->kernels->cast[EMLX_F32][d->out_type](d->out, w->sums, NULL, NULL,
                                                  (size_t)(d->m * d->n));
