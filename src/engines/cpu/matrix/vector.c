@@ -11,7 +11,7 @@
 
 // Elements of the matrix that a task reads, about; lines whose sums stay in the first-level cache
 // where they lie side by side; and terms that one sum is made of before it is added to others.
-#define TASK_READS (1 << 18)
+#define TASK_READS (1 << 16)
 #define SIDE_BY_SIDE 1024
 #define MOST_TERMS (1 << 16)
 // Vectors for which the matrix is gone through one after another, a part of it being in the cache.
@@ -95,7 +95,8 @@ static emlx_status run_parts(vector_work *v, emlx_error *err) {
     TRY(data_alloc(bytes, &sums, err));
     v->sums = sums;
     emlx_status status =
-        run_tasks(w->run, w->batches * v->parts * v->line_blocks, vector_task, v, err);
+        run_tasks_in_order(w->run, w->batches * v->parts * v->line_blocks, vector_task, v,
+                           err);
     if (status == EMLX_OK) add_parts(v);
     data_free(sums, bytes);
     return status;

@@ -11,7 +11,7 @@
 #define SAME(e) (e)
 
 // Bytes of a line from which on it is long, and how far ahead of what is read memory is asked for.
-enum { LONG_LINE = 1024, AHEAD = 2048 };
+enum { LONG_LINE = 1024, AHEAD = 8192 };
 
 #define NAME vector_f32
 #define T float
