@@ -252,11 +252,11 @@ static void rows_are_taken(void **state) {
 static const double product_error = 1.0 / 32768;
 
 static void check_products(emlx_device *device, const weights *w) {
-    static const int64_t last = 1, vectors[] = {1, 3, 8, 40};
+    static const int64_t last = 1, vectors[] = {1, 3, 8, 30, 40, 136};
     const emlx_attr attrs[] = {integers("contract_left", &last, 1),
                                integers("contract_right", &last, 1),
                                integers("batch_left", NULL, 0), integers("batch_right", NULL, 0)};
-    static float x[40 * TERMS], found[40 * ROWS];
+    static float x[136 * TERMS], found[136 * ROWS];
     emlx_error err;
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) {
         int64_t m = vectors[i];

@@ -96,7 +96,8 @@ emlx_status run_tasks_in_order(const cpu_run *run, int64_t count, pool_body body
     s.number = atomic_fetch_add_explicit(&loops, 1, memory_order_relaxed) + 1;
     s.count = threads < MOST_STRETCHES ? threads : MOST_STRETCHES;
     for (int i = 0; i < s.count; i++)
-        s.of[i].left = (uint64_t)(count * i / s.count) | (uint64_t)(count * (i + 1) / s.count) << 32;
+        s.of[i].left = (uint64_t)(count * i / s.count) | (uint64_t)(count * (i + 1) / s.count)
+                                                             << 32;
     return run_tasks(run, count, stretch_task, &s, err);
 }
 

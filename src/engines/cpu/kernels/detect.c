@@ -130,12 +130,15 @@ static void fill_level(size_t i) {
         if (levels[i].products[t].tile != NULL) products[i][t] = levels[i].products[t];
     tables[i].product = products[i];
     memcpy(packed[i], tables[i].packed, sizeof packed[i]);
-    for (size_t k = 0; levels[i].packed != NULL && k < PACKED_COUNT; k++)
-        if (levels[i].packed[k].dot != NULL) {
-            packed[i][k] = levels[i].packed[k];
-            packed[i][k].scales = tables[i].packed[k].scales;
-            packed[i][k].values = tables[i].packed[k].values;
+    for (size_t k = 0; levels[i].packed != NULL && k < PACKED_COUNT; k++) {
+        const packed_fns before = packed[i][k], *own = &levels[i].packed[k];
+        if (own->dot != NULL) {
+            packed[i][k] = *own;
+            packed[i][k].scales = before.scales;
+            packed[i][k].values = before.values;
         }
+        if (own->most > 0) packed[i][k].most = own->most;
+    }
     tables[i].packed = packed[i];
 }
 

@@ -10,8 +10,6 @@
 #include "engines/cpu/matrix/matrix.h"
 #include "engines/cpu/whole.h"
 
-// Up to this many vectors go through the rows by themselves.
-#define FEW 8
 // Bytes of rows that a task reads, about.
 #define TASK_BYTES (1 << 15)
 
@@ -312,7 +310,8 @@ static emlx_status multiply(packed_work *w, emlx_error *err) {
     dense_side(&d->left, w->x, d->left.type, d->m, d->k);
     dense_side(&d->right, s->bits, d->left.type == EMLX_BF16 ? EMLX_BF16 : EMLX_F32, d->n, d->k);
     d->right.weights = s;
-    return d->m <= FEW || !product_can(d) ? multiply_vectors(w, err) : multiply_many(w, err);
+    bool few = d->m <= s->fns->most || !product_can(d);
+    return few ? multiply_vectors(w, err) : multiply_many(w, err);
 }
 
 emlx_status run_packed_dot(const cpu_run *run, emlx_error *err) {

@@ -95,8 +95,7 @@ static emlx_status run_parts(vector_work *v, emlx_error *err) {
     TRY(data_alloc(bytes, &sums, err));
     v->sums = sums;
     emlx_status status =
-        run_tasks_in_order(w->run, w->batches * v->parts * v->line_blocks, vector_task, v,
-                           err);
+        run_tasks_in_order(w->run, w->batches * v->parts * v->line_blocks, vector_task, v, err);
     if (status == EMLX_OK) add_parts(v);
     data_free(sums, bytes);
     return status;

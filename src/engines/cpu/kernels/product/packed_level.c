@@ -74,14 +74,22 @@ ALWAYS_INLINE void signed_numbers(lanes *to, const uint8_t *codes) {
 }
 
 // E4M3 is the upper part of an f32 whose exponent counts from 120 less; all ones are no number.
+// What is below the normal numbers is what is left of one with the least exponent; multiplying
+// numbers that f32 has below the normal ones would be slow.
 ALWAYS_INLINE void e4m3_numbers(lanes *to, const uint8_t *codes) {
+    wide_codes wide;
+#if defined(__AVX512F__)
+    wide = (wide_codes)_mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)codes));
+#else
     few_codes few;
     memcpy(&few, codes, sizeof few);
-    wide_codes wide = __builtin_convertvector(few, wide_codes);
-    wide_codes none = (wide_codes)((wide & 0x7f) == 0x7f) & 0x7fc00000;
-    wide = (wide & 0x7f) << 20 | (wide & 0x80) << 24;
-    wide = (wide_codes)((lanes)wide * 0x1p120f) | none;
-    *to = (lanes)wide;
+    wide = __builtin_convertvector(few, wide_codes);
+#endif
+    wide_codes size = wide & 0x7f, none = (wide_codes)(size == 0x7f) & 0x7fc00000;
+    wide_codes small = (wide_codes)(size < 8);
+    size = (size << 20) + ((120u << 23) + (small & 1u << 23));
+    lanes value = (lanes)size - (lanes)(small & 121u << 23);
+    *to = (lanes)((wide_codes)value | (wide & 0x80) << 24 | none);
 }
 
 // Scales ------------------------------------------------------------------------------------------
@@ -207,9 +215,10 @@ ALWAYS_INLINE const uint8_t *chunk_from(const packed_rows *rows, const uint8_t *
                                                   const float *scale, const float *bias,           \
                                                   int64_t group) {                                 \
         uint8_t codes[CHUNK];                                                                      \
+        int shift = __builtin_ctzll((unsigned long long)group);                                    \
         code(codes, row, at);                                                                      \
         for (int i = 0; i < CHUNK; i += WIDTH) {                                                   \
-            int64_t g = (at + i) / group;                                                          \
+            int64_t g = (at + i) >> shift;                                                         \
             lanes v;                                                                               \
             number(&v, codes + i);                                                                 \
             v = v * scale[g] + bias[g];                                                            \
@@ -269,8 +278,13 @@ KIND(q6_k, codes_q6_k, numbers, 26)
 
 const packed_fns KERNEL(packed, table)[PACKED_COUNT] = {
 #define ROW(kind, name, scales)                                                                    \
-    [PACKED_##kind] = {f32_bytes, f32_prepare, scales, KERNELS_JOIN(LEVEL, name, values),          \
-                       KERNELS_JOIN(LEVEL, name, dot)}
+    [PACKED_##kind] = {f32_bytes,                                                                  \
+                       f32_prepare,                                                                \
+                       scales,                                                                     \
+                       KERNELS_JOIN(LEVEL, name, values),                                          \
+                       KERNELS_JOIN(LEVEL, name, dot),                                             \
+                       8,                                                                          \
+                       false}
     ROW(affine_2, affine_2, NULL),
     ROW(affine_3, affine_3, NULL),
     ROW(affine_4, affine_4, NULL),

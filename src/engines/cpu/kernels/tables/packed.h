@@ -30,7 +30,9 @@ typedef struct packed_fns {
     // sums[v * step + r] = row r times vector v, for `count` rows and up to PACKED_VECTORS vectors.
     void (*dot)(const packed_rows *rows, int64_t count, const void *const *vectors,
                 int vector_count, float *sums, int64_t step);
-    bool reads_scales; // it wants no `scale` and `bias`, but reads them where they are
+    // Up to this many vectors `dot` is quicker than to unpack all rows first.
+    int64_t most;
+    bool reads_scales; // `dot` wants no `scale` and `bias`, but reads them where they are
 } packed_fns;
 
 // Of the levels that have dot instructions.

@@ -112,6 +112,10 @@ const product_fns amx_product_table[EMLX_TYPE_COUNT] = {
     [EMLX_S8] = BYTES_ROW,
 };
 
-// Those of the level before.
-const packed_fns amx_packed_table[PACKED_COUNT] = {{0}};
+// Those of the level before, but products of matrices are quicker. mxfp8 has no dot instructions.
+const packed_fns amx_packed_table[PACKED_COUNT] = {
+#define PACKED(name, ...) [PACKED_##name] = {.most = PACKED_##name == PACKED_mxfp8 ? 0 : 32},
+#include "graph/packed.def"
+#undef PACKED
+};
 #endif

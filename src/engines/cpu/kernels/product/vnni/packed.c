@@ -105,6 +105,8 @@ ALWAYS_INLINE void load_4(const uint8_t *row, int64_t at, __m512i *to) {
     nibbles(bytes_at(row + at / 2), to);
 }
 
+static const uint8_t e2m1_codes[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+
 ALWAYS_INLINE void load_e2m1(const uint8_t *row, int64_t at, __m512i *to) {
     __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)e2m1_codes));
     load_4(row, at, to);
@@ -259,8 +261,8 @@ static __m512 e4m3_scales(const packed_rows *rows, int64_t row, const uint8_t *b
     __m512i size = _mm512_and_si512(bits, _mm512_set1_epi32(0x7f));
     __mmask16 none = _mm512_cmpeq_epi32_mask(size, _mm512_set1_epi32(0x7f));
     __m512i sign = _mm512_slli_epi32(_mm512_andnot_si512(_mm512_set1_epi32(0x7f), bits), 24);
-    __m512 wide = _mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32(size, 20)),
-                                _mm512_set1_ps(0x1p119f));
+    __m512 wide =
+        _mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32(size, 20)), _mm512_set1_ps(0x1p119f));
     wide = _mm512_or_ps(wide, _mm512_castsi512_ps(sign));
     return _mm512_mask_mul_ps(wide, none, wide, _mm512_set1_ps(__builtin_nanf("")));
 }
@@ -317,8 +319,7 @@ ALWAYS_INLINE void prepare_pair(const kind *k, const float *x, pair *to, float *
                                 int32_t *counts) {
     int8_t high[PAIR], low[PAIR];
     for (int64_t i = 0; i < PAIR; i += k->unit)
-        counts[i / k->unit] =
-            prepare_unit(x + i, k->unit, high + i, low + i, &steps[i / k->unit]);
+        counts[i / k->unit] = prepare_unit(x + i, k->unit, high + i, low + i, &steps[i / k->unit]);
     for (int p = 0; p < PAIR; p++) to->high[p] = high[k->order(p)];
     for (int p = 0; p < PAIR; p++) to->low[p] = low[k->order(p)];
     const __m512i zero = _mm512_set1_epi32(-k->zero), one = _mm512_set1_epi8(1);
@@ -508,7 +509,8 @@ const packed_fns vnni_packed_table[PACKED_COUNT] = {
     [PACKED_##kind] = {.reads_scales = true,                                                       \
                        .bytes = vector_bytes,                                                      \
                        .prepare = kind##_prepare,                                                  \
-                       .dot = kind##_dot}
+                       .dot = kind##_dot,                                                          \
+                       .most = 128}
     ROW(affine_2), ROW(affine_3), ROW(affine_4), ROW(affine_6), ROW(affine_8), ROW(mxfp4),
     ROW(nvfp4),    ROW(q4_0),     ROW(q8_0),     ROW(q4_k),     ROW(q6_k),
 #undef ROW
