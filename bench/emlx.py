@@ -300,10 +300,18 @@ class Program:
         LIBRARY.emlx_program_release(self.pointer)
 
     def __call__(self, *tensors):
+        return self.run(tensors, ())
+
+    def run(self, tensors, given):
+        """`given` are among the tensors, and are nobody's afterwards: results may take their memory."""
         inputs = (ctypes.c_void_p * max(1, len(tensors)))(*[t.pointer.value for t in tensors])
         outputs = (ctypes.c_void_p * self.outputs)()
-        call("emlx_program_run", self.pointer, inputs, ctypes.c_size_t(len(tensors)), outputs,
-             ctypes.c_size_t(self.outputs))
+        gone = {id(t) for t in given}
+        flags = (ctypes.c_bool * max(1, len(tensors)))(*[id(t) in gone for t in tensors])
+        for t in given:
+            t.pointer = ctypes.c_void_p()
+        call("emlx_program_run_given", self.pointer, inputs, flags, ctypes.c_size_t(len(tensors)),
+             outputs, ctypes.c_size_t(self.outputs))
         return [Tensor(ctypes.c_void_p(o)) for o in outputs]
 
 

@@ -246,7 +246,7 @@ class Ours:
                 return (next_token(nx, logits), logits, *kept)
 
             self.programs[tokens.shape] = emlx.compile(self.device, function, operands)
-        token, logits, *caches = self.programs[tokens.shape](*operands)
+        token, logits, *caches = self.programs[tokens.shape].run(operands, caches)
         return token, logits, caches
 
     def decode(self, token, position, count, caches):
@@ -255,7 +255,7 @@ class Ours:
         operands = [self.scalar(count), *state, *self.weights.tensors]
         if "loop" not in self.programs:
             self.programs["loop"] = self.loop(operands, len(state))
-        _, token, position, *caches = self.programs["loop"](*operands)
+        _, token, position, *caches = self.programs["loop"].run(operands, caches)
         return token, caches
 
     def loop(self, operands, size):

@@ -383,11 +383,12 @@ EMLX_API emlx_status emlx_queue_sync(emlx_queue *queue, void (*done)(void *conte
 EMLX_API emlx_status emlx_eval_brief(emlx_tensor *const *tensors, size_t count, bool *done,
                                      emlx_error *err);
 
-// How work is done in the background. Either field may be NULL, and so may a pointer to this.
+// How work is done in the background. All fields may be NULL, and so may a pointer to this.
 typedef struct emlx_work {
     emlx_cancel *cancel; // stays valid until the work's end has been reported
     emlx_queue *queue;   // of the same device; without one, work is done side by side
     bool here; // done within the call, on its thread: for brief runs, on which see emlx_run_brief
+    const bool *given; // of emlx_program_start: as that of emlx_program_run_given; copied
 } emlx_work;
 
 // Called once, on one of the library's threads; `err` is valid during the call only.
@@ -548,6 +549,15 @@ EMLX_API size_t emlx_program_op_count(const emlx_program *program);
 EMLX_API emlx_status emlx_program_run(emlx_program *program, emlx_tensor *const *inputs,
                                       size_t input_count, emlx_tensor **outputs,
                                       size_t output_count, emlx_error *err);
+// The same, and takes over the caller's references on those inputs for which `given` (NULL: none),
+// an array as long as `inputs`, is true: also where it fails, but for NULL arguments. Where nobody
+// else holds such a tensor the run may write results over its data, as a step does that changes a
+// few rows of a large state; else it is copied as ever. So a caller that hands a step's results
+// over to the next one needs memory for one state, and no time to copy it.
+EMLX_API emlx_status emlx_program_run_given(emlx_program *program, emlx_tensor *const *inputs,
+                                            const bool *given, size_t input_count,
+                                            emlx_tensor **outputs, size_t output_count,
+                                            emlx_error *err);
 // A run that waits for the results of a call. It holds no thread.
 typedef struct emlx_run emlx_run;
 

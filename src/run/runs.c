@@ -112,11 +112,14 @@ static emlx_status wrap_results(const emlx_program *p, program_run *run, emlx_te
     return status;
 }
 
-emlx_status emlx_program_run(emlx_program *program, emlx_tensor *const *inputs, size_t input_count,
-                             emlx_tensor **outputs, size_t output_count, emlx_error *err) {
-    REQUIRE(program);
-    REQUIRE_ITEMS(inputs, input_count);
-    REQUIRE_ITEMS(outputs, output_count);
+// What the caller has given goes once the run has its own hold on the data, or none.
+static void release_given(emlx_tensor *const *tensors, const bool *given, size_t count) {
+    for (size_t i = 0; i < count && given != NULL; i++)
+        if (given[i]) emlx_tensor_release(tensors[i]);
+}
+
+static emlx_status begin(program_run *run, emlx_program *program, emlx_tensor *const *inputs,
+                         size_t input_count, size_t output_count, emlx_error *err) {
     TRY(check_inputs(program, inputs, input_count, err));
     if (output_count != program->main->output_count)
         return error_set(err, EMLX_INVALID, "room for %zu outputs given, the program has %u",
@@ -124,15 +127,29 @@ emlx_status emlx_program_run(emlx_program *program, emlx_tensor *const *inputs, 
     if (program->main->calls)
         return error_set(err, EMLX_UNSUPPORTED,
                          "the program calls its host, which emlx_program_start is for");
-    program_run run = {0};
-    emlx_status status = EMLX_OK;
     if (!all_ready(inputs, input_count))
-        status = eval_tensors(inputs, input_count, &(eval_how){0}, err);
-    if (status == EMLX_OK) status = feed(&run, program, inputs, input_count, err);
+        TRY(eval_tensors(inputs, input_count, &(eval_how){0}, err));
+    return feed(run, program, inputs, input_count, err);
+}
+
+emlx_status emlx_program_run_given(emlx_program *program, emlx_tensor *const *inputs,
+                                   const bool *given, size_t input_count, emlx_tensor **outputs,
+                                   size_t output_count, emlx_error *err) {
+    REQUIRE(program);
+    REQUIRE_ITEMS(inputs, input_count);
+    REQUIRE_ITEMS(outputs, output_count);
+    program_run run = {0};
+    emlx_status status = begin(&run, program, inputs, input_count, output_count, err);
+    release_given(inputs, given, input_count);
     if (status == EMLX_OK) status = run_through(&run, err);
     if (status == EMLX_OK) status = wrap_results(program, &run, outputs, err);
     run_clear(&run);
     return status;
+}
+
+emlx_status emlx_program_run(emlx_program *program, emlx_tensor *const *inputs, size_t input_count,
+                             emlx_tensor **outputs, size_t output_count, emlx_error *err) {
+    return emlx_program_run_given(program, inputs, NULL, input_count, outputs, output_count, err);
 }
 
 // In the background ------------------------------------------------------------------------------
@@ -237,12 +254,13 @@ static void run_job(pool_job *job) {
     if (stop.tensors != NULL) mem_free(stop.tensors, (stop.count + 1) * sizeof *stop.tensors);
 }
 
-static emlx_status submit(emlx_run *r, emlx_tensor *const *tensors, size_t count,
-                          const emlx_work *work, emlx_stopped stopped, void *context,
-                          emlx_error *err) {
+static emlx_status submit(emlx_run *r, emlx_tensor *const *tensors, const bool *given,
+                          size_t count, const emlx_work *work, emlx_stopped stopped,
+                          void *context, emlx_error *err) {
     r->tensors = mem_alloc((count + 1) * sizeof(emlx_tensor *));
     if (r->tensors == NULL) return run_no_memory(err);
-    for (size_t i = 0; i < count; i++) r->tensors[i] = emlx_tensor_retain(tensors[i]);
+    for (size_t i = 0; i < count; i++)
+        r->tensors[i] = given != NULL && given[i] ? tensors[i] : emlx_tensor_retain(tensors[i]);
     r->count = count;
     r->pause.device = r->program->device;
     r->pause.queue = work == NULL ? NULL : work->queue;
@@ -281,12 +299,9 @@ bool emlx_run_brief(const emlx_run *run, emlx_tensor *const *results, size_t res
     return run != NULL && is_brief(run->program, results, result_count);
 }
 
-emlx_status emlx_program_start(emlx_program *program, emlx_tensor *const *inputs,
-                               size_t input_count, const emlx_work *work, emlx_stopped stopped,
-                               void *context, emlx_error *err) {
-    REQUIRE(program);
-    REQUIRE(stopped);
-    REQUIRE_ITEMS(inputs, input_count);
+static emlx_status start(emlx_program *program, emlx_tensor *const *inputs, size_t input_count,
+                         const emlx_work *work, emlx_stopped stopped, void *context,
+                         emlx_error *err) {
     TRY(check_inputs(program, inputs, input_count, err));
     TRY(work_check(program->device, work, err));
     emlx_run *r = mem_alloc(sizeof *r);
@@ -294,8 +309,20 @@ emlx_status emlx_program_start(emlx_program *program, emlx_tensor *const *inputs
     r->job.run = run_job;
     r->job.small = program->main->cost <= COST_SMALL;
     r->program = emlx_program_retain(program);
-    emlx_status status = submit(r, inputs, input_count, work, stopped, context, err);
+    const bool *given = work != NULL ? work->given : NULL;
+    emlx_status status = submit(r, inputs, given, input_count, work, stopped, context, err);
     if (status != EMLX_OK) emlx_run_release(r);
+    return status;
+}
+
+emlx_status emlx_program_start(emlx_program *program, emlx_tensor *const *inputs,
+                               size_t input_count, const emlx_work *work, emlx_stopped stopped,
+                               void *context, emlx_error *err) {
+    REQUIRE(program);
+    REQUIRE(stopped);
+    REQUIRE_ITEMS(inputs, input_count);
+    emlx_status status = start(program, inputs, input_count, work, stopped, context, err);
+    if (status != EMLX_OK && work != NULL) release_given(inputs, work->given, input_count);
     return status;
 }
 
@@ -307,5 +334,5 @@ emlx_status emlx_run_resume(emlx_run *run, emlx_tensor *const *results, size_t r
     REQUIRE_ITEMS(results, result_count);
     TRY(check_results(run->program->device, run->run.call, results, result_count, err));
     TRY(work_check(run->program->device, work, err));
-    return submit(run, results, result_count, work, stopped, context, err);
+    return submit(run, results, NULL, result_count, work, stopped, context, err);
 }
