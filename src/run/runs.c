@@ -254,9 +254,9 @@ static void run_job(pool_job *job) {
     if (stop.tensors != NULL) mem_free(stop.tensors, (stop.count + 1) * sizeof *stop.tensors);
 }
 
-static emlx_status submit(emlx_run *r, emlx_tensor *const *tensors, const bool *given,
-                          size_t count, const emlx_work *work, emlx_stopped stopped,
-                          void *context, emlx_error *err) {
+static emlx_status submit(emlx_run *r, emlx_tensor *const *tensors, const bool *given, size_t count,
+                          const emlx_work *work, emlx_stopped stopped, void *context,
+                          emlx_error *err) {
     r->tensors = mem_alloc((count + 1) * sizeof(emlx_tensor *));
     if (r->tensors == NULL) return run_no_memory(err);
     for (size_t i = 0; i < count; i++)
