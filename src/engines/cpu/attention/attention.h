@@ -55,10 +55,14 @@ void load_row(const attention *a, const operand *o, int64_t b, int64_t h, int64_
 int64_t row_limit(const attention *a, int64_t pair, int64_t row);
 // What there is before the first key.
 row_sum row_begin(const attention *a, int64_t pair, int64_t row);
-// Turns products of a row with `count` keys from `first` on, at most KEY_BLOCK, into what their
-// values are to be multiplied by. Gives what was added up of values before is to be multiplied by.
+// Turns products of a row with `count` keys from `first` on, at most KEY_BLOCK, into scores; gives
+// the largest of those that it sees.
+float row_score(const attention *a, int64_t pair, int64_t row, int64_t first, int64_t count,
+                float *products);
+// Turns these scores into what the values are to be multiplied by. Gives what was added up of
+// values before is to be multiplied by.
 float row_weigh(const attention *a, int64_t pair, int64_t row, int64_t first, int64_t count,
-                float *products, row_sum *so_far);
+                float most, float *scores, row_sum *so_far);
 // Writes the result of a row, of which the weighed values are the sums.
 void row_finish(const attention *a, int64_t pair, int64_t row, const row_sum *all, float *sums);
 

@@ -9,7 +9,7 @@
 #include "engines/cpu/kernels/tables/product.h"
 
 // Rows of a task, a whole number of any panel's lines, and bytes of what is packed at a time.
-enum { ROW_BLOCK = 96, MOST_PACKED = 1 << 25, MOST_LINES = 32 };
+enum { ROW_BLOCK = 96, MOST_PACKED = 1 << 25 };
 
 typedef struct blocks {
     attention *a;
@@ -51,7 +51,7 @@ static const product_fns *score_fns(const attention *a) {
 static const product_fns *sum_fns(const attention *a) {
     const product_fns *fns = of_type(a, EMLX_BF16);
     bool narrow = a->v.type == EMLX_BF16 && a->v.strides[3] == 1 && fns->tile != NULL;
-    bool quick = fns->packed == EMLX_BF16 && fns->left.group > 2 && fns->left.lines <= MOST_LINES;
+    bool quick = fns->packed == EMLX_BF16 && fns->left.group > 2;
     return narrow && quick && KEY_BLOCK % fns->left.group == 0 ? fns : of_type(a, EMLX_F32);
 }
 
@@ -96,25 +96,21 @@ static void pack_values(const blocks *b, const void *rows, int64_t count, char *
     }
 }
 
-// Of bf16: what dot instructions take as it is, and what twice a number of it is as well, a part
-// and a rest of a weight. Numbers below the normal ones are 0 to them.
-static bool are_plain(const uint16_t *x, int64_t n) {
-    uint16_t odd = 0;
-    for (int64_t i = 0; i < n; i++) {
-        uint16_t size = x[i] & 0x7fff;
-        odd |= (uint16_t)((uint16_t)(size - 1) < 0x7f) | (uint16_t)(size >= 0x7f80);
-    }
-    return odd == 0;
-}
-
-static void load_value(blocks *b, int64_t batch, int64_t group, int64_t key, void *to) {
+// Rows of values, as they are packed.
+static void load_values(blocks *b, int64_t pair, int64_t first, int64_t count, char *to) {
     const attention *a = b->a;
-    if (b->sums->packed == EMLX_F32) {
-        load_row(a, &a->v, batch, group, key, 0, a->width, to);
-        return;
+    int64_t batch = pair / a->groups, group = pair % a->groups;
+    size_t row = (size_t)a->width * b->value_element;
+    for (int64_t i = 0; i < count; i++) {
+        char *at = to + (size_t)i * row;
+        if (b->sums->packed == EMLX_F32)
+            load_row(a, &a->v, batch, group, first + i, 0, a->width, (float *)(void *)at);
+        else
+            memcpy(at, operand_at(&a->v, batch, group, first + i), row);
     }
-    memcpy(to, operand_at(&a->v, batch, group, key), (size_t)a->width * b->value_element);
-    if (!are_plain(to, a->width)) atomic_store_explicit(&b->odd, true, memory_order_relaxed);
+    if (b->sums->packed == EMLX_F32) return;
+    if (!a->fns->plain((const uint16_t *)(void *)to, (size_t)(count * a->width)))
+        atomic_store_explicit(&b->odd, true, memory_order_relaxed);
 }
 
 static char *packed_at(const blocks *b, int64_t pair, int64_t block) {
@@ -141,9 +137,7 @@ static void pack_task(void *context, int64_t index) {
         load_packed(b, &a->k, batch, group, key + i,
                     (char *)rows + (size_t)(i * a->size) * b->element);
     pack_lines(b, &b->scores->right, rows, count, to);
-    for (int64_t i = 0; i < count; i++)
-        load_value(b, batch, group, key + i,
-                   (char *)rows + (size_t)(i * a->width) * b->value_element);
+    load_values(b, pair, key, count, rows);
     pack_values(b, rows, count, to + b->keys_bytes);
     data_free(rows, bytes);
 }
@@ -181,14 +175,11 @@ static void pack_weights(const blocks *b, int64_t rows, int64_t count, const wor
     for (int64_t i = 0; i < rows; i += form->lines, to += panel) {
         const float *from = w->scores + i * KEY_BLOCK;
         size_t some = (size_t)least(form->lines, rows - i);
-        if (b->sums->packed == EMLX_F32) {
+        if (b->sums->packed == EMLX_F32)
             form->pack(to, from, KEY_BLOCK, 1, some, (size_t)count);
-            continue;
-        }
-        uint16_t high[MOST_LINES * KEY_BLOCK], low[MOST_LINES * KEY_BLOCK];
-        b->a->fns->split(from, high, low, some * KEY_BLOCK);
-        form->pack(to, high, KEY_BLOCK, 1, some, (size_t)count);
-        form->pack(to + panel / 2, low, KEY_BLOCK, 1, some, (size_t)count);
+        else
+            b->a->fns->split(from, KEY_BLOCK, some, (size_t)count, form, (uint16_t *)to,
+                             (uint16_t *)(to + panel / 2));
     }
 }
 
@@ -212,6 +203,21 @@ static void multiply_values(const blocks *b, int64_t rows, int64_t count, const 
     if (f->leave != NULL) f->leave();
 }
 
+// Scores become weights. One row's largest score is known long after its last: the next row need
+// not wait for it.
+static void weigh_rows(const blocks *b, int64_t pair, int64_t first, int64_t rows, int64_t key,
+                       int64_t count, work *w) {
+    const attention *a = b->a;
+    float most[ROW_BLOCK];
+    for (int64_t i = 0; i < rows; i++)
+        most[i] = row_score(a, pair, first + i, key, count, w->scores + i * KEY_BLOCK);
+    for (int64_t i = 0; i < rows; i++) {
+        float by = row_weigh(a, pair, first + i, key, count, most[i], w->scores + i * KEY_BLOCK,
+                             &w->so_far[i]);
+        if (by != 1) a->fns->multiply(w->sums + i * b->columns, by, (size_t)a->width);
+    }
+}
+
 static void attend_block(const blocks *b, int64_t pair, int64_t first, int64_t rows, work *w) {
     const attention *a = b->a;
     int64_t most = 0;
@@ -225,11 +231,7 @@ static void attend_block(const blocks *b, int64_t pair, int64_t first, int64_t r
         int64_t count = least(KEY_BLOCK, most - key);
         const char *packed = packed_at(b, pair, key / KEY_BLOCK);
         multiply_keys(b, rows, count, packed, w);
-        for (int64_t i = 0; i < rows; i++) {
-            float by =
-                row_weigh(a, pair, first + i, key, count, w->scores + i * KEY_BLOCK, &w->so_far[i]);
-            if (by != 1) a->fns->multiply(w->sums + i * b->columns, by, (size_t)a->width);
-        }
+        weigh_rows(b, pair, first, rows, key, count, w);
         multiply_values(b, rows, count, packed + b->keys_bytes, w);
     }
     for (int64_t i = 0; i < rows; i++)

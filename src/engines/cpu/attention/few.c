@@ -57,7 +57,8 @@ static void add_block(const few *f, int64_t pair, int64_t first, int64_t count, 
         row_sum so_far = {own[0], (double)own[1]};
         memset(scores, 0, sizeof scores);
         loops_of(a, &a->k)->across(keys, key_step, (size_t)count, query, (size_t)a->size, scores);
-        float by = row_weigh(a, pair, row, first, count, scores, &so_far);
+        float most = row_score(a, pair, row, first, count, scores);
+        float by = row_weigh(a, pair, row, first, count, most, scores, &so_far);
         if (by != 1) a->fns->multiply(sums, by, (size_t)a->width);
         loops_of(a, &a->v)->down(values, value_step, (size_t)count, scores, (size_t)a->width, sums);
         own[0] = so_far.most;

@@ -76,17 +76,28 @@ static float score(const attention *a, int64_t pair, int64_t row, int64_t first,
     return a->fns->hide(x, seen, (size_t)n);
 }
 
-float row_weigh(const attention *a, int64_t pair, int64_t row, int64_t first, int64_t count,
-                float *products, row_sum *so_far) {
+// How many of `count` keys from `first` on the row sees.
+static int64_t seen_keys(const attention *a, int64_t pair, int64_t row, int64_t first,
+                         int64_t count) {
     int64_t n = row_limit(a, pair, row) - first;
-    n = n < 0 ? 0 : least(n, count);
-    float most = n > 0 ? score(a, pair, row, first, n, products) : -INFINITY;
+    return n < 0 ? 0 : least(n, count);
+}
+
+float row_score(const attention *a, int64_t pair, int64_t row, int64_t first, int64_t count,
+                float *products) {
+    int64_t n = seen_keys(a, pair, row, first, count);
+    return n > 0 ? score(a, pair, row, first, n, products) : -INFINITY;
+}
+
+float row_weigh(const attention *a, int64_t pair, int64_t row, int64_t first, int64_t count,
+                float most, float *scores, row_sum *so_far) {
+    int64_t n = seen_keys(a, pair, row, first, count);
     if (most < so_far->most) most = so_far->most;
     if (most == -INFINITY) n = 0;
-    memset(products + n, 0, (size_t)(count - n) * sizeof *products);
+    memset(scores + n, 0, (size_t)(count - n) * sizeof *scores);
     if (n == 0) return 1;
     float before = so_far->most == most ? 1 : expf(so_far->most - most);
-    so_far->sum = so_far->sum * (double)before + (double)a->fns->powers(products, most, (size_t)n);
+    so_far->sum = so_far->sum * (double)before + (double)a->fns->powers(scores, most, (size_t)n);
     so_far->most = most;
     return before;
 }

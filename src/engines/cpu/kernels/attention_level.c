@@ -28,21 +28,41 @@ ALWAYS_INLINE float put_together(float *x, float (*of)(float, float)) {
     return of(of(x[0], x[2]), of(x[1], x[3]));
 }
 
+ALWAYS_INLINE void begin_largest(float *most) {
+    for (int l = 0; l < SIDE_BY_SIDE; l++) most[l] = -INFINITY;
+}
+
 static float largest(const float *x, size_t n) {
     float most[SIDE_BY_SIDE];
     size_t i = 0;
-    for (int l = 0; l < SIDE_BY_SIDE; l++) most[l] = -INFINITY;
+    begin_largest(most);
     for (; i + SIDE_BY_SIDE <= n; i += SIDE_BY_SIDE)
-        for (int l = 0; l < SIDE_BY_SIDE; l++)
-            most[l] = x[i + (size_t)l] > most[l] ? x[i + (size_t)l] : most[l];
+        for (size_t l = 0; l < SIDE_BY_SIDE; l++) most[l] = x[i + l] > most[l] ? x[i + l] : most[l];
     for (; i < n; i++) most[0] = x[i] > most[0] ? x[i] : most[0];
     return put_together(most, larger);
 }
 
+static float scale_only(float *x, float by, size_t n) {
+    float most[SIDE_BY_SIDE];
+    size_t i = 0;
+    begin_largest(most);
+    for (; i + SIDE_BY_SIDE <= n; i += SIDE_BY_SIDE)
+        INDEPENDENT for (size_t l = 0; l < SIDE_BY_SIDE; l++) {
+            float y = x[i + l] * by;
+            x[i + l] = y;
+            most[l] = y > most[l] ? y : most[l];
+        }
+    for (; i < n; i++) {
+        x[i] *= by;
+        most[0] = x[i] > most[0] ? x[i] : most[0];
+    }
+    return put_together(most, larger);
+}
+
 static float KERNEL(attention, scale)(float *x, float by, const float *added, size_t n) {
-    if (added != NULL) INDEPENDENT
+    if (added == NULL) return scale_only(x, by, n);
+    INDEPENDENT
     for (size_t i = 0; i < n; i++) x[i] = x[i] * by + added[i];
-    else INDEPENDENT for (size_t i = 0; i < n; i++) x[i] = x[i] * by;
     return largest(x, n);
 }
 
@@ -54,10 +74,10 @@ static float KERNEL(attention, hide)(float *x, const uint8_t *seen, size_t n) {
 
 // exp(x) for x <= 0 within two units of the last place, 0 below -87, where it is next to nothing
 // beside a term that is 1: 2^k times a polynomial on [-ln(2) / 2, ln(2) / 2], whose coefficients
-// are those of Cephes.
+// are those of Cephes. NaN goes through all of it.
 ALWAYS_INLINE float exp_at_most_one(float x) {
     const float rounder = 0x1.8p23f + 127;
-    float y = x > -87.0f ? x : -87.0f;
+    float y = x < -87.0f ? -87.0f : x;
     float shifted = MADD(y, 0x1.715476p0f, rounder), k = shifted - rounder;
     float r = MADD(k, -0x1.62e4p-1f, y);
     r = MADD(k, -0x1.7f7d1cp-20f, r);
@@ -73,17 +93,21 @@ ALWAYS_INLINE float exp_at_most_one(float x) {
     float power;
     memcpy(&power, &bits, sizeof power);
     float result = p * power;
-    return x < -87.0f ? 0.0f : x != x ? x : result;
+    return x < -87.0f ? 0.0f : result;
 }
 
 static float KERNEL(attention, powers)(float *x, float most, size_t n) {
     float sums[SIDE_BY_SIDE] = {0};
     size_t i = 0;
-    INDEPENDENT
-    for (size_t j = 0; j < n; j++) x[j] = exp_at_most_one(x[j] - most);
     for (; i + SIDE_BY_SIDE <= n; i += SIDE_BY_SIDE)
-        for (int l = 0; l < SIDE_BY_SIDE; l++) sums[l] += x[i + (size_t)l];
-    for (; i < n; i++) sums[0] += x[i];
+        INDEPENDENT for (size_t l = 0; l < SIDE_BY_SIDE; l++) {
+            x[i + l] = exp_at_most_one(x[i + l] - most);
+            sums[l] += x[i + l];
+        }
+    for (; i < n; i++) {
+        x[i] = exp_at_most_one(x[i] - most);
+        sums[0] += x[i];
+    }
     return put_together(sums, sum);
 }
 
@@ -92,22 +116,53 @@ static void KERNEL(attention, multiply)(float *x, float by, size_t n) {
     for (size_t i = 0; i < n; i++) x[i] *= by;
 }
 
-static void KERNEL(attention, split)(const float *x, uint16_t *high, uint16_t *low, size_t n) {
-    INDEPENDENT
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits, upper;
-        float part, rest;
-        memcpy(&bits, x + i, sizeof bits);
-        upper = bits & 0xffff0000;
-        memcpy(&part, &upper, sizeof part);
-        rest = x[i] - part;
-        memcpy(&upper, &rest, sizeof upper);
-        high[i] = (uint16_t)(bits >> 16);
-        low[i] = (uint16_t)((upper + 0x8000) >> 16);
+ALWAYS_INLINE void split_one(float x, uint16_t *high, uint16_t *low) {
+    uint32_t bits, upper;
+    float part, rest;
+    memcpy(&bits, &x, sizeof bits);
+    upper = bits & 0xffff0000;
+    memcpy(&part, &upper, sizeof part);
+    rest = x - part;
+    memcpy(&upper, &rest, sizeof upper);
+    *high = (uint16_t)(bits >> 16);
+    *low = (uint16_t)((upper + 0x8000) >> 16);
+}
+
+// A group of each line, of which there are `count` terms.
+ALWAYS_INLINE void split_groups(const float *x, int64_t step, size_t lines, size_t count,
+                                size_t group, uint16_t *high, uint16_t *low) {
+    for (size_t l = 0; l < lines; l++, x += step, high += group, low += group) {
+        INDEPENDENT
+        for (size_t i = 0; i < count; i++) split_one(x[i], &high[i], &low[i]);
+        for (size_t i = count; i < group; i++) high[i] = low[i] = 0;
     }
+}
+
+static void KERNEL(attention, split)(const float *x, int64_t step, size_t lines, size_t terms,
+                                     const panel_form *form, uint16_t *high, uint16_t *low) {
+    size_t group = (size_t)form->group, size = group * (size_t)form->lines;
+    size_t own = lines * group, missing = (size - own) * sizeof *high;
+    for (size_t t = 0; t < terms; t += group, high += size, low += size) {
+        size_t count = terms - t < group ? terms - t : group;
+        if (count == SIDE_BY_SIDE && group == SIDE_BY_SIDE)
+            split_groups(x + t, step, lines, SIDE_BY_SIDE, SIDE_BY_SIDE, high, low);
+        else
+            split_groups(x + t, step, lines, count, group, high, low);
+        memset(high + own, 0, missing);
+        memset(low + own, 0, missing);
+    }
+}
+
+static bool KERNEL(attention, plain)(const uint16_t *x, size_t n) {
+    uint16_t odd = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint16_t size = x[i] & 0x7fff;
+        odd |= (uint16_t)((uint16_t)(size - 1) < 0x7f) | (uint16_t)(size >= 0x7f80);
+    }
+    return odd == 0;
 }
 
 const attention_fns KERNEL(attention, table) = {
     KERNEL(attention, scale),    KERNEL(attention, hide),  KERNEL(attention, powers),
-    KERNEL(attention, multiply), KERNEL(attention, split),
+    KERNEL(attention, multiply), KERNEL(attention, split), KERNEL(attention, plain),
 };
