@@ -130,8 +130,22 @@ static bool are_few(const fold_form *fold, const tile_form *f) {
     return fold->length > 0 && fold->length * fold->inner * 2 <= f->tile;
 }
 
+// Where rows of at most a tile begin that are folded as they lie in memory, or NULL.
+static const char *rows_in_memory(const fold_form *fold, const tile_run *run, int64_t row) {
+    const tile_form *f = run->form;
+    const step_form *step = &f->steps[folded_step(f)];
+    bool plain = f->kernel->step_count == 1 && f->kernel->store_count == 0;
+    if (!plain || step->place != PLACE_MEMORY || fold->length > f->tile) return NULL;
+    return run->bases[step->access] + row * fold->length * step->size;
+}
+
 void fold_rows(const fold_form *fold, tile_run *run, int64_t row, int64_t end, char *acc) {
     int64_t size = (int64_t)fold->fns.accumulator, length = fold->length;
+    const char *memory = rows_in_memory(fold, run, row);
+    if (memory != NULL) {
+        fold->fns.rows(acc, memory, (size_t)(end - row), (size_t)length, 0);
+        return;
+    }
     if (!are_few(fold, run->form)) {
         for (; row < end; row++, acc += size) fold_row(fold, run, row, 0, length, acc);
         return;

@@ -176,6 +176,8 @@ static void size_block(rows_form *f) {
     if (f->block > f->rows) f->block = f->rows;
     for (uint32_t i = 0; i < f->stage_count; i++) {
         stage_form *s = &f->stages[i];
+        // What this block reads is at hand already.
+        s->tile.ahead = f->block * s->length;
         s->offset = f->size;
         f->size += padded(tile_room(&s->tile));
         if (s->fold.fns.accumulator > accumulator) accumulator = s->fold.fns.accumulator;

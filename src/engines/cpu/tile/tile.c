@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "base/types.h"
 
-enum { CACHE_LINE = 64, FETCH_ELEMENTS = 128 };
+enum { CACHE_LINE = 64, FETCH_ELEMENTS = 256 };
 enum { LARGEST_TILE = 1024, SMALLEST_TILE = 64, NO_STEP = UINT16_MAX };
 
 // Preparing -------------------------------------------------------------------------------------
@@ -278,11 +278,20 @@ static void size_block(tile_form *f) {
     f->block_rows = f->tile / f->block_columns < rows ? f->tile / f->block_columns : rows;
 }
 
+static bool is_local(const preparer *p, uint32_t access) {
+    for (uint32_t i = 0; p->rows != NULL && i < p->rows->local_count; i++)
+        if (p->rows->locals[i] == p->form->kernel->accesses[access].value) return true;
+    return false;
+}
+
 // Notes what is walked through in order, and the first function that leaves time to fetch it.
-static void find_streams(tile_form *f) {
+static void find_streams(const preparer *p) {
+    tile_form *f = p->form;
     f->slow = UINT32_MAX;
+    f->ahead = f->tile;
     for (uint32_t n = 0; n < f->kernel->step_count; n++) {
-        if (f->steps[n].place == PLACE_MEMORY) f->streams[f->stream_count++] = n;
+        bool far = f->steps[n].place == PLACE_MEMORY && !is_local(p, f->steps[n].access);
+        if (far) f->streams[f->stream_count++] = n;
         bool candidate = f->slow == UINT32_MAX && has_loop(&f->kernel->steps[n], LOOP_LONG);
         if (candidate && f->steps[n].place != PLACE_FIXED) f->slow = n;
     }
@@ -308,7 +317,7 @@ emlx_status tile_prepare(tile_form *form, const emlx_plan *plan, const plan_kern
     for (uint32_t s = 0; s < steps; s++) TRY(place_step(&p, s, err));
     size_slots(&p);
     if (walk != NULL && walk->blocked) size_block(form);
-    find_streams(form);
+    find_streams(&p);
     return EMLX_OK;
 }
 
@@ -356,7 +365,7 @@ static void run_slow_function(tile_run *run, uint32_t n, int64_t first, size_t c
     char *const *at = run->at;
     for (size_t i = 0; i < count; i += FETCH_ELEMENTS) {
         size_t part = count - i < FETCH_ELEMENTS ? count - i : FETCH_ELEMENTS;
-        fetch_ahead(run, first + f->tile + (int64_t)i, part);
+        fetch_ahead(run, first + f->ahead + (int64_t)i, part);
         size_t offset = i * size;
         s->fn(at[n] + offset, at[s->args[0]] + offset, at[s->args[1]] + offset,
               at[s->args[2]] + offset, part);
