@@ -141,6 +141,7 @@ typedef struct gather_params {
 typedef struct scatter_params {
     int32_t kind;        // scatter_kind
     int32_t is_unsigned; // as for gather
+    int32_t apart;       // truth value: no two updates reach the same element
     int32_t count;
     int32_t axes[EMLX_MAX_RANK];
 } scatter_params;

@@ -245,13 +245,20 @@ static emlx_tensor *make_pick(maker *m, const windows *w, bool lowest, emlx_tens
     return make_node(m, &spec);
 }
 
+// Whether no element is in two windows.
+static bool are_apart(const windows *w) {
+    for (int32_t d = 0; d < w->rank; d++)
+        if (w->strides[d] < w->window[d] && w->count.dims[d] > 1) return false;
+    return true;
+}
+
 // The padded operand's shape, `init` everywhere, with each window's source added to its winner.
 static emlx_tensor *add_sources(maker *m, const windows *w, emlx_tensor *winners,
                                 emlx_tensor *source, emlx_tensor *init) {
     int64_t count = emlx_shape_count(&w->count);
     emlx_shape flat = {1, {emlx_shape_count(&w->padded)}}, list = {1, {count}},
                column = {2, {count, 1}};
-    scatter_params params = {.kind = SCATTER_ADD, .count = 1};
+    scatter_params params = {.kind = SCATTER_ADD, .count = 1, .apart = are_apart(w)};
     emlx_tensor *inputs[3] = {view_broadcast(m, init, &flat, NULL),
                               view_reshape(m, winners, &column), view_reshape(m, source, &list)};
     if (m->status != EMLX_OK) return NULL;

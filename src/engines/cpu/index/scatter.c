@@ -4,7 +4,8 @@
 //
 // Where slices are runs of memory, the updates are first sorted by the part of the array that they
 // go to; parts are then worked on side by side, each in the cache. Elsewhere a task takes some
-// positions of every slice. Neither way depends on the number of threads.
+// positions of every slice. Single elements of which no two are the same are added where they are,
+// in any order. No way depends on the number of threads.
 #include <string.h>
 
 #include "base/error.h"
@@ -28,8 +29,10 @@ typedef struct placed {
 
 typedef void (*add_fn)(char *to, const char *from, int64_t step, int64_t n);
 typedef void (*one_fn)(char *to, const char *from, const placed *list, size_t n, int64_t unit);
+typedef struct scatter_work scatter_work;
+typedef void (*apart_fn)(scatter_work *w, int64_t from, int64_t to);
 
-typedef struct scatter_work {
+struct scatter_work {
     const cpu_run *run;
     slices slices;
     bool adds;
@@ -50,7 +53,7 @@ typedef struct scatter_work {
     uint32_t *numbers; // unit of each update
     uint32_t *starts;  // by chunk and part: where the chunk's updates go in `order`
     placed *order;     // the updates by part
-} scatter_work;
+};
 
 // Adding ----------------------------------------------------------------------------------------
 
@@ -151,6 +154,53 @@ static emlx_status bad_index(const scatter_work *w, emlx_error *err) {
     int64_t bad = atomic_load(&w->bad), offset;
     if (bad < 0) return EMLX_OK;
     return slice_offset(&w->slices, w->indices + bad * w->slices.how.count, &offset, err);
+}
+
+// Apart -----------------------------------------------------------------------------------------
+
+// Each update of one element that no other one reaches. In f32 a sum of two is rounded as if it had
+// been one of doubles first.
+#define APART_LOOP(name, type)                                                                     \
+    static void name(scatter_work *w, int64_t from, int64_t to) {                                  \
+        type *out = (type *)w->target;                                                             \
+        const type *in = (const type *)w->updates;                                                 \
+        for (int64_t i = from; i < to; i++) {                                                      \
+            int64_t place = place_of(w, i);                                                        \
+            if (place < 0) {                                                                       \
+                note_lowest(&w->bad, i);                                                           \
+                return;                                                                            \
+            }                                                                                      \
+            out[place] = (type)(out[place] + in[i]);                                               \
+        }                                                                                          \
+    }
+APART_LOOP(apart_u8, uint8_t)
+APART_LOOP(apart_u16, uint16_t)
+APART_LOOP(apart_u32, uint32_t)
+APART_LOOP(apart_u64, uint64_t)
+APART_LOOP(apart_f32, float)
+APART_LOOP(apart_f64, double)
+
+static apart_fn choose_apart(const scatter_work *w) {
+    static const apart_fn by_width[4] = {apart_u8, apart_u16, apart_u32, apart_u64};
+    if (type_is_integer(w->type)) return by_width[__builtin_ctzl(w->slices.size)];
+    if (w->type == EMLX_F32) return apart_f32;
+    return w->type == EMLX_F64 ? apart_f64 : NULL;
+}
+
+typedef struct apart_work {
+    scatter_work *scatter;
+    apart_fn add;
+} apart_work;
+
+static void apart_task(void *context, int64_t chunk) {
+    const apart_work *w = context;
+    w->add(w->scatter, chunk * CHUNK, chunk_end(w->scatter, chunk));
+}
+
+static emlx_status add_apart(scatter_work *w, apart_fn add, emlx_error *err) {
+    apart_work work = {w, add};
+    TRY(run_tasks(w->run, w->chunks, apart_task, &work, err));
+    return bad_index(w, err);
 }
 
 // By part ---------------------------------------------------------------------------------------
@@ -396,6 +446,8 @@ emlx_status run_scatter(const cpu_run *run, emlx_error *err) {
     if (w.count == 0 || w.slices.rows * w.slices.length == 0) return EMLX_OK;
     w.chunks = (w.count - 1) / CHUNK + 1;
     atomic_init(&w.bad, -1);
+    apart_fn apart = p->apart && w.adds ? choose_apart(&w) : NULL;
+    if (apart != NULL && w.slices.rows * w.slices.length == 1) return add_apart(&w, apart, err);
     choose_add(&w);
     return has_units(&w) ? scatter_by_part(&w, err) : scatter_by_position(&w, err);
 }
