@@ -56,6 +56,7 @@ def load(path=None):
     library.emlx_version.restype = ctypes.c_char_p
     library.emlx_tensor_bytes.restype = ctypes.c_size_t
     library.emlx_program_output_count.restype = ctypes.c_size_t
+    library.emlx_program_input_count.restype = ctypes.c_size_t
     return library
 
 
@@ -292,15 +293,26 @@ class Trace:
 
 
 class Program:
+    """What a call takes of Python is made once: its time is to be the library's."""
+
     def __init__(self, pointer):
-        self.pointer = pointer
+        self.pointer, self.error = pointer, Error()
         self.outputs = LIBRARY.emlx_program_output_count(pointer)
+        self.inputs = LIBRARY.emlx_program_input_count(pointer)
+        self.operands = (ctypes.c_void_p * max(1, self.inputs))()
+        self.results = (ctypes.c_void_p * self.outputs)()
+        self.arguments = (pointer, self.operands, ctypes.c_size_t(self.inputs), self.results,
+                          ctypes.c_size_t(self.outputs), ctypes.byref(self.error))
+        self.function = LIBRARY.emlx_program_run
 
     def __del__(self):
         LIBRARY.emlx_program_release(self.pointer)
 
     def __call__(self, *tensors):
-        return self.run(tensors, ())
+        self.operands[:] = [t.pointer.value for t in tensors] or [None]
+        if self.function(*self.arguments) != 0:
+            raise RuntimeError(f"emlx_program_run: {self.error.message.decode()}")
+        return [Tensor(ctypes.c_void_p(o)) for o in self.results]
 
     def run(self, tensors, given):
         """`given` are among the tensors, and are nobody's afterwards: results may take their memory."""
