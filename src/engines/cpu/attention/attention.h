@@ -9,7 +9,7 @@
 #include "engines/cpu/run.h"
 
 // Keys whose scores are made at a time, a whole number of any panel's lines.
-enum { KEY_BLOCK = 192 };
+enum { KEY_BLOCK = 384 };
 
 // An operand of four axes; those that it repeats along have the stride 0. The data may be missing.
 typedef struct operand {

@@ -10,8 +10,8 @@
 #include "engines/cpu/attention/attention.h"
 #include "engines/cpu/kernels/tables/product.h"
 
-// Keys of a task.
-enum { STRETCH = 5 * KEY_BLOCK };
+// Keys at a time, at most KEY_BLOCK, and of a task.
+enum { FEW_KEYS = 192, STRETCH = 5 * FEW_KEYS };
 
 typedef struct few {
     attention *a;
@@ -47,10 +47,10 @@ static void add_block(const few *f, int64_t pair, int64_t first, int64_t count, 
                       float *room) {
     const attention *a = f->a;
     int64_t key_step, value_step;
-    float scores[KEY_BLOCK];
+    float scores[FEW_KEYS];
     const void *keys = block_of(a, &a->k, pair, first, count, a->size, room, &key_step);
     const void *values =
-        block_of(a, &a->v, pair, first, count, a->width, room + KEY_BLOCK * a->size, &value_step);
+        block_of(a, &a->v, pair, first, count, a->width, room + FEW_KEYS * a->size, &value_step);
     for (int64_t row = 0; row < a->rows; row++) {
         float *own = part + row * f->step, *sums = own + 2;
         const float *query = f->queries + (pair * a->rows + row) * a->size;
@@ -78,7 +78,7 @@ static void stretch_task(void *context, int64_t index) {
     int64_t end = least(first + STRETCH, most_keys(a, pair));
     float *part = f->parts + index * a->rows * f->step, *room = NULL;
     bool converts = fns_of(a, &a->k) == NULL || fns_of(a, &a->v) == NULL;
-    size_t bytes = (size_t)(KEY_BLOCK * (a->size + a->width)) * sizeof(float);
+    size_t bytes = (size_t)(FEW_KEYS * (a->size + a->width)) * sizeof(float);
     emlx_error err;
     void *memory = NULL;
     for (int64_t row = 0; row < a->rows; row++) part[row * f->step] = -INFINITY;
@@ -88,8 +88,8 @@ static void stretch_task(void *context, int64_t index) {
         return;
     }
     room = memory;
-    for (int64_t key = first; key < end; key += KEY_BLOCK)
-        add_block(f, pair, key, least(KEY_BLOCK, end - key), part, room);
+    for (int64_t key = first; key < end; key += FEW_KEYS)
+        add_block(f, pair, key, least(FEW_KEYS, end - key), part, room);
     if (converts) data_free(memory, bytes);
 }
 
