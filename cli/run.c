@@ -36,6 +36,7 @@ typedef struct session {
     emlx_device *device;
     emlx_program *program;
     emlx_tensor **inputs, **outputs; // one for each of the program's, or NULL
+    bool *given;                     // which inputs were outputs of the turn before
 } session;
 
 // Arguments --------------------------------------------------------------------------------------
@@ -258,9 +259,12 @@ static int save_outputs(const session *s, const request *r) {
 
 static int run_once(session *s, const request *r) {
     emlx_error err;
-    if (emlx_program_run(s->program, s->inputs, emlx_program_input_count(s->program), s->outputs,
-                         emlx_program_output_count(s->program), &err) != EMLX_OK)
-        return cli_failed(&err);
+    size_t count = emlx_program_input_count(s->program);
+    emlx_status status = emlx_program_run_given(s->program, s->inputs, s->given, count, s->outputs,
+                                                emlx_program_output_count(s->program), &err);
+    for (size_t i = 0; i < count; i++)
+        if (s->given[i]) s->inputs[i] = NULL;
+    if (status != EMLX_OK) return cli_failed(&err);
     return r->outputs.count > 0 ? CLI_OK : print_outputs(s, r);
 }
 
@@ -285,6 +289,7 @@ static void hand_on(session *s) {
         if (to != SIZE_MAX) {
             old = s->inputs[to];
             s->inputs[to] = s->outputs[i];
+            s->given[to] = true;
         }
         emlx_tensor_release(old);
         s->outputs[i] = NULL;
@@ -312,7 +317,8 @@ static int run_program(session *s, const request *r) {
 static int with_program(session *s, const request *r) {
     s->inputs = calloc(emlx_program_input_count(s->program) + 1, sizeof *s->inputs);
     s->outputs = calloc(emlx_program_output_count(s->program) + 1, sizeof *s->outputs);
-    if (s->inputs == NULL || s->outputs == NULL)
+    s->given = calloc(emlx_program_input_count(s->program) + 1, sizeof *s->given);
+    if (s->inputs == NULL || s->outputs == NULL || s->given == NULL)
         return cli_failed(&(emlx_error){.code = EMLX_OUT_OF_MEMORY, .message = "out of memory"});
     int code = check_output_places(s, r);
     if (code == CLI_OK) code = load_inputs(s, r);
@@ -337,6 +343,7 @@ static int execute(const request *r) {
     }
     free(s.inputs);
     free(s.outputs);
+    free(s.given);
     emlx_device_release(s.device);
     return code;
 }

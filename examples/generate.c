@@ -21,7 +21,8 @@ static void must(emlx_status status) {
 // One input or output of each, the program's own and what is kept from turn to turn.
 typedef struct ports {
     size_t inputs, outputs;
-    emlx_tensor **given, **made;
+    emlx_tensor **in, **made;
+    bool *given;  // inputs whose memory a turn may write its outputs to
     size_t *next; // of each output, the input that it becomes, or `inputs`
 } ports;
 
@@ -53,21 +54,25 @@ static emlx_tensor *zeros(emlx_device *device, const emlx_port *port) {
 static ports open_ports(const emlx_program *program, emlx_device *device, emlx_tensor *prompt) {
     ports p = {.inputs = emlx_program_input_count(program),
                .outputs = emlx_program_output_count(program)};
+    p.in = calloc(p.inputs + 1, sizeof *p.in);
     p.given = calloc(p.inputs + 1, sizeof *p.given);
     p.made = calloc(p.outputs + 1, sizeof *p.made);
     p.next = calloc(p.outputs + 1, sizeof *p.next);
-    if (p.given == NULL || p.made == NULL || p.next == NULL) exit(1);
+    if (p.in == NULL || p.given == NULL || p.made == NULL || p.next == NULL) exit(1);
     size_t tokens = find_input(program, "tokens");
     for (size_t i = 0; i < p.inputs; i++)
-        p.given[i] = i == tokens ? emlx_tensor_retain(prompt)
-                                 : zeros(device, emlx_program_input(program, i));
-    for (size_t i = 0; i < p.outputs; i++)
+        p.in[i] = i == tokens ? emlx_tensor_retain(prompt)
+                              : zeros(device, emlx_program_input(program, i));
+    for (size_t i = 0; i < p.outputs; i++) {
         p.next[i] = find_input(program, emlx_program_output(program, i)->name);
+        if (p.next[i] < p.inputs) p.given[p.next[i]] = true;
+    }
     return p;
 }
 
 static void close_ports(ports *p) {
-    for (size_t i = 0; i < p->inputs; i++) emlx_tensor_release(p->given[i]);
+    for (size_t i = 0; i < p->inputs; i++) emlx_tensor_release(p->in[i]);
+    free(p->in);
     free(p->given);
     free(p->made);
     free(p->next);
@@ -85,14 +90,13 @@ static void print_tokens(emlx_tensor *drawn) {
 // Whether there is another turn.
 static bool turn(emlx_program *program, ports *p, size_t drawn, size_t done) {
     uint8_t ended = 1;
-    must(emlx_program_run(program, p->given, p->inputs, p->made, p->outputs, &err));
+    must(emlx_program_run_given(program, p->in, p->given, p->inputs, p->made, p->outputs, &err));
     print_tokens(p->made[drawn]);
     if (done < p->outputs) must(emlx_tensor_read(p->made[done], 0, &ended, 1, &err));
     for (size_t i = 0; i < p->outputs; i++) {
         size_t to = p->next[i];
         if (to < p->inputs) {
-            emlx_tensor_release(p->given[to]);
-            p->given[to] = p->made[i];
+            p->in[to] = p->made[i];
         } else {
             emlx_tensor_release(p->made[i]);
         }

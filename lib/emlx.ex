@@ -347,6 +347,28 @@ defmodule EMLX do
   ## Evaluation and memory
 
   @doc """
+  Marks the tensors of a container as given to the next program that takes them.
+
+  A compiled function, or a program of `load/2`, may write its results over what it is
+  given, as long as nobody else holds it: a step that changes a few rows of a large state
+  then neither copies the state nor needs memory for a second one (other libraries call
+  that donation). The tensors are gone after the call, also where it fails: using them raises.
+  Tensors that are quantized or elsewhere are left as they are, and are copied as ever.
+
+  ## Examples
+
+      iex> add = Nx.Defn.jit(&Nx.add/2, compiler: EMLX)
+      iex> state = Nx.tensor([1, 2, 3], backend: EMLX.Backend)
+      iex> add.(EMLX.give(state), 1) |> Nx.to_list()
+      [2, 3, 4]
+      iex> Nx.to_list(state)
+      ** (ArgumentError) the tensor has been deallocated
+
+  """
+  @spec give(container) :: container when container: Nx.Container.t()
+  def give(container), do: Nx.Defn.Composite.traverse(container, &Backend.give/1)
+
+  @doc """
   Computes the tensors of a container now, and returns it.
 
   Reading a tensor does so anyway; this is for timing, and to decide when the

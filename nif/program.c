@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // program.c - the functions on programs: compile, save, load, ask, run; and on queues.
+#include <string.h>
+
 #include "functions.h"
 #include "jobs/answer.h"
 #include "jobs/jobs.h"
@@ -129,7 +131,8 @@ typedef struct starting {
     ErlNifEnv *env;
     emlx_program *program; // or NULL: go on with `run`
     emlx_run *run;
-    const tensor_list *tensors;
+    tensor_list *tensors;
+    bool *given; // of a program's inputs: references of the list, which are all the run's
     ERL_NIF_TERM queue, reference;
     ERL_NIF_TERM result;
 } starting;
@@ -139,12 +142,17 @@ static void stopped_here(void *context, const emlx_stop *stop) {
     s->result = make_stop(s->env, stop);
 }
 
+// A program takes the list's references over: it then holds inputs alone that are held by no term.
 static emlx_status start_as(const starting *s, const emlx_work *work, emlx_stopped stopped,
                             void *context, emlx_error *err) {
-    const tensor_list *t = s->tensors;
-    return s->program != NULL
-               ? emlx_program_start(s->program, t->items, t->count, work, stopped, context, err)
-               : emlx_run_resume(s->run, t->items, t->count, work, stopped, context, err);
+    tensor_list *t = s->tensors;
+    if (s->program == NULL)
+        return emlx_run_resume(s->run, t->items, t->count, work, stopped, context, err);
+    emlx_work with = *work;
+    with.given = s->given;
+    size_t count = t->count;
+    t->count = 0;
+    return emlx_program_start(s->program, t->items, count, &with, stopped, context, err);
 }
 
 // What takes some microseconds is done at once.
@@ -181,7 +189,12 @@ static emlx_status start_run(starting *s, emlx_error *err) {
 
 static emlx_status run_program(starting *s, ERL_NIF_TERM program, emlx_error *err) {
     TRY(program_get(s->env, program, &s->program, err));
-    return start_run(s, err);
+    s->given = enif_alloc(s->tensors->count + 1);
+    if (s->given == NULL) return nif_no_memory(err, "to start a run");
+    memset(s->given, true, s->tensors->count + 1);
+    emlx_status status = start_run(s, err);
+    enif_free(s->given);
+    return status;
 }
 
 // Of two processes that answer the same call, one is refused.
@@ -209,7 +222,8 @@ static ERL_NIF_TERM start_call(ErlNifEnv *env, const ERL_NIF_TERM argv[], ERL_NI
     return status == EMLX_OK ? s.result : make_error(env, status, &err);
 }
 
-// program_run(program, inputs, queue or nil, collected?, reference): {:ok, outputs}, or
+// program_run(program, inputs, queue or nil, collected?, reference), an input being a tensor, or
+// {:given, tensor}, which is deallocated with the call: {:ok, outputs}, or
 // {:call, run, number, operands} where the program calls its host; or :wait and a message with
 // that; or :pressure.
 ERL_NIF_TERM nif_program_run(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {

@@ -154,6 +154,16 @@ emlx_status tensor_deallocate(ErlNifEnv *env, ERL_NIF_TERM term, bool *first, em
     return EMLX_OK;
 }
 
+// Whether it is {:given, tensor}; then it becomes the tensor.
+static bool given_tensor(ErlNifEnv *env, ERL_NIF_TERM *term) {
+    int arity;
+    const ERL_NIF_TERM *parts;
+    if (!enif_get_tuple(env, *term, &arity, &parts) || arity != 2 || parts[0] != atoms.given)
+        return false;
+    *term = parts[1];
+    return true;
+}
+
 emlx_status tensor_list_get(ErlNifEnv *env, ERL_NIF_TERM term, tensor_list *list, emlx_error *err) {
     unsigned length;
     if (!enif_get_list_length(env, term, &length))
@@ -163,8 +173,10 @@ emlx_status tensor_list_get(ErlNifEnv *env, ERL_NIF_TERM term, tensor_list *list
     if (length > sizeof list->few / sizeof *list->few)
         list->items = enif_alloc(length * sizeof *list->items);
     if (list->items == NULL) return nif_no_memory(err, "for a list of tensors");
-    ERL_NIF_TERM head;
-    while (enif_get_list_cell(env, term, &head, &term)) {
+    ERL_NIF_TERM head, rest = term;
+    bool given = false, first;
+    while (enif_get_list_cell(env, rest, &head, &rest)) {
+        given = given_tensor(env, &head) || given;
         emlx_status status = tensor_get(env, head, &list->items[list->count], err);
         if (status == EMLX_OK) {
             list->count++;
@@ -173,6 +185,8 @@ emlx_status tensor_list_get(ErlNifEnv *env, ERL_NIF_TERM term, tensor_list *list
         tensor_list_release(list);
         return status;
     }
+    while (given && enif_get_list_cell(env, term, &head, &term))
+        if (given_tensor(env, &head)) TRY(tensor_deallocate(env, head, &first, err));
     return EMLX_OK;
 }
 

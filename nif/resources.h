@@ -58,7 +58,7 @@ emlx_status make_queue(ErlNifEnv *env, emlx_queue *queue, ERL_NIF_TERM *term, em
 emlx_status make_alias(ErlNifEnv *env, emlx_tensor *tensor, const void *data, size_t size,
                        ERL_NIF_TERM *term, emlx_error *err);
 
-// A list of tensors, each a reference of the list's.
+// A list of tensors, each a reference of the list's. Those in {:given, tensor} are deallocated.
 typedef struct tensor_list {
     emlx_tensor **items;
     size_t count;

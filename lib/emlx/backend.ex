@@ -33,7 +33,7 @@ defmodule EMLX.Backend do
 
   @behaviour Nx.Backend
 
-  defstruct [:ref, :shape, :type, :data, :quantization_config]
+  defstruct [:ref, :shape, :type, :data, :quantization_config, given: false]
 
   @typedoc "A tensor's device and its native reference."
   @type ref :: {atom, reference}
@@ -42,7 +42,8 @@ defmodule EMLX.Backend do
           shape: tuple,
           type: Nx.Type.t(),
           data: nil,
-          quantization_config: EMLX.Quantization.Config.t() | nil
+          quantization_config: EMLX.Quantization.Config.t() | nil,
+          given: boolean
         }
 
   import EMLX.Remote, only: [is_remote: 1]
@@ -427,6 +428,20 @@ defmodule EMLX.Backend do
 
     ref
   end
+
+  @doc false
+  # The same as an input of a program, which may be given to it.
+  @spec input(T.t(), atom) :: reference | {:given, reference}
+  def input(%T{data: %B{ref: {device, ref}, given: true}}, device), do: {:given, ref}
+  def input(tensor, device), do: native(tensor, device)
+
+  @doc false
+  @spec give(T.t()) :: T.t()
+  def give(%T{data: %B{ref: {_device, ref}, quantization_config: nil} = data} = tensor)
+      when not is_remote(ref),
+      do: %{tensor | data: %{data | given: true}}
+
+  def give(tensor), do: tensor
 
   defp flat_size(tensor), do: tensor |> Nx.devectorize() |> Nx.size()
 

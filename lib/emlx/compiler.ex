@@ -255,7 +255,7 @@ defmodule EMLX.Compiler do
     for i <- indices, do: input(args, Packed.parameter(i), device)
   end
 
-  defp input(args, {i, nil}, device), do: Backend.native(elem(args, i).(), device)
+  defp input(args, {i, nil}, device), do: Backend.input(elem(args, i).(), device)
 
   defp input(args, {i, part}, device) do
     parts = Quantization.tensors(elem(args, i).())

@@ -193,7 +193,7 @@ defmodule EMLX.Native do
   def run(program, inputs, queue, answer) do
     # Nothing was called yet when this is out of memory, so that it may be repeated.
     (&await(ref, NIF.program_run(program, inputs, queue, &1, ref)))
-    |> with_memory()
+    |> with_memory(inputs)
     |> to_end(queue, answer)
     |> unwrap()
   end
@@ -210,7 +210,7 @@ defmodule EMLX.Native do
     {results, failure} =
       Enum.map_reduce(started, nil, fn {reference, result, inputs}, failure ->
         again = &await(ref, NIF.program_run(program, inputs, queue, &1, ref))
-        result = check_memory(outcome(reference, result), again)
+        result = check_memory(outcome(reference, result), again, inputs)
         settle(result, queue, answer, failure)
       end)
 
@@ -270,7 +270,21 @@ defmodule EMLX.Native do
   # time, and before an allocation is reported as failed; then all processes are
   # asked, and what is pending is computed where that frees more than it takes. The
   # function is told whether that has been done.
-  defp with_memory(fun), do: check_memory(fun.(false), fun)
+  defp with_memory(fun, inputs \\ []), do: check_memory(fun.(false), fun, inputs)
+
+  # What a run has been given is gone, so that it cannot be repeated.
+  defp check_memory(result, fun, inputs) do
+    if Enum.any?(inputs, &is_tuple/1),
+      do: check_pressure(result, fun),
+      else: check_memory(result, fun)
+  end
+
+  defp check_pressure(:pressure, fun) do
+    relieve(false)
+    fun.(true)
+  end
+
+  defp check_pressure(result, _fun), do: result
 
   defp check_memory(:pressure, fun) do
     relieve(false)

@@ -88,7 +88,7 @@ defmodule EMLX.Program do
               "got #{describe(tensor.type, tensor.shape)}"
     end
 
-    Backend.native(tensor, device)
+    Backend.input(tensor, device)
   end
 
   defp describe(type, shape), do: "#{Types.to_native(type)} #{inspect(shape)}"

@@ -18,6 +18,7 @@
     XX(pending)                                                                                    \
     XX(pressure)                                                                                   \
     XX(already_deallocated)                                                                        \
+    XX(given)                                                                                      \
     XX(any)                                                                                        \
     XX(nan)                                                                                        \
     XX(infinity)                                                                                   \

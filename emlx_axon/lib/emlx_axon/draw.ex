@@ -8,11 +8,11 @@ defmodule EMLXAxon.Draw do
   @doc """
   At most `count` tokens of each row: `{lists, at, cache}`, where `at` is as in `Decoder.draw/5`.
   `run` has `:model`, `:backend` and `:defn_options`, `settings` is what the functions of the decoder
-  take.
+  take. The cache is given to the program, which writes into it.
   """
   def tokens(run, cache, at, chance, settings, count) do
     draw = &Decoder.draw(&1, &2, &3, &4, [count: count] ++ settings)
-    {tokens, at, cache} = compiled(run, draw, [run.model, cache, at, chance])
+    {tokens, at, cache} = compiled(run, draw, [run.model, EMLX.give(cache), at, chance])
     {tokens |> Nx.to_list() |> Enum.map(&drawn/1), at, cache}
   end
 
