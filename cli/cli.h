@@ -16,8 +16,12 @@ int cli_info(int argc, char **argv);
 int cli_ops(int argc, char **argv);
 int cli_conformance(int argc, char **argv);
 
+// What messages begin with, kept.
+void cli_name(const char *name);
+
 // Print one line on stderr and return the exit code for it.
 int cli_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
+int cli_broken(const char *what);
 int cli_failed(const emlx_error *err);
 // As above for an error that wrong input causes, unless it is the machine that failed.
 int cli_bad_input(const emlx_error *err);

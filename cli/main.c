@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// main.c - the command line: a table of subcommands, help and errors.
+// main.c - the command line: a table of subcommands, and help.
 #include <fcntl.h>
-#include <getopt.h>
-#include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -28,8 +26,6 @@ static const struct {
 
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
 
-static const char *command = "emlx"; // the subcommand that is running, for messages
-
 static void print_help(void) {
     printf("usage: emlx COMMAND [ARGUMENTS]\n\n");
     for (int i = 0; i < COMMAND_COUNT; i++)
@@ -44,56 +40,9 @@ static void print_help(void) {
         "or a file given is wrong.\n");
 }
 
-void cli_make_plain(char *text) {
-    for (char *c = text; *c != '\0'; c++) {
-        uint8_t byte = (uint8_t)*c, next = (uint8_t)c[1];
-        // Two bytes are a control character as well.
-        bool wide = byte == 0xc2 && next >= 0x80 && next < 0xa0;
-        if (wide) *c++ = '?';
-        if (wide || byte < 0x20 || byte == 0x7f) *c = '?';
-    }
-}
-
-int cli_usage(const char *format, ...) {
-    char text[1024];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    // What the user typed may have line breaks; a message has one line.
-    cli_make_plain(text);
-    fprintf(stderr, "%s: %s\n", command, text);
-    return CLI_USAGE;
-}
-
-int cli_failed(const emlx_error *err) {
-    fprintf(stderr, "%s: %s\n", command, err->message);
-    return CLI_FAILED;
-}
-
-int cli_bad_input(const emlx_error *err) {
-    bool machine = err->code == EMLX_OUT_OF_MEMORY || err->code == EMLX_INTERNAL;
-    cli_failed(err);
-    return machine ? CLI_FAILED : CLI_USAGE;
-}
-
-static bool has_letter(const char *text, int letter) {
-    return text != NULL && text[0] == '-' && text[1] != '-' && strchr(text, letter) != NULL;
-}
-
-int cli_bad_option(int c, char **argv) {
-    const char *last = argv[optind - 1];
-    if (c == ':') return cli_usage("option %s needs an argument", last);
-    // A letter with others behind it leaves `optind` at its argument.
-    if (optopt != 0 && (has_letter(last, optopt) || has_letter(argv[optind], optopt)))
-        return cli_usage("unknown option -%c (see emlx --help)", optopt);
-    return cli_usage("unknown option %s (see emlx --help)", last);
-}
-
 static int finish(int code) {
     if (fflush(stdout) == 0 && !ferror(stdout)) return code;
-    fprintf(stderr, "%s: cannot write the output\n", command);
-    return CLI_FAILED;
+    return cli_broken("cannot write the output");
 }
 
 static bool is_help(const char *text) {
@@ -124,7 +73,7 @@ int main(int argc, char **argv) {
         if (strcmp(argv[1], commands[i].name) != 0) continue;
         static char name[32];
         snprintf(name, sizeof name, "emlx %s", commands[i].name);
-        command = name;
+        cli_name(name);
         if (argc > 2 && is_help(argv[2])) {
             printf("usage: %s %s\n", name, commands[i].usage);
             return finish(CLI_OK);

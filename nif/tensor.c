@@ -7,8 +7,8 @@
 #include "jobs/jobs.h"
 #include "jobs/relief.h"
 #include "resources.h"
+#include "terms/block.h"
 #include "terms/error.h"
-#include "terms/ops.h"
 #include "terms/terms.h"
 
 enum {
@@ -222,12 +222,12 @@ static emlx_status apply_op(ErlNifEnv *env, const ERL_NIF_TERM argv[], const ten
     attr_list attrs;
     emlx_type type;
     TRY(op_get(env, argv[0], &op, err));
-    *count = emlx_op_results(op_core(op));
+    *count = emlx_op_results(op->op);
     if (argv[1] != atoms.nil) TRY(device_get(env, argv[1], &device, err));
     TRY(read_result_type(env, argv[4], &type, err));
     emlx_status status = read_attrs(env, op, argv[3], 0, &attrs, err);
     if (status == EMLX_OK)
-        status = emlx_apply(op_core(op), device == NULL ? NULL : device->device, operands->items,
+        status = emlx_apply(op->op, device == NULL ? NULL : device->device, operands->items,
                             operands->count, attrs.items, attrs.count, type, out, err);
     attrs_clear(&attrs);
     return status;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// run.c - gives a plan to its device, and the loop over kernels for engines that want it.
+// run.c - gives a plan that is not divided to its device, and the loop over kernels for engines
+// that want it.
 #include "plan/run.h"
 
 #include <string.h>
@@ -119,7 +120,7 @@ emlx_status run_kernels(emlx_device *device, const plan_call *call, const kernel
 // Whole plans ------------------------------------------------------------------------------------
 
 // The engine's form is made once; of two threads that make it at the same time one gives way.
-static emlx_status prepare(emlx_device *device, emlx_plan *plan, void **form, emlx_error *err) {
+emlx_status whole_prepare(emlx_device *device, emlx_plan *plan, void **form, emlx_error *err) {
     *form = atomic_load_explicit(&plan->prepared, memory_order_acquire);
     if (*form != NULL || device->ops->prepare == NULL) return EMLX_OK;
     void *made = NULL, *expected = NULL;
@@ -133,15 +134,8 @@ static emlx_status prepare(emlx_device *device, emlx_plan *plan, void **form, em
     return EMLX_OK;
 }
 
-emlx_status plan_prepare(emlx_plan *plan, emlx_error *err) {
-    void *form;
-    if (plan->part_count == 0) return prepare(plan->device, plan, &form, err);
-    for (uint32_t p = 0; p < plan->part_count; p++) TRY(plan_prepare(plan->parts[p].plan, err));
-    return EMLX_OK;
-}
-
-emlx_status plan_submit(const planned *planned, const plan_work *work, fence **end,
-                        emlx_error *err) {
+emlx_status whole_submit(const planned *planned, const plan_work *work, fence **end,
+                         emlx_error *err) {
     emlx_device *device = work->device;
     plan_call call = {.plan = planned->plan,
                       .constants = planned->constants,
@@ -151,10 +145,9 @@ emlx_status plan_submit(const planned *planned, const plan_work *work, fence **e
                       .cancel = work->cancel,
                       .spares = work->spares,
                       .memory = work->memory};
-    if (planned->plan->part_count > 0) return parts_submit(planned, work, end, err);
     *end = NULL;
     emlx_status status = buffers_check(work->inputs, call.plan->input_count, err);
-    if (status == EMLX_OK) status = prepare(device, planned->plan, &call.prepared, err);
+    if (status == EMLX_OK) status = whole_prepare(device, planned->plan, &call.prepared, err);
     if (status != EMLX_OK) return release_inputs(work->inputs, call.plan->input_count, status);
     TRY(device->ops->submit(device, work->stream, &call, end, err));
     for (uint32_t i = 0; *end != NULL && i < call.plan->output_count; i++)
@@ -169,6 +162,6 @@ emlx_status plan_loop(const planned *planned, emlx_device *device, void *stream,
     call->turn.plan = planned->plan;
     call->turn.constants = planned->constants;
     call->turn.functions = planned->functions;
-    TRY(prepare(device, planned->plan, &call->turn.prepared, err));
+    TRY(whole_prepare(device, planned->plan, &call->turn.prepared, err));
     return device->ops->loop(device, stream, call, done, err);
 }

@@ -22,7 +22,8 @@ typedef struct plan_work {
 emlx_status plan_prepare(emlx_plan *plan, emlx_error *err);
 
 // *end: NULL where the work is done, else a reference on the fence that ends it. Until then what
-// was planned stays as it is.
+// was planned stays as it is. Parts of a plan run in order; before one of the host's this waits for
+// the device, on the calling thread. STATUS_AGAIN where others failed to make an input of such.
 emlx_status plan_submit(const planned *planned, const plan_work *work, fence **end,
                         emlx_error *err);
 
@@ -31,9 +32,9 @@ emlx_status plan_submit(const planned *planned, const plan_work *work, fence **e
 emlx_status plan_loop(const planned *planned, emlx_device *device, void *stream, loop_call *call,
                       bool *done, emlx_error *err);
 
-// As plan_submit, of a plan in parts, which are run in order. Before one of the host's this waits
-// for the device, on the calling thread. STATUS_AGAIN where others failed to make an input.
-emlx_status parts_submit(const planned *planned, const plan_work *work, fence **end,
+// The same two of a plan that is not divided. *form stays the plan's.
+emlx_status whole_prepare(emlx_device *device, emlx_plan *plan, void **form, emlx_error *err);
+emlx_status whole_submit(const planned *planned, const plan_work *work, fence **end,
                          emlx_error *err);
 
 #endif

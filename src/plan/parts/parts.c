@@ -150,7 +150,7 @@ static emlx_status submit_part(parts_run *r, uint32_t p, emlx_buffer **inputs,
                       .outputs = outputs,
                       .memory = r->device->host_memory ? r->device : NULL};
     fence *end = NULL;
-    TRY(plan_submit(&sub, &work, &end, r->err));
+    TRY(whole_submit(&sub, &work, &end, r->err));
     for (uint32_t i = 0; i < part->op_count; i++) handover_count(r->device, part->ops[i]);
     bool aside = part->handed_over && !r->device->host_memory;
     for (uint32_t i = 0; i < part->plan->output_count; i++)
@@ -187,8 +187,8 @@ static emlx_status run_parts(parts_run *r) {
     return give_outputs(r);
 }
 
-emlx_status parts_submit(const planned *planned, const plan_work *work, fence **end,
-                         emlx_error *err) {
+static emlx_status submit_parts(const planned *planned, const plan_work *work, fence **end,
+                                emlx_error *err) {
     const emlx_plan *whole = planned->plan;
     emlx_error own;
     parts_run r = {planned, work, work->device, NULL, NULL, NULL, err != NULL ? err : &own};
@@ -216,4 +216,17 @@ emlx_status parts_submit(const planned *planned, const plan_work *work, fence **
         buffer_release(work->outputs[i]);
     fence_release(r.end);
     return status != EMLX_OK ? status : ended;
+}
+
+emlx_status plan_prepare(emlx_plan *plan, emlx_error *err) {
+    void *form;
+    if (plan->part_count == 0) return whole_prepare(plan->device, plan, &form, err);
+    for (uint32_t p = 0; p < plan->part_count; p++) TRY(plan_prepare(plan->parts[p].plan, err));
+    return EMLX_OK;
+}
+
+emlx_status plan_submit(const planned *planned, const plan_work *work, fence **end,
+                        emlx_error *err) {
+    bool divided = planned->plan->part_count > 0;
+    return (divided ? submit_parts : whole_submit)(planned, work, end, err);
 }

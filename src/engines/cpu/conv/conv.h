@@ -51,9 +51,16 @@ typedef struct conv_work {
     task_errors errors;
 } conv_work;
 
+// What results reach along each axis; the room has ROOM_SIZE bytes.
+emlx_status conv_find_reaches(conv_work *w, char *room, emlx_error *err);
+// The axes, once reaches and operands are known.
+void conv_find_axes(conv_work *w);
 // Puts an operand into new memory, dense and in the computed type, its axes in the order given.
 emlx_status conv_pack(conv_work *w, conv_operand *operand, const emlx_shape *shape,
                       const int32_t *order, emlx_error *err);
+// Brings an operand of narrow floats to the computed type, its axes in the order that they have.
+emlx_status conv_widen(conv_work *w, conv_operand *operand, const emlx_shape *shape,
+                       emlx_error *err);
 const emlx_shape *conv_kernel_shape(const conv_work *w);
 
 // The index in the first `axes` spatial axes of result, or tap, `number`.

@@ -27,6 +27,7 @@ enum { FFT_MIXED = 1024 };
 // A transform of complex lines. It has one of three ways: passes over a panel of lines; columns and
 // rows of a matrix, for what is too long for a panel in the first-level cache; a convolution of a
 // longer length, where a prime is too large.
+struct fft_lines;
 typedef struct fft_form {
     int64_t length;
     const fft_fns *fns;
@@ -42,6 +43,7 @@ typedef struct fft_form {
     // too long to be kept.
     const struct fft_form *longer;
     const double *filter;
+    emlx_status (*convolve)(const struct fft_lines *t, emlx_error *err); // by the longer one
     // Of real lines of even length: the transform of half of it, and the first FFT_MIXED turns of
     // a mixing; those that fold come second. `roots` then are of the length.
     const struct fft_form *half;

@@ -210,6 +210,7 @@ static bool make_chirp(fft_form *f, const fft_maker *m) {
     circle r;
     int64_t longer = smooth_length(2 * f->length - 1);
     f->longer = make_complex(longer, m);
+    f->convolve = fft_convolve;
     if (f->longer == NULL || !circle_start(&r, 2 * f->length, m->memory)) return false;
     if (!roots_start(&f->roots, &r, m->memory)) return false;
     if (longer > KEPT_FILTER) return true;

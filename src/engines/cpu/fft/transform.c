@@ -221,7 +221,7 @@ int64_t fft_bunch(const fft_form *form, bool beside) {
 }
 
 emlx_status fft_transform(const fft_lines *t, emlx_error *err) {
-    if (t->form->longer != NULL) return fft_convolve(t, err);
+    if (t->form->longer != NULL) return t->form->convolve(t, err);
     if (through_panel(t->form, t->from.element != 2 && t->from.line == 2)) {
         transform_panel(t);
         return EMLX_OK;

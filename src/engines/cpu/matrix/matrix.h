@@ -42,7 +42,7 @@ static inline const char *side_batch(const side *s, int64_t batch) {
     return s->data + offset * (int64_t)emlx_type_size(s->type);
 }
 
-// Rows of weights of few bits.
+// Rows of weights of few bits. See values.c.
 typedef struct packed_side {
     const packed_info *info;
     const packed_fns *fns;
