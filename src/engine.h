@@ -88,7 +88,8 @@ typedef struct engine_ops {
     void (*stream_close)(emlx_device *device, void *stream);
 
     emlx_status (*allocate)(emlx_device *device, size_t size, emlx_buffer **out, emlx_error *err);
-    // Whether `size` bytes at `data` can be borrowed as they are, given the size of an element.
+    // Whether `size` bytes at `data` can be borrowed as they are, given the size of an element. May
+    // be NULL: never.
     bool (*can_wrap)(const emlx_device *device, const void *data, size_t size, size_t element);
     // Copies, into the start of a buffer that nobody uses yet, and out of one whose writer has
     // ended well. `from` may change once `upload` has returned; `download` returns when all is
@@ -198,6 +199,15 @@ typedef struct engine_entry {
     }
 
 extern const engine_entry emlx_engine;
+
+// The host's memory ------------------------------------------------------------------------------
+
+// `allocate`, `upload` and `download` of an engine whose buffers are the host's.
+emlx_status host_allocate(emlx_device *device, size_t size, emlx_buffer **out, emlx_error *err);
+emlx_status host_upload(emlx_device *device, emlx_buffer *to, const void *from, size_t size,
+                        emlx_error *err);
+emlx_status host_download(emlx_device *device, const emlx_buffer *from, size_t offset, void *to,
+                          size_t size, emlx_error *err);
 
 // Running kernel by kernel ----------------------------------------------------------------------
 

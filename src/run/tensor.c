@@ -34,13 +34,17 @@ emlx_status emlx_tensor_from_data(emlx_device *device, emlx_type type, const eml
     return status;
 }
 
+static bool can_wrap(const emlx_device *device, const void *data, size_t size, size_t element) {
+    return device->ops->can_wrap != NULL && device->ops->can_wrap(device, data, size, element);
+}
+
 emlx_status emlx_tensor_from_memory(emlx_device *device, emlx_type type, const emlx_shape *shape,
                                     const void *data, size_t size, void (*release)(void *),
                                     void *context, emlx_tensor **out, emlx_error *err) {
     emlx_status status = check_data(device, type, shape, data, size, err);
     if (status == EMLX_OK && out == NULL)
         status = error_set(err, EMLX_INVALID, "emlx_tensor_from_memory: out is NULL");
-    bool borrow = status == EMLX_OK && device->ops->can_wrap(device, data, size, type_size(type));
+    bool borrow = status == EMLX_OK && can_wrap(device, data, size, type_size(type));
     emlx_buffer *buffer = NULL;
     if (borrow) {
         status = buffer_wrap(data, size, release, context, &buffer, err);
@@ -129,8 +133,8 @@ emlx_status emlx_tensor_copy(emlx_tensor *t, emlx_device *device, emlx_tensor **
         return EMLX_OK;
     }
     TRY(ready_buffer(t, &from, err));
-    bool as_it_is = from->data != NULL && size > 0 &&
-                    device->ops->can_wrap(device, from->data, size, type_size(t->type));
+    bool as_it_is =
+        from->data != NULL && size > 0 && can_wrap(device, from->data, size, type_size(t->type));
     emlx_status status =
         as_it_is ? share(from, size, &to, err) : device->ops->allocate(device, size, &to, err);
     if (status != EMLX_OK) return status;

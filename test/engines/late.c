@@ -11,12 +11,12 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "engine.h"
+#include "setting.h"
 
 enum { DEVICES = 2, POISON = 0xa5 };
 
@@ -67,26 +67,16 @@ static emlx_status late_allocate(emlx_device *device, size_t size, emlx_buffer *
     return status;
 }
 
-static bool late_can_wrap(const emlx_device *device, const void *data, size_t size,
-                          size_t element) {
-    (void)device, (void)data, (void)size, (void)element;
-    return false;
-}
-
 static emlx_status late_upload(emlx_device *device, emlx_buffer *to, const void *from, size_t size,
                                emlx_error *err) {
-    (void)device, (void)err;
-    memcpy(((emlx_buffer *)to->handle)->data, from, size);
-    return EMLX_OK;
+    return host_upload(device, to->handle, from, size, err);
 }
 
 static emlx_status late_download(emlx_device *device, const emlx_buffer *from, size_t offset,
                                  void *to, size_t size, emlx_error *err) {
-    (void)device;
     const emlx_buffer *behind = from->handle;
     if (behind == NULL) return error_set(err, EMLX_INTERNAL, "late: read before it was written");
-    memcpy(to, (const char *)behind->data + offset, size);
-    return EMLX_OK;
+    return host_download(device, behind, offset, to, size, err);
 }
 
 static emlx_status late_copy(emlx_device *device, emlx_buffer *to, emlx_device *from,
@@ -332,17 +322,12 @@ static int late_count(char *why, size_t size) {
     return DEVICES;
 }
 
-static unsigned late_setting(const char *name, unsigned otherwise) {
-    const char *text = getenv(name);
-    return text != NULL ? (unsigned)atoi(text) : otherwise;
-}
-
 static emlx_status late_open(emlx_device *device, emlx_error *err) {
     late_device *d = mem_alloc(sizeof *d);
     if (d == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "late: no memory for a device");
     d->cpu = (emlx_device){.ops = &cpu_engine, .name = "cpu behind late"};
-    unsigned longest = late_setting("EMLX_LATE_DELAY", 300);
-    d->least = late_setting("EMLX_LATE_LEAST", 0);
+    unsigned longest = setting("EMLX_LATE_DELAY", 300);
+    d->least = setting("EMLX_LATE_LEAST", 0);
     d->delay = longest > d->least ? longest - d->least : 1;
     device->state = d;
     device->memory = &d->memory;
@@ -392,7 +377,6 @@ static const engine_ops late = {
     .stream_open = late_stream_open,
     .stream_close = late_stream_close,
     .allocate = late_allocate,
-    .can_wrap = late_can_wrap,
     .upload = late_upload,
     .download = late_download,
     .copy = late_copy,

@@ -8,13 +8,13 @@
 // `either` it takes whole what stands in a list, at random as well: they are computed as the op of
 // that name by the CPU engine, so that they give the bits that they have there.
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "plan/build.h"
 #include "plan/cache.h"
 #include "plan/run.h"
+#include "setting.h"
 
 typedef struct picky_device {
     emlx_device cpu; // whose kernels are used
@@ -55,24 +55,14 @@ static emlx_status picky_allocate(emlx_device *device, size_t size, emlx_buffer 
     return hide(buffer, out, err);
 }
 
-static bool picky_can_wrap(const emlx_device *device, const void *data, size_t size,
-                           size_t element) {
-    (void)device, (void)data, (void)size, (void)element;
-    return false;
-}
-
 static emlx_status picky_upload(emlx_device *device, emlx_buffer *to, const void *from, size_t size,
                                 emlx_error *err) {
-    (void)device, (void)err;
-    memcpy(seen(to)->data, from, size);
-    return EMLX_OK;
+    return host_upload(device, seen(to), from, size, err);
 }
 
 static emlx_status picky_download(emlx_device *device, const emlx_buffer *from, size_t offset,
                                   void *to, size_t size, emlx_error *err) {
-    (void)device, (void)err;
-    memcpy(to, (const char *)seen((emlx_buffer *)from)->data + offset, size);
-    return EMLX_OK;
+    return host_download(device, seen((emlx_buffer *)from), offset, to, size, err);
 }
 
 // Nodes ------------------------------------------------------------------------------------------
@@ -274,11 +264,6 @@ static emlx_status picky_submit(emlx_device *device, void *stream, const plan_ca
 
 static engine_ops picky;
 
-static unsigned setting(const char *name, unsigned otherwise) {
-    const char *text = getenv(name);
-    return text != NULL ? (unsigned)atoi(text) : otherwise;
-}
-
 static emlx_status picky_open(emlx_device *device, emlx_error *err) {
     picky_device *d = mem_alloc(sizeof *d);
     if (d == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "picky: no memory for a device");
@@ -319,7 +304,6 @@ static engine_ops picky = {
     .close = picky_close,
     .describe = picky_describe,
     .allocate = picky_allocate,
-    .can_wrap = picky_can_wrap,
     .upload = picky_upload,
     .download = picky_download,
     .can = picky_can,

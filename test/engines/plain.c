@@ -17,34 +17,6 @@ static const node_fn nodes[PRIM_COUNT] = {
 #undef PRIMITIVE
 };
 
-// Memory -----------------------------------------------------------------------------------------
-
-static emlx_status plain_allocate(emlx_device *device, size_t size, emlx_buffer **out,
-                                  emlx_error *err) {
-    (void)device;
-    return buffer_new(size, out, err);
-}
-
-static bool plain_can_wrap(const emlx_device *device, const void *data, size_t size,
-                           size_t element) {
-    (void)device, (void)data, (void)size, (void)element;
-    return false;
-}
-
-static emlx_status plain_upload(emlx_device *device, emlx_buffer *to, const void *from, size_t size,
-                                emlx_error *err) {
-    (void)device, (void)err;
-    memcpy(to->data, from, size);
-    return EMLX_OK;
-}
-
-static emlx_status plain_download(emlx_device *device, const emlx_buffer *from, size_t offset,
-                                  void *to, size_t size, emlx_error *err) {
-    (void)device, (void)err;
-    memcpy(to, (const char *)from->data + offset, size);
-    return EMLX_OK;
-}
-
 // Plans ------------------------------------------------------------------------------------------
 
 static bool plain_can(const emlx_device *device, const plan_node *all, uint32_t node) {
@@ -107,10 +79,9 @@ static const engine_ops plain = {
     .immediate = true,
     .host_memory = true,
     .describe = plain_describe,
-    .allocate = plain_allocate,
-    .can_wrap = plain_can_wrap,
-    .upload = plain_upload,
-    .download = plain_download,
+    .allocate = host_allocate,
+    .upload = host_upload,
+    .download = host_download,
     .can = plain_can,
     .submit = plain_submit,
 };

@@ -3,7 +3,6 @@
 #include "engine.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #include "base/error.h"
 #include "engines/cpu/matrix/blas.h"
@@ -51,31 +50,9 @@ static void cpu_describe(const emlx_device *device, char *text, size_t size) {
              openblas_get_config());
 }
 
-static emlx_status cpu_allocate(emlx_device *device, size_t size, emlx_buffer **out,
-                                emlx_error *err) {
-    (void)device;
-    return buffer_new(size, out, err);
-}
-
 static bool cpu_can_wrap(const emlx_device *device, const void *data, size_t size, size_t element) {
     (void)device, (void)size;
     return (uintptr_t)data % element == 0;
-}
-
-static emlx_status cpu_upload(emlx_device *device, emlx_buffer *to, const void *from, size_t size,
-                              emlx_error *err) {
-    (void)device;
-    (void)err;
-    memcpy(to->data, from, size);
-    return EMLX_OK;
-}
-
-static emlx_status cpu_download(emlx_device *device, const emlx_buffer *from, size_t offset,
-                                void *to, size_t size, emlx_error *err) {
-    (void)device;
-    (void)err;
-    memcpy(to, (const char *)from->data + offset, size);
-    return EMLX_OK;
 }
 
 static void cpu_discard(emlx_device *device, void *form) {
@@ -127,10 +104,10 @@ const engine_ops cpu_engine = {
     .host_memory = true,
     .open = cpu_open,
     .describe = cpu_describe,
-    .allocate = cpu_allocate,
+    .allocate = host_allocate,
     .can_wrap = cpu_can_wrap,
-    .upload = cpu_upload,
-    .download = cpu_download,
+    .upload = host_upload,
+    .download = host_download,
     .rows = cpu_rows,
     .takes = cpu_takes,
     .prepare = cpu_prepare,

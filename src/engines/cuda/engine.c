@@ -96,12 +96,6 @@ static emlx_status cuda_allocate(emlx_device *device, size_t size, emlx_buffer *
     return gpu_buffer_new(device->state, size, out, err);
 }
 
-static bool cuda_can_wrap(const emlx_device *device, const void *data, size_t size,
-                          size_t element) {
-    (void)device, (void)data, (void)size, (void)element;
-    return false;
-}
-
 static emlx_status cuda_upload(emlx_device *device, emlx_buffer *to, const void *from, size_t size,
                                emlx_error *err) {
     return gpu_upload(device->state, to, from, size, err);
@@ -405,7 +399,6 @@ const engine_ops cuda_engine = {
     .close = cuda_close,
     .describe = cuda_describe,
     .allocate = cuda_allocate,
-    .can_wrap = cuda_can_wrap,
     .upload = cuda_upload,
     .download = cuda_download,
     .copy = cuda_copy,

@@ -174,13 +174,8 @@ static emlx_status mlx_allocate(emlx_device *device, size_t size, emlx_buffer **
     return EMLX_OK;
 }
 
-// MLX copies what it is given, on its CPU; pages of a Mac's memory could be borrowed.
-static bool mlx_can_wrap(const emlx_device *device, const void *data, size_t size, size_t element) {
-    (void)device, (void)data, (void)size, (void)element;
-    return false;
-}
-
-// A copy between a buffer and the host.
+// A copy between a buffer and the host. MLX copies what it is given, on its CPU; pages of a Mac's
+// memory could be borrowed.
 typedef struct host_copy {
     const mlx_state *state;
     const emlx_buffer *buffer;
@@ -446,10 +441,9 @@ static emlx_status mlx_capture(emlx_device *device, const char *path, emlx_error
     {                                                                                              \
         .name = its_name, .speed = its_speed, .no_f64 = lacks_f64, .form = FORM_NODES,             \
         .host_memory = true, .count = its_count, .open = its_open, .close = mlx_close,             \
-        .describe = mlx_describe, .allocate = mlx_allocate, .can_wrap = mlx_can_wrap,              \
-        .upload = mlx_upload, .download = mlx_download, .can = can, .takes = takes,                \
-        .prepare = mlx_prepare, .discard = mlx_discard, .submit = mlx_submit,                      \
-        .capture = mlx_capture,                                                                    \
+        .describe = mlx_describe, .allocate = mlx_allocate, .upload = mlx_upload,                  \
+        .download = mlx_download, .can = can, .takes = takes, .prepare = mlx_prepare,              \
+        .discard = mlx_discard, .submit = mlx_submit, .capture = mlx_capture,                      \
     }
 
 const engine_ops mlx_engine = MLX_ENGINE("mlx", 16, true, count_gpu, open_gpu);
