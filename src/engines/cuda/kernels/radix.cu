@@ -6,24 +6,24 @@
 // put in order in shared memory first, so that what is written lies together.
 enum { RADIX = 256 }; // digits, and threads of a block
 
-// Elements `start` + i * `step` for i below ITEMS: pass 0 makes keys, each pass reads what the one
-// before wrote. What lies beyond the line's end has the largest key, and so comes last.
+// x[i] is `from` of element `start` + i * `step`, or of the line's last.
+template <class T, int ITEMS, class F>
+DEVICE void radix_each(ll start, int step, ll length, T (&x)[ITEMS], F from) {
+#pragma unroll
+    for (int i = 0; i < ITEMS; i++) {
+        ll at = start + i * step;
+        x[i] = from(at < length ? at : length - 1);
+    }
+}
+// Pass 0 makes keys and loads, each pass reads what the one before wrote. What lies beyond the line's
+// end has the largest key, and so comes last.
 template <class KEY, int ITEMS, class W>
 DEVICE void radix_keys(const W &p, ll line, ll start, int step, ll length, ll pass,
                        const typename KEY::K *in, typename KEY::K (&key)[ITEMS]) {
-    if (pass == 0) {
-#pragma unroll
-        for (int i = 0; i < ITEMS; i++) {
-            ll at = start + i * step;
-            key[i] = KEY::key(p, line, at < length ? at : length - 1);
-        }
-    } else {
-#pragma unroll
-        for (int i = 0; i < ITEMS; i++) {
-            ll at = start + i * step;
-            key[i] = in[at < length ? at : length - 1];
-        }
-    }
+    if (pass == 0)
+        radix_each(start, step, length, key, [&](ll at) { return KEY::key(p, line, at); });
+    else
+        radix_each(start, step, length, key, [&](ll at) { return in[at]; });
 #pragma unroll
     for (int i = 0; i < ITEMS; i++)
         if (start + i * step >= length) key[i] = ~(typename KEY::K)0;
@@ -31,19 +31,10 @@ DEVICE void radix_keys(const W &p, ll line, ll start, int step, ll length, ll pa
 template <class KEY, int ITEMS, class W>
 DEVICE void radix_loads(const W &p, ll line, ll start, int step, ll length, ll pass,
                         const unsigned *in, unsigned (&load)[ITEMS]) {
-    if (pass == 0) {
-#pragma unroll
-        for (int i = 0; i < ITEMS; i++) {
-            ll at = start + i * step;
-            load[i] = KEY::load(p, line, at < length ? at : length - 1);
-        }
-    } else {
-#pragma unroll
-        for (int i = 0; i < ITEMS; i++) {
-            ll at = start + i * step;
-            load[i] = in[at < length ? at : length - 1];
-        }
-    }
+    if (pass == 0)
+        radix_each(start, step, length, load, [&](ll at) { return KEY::load(p, line, at); });
+    else
+        radix_each(start, step, length, load, [&](ll at) { return in[at]; });
 }
 
 // counts[line][digit][tile]

@@ -36,17 +36,20 @@ template <class A, int THREADS> DEVICE A fold_before(A *shared, const A &mine, A
 }
 
 // Elements `at` to `at + WIDTH` of a line, as one vector.
-template <class T, int WIDTH, int REVERSE> DEVICE void scan_load(const T *in, ll length, ll at, T *x) {
-    Vector<T, WIDTH> v = *(const Vector<T, WIDTH> *)(in + (REVERSE ? length - at - WIDTH : at));
+template <class T, int WIDTH, int REVERSE> DEVICE void vector_load(const T *in, T *x) {
+    Vector<T, WIDTH> v = *(const Vector<T, WIDTH> *)in;
 #pragma unroll
     for (int j = 0; j < WIDTH; j++) x[j] = v.x[REVERSE ? WIDTH - 1 - j : j];
 }
-template <class T, int WIDTH, int REVERSE>
-DEVICE void scan_store(T *out, ll length, ll at, const T *x) {
+template <class T, int WIDTH, int REVERSE> DEVICE void vector_store(T *out, const T *x) {
     Vector<T, WIDTH> v;
 #pragma unroll
     for (int j = 0; j < WIDTH; j++) v.x[REVERSE ? WIDTH - 1 - j : j] = x[j];
-    *(Vector<T, WIDTH> *)(out + (REVERSE ? length - at - WIDTH : at)) = v;
+    *(Vector<T, WIDTH> *)out = v;
+}
+// Where a vector of a line lies.
+template <int WIDTH, int REVERSE> DEVICE ll vector_place(ll length, ll at) {
+    return REVERSE ? length - at - WIDTH : at;
 }
 
 // What a warp reads and writes goes through shared memory: whole lines of it outside, a thread's own
@@ -66,22 +69,15 @@ DEVICE void stage_in(Staging<T> &s, const T *in, ll length, ll first, ll to, T *
 #pragma unroll
     for (int i = 0; i < ITEMS; i += WIDTH) {
         int e = i * 32 + lane * WIDTH;
-        if (first + e < to) scan_load<T, WIDTH, REVERSE>(in, length, first + e, x + i);
+        if (first + e < to)
+            vector_load<T, WIDTH, REVERSE>(in + vector_place<WIDTH, REVERSE>(length, first + e), x + i);
     }
 #pragma unroll
-    for (int i = 0; i < ITEMS; i += WIDTH) {
-        Vector<T, WIDTH> v;
-#pragma unroll
-        for (int j = 0; j < WIDTH; j++) v.x[j] = x[i + j];
-        *(Vector<T, WIDTH> *)s.at(i * 32 + lane * WIDTH) = v;
-    }
+    for (int i = 0; i < ITEMS; i += WIDTH)
+        vector_store<T, WIDTH, 0>(s.at(i * 32 + lane * WIDTH), x + i);
     __syncwarp();
 #pragma unroll
-    for (int i = 0; i < ITEMS; i += WIDTH) {
-        Vector<T, WIDTH> v = *(const Vector<T, WIDTH> *)s.at(lane * ITEMS + i);
-#pragma unroll
-        for (int j = 0; j < WIDTH; j++) x[i + j] = v.x[j];
-    }
+    for (int i = 0; i < ITEMS; i += WIDTH) vector_load<T, WIDTH, 0>(s.at(lane * ITEMS + i), x + i);
     __syncwarp();
 }
 
@@ -90,17 +86,14 @@ DEVICE void stage_out(Staging<T> &s, T *out, ll length, ll first, ll to, const T
     const int ITEMS = Staging<T>::ITEMS;
     int lane = threadIdx.x % 32;
 #pragma unroll
-    for (int i = 0; i < ITEMS; i += WIDTH) {
-        Vector<T, WIDTH> v;
-#pragma unroll
-        for (int j = 0; j < WIDTH; j++) v.x[j] = x[i + j];
-        *(Vector<T, WIDTH> *)s.at(lane * ITEMS + i) = v;
-    }
+    for (int i = 0; i < ITEMS; i += WIDTH) vector_store<T, WIDTH, 0>(s.at(lane * ITEMS + i), x + i);
     __syncwarp();
 #pragma unroll
     for (int i = 0; i < ITEMS; i += WIDTH) {
         int e = i * 32 + lane * WIDTH;
-        if (first + e < to) scan_store<T, WIDTH, REVERSE>(out, length, first + e, s.at(e));
+        if (first + e < to)
+            vector_store<T, WIDTH, REVERSE>(out + vector_place<WIDTH, REVERSE>(length, first + e),
+                                            s.at(e));
     }
     __syncwarp();
 }
