@@ -23,7 +23,7 @@ emlx_type scalar_result_type(scalar_op op, emlx_type compute) {
     switch ((scalar_result)scalar_table[op].gives) {
     case GIVES_BOOL: return EMLX_U8;
     case GIVES_PART: return type_part(compute);
-    case GIVES_PAIR: return type_complex(compute);
+    case GIVES_COMPLEX: return type_complex(compute);
     case GIVES_SAME: break;
     }
     return compute;

@@ -12,7 +12,7 @@ typedef enum scalar_op {
     SCALAR_COUNT
 } scalar_op;
 
-typedef enum scalar_result { GIVES_SAME, GIVES_BOOL, GIVES_PART, GIVES_PAIR } scalar_result;
+typedef enum scalar_result { GIVES_SAME, GIVES_BOOL, GIVES_PART, GIVES_COMPLEX } scalar_result;
 
 typedef enum scalar_loop { LOOP_PLAIN, LOOP_SHORT, LOOP_LONG } scalar_loop;
 

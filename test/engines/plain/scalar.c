@@ -213,7 +213,7 @@ emlx_number scalar_of(scalar_op op, emlx_type compute, const emlx_number *args) 
     if (op == SCALAR_select) return is_zero(args[0]) ? args[2] : args[1];
     if (op == SCALAR_clip) return clip(args);
     if (op == SCALAR_identity) return args[0];
-    if (type_is_complex(compute) || scalar_table[op].gives == GIVES_PAIR)
+    if (type_is_complex(compute) || scalar_table[op].gives == GIVES_COMPLEX)
         return of_complex(op, compute, args);
     return type_is_integer(compute) ? of_integers(op, compute, args) : of_reals(op, args);
 }

@@ -81,7 +81,7 @@ ADD_LOOPS(u32, uint32_t, uint32_t)
 ADD_LOOPS(u64, uint64_t, uint64_t)
 ADD_LOOPS(f64, double, double)
 ADD_LOOPS(f32, float, double)
-ADD_LOOP(add_pair, pair, pair)
+ADD_LOOP(add_complex, wide_complex, wide_complex)
 ONE_LOOP(put_one_u8, uint8_t, uint8_t, 0)
 ONE_LOOP(put_one_u16, uint16_t, uint16_t, 0)
 ONE_LOOP(put_one_u32, uint32_t, uint32_t, 0)
@@ -101,7 +101,7 @@ static void choose_add(scatter_work *w) {
         w->one = add_ones[width];
     } else if (type_is_complex(w->type)) {
         w->wide = EMLX_C128;
-        w->add = add_pair;
+        w->add = add_complex;
         if (w->type != EMLX_C128) w->widen = w->run->kernels->cast[w->type][EMLX_C128];
     } else {
         bool single = w->type == EMLX_F32, direct = single || w->type == EMLX_F64;
@@ -116,7 +116,7 @@ static void choose_add(scatter_work *w) {
 
 static void combine(const scatter_work *w, char *to, const char *from, int64_t step, int64_t n) {
     int64_t size = (int64_t)w->slices.size, wide = (int64_t)type_size(w->wide);
-    pair few[FEW];
+    wide_complex few[FEW];
     if (!w->adds && step == 1) {
         memcpy(to, from, (size_t)(n * size));
     } else if (!w->adds) {

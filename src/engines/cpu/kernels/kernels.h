@@ -16,7 +16,7 @@ typedef struct cpu_kernels {
     // no sense. `cpu_scalar` looks.
     const tile_fn (*scalars[SCALAR_TABLES])[EMLX_TYPE_COUNT];
     // All that there are; one without a function is the last.
-    const pair_fn *pairs;
+    const chain_fn *chains;
     const fork_fn *forks;
     // cast[from][to], by Nx's rules for casts; floats below 32 bits round once, to nearest even.
     // A copy on the diagonal.

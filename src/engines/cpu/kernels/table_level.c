@@ -13,7 +13,7 @@
 const cpu_kernels KERNELS_JOIN(cpu, kernels, LEVEL) = {
     .level = TEXT(LEVEL),
     .scalars = {KERNEL(scalar, table), KERNEL(math, table), narrow_scalars, complex_scalars},
-    .pairs = KERNEL(pair, table),
+    .chains = KERNEL(chain, table),
     .forks = KERNEL(fork, table),
     .cast = KERNEL(cast, table),
     .iota = KERNEL(iota, table),

@@ -146,13 +146,13 @@ static void blas_vector_block(void *context, int64_t index) {
 #include "engines/cpu/matrix/dot_loop.inc"
 #undef TIMES
 
-#define TIMES(x, y) pair_times(x, y)
+#define TIMES(x, y) wide_times(x, y)
 #define ELEMENT float _Complex
-#define WIDE pair
+#define WIDE wide_complex
 #define PRODUCT product_c64
 #include "engines/cpu/matrix/dot_loop.inc"
 #define ELEMENT double _Complex
-#define WIDE pair
+#define WIDE wide_complex
 #define PRODUCT product_c128
 #include "engines/cpu/matrix/dot_loop.inc"
 #undef TIMES

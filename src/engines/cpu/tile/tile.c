@@ -103,7 +103,7 @@ static bool has_loop(const expr_step *s, scalar_loop loop) {
 static tile_fn find_pair(const tile_form *f, const expr_step *a, const expr_step *b) {
     if (!has_loop(a, LOOP_SHORT) || !has_loop(b, LOOP_SHORT) || a->compute != b->compute)
         return NULL;
-    for (const pair_fn *p = f->kernels->pairs; p->fn != NULL; p++)
+    for (const chain_fn *p = f->kernels->chains; p->fn != NULL; p++)
         if (p->first == a->op && p->second == b->op && p->type == a->compute) return p->fn;
     return NULL;
 }

@@ -241,27 +241,27 @@ DEVICE float f_atan2(float x, float y) { return atan2f(x, y); }
 
 // Complex numbers -------------------------------------------------------------------------------
 
-#define OF_PAIR template <class R> DEVICE
-OF_PAIR Complex<R> f_negate(Complex<R> z) { return {-z.re, -z.im}; }
-OF_PAIR Complex<R> f_conjugate(Complex<R> z) { return {z.re, -z.im}; }
-OF_PAIR R f_real(Complex<R> z) { return z.re; }
-OF_PAIR R f_imag(Complex<R> z) { return z.im; }
-OF_PAIR R f_phase(Complex<R> z) { return (R)atan2((double)z.im, (double)z.re); }
-OF_PAIR unsigned char f_truth(Complex<R> z) { return (z.re != 0) | (z.im != 0); }
-OF_PAIR unsigned char f_logical_not(Complex<R> z) { return (z.re == 0) & (z.im == 0); }
-OF_PAIR unsigned char f_is_nan(Complex<R> z) { return (z.re != z.re) | (z.im != z.im); }
-OF_PAIR unsigned char f_is_infinity(Complex<R> z) {
+#define OF_COMPLEX template <class R> DEVICE
+OF_COMPLEX Complex<R> f_negate(Complex<R> z) { return {-z.re, -z.im}; }
+OF_COMPLEX Complex<R> f_conjugate(Complex<R> z) { return {z.re, -z.im}; }
+OF_COMPLEX R f_real(Complex<R> z) { return z.re; }
+OF_COMPLEX R f_imag(Complex<R> z) { return z.im; }
+OF_COMPLEX R f_phase(Complex<R> z) { return (R)atan2((double)z.im, (double)z.re); }
+OF_COMPLEX unsigned char f_truth(Complex<R> z) { return (z.re != 0) | (z.im != 0); }
+OF_COMPLEX unsigned char f_logical_not(Complex<R> z) { return (z.re == 0) & (z.im == 0); }
+OF_COMPLEX unsigned char f_is_nan(Complex<R> z) { return (z.re != z.re) | (z.im != z.im); }
+OF_COMPLEX unsigned char f_is_infinity(Complex<R> z) {
     return fabs((double)z.re) == INFINITE || fabs((double)z.im) == INFINITE;
 }
-OF_PAIR unsigned char f_equal(Complex<R> x, Complex<R> y) {
+OF_COMPLEX unsigned char f_equal(Complex<R> x, Complex<R> y) {
     return (x.re == y.re) & (x.im == y.im);
 }
-OF_PAIR unsigned char f_not_equal(Complex<R> x, Complex<R> y) {
+OF_COMPLEX unsigned char f_not_equal(Complex<R> x, Complex<R> y) {
     return (x.re != y.re) | (x.im != y.im);
 }
-OF_PAIR Complex<R> f_select(unsigned char c, Complex<R> a, Complex<R> b) { return c ? a : b; }
-OF_PAIR Complex<R> f_add(Complex<R> x, Complex<R> y) { return {x.re + y.re, x.im + y.im}; }
-OF_PAIR Complex<R> f_subtract(Complex<R> x, Complex<R> y) { return {x.re - y.re, x.im - y.im}; }
+OF_COMPLEX Complex<R> f_select(unsigned char c, Complex<R> a, Complex<R> b) { return c ? a : b; }
+OF_COMPLEX Complex<R> f_add(Complex<R> x, Complex<R> y) { return {x.re + y.re, x.im + y.im}; }
+OF_COMPLEX Complex<R> f_subtract(Complex<R> x, Complex<R> y) { return {x.re - y.re, x.im - y.im}; }
 DEVICE T_c128 times(T_c128 x, T_c128 y) {
     return {x.re * y.re - x.im * y.im, x.im * y.re + x.re * y.im};
 }

@@ -92,27 +92,27 @@
 #undef A
 
 #define T float _Complex
-#define A pair
+#define A wide_complex
 #define NAME c64_sum
 #define START 0
 #define STEP(acc, x) ((acc) + (x))
 #include "engines/cpu/kernels/fold/scan.inc"
 #define NAME c64_product
 #define START 1
-#define STEP(acc, x) pair_times(acc, (pair)(x))
+#define STEP(acc, x) wide_times(acc, (wide_complex)(x))
 #include "engines/cpu/kernels/fold/scan.inc"
 #undef T
 #undef A
 
 #define T double _Complex
-#define A pair
+#define A wide_complex
 #define NAME c128_sum
 #define START 0
 #define STEP(acc, x) ((acc) + (x))
 #include "engines/cpu/kernels/fold/scan.inc"
 #define NAME c128_product
 #define START 1
-#define STEP(acc, x) pair_times(acc, (pair)(x))
+#define STEP(acc, x) wide_times(acc, (wide_complex)(x))
 #include "engines/cpu/kernels/fold/scan.inc"
 #undef T
 #undef A

@@ -7,13 +7,13 @@
 #include <stdint.h>
 #include <string.h>
 
-typedef double _Complex pair;
+typedef double _Complex wide_complex;
 
-#define PAIR_INLINE static inline __attribute__((always_inline, unused))
+#define COMPLEX_INLINE static inline __attribute__((always_inline, unused))
 
 // -x. Where one product is subtracted from another and two are added beside it, gcc 12 fuses the
 // operations of vectors although it is told not to; it does not see through this.
-PAIR_INLINE double pair_flip(double x) {
+COMPLEX_INLINE double wide_flip(double x) {
     uint64_t bits;
     memcpy(&bits, &x, sizeof bits);
     bits ^= UINT64_C(1) << 63;
@@ -21,10 +21,10 @@ PAIR_INLINE double pair_flip(double x) {
     return x;
 }
 
-PAIR_INLINE pair pair_times(pair x, pair y) {
+COMPLEX_INLINE wide_complex wide_times(wide_complex x, wide_complex y) {
     double a = __builtin_creal(x), b = __builtin_cimag(x);
     double c = __builtin_creal(y), d = __builtin_cimag(y);
-    return __builtin_complex(a * c + pair_flip(b * d), b * c + a * d);
+    return __builtin_complex(a * c + wide_flip(b * d), b * c + a * d);
 }
 
 #endif

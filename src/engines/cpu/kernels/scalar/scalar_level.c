@@ -129,11 +129,11 @@
 const tile_fn KERNEL(scalar, table)[SCALAR_COUNT][EMLX_TYPE_COUNT] = {
     INTEGER_TYPES(SCALAR_ROW) FLOAT_TYPES(SCALAR_ROW) COMPLEX_TYPES(SCALAR_ROW)};
 
-const pair_fn KERNEL(pair, table)[] = {
-#define PAIR_ROW(first, second, type, TYPE)                                                        \
+const chain_fn KERNEL(chain, table)[] = {
+#define CHAIN_ROW(first, second, type, TYPE)                                                       \
     {SCALAR_##first, SCALAR_##second, EMLX_##TYPE, KERNEL(type, KERNELS_JOIN(first, then, second))},
-    FLOAT_PAIRS(PAIR_ROW, f32, F32) FLOAT_PAIRS(PAIR_ROW, f64, F64){.fn = NULL},
-#undef PAIR_ROW
+    FLOAT_CHAINS(CHAIN_ROW, f32, F32) FLOAT_CHAINS(CHAIN_ROW, f64, F64){.fn = NULL},
+#undef CHAIN_ROW
 };
 
 const fork_fn KERNEL(fork, table)[] = {

@@ -8,11 +8,11 @@
 
 // Two scalar functions of one type in one loop, the first's result being the second's first
 // operand.
-typedef struct pair_fn {
+typedef struct chain_fn {
     scalar_op first, second;
     emlx_type type;
     tile_fn fn;
-} pair_fn;
+} chain_fn;
 
 // Three in one loop: join(left(a, b), right(a, c)), as turning bits around is.
 typedef struct fork_fn {
@@ -31,7 +31,7 @@ extern const tile_fn complex_scalars[SCALAR_COUNT][EMLX_TYPE_COUNT];
 #define SCALAR_ROW(op, type, TYPE) [SCALAR_##op][EMLX_##TYPE] = KERNEL(type, op),
 extern const tile_fn KERNEL(scalar, table)[SCALAR_COUNT][EMLX_TYPE_COUNT];
 extern const tile_fn KERNEL(math, table)[SCALAR_COUNT][EMLX_TYPE_COUNT];
-extern const pair_fn KERNEL(pair, table)[];
+extern const chain_fn KERNEL(chain, table)[];
 extern const fork_fn KERNEL(fork, table)[];
 #endif
 
