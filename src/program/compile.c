@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 #include "plan/cost.h"
-#include "plan/run.h"
+#include "plan/submit.h"
 #include "program/nodes.h"
 #include "program/program.h"
 

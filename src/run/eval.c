@@ -19,8 +19,8 @@
 #include "graph/lock.h"
 #include "memory/list.h"
 #include "plan/cost.h"
-#include "plan/run.h"
 #include "plan/subgraph.h"
+#include "plan/submit.h"
 #include "run/work.h"
 
 // What an evaluation gives to its roots. A root's operands lie inside it, and one root may hold the
@@ -281,12 +281,12 @@ static emlx_status compute(eval_job *job, emlx_buffer **results, planned *planne
     if (inputs == NULL) return error_no_memory(err, "to evaluate");
     TRY(plan_find(&request, planned, err));
     for (uint32_t i = 0; i < job->leaf_count; i++) inputs[i] = leaf_buffer(job, i);
-    plan_work work = {.device = device,
-                      .stream = job->how.stream,
-                      .cancel = job->how.cancel,
-                      .inputs = inputs,
-                      .outputs = results};
-    return plan_submit(planned, &work, end, err);
+    plan_submission submission = {.device = device,
+                                  .stream = job->how.stream,
+                                  .cancel = job->how.cancel,
+                                  .inputs = inputs,
+                                  .outputs = results};
+    return plan_submit(planned, &submission, end, err);
 }
 
 // Room for the outcome: in a submission where the device, or what is built on, may be at it for

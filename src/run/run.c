@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "base/event.h"
 #include "base/types.h"
-#include "plan/run.h"
+#include "plan/submit.h"
 
 #define FEW 32
 
@@ -134,14 +134,14 @@ static emlx_status run_segment(program_run *run, frame *f, const step *st, emlx_
     emlx_buffer **outputs = buffers + st->input_count;
     for (uint32_t i = 0; i < st->input_count; i++)
         buffers[i] = slot_take(f, st->inputs[i].slot, st->inputs[i].last);
-    plan_work work = {.device = run->device,
-                      .stream = run->stream,
-                      .cancel = run->cancel,
-                      .inputs = buffers,
-                      .outputs = outputs,
-                      .spares = &run->spares};
+    plan_submission submission = {.device = run->device,
+                                  .stream = run->stream,
+                                  .cancel = run->cancel,
+                                  .inputs = buffers,
+                                  .outputs = outputs,
+                                  .spares = &run->spares};
     fence *end;
-    emlx_status status = plan_submit(&st->planned, &work, &end, err);
+    emlx_status status = plan_submit(&st->planned, &submission, &end, err);
     for (uint32_t i = 0; i < st->output_count && status == EMLX_OK; i++)
         slot_set(run, f, st->outputs[i], outputs[i]);
     if (status == EMLX_OK && end != NULL) status = note_work(run, end, err);

@@ -13,7 +13,7 @@
 #include "base/error.h"
 #include "plan/build.h"
 #include "plan/cache.h"
-#include "plan/run.h"
+#include "plan/submit.h"
 #include "setting.h"
 
 typedef struct picky_device {
@@ -203,7 +203,7 @@ static emlx_status run_planned(picky_device *d, const plan_call *call, uint32_t 
     emlx_buffer *inputs[64];
     for (uint32_t i = 0; i < n->operand_count; i++)
         inputs[i] = buffer_retain(values[n->operands[i]]);
-    plan_work work = {
+    plan_submission work = {
         .device = &d->cpu, .cancel = call->cancel, .inputs = inputs, .outputs = &values[node]};
     fence *none;
     return plan_submit(planned, &work, &none, err);

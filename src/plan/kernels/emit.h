@@ -13,7 +13,7 @@ emlx_status emit_kernels(const fusion *f, emlx_plan *plan, arena *memory, emlx_e
 emlx_status settle_kernels(emlx_plan *plan, arena *memory, emlx_error *err);
 
 // Fills in made, reuse and ended of every kernel.
-emlx_status place_values(emlx_plan *plan, arena *memory, emlx_error *err);
+emlx_status assign_buffers(emlx_plan *plan, arena *memory, emlx_error *err);
 
 // Drops axes of length 1 and merges neighbours that every access steps through as one.
 void merge_kernel_axes(plan_kernel *k);

@@ -7,11 +7,11 @@
 #include "base/error.h"
 #include "base/event.h"
 #include "base/mutex.h"
-#include "plan/run.h"
+#include "plan/submit.h"
 
 typedef struct parts_run {
     const planned *planned;
-    const plan_work *work;
+    const plan_submission *submission;
     emlx_device *device;
     emlx_buffer **values; // of the device, by value
     emlx_buffer **copies; // of the host, by value, where it cannot read those
@@ -143,14 +143,14 @@ static emlx_status submit_part(parts_run *r, uint32_t p, emlx_buffer **inputs,
     const plan_part *part = &r->planned->plan->parts[p];
     planned sub = *r->planned;
     sub.plan = part->plan;
-    plan_work work = {.device = part->plan->device,
-                      .stream = part->handed_over ? NULL : r->work->stream,
-                      .cancel = r->work->cancel,
-                      .inputs = inputs,
-                      .outputs = outputs,
-                      .memory = r->device->host_memory ? r->device : NULL};
+    plan_submission submission = {.device = part->plan->device,
+                                  .stream = part->handed_over ? NULL : r->submission->stream,
+                                  .cancel = r->submission->cancel,
+                                  .inputs = inputs,
+                                  .outputs = outputs,
+                                  .memory = r->device->host_memory ? r->device : NULL};
     fence *end = NULL;
-    TRY(whole_submit(&sub, &work, &end, r->err));
+    TRY(whole_submit(&sub, &submission, &end, r->err));
     for (uint32_t i = 0; i < part->op_count; i++) handover_count(r->device, part->ops[i]);
     bool aside = part->handed_over && !r->device->host_memory;
     for (uint32_t i = 0; i < part->plan->output_count; i++)
@@ -175,27 +175,31 @@ static emlx_status give_outputs(parts_run *r) {
     uint32_t done = 0;
     emlx_status status = EMLX_OK;
     for (; done < whole->output_count && status == EMLX_OK; done += status == EMLX_OK)
-        status = device_buffer(r, whole->outputs[done], &r->work->outputs[done]);
-    for (uint32_t i = 0; i < done && status != EMLX_OK; i++) buffer_release(r->work->outputs[i]);
+        status = device_buffer(r, whole->outputs[done], &r->submission->outputs[done]);
+    for (uint32_t i = 0; i < done && status != EMLX_OK; i++)
+        buffer_release(r->submission->outputs[i]);
     return status;
 }
 
 static emlx_status run_parts(parts_run *r) {
     const emlx_plan *whole = r->planned->plan;
-    memcpy(r->values, r->work->inputs, whole->input_count * sizeof(emlx_buffer *));
+    memcpy(r->values, r->submission->inputs, whole->input_count * sizeof(emlx_buffer *));
     for (uint32_t p = 0; p < whole->part_count; p++) TRY(run_part(r, p));
     return give_outputs(r);
 }
 
-static emlx_status submit_parts(const planned *planned, const plan_work *work, fence **end,
-                                emlx_error *err) {
+static emlx_status submit_parts(const planned *planned, const plan_submission *submission,
+                                fence **end, emlx_error *err) {
     const emlx_plan *whole = planned->plan;
     emlx_error own;
-    parts_run r = {planned, work, work->device, NULL, NULL, NULL, err != NULL ? err : &own};
+    parts_run r = {.planned = planned,
+                   .submission = submission,
+                   .device = submission->device,
+                   .err = err != NULL ? err : &own};
     size_t size = 2 * ((size_t)whole->value_count + 1) * sizeof(emlx_buffer *);
     r.values = mem_alloc(size);
     if (r.values == NULL) {
-        for (uint32_t i = 0; i < whole->input_count; i++) buffer_release(work->inputs[i]);
+        for (uint32_t i = 0; i < whole->input_count; i++) buffer_release(submission->inputs[i]);
         return error_no_memory(err, "to run a plan");
     }
     r.copies = r.values + whole->value_count + 1;
@@ -213,7 +217,7 @@ static emlx_status submit_parts(const planned *planned, const plan_work *work, f
     // What fails has ended, so that nothing looks at the flag or the plan any more.
     emlx_status ended = fence_wait(r.end, status == EMLX_OK ? err : NULL);
     for (uint32_t i = 0; i < whole->output_count && status == EMLX_OK && ended != EMLX_OK; i++)
-        buffer_release(work->outputs[i]);
+        buffer_release(submission->outputs[i]);
     fence_release(r.end);
     return status != EMLX_OK ? status : ended;
 }
@@ -225,8 +229,8 @@ emlx_status plan_prepare(emlx_plan *plan, emlx_error *err) {
     return EMLX_OK;
 }
 
-emlx_status plan_submit(const planned *planned, const plan_work *work, fence **end,
+emlx_status plan_submit(const planned *planned, const plan_submission *submission, fence **end,
                         emlx_error *err) {
     bool divided = planned->plan->part_count > 0;
-    return (divided ? submit_parts : whole_submit)(planned, work, end, err);
+    return (divided ? submit_parts : whole_submit)(planned, submission, end, err);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// run.c - gives a plan that is not divided to its device, and the loop over kernels for engines
+// submit.c - gives a plan that is not divided to its device, and the loop over kernels for engines
 // that want it.
-#include "plan/run.h"
+#include "plan/submit.h"
 
 #include <string.h>
 
@@ -134,24 +134,25 @@ emlx_status whole_prepare(emlx_device *device, emlx_plan *plan, void **form, eml
     return EMLX_OK;
 }
 
-emlx_status whole_submit(const planned *planned, const plan_work *work, fence **end,
+emlx_status whole_submit(const planned *planned, const plan_submission *submission, fence **end,
                          emlx_error *err) {
-    emlx_device *device = work->device;
+    emlx_device *device = submission->device;
     plan_call call = {.plan = planned->plan,
                       .constants = planned->constants,
                       .functions = planned->functions,
-                      .inputs = work->inputs,
-                      .outputs = work->outputs,
-                      .cancel = work->cancel,
-                      .spares = work->spares,
-                      .memory = work->memory};
+                      .inputs = submission->inputs,
+                      .outputs = submission->outputs,
+                      .cancel = submission->cancel,
+                      .spares = submission->spares,
+                      .memory = submission->memory};
     *end = NULL;
-    emlx_status status = buffers_check(work->inputs, call.plan->input_count, err);
+    emlx_status status = buffers_check(submission->inputs, call.plan->input_count, err);
     if (status == EMLX_OK) status = whole_prepare(device, planned->plan, &call.prepared, err);
-    if (status != EMLX_OK) return release_inputs(work->inputs, call.plan->input_count, status);
-    TRY(device->ops->submit(device, work->stream, &call, end, err));
+    if (status != EMLX_OK)
+        return release_inputs(submission->inputs, call.plan->input_count, status);
+    TRY(device->ops->submit(device, submission->stream, &call, end, err));
     for (uint32_t i = 0; *end != NULL && i < call.plan->output_count; i++)
-        buffer_written_by(work->outputs[i], *end);
+        buffer_written_by(submission->outputs[i], *end);
     return EMLX_OK;
 }
 

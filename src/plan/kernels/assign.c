@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// place.c - the shape of a kernel's index space, and when buffers begin, end and change hands.
+// assign.c - the shape of a kernel's index space, and when buffers begin, end and change hands.
 #include <string.h>
 
 #include "base/error.h"
@@ -163,8 +163,8 @@ static void add_ended(plan_kernel *k, const lifetimes *life, uint32_t n, uint32_
     k->ended[k->ended_count++] = value;
 }
 
-static bool place_kernel(const emlx_plan *plan, plan_kernel *k, const lifetimes *life, uint32_t n,
-                         arena *memory) {
+static bool assign_kernel(const emlx_plan *plan, plan_kernel *k, const lifetimes *life, uint32_t n,
+                          arena *memory) {
     uint32_t uses = k->access_count + 1;
     for (uint32_t i = 0; i < k->access_count; i++) uses += k->accesses[i].start_count;
     k->made = arena_array(memory, k->store_count + 1, sizeof *k->made);
@@ -192,7 +192,7 @@ static bool place_kernel(const emlx_plan *plan, plan_kernel *k, const lifetimes 
     return true;
 }
 
-emlx_status place_values(emlx_plan *plan, arena *memory, emlx_error *err) {
+emlx_status assign_buffers(emlx_plan *plan, arena *memory, emlx_error *err) {
     lifetimes life;
     arena scratch = {0};
     life.first = arena_array(&scratch, plan->value_count + 1, sizeof *life.first);
@@ -200,7 +200,7 @@ emlx_status place_values(emlx_plan *plan, arena *memory, emlx_error *err) {
     bool complete = life.first != NULL && life.last != NULL;
     if (complete) live_through(plan, &life);
     for (uint32_t n = 0; n < plan->kernel_count && complete; n++)
-        complete = place_kernel(plan, &plan->kernels[n], &life, n, memory);
+        complete = assign_kernel(plan, &plan->kernels[n], &life, n, memory);
     arena_clear(&scratch);
     return complete ? EMLX_OK : plan_no_memory(err);
 }

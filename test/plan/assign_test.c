@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// place_test.c - where buffers begin, end and change hands, on plans made by hand.
+// assign_test.c - where buffers begin, end and change hands, on plans made by hand.
 #include "plan/kernels/emit.h"
 #include "plan/kernels/fuse.h"
 #include "tensors.h"
@@ -67,9 +67,9 @@ static plan_access *stores(plan_kernel *k, uint32_t value, bool computed) {
     return add_access(k, value);
 }
 
-static void place(drawing *d) {
+static void assign(drawing *d) {
     emlx_error err;
-    assert_ok(place_values(&d->plan, &d->plan.memory, &err), err);
+    assert_ok(assign_buffers(&d->plan, &d->plan.memory, &err), err);
 }
 
 static void forget(drawing *d) { arena_clear(&d->plan.memory); }
@@ -92,7 +92,7 @@ static void a_chain_hands_its_buffer_on(void **state) {
         reads(k, n);
         stores(k, n + 1, true);
     }
-    place(&d);
+    assign(&d);
     for (uint32_t n = 0; n < 2; n++) {
         const plan_kernel *k = &d.kernels[n];
         assert_int_equal(k->made_count, 1);
@@ -119,7 +119,7 @@ static void what_is_needed_stays(void **state) {
     reads(third, 0);
     reads(third, 2);
     stores(third, 3, true);
-    place(&d);
+    assign(&d);
     assert_int_equal(first->reuse[0], NO_INDEX);
     assert_int_equal(first->ended_count, 0);
     assert_int_equal(second->reuse[0], NO_INDEX);
@@ -140,7 +140,7 @@ static plan_kernel *one_kernel(drawing *d, plan_access **read) {
 }
 
 static void expect_reuse(drawing *d, const plan_kernel *k, uint32_t wanted, const char *what) {
-    place(d);
+    assign(d);
     if (k->reuse[0] != wanted) fail_msg("%s: %u is reused, %u expected", what, k->reuse[0], wanted);
     if (!ENDS(k, 0)) fail_msg("%s: the operand does not end", what);
     forget(d);
@@ -184,7 +184,7 @@ static void a_copy_beside_another_store_takes_nothing(void **state) {
         reads(k, 0);
         stores(k, 1, true);
         stores(k, 2, computed);
-        place(&d);
+        assign(&d);
         assert_int_equal(k->made_count, 2);
         assert_int_equal(k->reuse[0], computed ? 0 : NO_INDEX);
         // One buffer goes to one result.
@@ -204,7 +204,7 @@ static void starts_end_and_are_not_overwritten(void **state) {
     read->start_count = 1;
     read->starts = &start;
     stores(k, 2, true);
-    place(&d);
+    assign(&d);
     assert_int_equal(k->reuse[0], NO_INDEX);
     assert_true(ENDS(k, 0) && ENDS(k, 1));
     forget(&d);
@@ -216,7 +216,7 @@ static void starts_end_and_are_not_overwritten(void **state) {
     read->starts = &start;
     reads(k, 1);
     stores(k, 2, true);
-    place(&d);
+    assign(&d);
     assert_int_equal(k->reuse[0], NO_INDEX);
     forget(&d);
 }
@@ -232,7 +232,7 @@ static void several_kernels_make_one_value(void **state) {
     reads(part, 1);
     stores(part, 2, false);
     part->dims[0] = 1;
-    place(&d);
+    assign(&d);
     assert_int_equal(base->made_count, 1);
     assert_int_equal(base->reuse[0], 0);
     assert_int_equal(part->made_count, 0);
@@ -252,7 +252,7 @@ static void folds_take_no_buffer(void **state) {
     fold->output = 1;
     reads(next, 1);
     stores(next, 2, true);
-    place(&d);
+    assign(&d);
     assert_int_equal(fold->made_count, 1);
     assert_int_equal(fold->made[0], 1);
     assert_int_equal(fold->reuse[0], NO_INDEX);
@@ -277,7 +277,7 @@ static void rows_keep_what_is_theirs(void **state) {
     add_access(k, 2), k->stores[k->store_count++] = (expr_store){1, 3};
     stages[0].accesses = k->accesses, stages[0].access_count = 2;
     stages[1].accesses = k->accesses + 2, stages[1].access_count = 2;
-    place(&d);
+    assign(&d);
     assert_int_equal(k->local_count, 1);
     assert_int_equal(k->locals[0], 1);
     assert_int_equal(k->made_count, 1);
@@ -298,7 +298,7 @@ static void rows_keep_what_is_theirs(void **state) {
     add_access(k, 1), k->stores[k->store_count++] = (expr_store){0, 1};
     add_access(k, 0);
     add_access(k, 2), k->stores[k->store_count++] = (expr_store){1, 3};
-    place(&d);
+    assign(&d);
     assert_int_equal(k->local_count, 0);
     assert_int_equal(k->reuse[0], NO_INDEX);
     assert_int_equal(k->reuse[1], 0);
@@ -316,5 +316,5 @@ int main(void) {
         cmocka_unit_test(folds_take_no_buffer),
         cmocka_unit_test(rows_keep_what_is_theirs),
     };
-    return RUN_TESTS("plan/place", tests);
+    return RUN_TESTS("plan/assign", tests);
 }
