@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // function.h - functions as attributes of ops. Programs make them; ops look into them, and what ops
-// could not write out as scalar steps is a parameter of a `call`. Knows nothing of programs.
+// could not write out as scalar steps is a parameter of a `function`. Knows nothing of programs.
 #ifndef EMLX_GRAPH_FUNCTION_H
 #define EMLX_GRAPH_FUNCTION_H
 

@@ -182,7 +182,7 @@ bool node_is_constant(const emlx_tensor *t, scalar_value *value) {
 void node_publish(emlx_tensor *t, emlx_buffer *buffer, given_up *out) {
     *out = (given_up){t->inputs, t->input_count, node_function(t)};
     t->input_count = 0;
-    if (out->function != NULL) ((call_params *)t->params)->function = NULL;
+    if (out->function != NULL) ((function_params *)t->params)->function = NULL;
     atomic_store_explicit(&t->depth, 0, memory_order_relaxed);
     atomic_store_explicit(&t->buffer, buffer_retain(buffer), memory_order_release);
 }

@@ -292,9 +292,9 @@ typedef struct custom_params {
 // Operands: the elements {results, elements of a fold}, and the value to start with. The node holds
 // a reference on the function (graph/function.h) until it has its data. As the number of a
 // constant, it is no part of a plan but what the plan is run with.
-typedef struct call_params {
+typedef struct function_params {
     emlx_function *function;
-} call_params;
+} function_params;
 
 #pragma GCC diagnostic pop
 
@@ -352,9 +352,9 @@ emlx_status node_from_buffer(emlx_device *device, emlx_type type, const emlx_sha
 static inline emlx_buffer *node_buffer(const emlx_tensor *t) {
     return atomic_load_explicit(&((emlx_tensor *)t)->buffer, memory_order_acquire);
 }
-// The function that a `call` folds with; NULL once it is computed, and for other nodes.
+// The function that a `function` folds with; NULL once it is computed, and for other nodes.
 static inline emlx_function *node_function(const emlx_tensor *t) {
-    return t->primitive == PRIM_call ? ((const call_params *)t->params)->function : NULL;
+    return t->primitive == PRIM_function ? ((const function_params *)t->params)->function : NULL;
 }
 // Whether every element is one known number; then *value is it, in the tensor's type.
 bool node_is_constant(const emlx_tensor *t, scalar_value *value);

@@ -176,8 +176,8 @@ static emlx_tensor *rows_of(maker *m, emlx_tensor *t, uint32_t axes) {
 static emlx_tensor *call_node(maker *m, emlx_function *f, emlx_tensor *t, emlx_tensor *start,
                               uint32_t axes) {
     emlx_tensor *inputs[2] = {rows_of(m, t, axes), start};
-    const call_params params = {f};
-    node_spec spec = {.primitive = PRIM_call, .type = f->output->type, .shape = m->shape};
+    const function_params params = {f};
+    node_spec spec = {.primitive = PRIM_function, .type = f->output->type, .shape = m->shape};
     spec.params = &params;
     spec.params_size = sizeof params;
     spec.inputs = inputs;

@@ -127,7 +127,7 @@ static emlx_status collect_functions(const subgraph *g, planned *out, emlx_error
     if (out->functions == NULL) return error_no_memory(err, "for a plan's functions");
     out->function_count = g->function_count;
     for (uint32_t n = g->leaf_count; n < g->count; n++)
-        if (g->nodes[n]->primitive == PRIM_call)
+        if (g->nodes[n]->primitive == PRIM_function)
             out->functions[g->parameter[n]] = emlx_function_retain(node_function(g->nodes[n]));
     return EMLX_OK;
 }

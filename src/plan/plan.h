@@ -84,7 +84,7 @@ typedef enum kernel_kind {
     KERNEL_SCAN = PRIM_scan,
     KERNEL_PICK = PRIM_pick,
     KERNEL_ROUTINE = PRIM_routine,
-    KERNEL_CALL = PRIM_call,
+    KERNEL_FUNCTION = PRIM_function,
     KERNEL_EITHER = PRIM_either,
     // Several of the first two, one after another on each row.
     KERNEL_ROWS = PRIM_COUNT,
@@ -167,9 +167,9 @@ typedef struct plan_node {
     uint8_t primitive; // PRIM_input for inputs, whatever they are elsewhere
     uint8_t type;
     uint32_t params_size, operand_count;
-    const void *params;       // the primitive's; of a `constant` and a `call` NULL
+    const void *params;       // the primitive's; of a `constant` and a `function` NULL
     const uint32_t *operands; // numbers of nodes; an `either` has lost operand 0
-    uint32_t parameter; // of a `constant`: its number among those of the run; of a `call`: that
+    uint32_t parameter; // of a `constant`: its number among those of the run; of a `function`: that
                         // of its function among these
     const char *op;     // name of the op that made it, for messages; NULL for inputs
     emlx_shape shape;

@@ -189,7 +189,7 @@ emlx_status subgraph_collect(const plan_request *request, subgraph *g, emlx_erro
     if (g->parameter == NULL) return plan_no_memory(err);
     for (uint32_t n = g->leaf_count; n < g->count; n++) {
         if (g->nodes[n]->primitive == PRIM_constant) g->parameter[n] = g->constant_count++;
-        if (g->nodes[n]->primitive == PRIM_call) g->parameter[n] = g->function_count++;
+        if (g->nodes[n]->primitive == PRIM_function) g->parameter[n] = g->function_count++;
     }
     return EMLX_OK;
 }
@@ -211,7 +211,7 @@ static bool names_op(const emlx_tensor *t) {
 // Bytes of its parameters that make another plan, which the values that it is run with do not.
 static uint32_t key_params(const subgraph *g, uint32_t n) {
     const emlx_tensor *t = g->nodes[n];
-    bool given = t->primitive == PRIM_constant || t->primitive == PRIM_call;
+    bool given = t->primitive == PRIM_constant || t->primitive == PRIM_function;
     return n < g->leaf_count || given ? 0 : t->params_size;
 }
 

@@ -14,8 +14,8 @@ typedef struct subgraph {
     uint32_t *first;    // of each node: where its operands start; count + 1 entries
     uint32_t *operands; // indices of nodes
     uint32_t *roots;
-    // What plans are run with: of each `constant` its number among these, of each `call` that of
-    // its function.
+    // What plans are run with: of each `constant` its number among these, of each `function` that
+    // of its function.
     uint32_t *parameter;
 } subgraph;
 

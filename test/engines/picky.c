@@ -185,11 +185,11 @@ static emlx_status lone_make(emlx_device *device, const plan_node *nodes, uint32
                       .params_size = n->params_size,
                       .inputs = l->operands,
                       .input_count = l->count};
-    call_params function;
+    function_params function;
     if (n->primitive == PRIM_constant) {
         spec.params = &call->constants[n->parameter];
         spec.params_size = sizeof *call->constants;
-    } else if (n->primitive == PRIM_call) {
+    } else if (n->primitive == PRIM_function) {
         function.function = call->functions[n->parameter];
         spec.params = &function;
         spec.params_size = sizeof function;

@@ -40,7 +40,7 @@ static emlx_status run_node(const plan_call *call, uint32_t node, emlx_buffer **
     for (uint32_t i = 0; i < n->operand_count; i++)
         r.in[i] = array_of(&all[n->operands[i]], buffers[n->operands[i]]);
     if (n->primitive == PRIM_constant) r.constant = &call->constants[n->parameter];
-    if (n->primitive == PRIM_call) r.function = call->functions[n->parameter];
+    if (n->primitive == PRIM_function) r.function = call->functions[n->parameter];
     emlx_status status = nodes[n->primitive](&r);
     mem_free(r.in, size);
     return status == EMLX_OK ? EMLX_OK : error_prefix(err, status, "%s", n->op);

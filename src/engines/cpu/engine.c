@@ -27,7 +27,7 @@ static const kernel_runner runners[KERNEL_COUNT] = {
     [KERNEL_PICK] = {NULL, run_pick},
     [KERNEL_ROUTINE] = {prepare_routine, run_routine},
     [KERNEL_EITHER] = {NULL, run_either},
-    [KERNEL_CALL] = {NULL, run_call},
+    [KERNEL_FUNCTION] = {NULL, run_function},
     [KERNEL_CUSTOM] = {prepare_custom, run_custom},
     [KERNEL_ROWS] = {prepare_rows, run_rows},
 };

@@ -70,7 +70,7 @@ emlx_status run_scan(const cpu_run *run, emlx_error *err);
 emlx_status run_pick(const cpu_run *run, emlx_error *err);
 emlx_status run_routine(const cpu_run *run, emlx_error *err);
 emlx_status run_custom(const cpu_run *run, emlx_error *err);
-emlx_status run_call(const cpu_run *run, emlx_error *err);
+emlx_status run_function(const cpu_run *run, emlx_error *err);
 
 // Before products of that many multiplications by BLAS. See blas.c.
 void blas_ready(const cpu_run *run, double work);

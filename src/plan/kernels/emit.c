@@ -357,7 +357,7 @@ static void emit_whole(emitter *e, uint32_t n, kernel_kind kind) {
     k->kind = kind;
     k->output = e->value_of[n];
     k->shapes = arena_array(e->memory, count, sizeof *k->shapes);
-    k->function = kind == KERNEL_CALL ? e->g->parameter[n] : 0;
+    k->function = kind == KERNEL_FUNCTION ? e->g->parameter[n] : 0;
     if (k->shapes == NULL || !copy_params(e->g, n, e->memory, &k->params, &size)) {
         e->failed = true;
         return;

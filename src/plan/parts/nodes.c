@@ -10,7 +10,7 @@ static bool fill_node(const subgraph *g, uint32_t n, const uint32_t *operands, p
                       arena *memory) {
     const emlx_tensor *t = g->nodes[n];
     bool leaf = is_leaf(g, n);
-    bool given = is_primitive(g, n, PRIM_constant) || is_primitive(g, n, PRIM_call);
+    bool given = is_primitive(g, n, PRIM_constant) || is_primitive(g, n, PRIM_function);
     *node = (plan_node){.primitive = leaf ? PRIM_input : t->primitive,
                         .type = t->type,
                         .operand_count = leaf ? 0 : g->first[n + 1] - g->first[n],

@@ -126,7 +126,7 @@ static void test_refusals(void **state) {
     s.kernel.output = 1;
     assert_error(code_make(&s.code, &s.plan, &s.kernel, &err), EMLX_UNSUPPORTED, err, "fold");
     code_clear(&s.code);
-    s.kernel.kind = KERNEL_CALL;
+    s.kernel.kind = KERNEL_FUNCTION;
     assert_error(code_make(&s.code, &s.plan, &s.kernel, &err), EMLX_UNSUPPORTED, err, "no such");
     code_clear(&s.code);
 }

@@ -178,7 +178,7 @@ emlx_status run_custom(node_run *r) {
 }
 
 // The function runs on arrays of one element: what is folded, and the result.
-emlx_status run_call(node_run *r) {
+emlx_status run_function(node_run *r) {
     emlx_function *function = r->function;
     int64_t length = r->in[0].shape->dims[1], size = (int64_t)type_size(r->in[0].type);
     for (int64_t i = 0; i < r->out.count; i++) {

@@ -51,7 +51,7 @@ emlx_status run_scan(node_run *r);
 emlx_status run_pick(node_run *r);
 emlx_status run_routine(node_run *r);
 emlx_status run_custom(node_run *r);
-emlx_status run_call(node_run *r);
+emlx_status run_function(node_run *r);
 
 // Whether run_routine knows how.
 bool routine_is_known(const routine_params *p);

@@ -72,7 +72,7 @@ emlx_status run_custom(const cpu_run *run, emlx_error *err) {
     return task_result(&w.errors, err);
 }
 
-emlx_status run_call(const cpu_run *run, emlx_error *err) {
+emlx_status run_function(const cpu_run *run, emlx_error *err) {
     const plan_kernel *k = run->call->kernel;
     emlx_function *function = run->call->functions[k->function];
     int64_t results = k->shapes[0].dims[0], length = k->shapes[0].dims[1];

@@ -339,7 +339,7 @@ static void splat(tile_run *run, const step_form *form, void *dst, const void *v
     run->form->kernels->gather[log2_size(form->size)](dst, value, 0, run->form->tile);
 }
 
-static void run_function(tile_run *run, uint32_t n, size_t count) {
+static void apply_function(tile_run *run, uint32_t n, size_t count) {
     const step_form *s = &run->form->steps[n];
     char *const *at = run->at;
     s->fn(at[n], at[s->args[0]], at[s->args[1]], at[s->args[2]], count);
@@ -401,7 +401,7 @@ static void make_fixed(tile_run *run) {
         else if (s->kind == EXPR_IOTA)
             f->kernels->iota[s->type](run->at[n], f->kernel->accesses[s->index].offset, 0, f->tile);
         else
-            run_function(run, n, f->tile);
+            apply_function(run, n, f->tile);
     }
 }
 
@@ -605,7 +605,7 @@ static void eval_step(tile_run *run, uint32_t n, const tile_part *part) {
     if (n == f->slow && next)
         run_slow_function(run, n, part->first, part->count);
     else if (form->fn != NULL)
-        run_function(run, n, part->count);
+        apply_function(run, n, part->count);
     else if (form->place == PLACE_SLOT)
         move(run,
              &(transfer_of){s->kind == EXPR_LOAD ? TRANSFER_LOAD : TRANSFER_COUNT_UP, s->index,
