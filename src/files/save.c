@@ -178,7 +178,7 @@ static emlx_status instr_json(writer *w, const emlx_block *block, const instr *i
     if (!append(code, to)) return no_memory_to_save(err);
     if (in->kind == INSTR_OP) return op_json(w, block, in, numbers, to, err);
     if (in->kind == INSTR_TENSOR) return literal_json(w, block, in, to, err);
-    if (in->kind == INSTR_CALL)
+    if (in->kind == INSTR_HOST_CALL)
         return error_set(err, EMLX_UNSUPPORTED,
                          "a program that calls its host cannot be saved: nobody would answer");
     TRY(in->kind == INSTR_COND ? cond_json(w, in, to, err) : while_json(w, in, to, err));

@@ -429,7 +429,7 @@ static void control_commit(const control *c, instr *i, emlx_tensor *const *symbo
     for (size_t b = 0; b < c->block_count; b++) {
         c->blocks[b]->owned = true;
         if (c->blocks[b]->depth >= c->block->depth) c->block->depth = c->blocks[b]->depth + 1;
-        c->block->calls |= c->blocks[b]->calls;
+        c->block->host_calls |= c->blocks[b]->host_calls;
     }
     block_push(c->block, i, symbols, count, first);
 }
@@ -531,8 +531,8 @@ emlx_status emlx_block_while(emlx_block *block, emlx_block *condition, emlx_bloc
 
 // Calls ----------------------------------------------------------------------------------------
 
-static emlx_status call_symbols(const emlx_port *results, size_t count, emlx_tensor **symbols,
-                                size_t *done, emlx_error *err) {
+static emlx_status host_call_symbols(const emlx_port *results, size_t count, emlx_tensor **symbols,
+                                     size_t *done, emlx_error *err) {
     for (; *done < count; ++*done) {
         const emlx_port *r = &results[*done];
         emlx_shape shape;
@@ -546,15 +546,15 @@ static emlx_status call_symbols(const emlx_port *results, size_t count, emlx_ten
 }
 
 // `symbols` has room for the results and one more.
-static emlx_status add_call(emlx_block *block, instr *i, const uint32_t *operands, size_t count,
-                            const emlx_port *results, size_t result_count, emlx_tensor **symbols,
-                            uint32_t *first, emlx_error *err) {
+static emlx_status add_host_call(emlx_block *block, instr *i, const uint32_t *operands,
+                                 size_t count, const emlx_port *results, size_t result_count,
+                                 emlx_tensor **symbols, uint32_t *first, emlx_error *err) {
     size_t done = 0;
-    emlx_status status = call_symbols(results, result_count, symbols, &done, err);
+    emlx_status status = host_call_symbols(results, result_count, symbols, &done, err);
     if (status == EMLX_OK) status = copy_values(operands, count, &i->operands, err);
     if (status == EMLX_OK) {
         i->operand_count = count;
-        block->calls = true;
+        block->host_calls = true;
         block_push(block, i, symbols, result_count, first);
         return EMLX_OK;
     }
@@ -575,9 +575,9 @@ emlx_status emlx_block_call(emlx_block *block, uint32_t number, const uint32_t *
     size_t size = (result_count + 1) * sizeof(emlx_tensor *);
     emlx_tensor **symbols = mem_alloc(size);
     if (symbols == NULL) return no_memory_for_block(err);
-    instr i = {.kind = INSTR_CALL, .call = number};
-    status =
-        add_call(block, &i, operands, operand_count, results, result_count, symbols, first, err);
+    instr i = {.kind = INSTR_HOST_CALL, .host_call = number};
+    status = add_host_call(block, &i, operands, operand_count, results, result_count, symbols,
+                           first, err);
     mem_free(symbols, size);
     return status == EMLX_OK ? EMLX_OK : error_prefix(err, status, "call");
 }

@@ -16,7 +16,7 @@ typedef enum instr_kind {
     INSTR_OP,
     INSTR_COND,
     INSTR_WHILE,
-    INSTR_CALL
+    INSTR_HOST_CALL
 } instr_kind;
 
 // One entry of a block, in order. It makes the values from `first` on.
@@ -27,8 +27,8 @@ typedef struct instr {
     const emlx_op *op;    // OP
     emlx_type type;       // OP: the result type asked for, or EMLX_TYPE_DEFAULT
     emlx_tensor *literal; // TENSOR
-    uint32_t call;        // CALL: the number that the host knows it by
-    uint32_t *operands;   // OP, COND, WHILE, CALL
+    uint32_t host_call;   // HOST_CALL: the number that the host knows it by
+    uint32_t *operands;   // OP, COND, WHILE, HOST_CALL
     size_t operand_count;
     emlx_attr *attrs; // OP: an allocation of `attrs_size` bytes that holds all they point to
     size_t attr_count;
@@ -42,9 +42,9 @@ typedef struct instr {
 // it to symbols gives. The symbols check types and shapes at once, and they are the lowered graph
 // that compiling cuts up, for whatever device.
 struct emlx_block {
-    uint32_t depth; // 1, or one more than that of the deepest block inside
-    bool owned;     // taken over by another block
-    bool calls;     // it, or a block inside, calls the host
+    uint32_t depth;  // 1, or one more than that of the deepest block inside
+    bool owned;      // taken over by another block
+    bool host_calls; // it, or a block inside, calls the host
     LIST(emlx_tensor *) symbols;
     LIST(instr) code;
     port_list inputs;
@@ -53,7 +53,7 @@ struct emlx_block {
 
 // Control flow: what ends a segment of a program.
 static inline bool instr_is_control(const instr *i) {
-    return i->kind == INSTR_COND || i->kind == INSTR_WHILE || i->kind == INSTR_CALL;
+    return i->kind == INSTR_COND || i->kind == INSTR_WHILE || i->kind == INSTR_HOST_CALL;
 }
 static inline emlx_tensor *block_symbol(const emlx_block *block, uint32_t value) {
     return block->symbols.items[value];
@@ -61,7 +61,7 @@ static inline emlx_tensor *block_symbol(const emlx_block *block, uint32_t value)
 // Predicates of a COND: there is one more branch.
 static inline size_t cond_predicates(const instr *i) { return i->block_count / 2; }
 
-// Whether a block has neither control flow nor calls.
+// Whether a block has neither control flow nor host calls.
 bool block_is_plain(const emlx_block *block);
 // The body of a loop and then its condition, of what the body gives: a plain block, made of two,
 // whose outputs are the next state and the condition.

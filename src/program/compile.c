@@ -43,9 +43,9 @@ static emlx_tensor *symbol_of(const compiler *c, uint32_t value) {
 
 // What calls the host is not left out, whether its results are needed or not.
 static bool has_effect(const instr *i) {
-    if (i->kind == INSTR_CALL) return true;
+    if (i->kind == INSTR_HOST_CALL) return true;
     for (size_t b = 0; b < i->block_count; b++)
-        if (i->blocks[b]->calls) return true;
+        if (i->blocks[b]->host_calls) return true;
     return false;
 }
 
@@ -253,20 +253,20 @@ static emlx_status compile_blocks(compiler *c, step *st, const instr *in, emlx_e
         else
             TRY(code_compile(in->blocks[b], c->device, &st->blocks[b], err));
         c->code->kernel_count += st->blocks[b]->kernel_count;
-        c->code->calls |= st->blocks[b]->calls;
+        c->code->host_calls |= st->blocks[b]->host_calls;
     }
     return EMLX_OK;
 }
 
 static const step_kind control_steps[] = {
-    [INSTR_COND] = STEP_COND, [INSTR_WHILE] = STEP_WHILE, [INSTR_CALL] = STEP_CALL};
+    [INSTR_COND] = STEP_COND, [INSTR_WHILE] = STEP_WHILE, [INSTR_HOST_CALL] = STEP_HOST_CALL};
 
 static emlx_port port_of(const emlx_tensor *symbol) {
     return (emlx_port){NULL, emlx_tensor_type(symbol), *emlx_tensor_shape(symbol)};
 }
 
 // What the host is given and what it is to give, by which it is checked.
-static emlx_status call_ports(const compiler *c, const instr *in, step *st, emlx_error *err) {
+static emlx_status host_call_ports(const compiler *c, const instr *in, step *st, emlx_error *err) {
     size_t count = in->operand_count + in->value_count;
     st->ports = mem_alloc((count + 1) * sizeof *st->ports);
     if (st->ports == NULL) return no_memory_to_compile(err);
@@ -274,7 +274,7 @@ static emlx_status call_ports(const compiler *c, const instr *in, step *st, emlx
         st->ports[i] = port_of(symbol_of(c, in->operands[i]));
     for (uint32_t v = 0; v < in->value_count; v++)
         st->ports[in->operand_count + v] = port_of(symbol_of(c, in->first + v));
-    c->code->calls = true;
+    c->code->host_calls = true;
     return EMLX_OK;
 }
 
@@ -283,8 +283,8 @@ static emlx_status add_control(compiler *c, const instr *in, emlx_error *err) {
     step *st = NULL;
     TRY(append_step(c, control_steps[in->kind], &st, err));
     TRY(step_slots(st, in->operand_count, in->value_count, err));
-    st->call = in->call;
-    if (in->kind == INSTR_CALL) TRY(call_ports(c, in, st, err));
+    st->host_call = in->host_call;
+    if (in->kind == INSTR_HOST_CALL) TRY(host_call_ports(c, in, st, err));
     for (size_t i = 0; i < in->operand_count; i++)
         TRY(slot_of(c, symbol_of(c, in->operands[i]), &st->inputs[i].slot, err));
     for (uint32_t v = 0; v < in->value_count; v++) {

@@ -13,20 +13,20 @@ typedef struct slot_use {
     bool last;
 } slot_use;
 
-typedef enum step_kind { STEP_SEGMENT, STEP_COND, STEP_WHILE, STEP_CALL } step_kind;
+typedef enum step_kind { STEP_SEGMENT, STEP_COND, STEP_WHILE, STEP_HOST_CALL } step_kind;
 
 typedef struct code code;
 
 typedef struct step {
     step_kind kind;
     uint32_t input_count, output_count, block_count;
-    uint32_t call;     // CALL: its number
-    slot_use *inputs;  // SEGMENT: of the plan. COND, WHILE: what each block gets. CALL: the host
-    slot_use *outputs; // WHILE: they hold the state while it runs
-    planned planned;   // SEGMENT
-    bool merged;       // WHILE: the body gives the next condition as well, after the state
-    code **blocks;     // COND: the predicates, then the branches. WHILE: condition, body
-    emlx_port *ports;  // CALL: of the inputs, then of the outputs; one more than there are
+    uint32_t host_call; // HOST_CALL: its number
+    slot_use *inputs;   // SEGMENT: of the plan. COND, WHILE: what each block gets
+    slot_use *outputs;  // WHILE: they hold the state while it runs
+    planned planned;    // SEGMENT
+    bool merged;        // WHILE: the body gives the next condition as well, after the state
+    code **blocks;      // COND: the predicates, then the branches. WHILE: condition, body
+    emlx_port *ports;   // HOST_CALL: of the inputs, then of the outputs; one more than there are
 } step;
 
 // A literal's data, in its slot from the start.
@@ -43,7 +43,7 @@ struct code {
     LIST(step) steps;
     LIST(bound) bounds;
     size_t kernel_count; // blocks inside included
-    bool calls;          // it, or a block inside, calls the host
+    bool host_calls;     // it, or a block inside, calls the host
     int64_t cost;        // what a run takes at most, as plan/cost.h counts it
 };
 

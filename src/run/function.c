@@ -46,7 +46,7 @@ static emlx_status run_buffers(const block_function *f, emlx_buffer *const *inpu
     emlx_device *device = f->program.device;
     emlx_status status = run_start(&run, &f->program, inputs, err);
     if (status == EMLX_OK) status = run_through(&run, err);
-    if (status == EMLX_OK && run.call != NULL)
+    if (status == EMLX_OK && run.host_call != NULL)
         status = error_set(err, EMLX_UNSUPPORTED, "a function of scalars cannot call the host");
     if (status == EMLX_OK)
         status = device->ops->download(device, run.results[0], 0, output,

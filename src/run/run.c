@@ -352,14 +352,14 @@ static emlx_status resume_while(program_run *run, frame *f, const step *st, emlx
 }
 
 // The operands stay where they are until the host asks for them.
-static emlx_status start_call(program_run *run, frame *f, const step *st, emlx_error *err) {
+static emlx_status start_host_call(program_run *run, frame *f, const step *st, emlx_error *err) {
     (void)f, (void)err;
-    run->call = st;
+    run->host_call = st;
     return EMLX_OK;
 }
 
 emlx_status run_operands(program_run *run, emlx_tensor **operands, emlx_error *err) {
-    const step *st = run->call;
+    const step *st = run->host_call;
     uint32_t done = 0;
     emlx_status status = EMLX_OK;
     for (; done < st->input_count && status == EMLX_OK; done += status == EMLX_OK) {
@@ -374,11 +374,11 @@ emlx_status run_operands(program_run *run, emlx_tensor **operands, emlx_error *e
 }
 
 void run_answer(program_run *run, emlx_buffer *const *results) {
-    const step *st = run->call;
+    const step *st = run->host_call;
     for (uint32_t i = 0; i < st->output_count; i++)
         slot_set(run, run->top, st->outputs[i], buffer_retain(results[i]));
     run->top->next++;
-    run->call = NULL;
+    run->host_call = NULL;
 }
 
 // What each kind of step does when it is reached, and when a block that it started has ended.
@@ -390,7 +390,7 @@ static const struct {
     [STEP_SEGMENT] = {run_segment, NULL},
     [STEP_COND] = {start_cond, resume_cond},
     [STEP_WHILE] = {start_while, resume_while},
-    [STEP_CALL] = {start_call, NULL},
+    [STEP_HOST_CALL] = {start_host_call, NULL},
 };
 
 // A run ------------------------------------------------------------------------------------------
@@ -448,7 +448,7 @@ static void drop_spares(program_run *run) {
 }
 
 static bool goes_on(const program_run *run) {
-    return run->top != NULL && run->call == NULL && !run->waits;
+    return run->top != NULL && run->host_call == NULL && !run->waits;
 }
 
 emlx_status run_go(program_run *run, emlx_error *err) {

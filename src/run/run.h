@@ -18,7 +18,7 @@ typedef struct program_run {
     emlx_buffer **results; // one reference for each output, once the run is over
     size_t result_count;
     uint64_t begun;            // when, where somebody observes
-    const step *call;          // the call that it waits for, or NULL
+    const step *host_call;     // the one that it waits for, or NULL
     const emlx_cancel *cancel; // may be NULL
     void *stream;              // of the device, or NULL
     fence *end;                // of what the device was given and is not known to have done
@@ -38,12 +38,12 @@ emlx_status run_no_memory(emlx_error *err);
 // Prepares a run in a zeroed structure; `buffers` holds one for each input and is borrowed.
 emlx_status run_start(program_run *run, const emlx_program *program, emlx_buffer *const *buffers,
                       emlx_error *err);
-// Runs to the next call or to the end, where all that the device was given is done; or until it
-// `waits`, or gave way: once `end` is signalled, or at once, it is to be called again.
+// Runs to the next host call or to the end, where all that the device was given is done; or until
+// it `waits`, or gave way: once `end` is signalled, or at once, it is to be called again.
 emlx_status run_go(program_run *run, emlx_error *err);
 // As above, on this thread all the while.
 emlx_status run_through(program_run *run, emlx_error *err);
-// The operands of the call it waits for, as tensors: references of the caller's, all or none.
+// The operands of the host call it waits for, as tensors: references of the caller's, all or none.
 emlx_status run_operands(program_run *run, emlx_tensor **operands, emlx_error *err);
 // Gives the call's results, one buffer for each, borrowed; the run can then go on.
 void run_answer(program_run *run, emlx_buffer *const *results);

@@ -66,7 +66,7 @@ static bool all_ready(emlx_tensor *const *tensors, size_t count) {
     return true;
 }
 
-// Starts the run with these inputs, or hands it the results of the call it waits for. They are
+// Starts the run with these inputs, or hands it the results of the host call it waits for. They are
 // ready.
 static emlx_status feed(program_run *run, const emlx_program *p, emlx_tensor *const *tensors,
                         size_t count, emlx_error *err) {
@@ -75,7 +75,7 @@ static emlx_status feed(program_run *run, const emlx_program *p, emlx_tensor *co
     if (buffers == NULL) return run_no_memory(err);
     for (size_t i = 0; i < count; i++) buffers[i] = node_buffer(tensors[i]);
     emlx_status status = EMLX_OK;
-    if (run->call != NULL)
+    if (run->host_call != NULL)
         run_answer(run, buffers);
     else
         status = run_start(run, p, buffers, err);
@@ -124,7 +124,7 @@ static emlx_status begin(program_run *run, emlx_program *program, emlx_tensor *c
     if (output_count != program->main->output_count)
         return error_set(err, EMLX_INVALID, "room for %zu outputs given, the program has %u",
                          output_count, program->main->output_count);
-    if (program->main->calls)
+    if (program->main->host_calls)
         return error_set(err, EMLX_UNSUPPORTED,
                          "the program calls its host, which emlx_program_start is for");
     if (!all_ready(inputs, input_count))
@@ -220,7 +220,7 @@ static bool advance_to_stop(emlx_run *r, emlx_status *status, emlx_error *err) {
 
 // Fills stop->tensors, which the caller frees: there is room for one more than stop->count.
 static emlx_status stop_tensors(emlx_run *r, emlx_stop *stop, emlx_error *err) {
-    const step *call = r->run.call;
+    const step *call = r->run.host_call;
     size_t count = call != NULL ? call->input_count : r->run.result_count;
     emlx_tensor **tensors = mem_alloc((count + 1) * sizeof *tensors);
     if (tensors == NULL) return run_no_memory(err);
@@ -244,9 +244,9 @@ static void run_job(pool_job *job) {
     emlx_stop stop = {.err = &err};
     if (!advance_to_stop(r, &stop.status, &err)) return;
     if (stop.status == EMLX_OK) stop.status = stop_tensors(r, &stop, &err);
-    if (stop.status == EMLX_OK && r->run.call != NULL) {
+    if (stop.status == EMLX_OK && r->run.host_call != NULL) {
         stop.run = r;
-        stop.call = r->run.call->call;
+        stop.call = r->run.host_call->host_call;
     } else {
         emlx_run_release(r);
     }
@@ -332,7 +332,7 @@ emlx_status emlx_run_resume(emlx_run *run, emlx_tensor *const *results, size_t r
     REQUIRE(run);
     REQUIRE(stopped);
     REQUIRE_ITEMS(results, result_count);
-    TRY(check_results(run->program->device, run->run.call, results, result_count, err));
+    TRY(check_results(run->program->device, run->run.host_call, results, result_count, err));
     TRY(work_check(run->program->device, work, err));
     return submit(run, results, NULL, result_count, work, stopped, context, err);
 }
