@@ -3,11 +3,11 @@ defmodule EMLX.Pairs do
   @moduledoc false
   # What `EMLX` offers on `{device, reference}` pairs; it delegates here.
 
-  import EMLX.Refs, only: [pairs: 1, pairs_of_operations: 0]
+  import EMLX.Pair, only: [pairs: 1, pairs_of_operations: 0]
 
-  alias EMLX.{Backend, Fast, Native, Refs}
+  alias EMLX.{Backend, Fast, Native, Pair}
 
-  @on_definition Refs
+  @on_definition Pair
   Module.register_attribute(__MODULE__, :documented, accumulate: true)
 
   @doc """
@@ -22,7 +22,7 @@ defmodule EMLX.Pairs do
   @spec item(Backend.ref()) :: number | Complex.t() | :infinity | :neg_infinity | :nan
   def item(tensor) do
     EMLX.Profiling.count(:item)
-    tensor |> Refs.unwrap() |> Nx.to_number()
+    tensor |> Pair.unwrap() |> Nx.to_number()
   end
 
   @doc "The elements as a binary, each in whole bytes: all, or the first `limit`."
@@ -40,7 +40,7 @@ defmodule EMLX.Pairs do
 
   @doc "The tensor of a pair."
   @spec to_nx(Backend.ref()) :: Nx.Tensor.t()
-  def to_nx(tensor), do: Refs.unwrap(tensor)
+  def to_nx(tensor), do: Pair.unwrap(tensor)
 
   @doc "The same tensor on another device."
   @spec to_device(Backend.ref(), atom) :: Backend.ref()
@@ -48,7 +48,7 @@ defmodule EMLX.Pairs do
     do: {device, ref}
 
   def to_device(tensor, device),
-    do: tensor |> Refs.unwrap() |> Nx.backend_copy({Backend, device: device}) |> Refs.wrap()
+    do: tensor |> Pair.unwrap() |> Nx.backend_copy({Backend, device: device}) |> Pair.wrap()
 
   @doc "Frees a tensor now: `:ok` or `:already_deallocated`. Using it afterwards raises."
   @spec deallocate(Backend.ref()) :: :ok | :already_deallocated
@@ -57,7 +57,7 @@ defmodule EMLX.Pairs do
 
   @doc "Axis lengths."
   @spec shape(Backend.ref()) :: tuple
-  def shape(tensor), do: Refs.unwrap(tensor).shape
+  def shape(tensor), do: Pair.unwrap(tensor).shape
 
   @doc "For each axis how many elements lie from one index to the next; memory is always dense."
   @spec strides(Backend.ref()) :: [pos_integer]
@@ -81,7 +81,7 @@ defmodule EMLX.Pairs do
 
   """
   @spec scalar_type(Backend.ref()) :: atom
-  def scalar_type(tensor), do: Refs.type_name(Refs.unwrap(tensor).type)
+  def scalar_type(tensor), do: Pair.type_name(Pair.unwrap(tensor).type)
 
   @doc "The value of `:ok` or `{:ok, value}`; raises `EMLX.NIFError` for `{:error, reason}`."
   @spec unwrap!(:ok | {:ok, value} | {:error, term}) :: :ok | value when value: term
@@ -92,14 +92,14 @@ defmodule EMLX.Pairs do
   @doc "The address of a tensor's memory and its bytes; valid while the tensor is held."
   @spec tensor_data_ptr(Backend.ref()) :: {non_neg_integer, non_neg_integer}
   def tensor_data_ptr(tensor) do
-    pointer = tensor |> Refs.unwrap() |> Nx.to_pointer()
+    pointer = tensor |> Pair.unwrap() |> Nx.to_pointer()
     {pointer.address, pointer.data_size}
   end
 
   @doc "Copies a tensor to new shared memory: its name and bytes. See `shm_unlink/1`."
   @spec tensor_to_shm(Backend.ref(), non_neg_integer) :: {String.t(), non_neg_integer}
   def tensor_to_shm(tensor, permissions) do
-    pointer = tensor |> Refs.unwrap() |> Nx.to_pointer(mode: :ipc, permissions: permissions)
+    pointer = tensor |> Pair.unwrap() |> Nx.to_pointer(mode: :ipc, permissions: permissions)
     {pointer.handle, pointer.data_size}
   end
 
@@ -128,10 +128,10 @@ defmodule EMLX.Pairs do
   """
   @spec einsum([Backend.ref()], String.t()) :: Backend.ref()
   def einsum(tensors, subscripts) when is_list(tensors) and is_binary(subscripts),
-    do: einsum_of(Refs.unwrap(tensors), subscripts)
+    do: einsum_of(Pair.unwrap(tensors), subscripts)
 
   defp einsum_of(tensors, subscripts),
-    do: Refs.wrap(Refs.beside(tensors, fn -> EMLX.Einsum.einsum(subscripts, tensors) end))
+    do: Pair.wrap(Pair.beside(tensors, fn -> EMLX.Einsum.einsum(subscripts, tensors) end))
 
   @doc """
   `kv_cache_attention/7` with `:scale` as an option, or, given `:key_mask`,
@@ -146,26 +146,17 @@ defmodule EMLX.Pairs do
           non_neg_integer,
           keyword
         ) :: {Backend.ref(), Backend.ref(), Backend.ref()}
-  def causal_kv_attention(query, new_key, new_value, key_cache, value_cache, offset, options)
+  def causal_kv_attention(query, key, value, keys, values, offset, options)
       when is_integer(offset) and offset >= 0 and is_list(options) do
     options = Keyword.validate!(options, [:scale, :key_mask])
     scale = Keyword.fetch!(options, :scale)
 
     case options[:key_mask] do
       nil ->
-        kv_cache_attention(query, new_key, new_value, key_cache, value_cache, offset, scale)
+        kv_cache_attention(query, key, value, keys, values, offset, scale)
 
       mask ->
-        kv_cache_attention_masked(
-          query,
-          new_key,
-          new_value,
-          key_cache,
-          value_cache,
-          offset,
-          scale,
-          mask
-        )
+        kv_cache_attention_masked(query, key, value, keys, values, offset, scale, mask)
     end
   end
 
@@ -173,31 +164,31 @@ defmodule EMLX.Pairs do
 
   pairs do
     eye(m, n, type, device) ->
-      Nx.eye({m, n}, type: Refs.type(type), backend: Refs.on(device))
+      Nx.eye({m, n}, type: Pair.type(type), backend: Pair.on(device))
 
     from_blob(blob, shape, type, device) ->
-      Refs.blob(blob, shape, type, device)
+      Pair.blob(blob, shape, type, device)
 
     scalar_tensor(value, type, device) ->
-      Refs.scalar(value, type, device)
+      Pair.scalar(value, type, device)
 
     ones(shape, type, device) ->
-      Refs.filled(1, shape, type, device)
+      Pair.filled(1, shape, type, device)
 
     full(value, shape, type, device) ->
-      Refs.filled(value, shape, type, device)
+      Pair.filled(value, shape, type, device)
 
     arange(start, stop, step, integer?, device) ->
-      Refs.range(start, stop, step, integer?, device)
+      Pair.range(start, stop, step, integer?, device)
 
     remainder(tensor_a, tensor_b) ->
-      Refs.remainder(tensor_a, tensor_b)
+      Pair.remainder(tensor_a, tensor_b)
 
     quotient(tensor_a, tensor_b) ->
-      Refs.quotient(tensor_a, tensor_b)
+      Pair.quotient(tensor_a, tensor_b)
 
     round(tensor) ->
-      Refs.round(tensor)
+      Pair.round(tensor)
 
     reshape(tensor, shape) ->
       Nx.reshape(tensor, shape)
@@ -209,13 +200,13 @@ defmodule EMLX.Pairs do
       Nx.backend_copy(tensor, {Backend, device: elem(tensor.data.ref, 0)})
 
     astype(tensor, type) ->
-      Refs.cast(tensor, type)
+      Pair.cast(tensor, type)
 
     view(tensor, type) ->
-      Refs.view(tensor, type)
+      Pair.view(tensor, type)
 
     as_strided(tensor, shape, strides, offset) ->
-      Refs.as_strided(tensor, shape, strides, offset)
+      Pair.as_strided(tensor, shape, strides, offset)
 
     transpose(tensor, axes) ->
       Nx.transpose(tensor, axes: axes)
@@ -224,7 +215,7 @@ defmodule EMLX.Pairs do
       Nx.squeeze(tensor, axes: axes)
 
     pad(tensor, axes, low, high, tensor_value) ->
-      Refs.pad(tensor, axes, low, high, tensor_value)
+      Pair.pad(tensor, axes, low, high, tensor_value)
 
     stack(tensors, axis) ->
       Nx.stack(tensors, axis: axis)
@@ -242,10 +233,10 @@ defmodule EMLX.Pairs do
       Nx.select(tensor_pred, tensor_a, tensor_b)
 
     take(tensor, tensor_indices, axis) ->
-      Nx.take(tensor, Refs.along(tensor, tensor_indices, axis), axis: axis)
+      Nx.take(tensor, Pair.along(tensor, tensor_indices, axis), axis: axis)
 
     take_along_axis(tensor, tensor_indices, axis) ->
-      Nx.take_along_axis(tensor, Refs.along(tensor, tensor_indices, axis), axis: axis)
+      Nx.take_along_axis(tensor, Pair.along(tensor, tensor_indices, axis), axis: axis)
 
     sort(tensor, axis) ->
       Nx.sort(tensor, axis: axis)
@@ -254,16 +245,16 @@ defmodule EMLX.Pairs do
       Nx.argsort(tensor, axis: axis)
 
     all(tensor, axes, keep) ->
-      Nx.all(tensor, axes: Refs.folded(axes), keep_axes: keep)
+      Nx.all(tensor, axes: Pair.folded(axes), keep_axes: keep)
 
     any(tensor, axes, keep) ->
-      Nx.any(tensor, axes: Refs.folded(axes), keep_axes: keep)
+      Nx.any(tensor, axes: Pair.folded(axes), keep_axes: keep)
 
     sum(tensor, axes, keep) ->
-      Nx.sum(tensor, axes: Refs.folded(axes), keep_axes: keep)
+      Nx.sum(tensor, axes: Pair.folded(axes), keep_axes: keep)
 
     product(tensor, axes, keep) ->
-      Nx.product(tensor, axes: Refs.folded(axes), keep_axes: keep)
+      Nx.product(tensor, axes: Pair.folded(axes), keep_axes: keep)
 
     max(tensor, axes, keep) ->
       Nx.reduce_max(tensor, axes: axes, keep_axes: keep)
@@ -284,31 +275,31 @@ defmodule EMLX.Pairs do
       Nx.argmin(tensor, axis: axis, keep_axis: keep)
 
     cumulative_sum(tensor, axis, reverse, inclusive) ->
-      Refs.cumulative(:cumulative_sum, tensor, axis, reverse, inclusive)
+      Pair.cumulative(:cumulative_sum, tensor, axis, reverse, inclusive)
 
     cumulative_product(tensor, axis, reverse, inclusive) ->
-      Refs.cumulative(:cumulative_product, tensor, axis, reverse, inclusive)
+      Pair.cumulative(:cumulative_product, tensor, axis, reverse, inclusive)
 
     cumulative_max(tensor, axis, reverse, inclusive) ->
-      Refs.cumulative(:cumulative_max, tensor, axis, reverse, inclusive)
+      Pair.cumulative(:cumulative_max, tensor, axis, reverse, inclusive)
 
     cumulative_min(tensor, axis, reverse, inclusive) ->
-      Refs.cumulative(:cumulative_min, tensor, axis, reverse, inclusive)
+      Pair.cumulative(:cumulative_min, tensor, axis, reverse, inclusive)
 
     slice(tensor, starts, stops, strides) ->
-      Refs.slice(tensor, starts, stops, strides)
+      Pair.slice(tensor, starts, stops, strides)
 
     slice_update(tensor, tensor_update, starts, stops) ->
-      Refs.slice_update(tensor, tensor_update, starts, stops)
+      Pair.slice_update(tensor, tensor_update, starts, stops)
 
     tensordot(tensor_a, tensor_b, axes_a, axes_b) ->
       Nx.dot(tensor_a, axes_a, tensor_b, axes_b)
 
     allclose(tensor_a, tensor_b, rtol, atol, equal_nan) ->
-      Nx.all(Refs.close(tensor_a, tensor_b, rtol, atol, equal_nan))
+      Nx.all(Pair.close(tensor_a, tensor_b, rtol, atol, equal_nan))
 
     isclose(tensor_a, tensor_b, rtol, atol, equal_nan) ->
-      Refs.close(tensor_a, tensor_b, rtol, atol, equal_nan)
+      Pair.close(tensor_a, tensor_b, rtol, atol, equal_nan)
 
     conv_general(
       tensor,
@@ -320,7 +311,7 @@ defmodule EMLX.Pairs do
       input_dilation,
       groups
     ) ->
-      Refs.conv(
+      Pair.conv(
         tensor,
         tensor_kernel,
         strides,
@@ -344,13 +335,13 @@ defmodule EMLX.Pairs do
       )
 
     gather(tensor, tensor_indices, axes, slice_sizes) ->
-      Refs.gather(tensor, tensor_indices, axes, slice_sizes)
+      Pair.gather(tensor, tensor_indices, axes, slice_sizes)
 
     scatter(tensor, tensor_indices, tensor_updates, axes) ->
-      Refs.scatter(:indexed_put, tensor, tensor_indices, tensor_updates, axes)
+      Pair.scatter(:indexed_put, tensor, tensor_indices, tensor_updates, axes)
 
     scatter_add(tensor, tensor_indices, tensor_updates, axes) ->
-      Refs.scatter(:indexed_add, tensor, tensor_indices, tensor_updates, axes)
+      Pair.scatter(:indexed_add, tensor, tensor_indices, tensor_updates, axes)
 
     fft(tensor, n, axis) ->
       Nx.fft(tensor, length: n, axis: axis)
@@ -365,19 +356,19 @@ defmodule EMLX.Pairs do
       Nx.ifft2(tensor, lengths: lengths, axes: axes)
 
     linalg_lu(tensor) ->
-      Refs.lu(tensor)
+      Pair.lu(tensor)
 
     linalg_qr(tensor) ->
       Nx.LinAlg.qr(tensor)
 
     linalg_svd(tensor, compute_uv) ->
-      Refs.svd(tensor, compute_uv)
+      Pair.svd(tensor, compute_uv)
 
     linalg_cholesky(tensor, upper) ->
-      tensor |> Nx.LinAlg.cholesky() |> Refs.upper(upper)
+      tensor |> Nx.LinAlg.cholesky() |> Pair.upper(upper)
 
     linalg_eigh(tensor, uplo) ->
-      Refs.eigh(tensor, uplo)
+      Pair.eigh(tensor, uplo)
 
     linalg_inv(tensor) ->
       Nx.LinAlg.invert(tensor)
@@ -392,7 +383,7 @@ defmodule EMLX.Pairs do
       Nx.LinAlg.triangular_solve(tensor_a, tensor_b, lower: not upper)
 
     tri_inv(tensor, upper) ->
-      Refs.inverse(tensor, upper)
+      Pair.inverse(tensor, upper)
 
     fast_rms_norm(tensor, tensor_weight, eps) ->
       Fast.rms_norm(tensor, tensor_weight, eps)
@@ -412,7 +403,7 @@ defmodule EMLX.Pairs do
     fast_rope_ids(tensor, dims, traditional, base, scale, tensor_offsets) ->
       Fast.rope_with_positions(
         tensor,
-        Refs.positions(tensor, tensor_offsets),
+        Pair.positions(tensor, tensor_offsets),
         dims,
         traditional,
         base,
@@ -425,7 +416,7 @@ defmodule EMLX.Pairs do
     fast_rope_with_freqs(tensor, dims, traditional, scale, tensor_offsets, tensor_freqs) ->
       Fast.rope_with_freqs(
         tensor,
-        Refs.positions(tensor, tensor_offsets),
+        Pair.positions(tensor, tensor_offsets),
         dims,
         traditional,
         scale,
@@ -436,7 +427,7 @@ defmodule EMLX.Pairs do
       Fast.scaled_dot_product_attention(tensor_q, tensor_k, tensor_v, scale)
 
     fast_sdpa(tensor_q, tensor_k, tensor_v, scale, sinks) ->
-      Fast.scaled_dot_product_attention(tensor_q, tensor_k, tensor_v, scale, Refs.sinks(sinks))
+      Fast.scaled_dot_product_attention(tensor_q, tensor_k, tensor_v, scale, Pair.sinks(sinks))
 
     fast_sdpa_masked(tensor_q, tensor_k, tensor_v, tensor_mask, scale) ->
       Fast.scaled_dot_product_attention(tensor_q, tensor_k, tensor_v, scale, tensor_mask)
@@ -448,7 +439,7 @@ defmodule EMLX.Pairs do
         tensor_v,
         scale,
         tensor_mask,
-        Refs.sinks(sinks)
+        Pair.sinks(sinks)
       )
 
     fast_sdpa_causal(tensor_q, tensor_k, tensor_v, scale) ->
@@ -460,7 +451,7 @@ defmodule EMLX.Pairs do
         tensor_k,
         tensor_v,
         scale,
-        Refs.sinks(sinks)
+        Pair.sinks(sinks)
       )
 
     fast_sdpa_causal_key_masked(tensor_q, tensor_k, tensor_v, scale, tensor_key_mask, offset) ->
@@ -483,59 +474,31 @@ defmodule EMLX.Pairs do
         tensor_k,
         tensor_v,
         scale,
-        [first: offset, key_mask: tensor_key_mask] ++ Refs.sinks(sinks)
+        [first: offset, key_mask: tensor_key_mask] ++ Pair.sinks(sinks)
       )
 
-    kv_cache_sdpa_update(
-      tensor_q,
-      tensor_new_k,
-      tensor_new_v,
-      tensor_k_cache,
-      tensor_v_cache,
-      offset,
-      scale
-    ) ->
-      Refs.attend_and_keep(
-        [tensor_q, tensor_new_k, tensor_new_v, tensor_k_cache, tensor_v_cache],
-        2,
-        offset,
-        scale,
-        nil
-      )
+    kv_cache_sdpa_update(tensor_q, tensor_k, tensor_v, tensor_keys, tensor_values, offset, scale) ->
+      Pair.attend([tensor_q, tensor_k, tensor_v, tensor_keys, tensor_values], 2, offset, scale)
 
-    kv_cache_attention(
-      tensor_q,
-      tensor_new_k,
-      tensor_new_v,
-      tensor_k_cache,
-      tensor_v_cache,
-      offset,
-      scale
-    ) ->
-      Refs.attend_and_keep(
-        [tensor_q, tensor_new_k, tensor_new_v, tensor_k_cache, tensor_v_cache],
-        1,
-        offset,
-        scale,
-        nil
-      )
+    kv_cache_attention(tensor_q, tensor_k, tensor_v, tensor_keys, tensor_values, offset, scale) ->
+      Pair.attend([tensor_q, tensor_k, tensor_v, tensor_keys, tensor_values], 1, offset, scale)
 
     kv_cache_attention_masked(
       tensor_q,
-      tensor_new_k,
-      tensor_new_v,
-      tensor_k_cache,
-      tensor_v_cache,
+      tensor_k,
+      tensor_v,
+      tensor_keys,
+      tensor_values,
       offset,
       scale,
-      tensor_key_mask
+      tensor_mask
     ) ->
-      Refs.attend_and_keep(
-        [tensor_q, tensor_new_k, tensor_new_v, tensor_k_cache, tensor_v_cache],
+      Pair.attend(
+        [tensor_q, tensor_k, tensor_v, tensor_keys, tensor_values],
         1,
         offset,
         scale,
-        tensor_key_mask
+        tensor_mask
       )
   end
 

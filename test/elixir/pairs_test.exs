@@ -21,7 +21,7 @@ defmodule EMLX.PairsTest do
   end
 
   test "all operations of the op table that take only operands" do
-    operations = EMLX.Refs.operations()
+    operations = EMLX.Pair.operations()
     assert {:add, 2} in operations and {:tanh, 1} in operations and {:clip, 3} in operations
     assert length(operations) > 50
 

@@ -12,7 +12,7 @@ defmodule EMLX.Expr do
   # `while` scopes are closed: their inputs are the state. The branches of a
   # `cond` are open: a node that also belongs to a scope around them is computed
   # there, once, and becomes an input of every block of that `cond`. What a branch
-  # has for itself stays inside it and runs when the branch is taken. EMLX.Reach
+  # has for itself stays inside it and runs when the branch is taken. EMLX.Liveness
   # tells the two apart.
   #
   # Nx's gradient of a `while` carries what it adds up in a type that may be narrower
@@ -28,7 +28,7 @@ defmodule EMLX.Expr do
   # A hook or runtime call becomes a `call` instruction with a number, where the
   # program stops and asks; what to do then is collected beside the block.
 
-  alias EMLX.{Backend, Call, Ops, Packed, Quantization, Reach, Steps, Types}
+  alias EMLX.{Backend, Call, Liveness, Ops, Packed, Quantization, Steps, Types}
   alias Nx.Defn.{Composite, Expr}
   alias Nx.Tensor, as: T
 
@@ -86,7 +86,7 @@ defmodule EMLX.Expr do
       bound: options[:bound] || %{}
     }
 
-    root = %Scope{params: :inputs, ids: Reach.ids(outputs), env: env}
+    root = %Scope{params: :inputs, ids: Liveness.ids(outputs), env: env}
     {values, scopes} = emit_all(outputs, [root])
     {values, [root]} = cast_all(outputs, values, types(outputs), scopes)
 
@@ -549,7 +549,7 @@ defmodule EMLX.Expr do
   # block of its own: its parameters are values of the current one.
   defp inline(tensor, default, values, [scope | outer]) do
     outputs = Composite.flatten_list([default])
-    frame = %{scope | params: List.to_tuple(values), ids: Reach.ids(outputs)}
+    frame = %{scope | params: List.to_tuple(values), ids: Liveness.ids(outputs)}
     {results, [frame | outer]} = emit_all(outputs, [frame | outer])
     scopes = [%{frame | params: scope.params, ids: scope.ids} | outer]
     types = actual_types(outputs, scopes)
@@ -577,7 +577,7 @@ defmodule EMLX.Expr do
   defp build_cond(tensor, [first | clauses], last, [scope | _] = scopes) do
     room? = clauses != [] and length(scopes) + length(clauses) <= @most_nested
 
-    if room? and Reach.shared?(clauses, last, scope.ids),
+    if room? and Liveness.shared?(clauses, last, scope.ids),
       do: flat_cond(tensor, [first], inner_cond(tensor, clauses, last), scopes),
       else: flat_cond(tensor, [first | clauses], last, scopes)
   end
@@ -651,7 +651,7 @@ defmodule EMLX.Expr do
 
     branch = %Scope{
       params: :outer,
-      ids: Reach.ids(outputs, outer.ids),
+      ids: Liveness.ids(outputs, outer.ids),
       outer: outer.ids,
       captures: captures,
       env: outer.env
@@ -704,7 +704,7 @@ defmodule EMLX.Expr do
 
   defp open_block(outputs, slots, [outer | _] = scopes) do
     inputs = List.to_tuple(placed(slots))
-    scope = %Scope{params: :inputs, inputs: inputs, ids: Reach.ids(outputs), env: outer.env}
+    scope = %Scope{params: :inputs, inputs: inputs, ids: Liveness.ids(outputs), env: outer.env}
     {values, [scope | scopes]} = emit_all(outputs, [scope | scopes])
     {scope, values, scopes}
   end

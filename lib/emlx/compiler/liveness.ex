@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-defmodule EMLX.Reach do
+defmodule EMLX.Liveness do
   @moduledoc false
   # Which nodes of an expression a scope computes itself, and which are left to the branches of
   # its conds, to run when the branch is taken. A scope computes

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-defmodule EMLX.Refs do
+defmodule EMLX.Pair do
   @moduledoc false
   # The functions of `EMLX` on `{device, reference}` pairs: the values that
   # `EMLX.Backend.from_nx/1` gives, for code that was written against them.
@@ -106,19 +106,19 @@ defmodule EMLX.Refs do
 
     opened =
       for variable <- tensors,
-          do: quote(do: unquote(variable) = EMLX.Refs.unwrap(unquote(variable)))
+          do: quote(do: unquote(variable) = EMLX.Pair.unwrap(unquote(variable)))
 
     placed =
       if tensors == [],
         do: call,
-        else: quote(do: EMLX.Refs.beside(unquote(hd(tensors)), fn -> unquote(call) end))
+        else: quote(do: EMLX.Pair.beside(unquote(hd(tensors)), fn -> unquote(call) end))
 
     quote do
       @doc unquote(EMLX.PairDocs.sentence(name, call))
       @spec unquote(EMLX.PairDocs.spec(name, arguments))
       def unquote(name)(unquote_splicing(arguments)) do
         unquote_splicing(opened)
-        EMLX.Refs.wrap(unquote(placed))
+        EMLX.Pair.wrap(unquote(placed))
       end
     end
   end
@@ -477,7 +477,7 @@ defmodule EMLX.Refs do
   number, and attends to those up to each query's own. The mask has a number for each position that
   is filled then.
   """
-  def attend_and_keep([q, new_k, new_v, k_cache, v_cache], axis, offset, scale, key_mask) do
+  def attend([q, new_k, new_v, k_cache, v_cache], axis, offset, scale, key_mask \\ nil) do
     starts = if axis == 1, do: [0, offset, 0, 0], else: [0, 0, offset, 0]
     [k, v] = for {cache, new} <- [{k_cache, new_k}, {v_cache, new_v}], do: put(cache, starts, new)
     filled = offset + Nx.axis_size(new_k, axis)
