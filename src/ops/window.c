@@ -71,14 +71,14 @@ static emlx_status find_windows(const op_call *call, windows *w, emlx_error *err
     TRY(pad_axes(call, w, dims, err));
     TRY(emlx_shape_make(dims, (size_t)w->rank, &w->padded, err));
     for (int32_t d = 0; d < w->rank; d++) {
-        int64_t reach; // from the first element of a window to its last
-        if (__builtin_mul_overflow(w->window[d] - 1, w->dilations[d], &reach) || reach >= dims[d])
+        int64_t span; // from the first element of a window to its last
+        if (__builtin_mul_overflow(w->window[d] - 1, w->dilations[d], &span) || span >= dims[d])
             return error_set(err, EMLX_INVALID,
                              "a window of %lld with dilation %lld does not fit into axis %d, which "
                              "has length %lld with its padding",
                              (long long)w->window[d], (long long)w->dilations[d], d,
                              (long long)dims[d]);
-        dims[d] = (dims[d] - 1 - reach) / w->strides[d] + 1;
+        dims[d] = (dims[d] - 1 - span) / w->strides[d] + 1;
     }
     return emlx_shape_make(dims, (size_t)w->rank, &w->count, err);
 }

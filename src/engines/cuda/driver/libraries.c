@@ -103,7 +103,7 @@ static void remember(const cuda_library *library, const char *place) {
     pthread_mutex_unlock(&known.lock);
 }
 
-const char *library_place(const cuda_library *library) {
+const char *library_path(const cuda_library *library) {
     const char *place = NULL;
     pthread_mutex_lock(&known.lock);
     for (size_t i = 0; i < known.count; i++)
@@ -143,5 +143,5 @@ emlx_status library_open(const cuda_library *library, emlx_error *err) {
 void library_describe(const cuda_library *library, char *text, size_t size) {
     emlx_error err;
     bool there = library_open(library, &err) == EMLX_OK;
-    snprintf(text, size, "%s", there ? library_place(library) : err.message);
+    snprintf(text, size, "%s", there ? library_path(library) : err.message);
 }

@@ -43,7 +43,7 @@ typedef struct cuda_library {
 // Fails with EMLX_UNSUPPORTED and one sentence that names the library.
 emlx_status library_open(const cuda_library *library, emlx_error *err);
 // Where a library was found; NULL when it was not opened.
-const char *library_place(const cuda_library *library);
+const char *library_path(const cuda_library *library);
 // Opens it, and says where it was found, or why not.
 void library_describe(const cuda_library *library, char *text, size_t size);
 

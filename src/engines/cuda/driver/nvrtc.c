@@ -31,11 +31,11 @@ emlx_status nvrtc_open(emlx_error *err) { return library_open(&library, err); }
 
 int nvrtc_version(void) {
     int major = 0, minor = 0;
-    if (library_place(&library) != NULL) nvrtc.version(&major, &minor);
+    if (library_path(&library) != NULL) nvrtc.version(&major, &minor);
     return 1000 * major + 10 * minor;
 }
 
-const char *nvrtc_place(void) { return library_place(&library); }
+const char *nvrtc_path(void) { return library_path(&library); }
 
 // The compiler's first words are the message.
 static emlx_status compile_error(nvrtc_program program, int result, emlx_error *err) {

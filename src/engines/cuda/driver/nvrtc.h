@@ -11,7 +11,7 @@
 emlx_status nvrtc_open(emlx_error *err);
 // 1000 * major + 10 * minor, 0 when it is not open.
 int nvrtc_version(void);
-const char *nvrtc_place(void);
+const char *nvrtc_path(void);
 
 // Compiles a program for sm_<architecture>. *image is freed by mem_free with *size.
 emlx_status nvrtc_compile(const char *source, int architecture, bool f32_in_double, void **image,

@@ -126,8 +126,8 @@ static bool set_axis(conv_shape *s, int at, const plan_kernel *k, const emlx_sha
                      int32_t d) {
     const conv_params *p = k->params;
     int64_t results = out->dims[(p->channels_last ? 1 : 2) + d];
-    int64_t reach = (k->shapes[1].dims[2 + d] - 1) * p->kernel_dilation[d] + 1;
-    int64_t room = k->shapes[0].dims[2 + d] + 2 * p->low[d] - reach;
+    int64_t span = (k->shapes[1].dims[2 + d] - 1) * p->kernel_dilation[d] + 1;
+    int64_t room = k->shapes[0].dims[2 + d] + 2 * p->low[d] - span;
     if (p->low[d] < 0 || p->input_dilation[d] != 1 || room < 0) return false;
     return set_int(&s->x[at], k->shapes[0].dims[2 + d]) &&
            set_int(&s->x_strides[at], k->accesses[0].strides[2 + d]) &&

@@ -24,10 +24,10 @@ int64_t axes_product(const int64_t *dims, int32_t rank) {
 #define NARROW_MOST ((int64_t)1 << 30)
 
 static bool is_far(const plan_kernel *k, const plan_access *a) {
-    int64_t reach = 0;
+    int64_t span = 0;
     for (int32_t d = 0; d < k->rank; d++)
-        if (k->dims[d] > 1) reach += llabs(a->strides[d]) * (k->dims[d] - 1);
-    return reach > NARROW_MOST;
+        if (k->dims[d] > 1) span += llabs(a->strides[d]) * (k->dims[d] - 1);
+    return span > NARROW_MOST;
 }
 
 void emit_begin(emitter *e) {

@@ -60,15 +60,15 @@ static int by_stride(const void *a, const void *b) {
 static bool overlaps(const plan_node *n, const int64_t *strides) {
     stride_of axes[EMLX_MAX_RANK];
     size_t count = 0;
-    int64_t reach = 0;
+    int64_t span = 0;
     bool found = false;
     for (int32_t d = 0; d < n->shape.rank; d++)
         if (n->shape.dims[d] > 1 && strides[d] != 0)
             axes[count++] = (stride_of){llabs(strides[d]), n->shape.dims[d]};
     qsort(axes, count, sizeof *axes, by_stride);
     for (size_t i = 0; i < count; i++) {
-        found = found || axes[i].stride <= reach;
-        reach += axes[i].stride * (axes[i].dim - 1);
+        found = found || axes[i].stride <= span;
+        span += axes[i].stride * (axes[i].dim - 1);
     }
     return found;
 }

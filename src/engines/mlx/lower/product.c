@@ -72,9 +72,9 @@ void mlx_conv_padding(const plan_node *n, const plan_node *nodes, int32_t axis, 
     int64_t in = nodes[n->operands[0]].shape.dims[2 + axis];
     int64_t kernel = nodes[n->operands[1]].shape.dims[2 + axis];
     int64_t out = n->shape.dims[(p->channels_last ? 1 : 2) + axis];
-    int64_t reach = (out - 1) * p->strides[axis] + (kernel - 1) * p->kernel_dilation[axis] + 1;
+    int64_t span = (out - 1) * p->strides[axis] + (kernel - 1) * p->kernel_dilation[axis] + 1;
     *low = p->low[axis];
-    *high = reach - ((in - 1) * p->input_dilation[axis] + 1) - *low;
+    *high = span - ((in - 1) * p->input_dilation[axis] + 1) - *low;
 }
 
 // How the elements of an axis of the input lie in the padded one.
