@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// buffer.c - buffers on a device: from its pool, over memory of others, and of other processes.
+// buffer.c - buffers on a device: from its heap, over memory of others, and of other processes.
 #include <string.h>
 
 #include "base/error.h"

@@ -7,7 +7,7 @@
 #include <stdatomic.h>
 
 #include "base/pool.h"
-#include "engines/cuda/driver/pool.h"
+#include "engines/cuda/driver/heap.h"
 #include "engines/cuda/driver/store.h"
 #include "memory/memory.h"
 
@@ -24,7 +24,7 @@ typedef struct gpu {
     cuda_context context;
     gpu_stream *streams[STREAM_COUNT];
     memory_account memory;
-    device_pool *pool;
+    device_heap *heap;
     kernel_store *store;
     staging *staging;
     thread_pool *threads;                    // that help with copies on the host

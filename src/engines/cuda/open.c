@@ -55,7 +55,7 @@ static void shrink_memory(memory_account *account, uint64_t keep) {
     gpu *g = (gpu *)((char *)account - offsetof(gpu, memory));
     emlx_error err;
     if (gpu_begin(g, &err) != EMLX_OK) return;
-    device_pool_shrink(g->pool, keep);
+    device_heap_shrink(g->heap, keep);
     gpu_end(g);
 }
 
@@ -66,7 +66,7 @@ static emlx_status open_context(gpu *g, emlx_error *err) {
     TRY(gpu_enter(g, err));
     TRY(streams_open(g, err));
     TRY(staging_open(g, err));
-    TRY(device_pool_open(&g->memory, wait_for_all, g, &g->pool, err));
+    TRY(device_heap_open(&g->memory, wait_for_all, g, &g->heap, err));
     CUDA_TRY("cuMemGetInfo", cuda.memory_info(&left, &total));
     // A sixteenth is for libraries, graphs and others.
     if (g->memory.shrink == NULL) atomic_store(&g->memory.cache_limit, total);
@@ -120,9 +120,9 @@ void gpu_close(gpu *g) {
     bool alive = g->context != NULL && atomic_load(&g->fault) == 0 && gpu_enter(g, &err) == EMLX_OK;
     store_close(g->store, alive || g->rehearsal);
     if (alive)
-        device_pool_close(g->pool);
+        device_heap_close(g->heap);
     else
-        device_pool_forget(g->pool);
+        device_heap_forget(g->heap);
     staging_close(g, alive);
     streams_close(g, alive);
     mem_free(g, sizeof *g);
@@ -134,13 +134,13 @@ void gpu_close(gpu *g) {
 // as those may want to work with it when they are closed.
 static void forget_context(gpu *g) {
     store_close(g->store, false);
-    device_pool_forget(g->pool);
+    device_heap_forget(g->heap);
     atomic_store(&g->memory.active, 0);
     atomic_store(&g->memory.cached, 0);
     staging_close(g, false);
     streams_close(g, false);
     g->store = NULL;
-    g->pool = NULL;
+    g->heap = NULL;
     g->products = g->convolutions = g->factors = NULL;
     g->turn = NULL;
 }

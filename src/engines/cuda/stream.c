@@ -191,7 +191,7 @@ emlx_status stream_begin(gpu *g, int wanted, gpu_stream **out, emlx_error *err) 
 // Everybody may now have what the piece has left.
 static void publish(gpu_stream *s) {
     atomic_store_explicit(&s->given, s->piece, memory_order_release);
-    for (size_t i = 0; i < s->freed_count; i++) device_pool_free(s->gpu->pool, &s->freed[i]);
+    for (size_t i = 0; i < s->freed_count; i++) device_heap_free(s->gpu->heap, &s->freed[i]);
     s->freed_count = s->launch_count = s->word_count = 0;
     s->reporter_count = s->segment = 0;
     s->graphs = NULL;
@@ -292,7 +292,7 @@ static emlx_status give_back(gpu_stream *s, emlx_error *err) {
     TRY(stream_wait(s, err));
     for (size_t i = 0; i < s->freed_count; i++) {
         s->freed[i].uses.last[s->number] = 0;
-        device_pool_free(s->gpu->pool, &s->freed[i]);
+        device_heap_free(s->gpu->heap, &s->freed[i]);
     }
     s->freed_count = 0;
     return EMLX_OK;
@@ -300,30 +300,30 @@ static emlx_status give_back(gpu_stream *s, emlx_error *err) {
 
 emlx_status gpu_take(gpu *g, size_t size, device_block *block, emlx_error *err) {
     gpu_stream *s = stream_now(g);
-    if (s == NULL) return device_pool_take(g->pool, size, NULL, block, err);
+    if (s == NULL) return device_heap_take(g->heap, size, NULL, block, err);
     if (s->freed_count > 0 && take_own(s, device_block_class(size), block)) return EMLX_OK;
-    emlx_status status = device_pool_take(g->pool, size, s->behind, block, err);
+    emlx_status status = device_heap_take(g->heap, size, s->behind, block, err);
     if (status == EMLX_OUT_OF_MEMORY && s->freed_count > 0) {
         TRY(give_back(s, err));
-        status = device_pool_take(g->pool, size, s->behind, block, err);
+        status = device_heap_take(g->heap, size, s->behind, block, err);
     }
     TRY(status);
     status = stream_behind(s, &block->uses, err);
-    if (status != EMLX_OK) device_pool_free(g->pool, block);
+    if (status != EMLX_OK) device_heap_free(g->heap, block);
     return status;
 }
 
 void gpu_give(gpu *g, const device_block *block) {
     gpu_stream *s = stream_now(g);
     if (s == NULL) {
-        device_pool_free(g->pool, block);
+        device_heap_free(g->heap, block);
         return;
     }
     if (!mem_reserve(&s->freed, &s->freed_room, s->freed_count, 1, sizeof *s->freed)) {
         // Without room to remember it for later it has to be done with now.
         device_block clean = *block;
         clean.uses.last[s->number] = 0;
-        if (stream_wait(s, NULL) == EMLX_OK) device_pool_free(g->pool, &clean);
+        if (stream_wait(s, NULL) == EMLX_OK) device_heap_free(g->heap, &clean);
         return;
     }
     s->freed[s->freed_count] = *block;

@@ -7,7 +7,7 @@
 // queued on the first one so far. Nothing is waited for twice, and within a stream nothing at all.
 //
 // Memory that a piece frees is for that piece alone until it is queued whole, and what it shares
-// with others it holds until then: so what is found in the pool, or in a buffer that nobody else
+// with others it holds until then: so what is found in the heap, or in a buffer that nobody else
 // holds, is never of a piece that is still being queued.
 #ifndef EMLX_CUDA_STREAM_H
 #define EMLX_CUDA_STREAM_H

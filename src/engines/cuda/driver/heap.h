@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// pool.h - a device's memory: blocks by size class, kept for reuse when they are freed.
+// heap.h - a device's memory: blocks by size class, kept for reuse when they are freed.
 //
 // A free block may still be in use by work that is queued: with it goes what it was used for last
 // on each stream, and whoever takes it has its own work wait for that on the device.
-#ifndef EMLX_CUDA_POOL_H
-#define EMLX_CUDA_POOL_H
+#ifndef EMLX_CUDA_HEAP_H
+#define EMLX_CUDA_HEAP_H
 
 #include "engines/cuda/driver/driver.h"
 #include "memory/account.h"
@@ -29,24 +29,24 @@ typedef struct device_block {
     block_uses uses;
 } device_block;
 
-typedef struct device_pool device_pool;
+typedef struct device_heap device_heap;
 
 // `wait` returns when all that is queued on the device has ended: it is called before memory goes
-// back to the driver, under the pool's lock.
-emlx_status device_pool_open(memory_account *account, void (*wait)(void *context), void *context,
-                             device_pool **out, emlx_error *err);
+// back to the driver, under the heap's lock.
+emlx_status device_heap_open(memory_account *account, void (*wait)(void *context), void *context,
+                             device_heap **out, emlx_error *err);
 // Gives everything back; nothing is in use any more.
-void device_pool_close(device_pool *pool);
+void device_heap_close(device_heap *heap);
 // The same where the memory is gone already, with its context.
-void device_pool_forget(device_pool *pool);
+void device_heap_forget(device_heap *heap);
 
 // A block for `size` bytes, if possible one whose uses `known` (or NULL) has all of. Fails with
 // EMLX_OUT_OF_MEMORY when there is none left after what is kept has gone back, or past the limit.
-emlx_status device_pool_take(device_pool *pool, size_t size, const uint64_t known[STREAM_COUNT],
+emlx_status device_heap_take(device_heap *heap, size_t size, const uint64_t known[STREAM_COUNT],
                              device_block *block, emlx_error *err);
-void device_pool_free(device_pool *pool, const device_block *block);
+void device_heap_free(device_heap *heap, const device_block *block);
 // Gives free blocks back to the driver until at most `keep` bytes of them are kept.
-void device_pool_shrink(device_pool *pool, uint64_t keep);
+void device_heap_shrink(device_heap *heap, uint64_t keep);
 uint32_t device_block_class(size_t size);
 // Whether blocks of this class are allocations of their own.
 bool device_block_alone(uint32_t size_class);

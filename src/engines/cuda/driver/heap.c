@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// pool.c - blocks of device memory. Small ones are cut from slabs, which stay until the pool is
+// heap.c - blocks of device memory. Small ones are cut from slabs, which stay until the heap is
 // closed; large ones are allocations of their own.
-#include "engines/cuda/driver/pool.h"
+#include "engines/cuda/driver/heap.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -31,7 +31,7 @@ typedef struct slab {
     cuda_address address;
 } slab;
 
-struct device_pool {
+struct device_heap {
     memory_account *account;
     pthread_mutex_t lock;
     free_list classes[CLASS_COUNT];
@@ -55,91 +55,91 @@ bool device_block_alone(uint32_t class_) { return !is_small_block(block_size(cla
 
 // Large blocks go back to the driver, the largest first, until `keep` bytes are kept. Under the
 // lock.
-static void trim(device_pool *pool, uint64_t keep) {
+static void trim(device_heap *heap, uint64_t keep) {
     bool waited = false;
     for (uint32_t i = CLASS_COUNT; i-- > 0;) {
-        free_list *list = &pool->classes[i];
+        free_list *list = &heap->classes[i];
         size_t block = block_size(i);
         while (device_block_alone(i) && list->count > 0 &&
-               atomic_load(&pool->account->cached) > keep) {
-            if (!waited) pool->wait(pool->context);
+               atomic_load(&heap->account->cached) > keep) {
+            if (!waited) heap->wait(heap->context);
             waited = true;
             cuda.free(list->blocks[--list->count].address);
-            atomic_fetch_sub(&pool->account->cached, block);
+            atomic_fetch_sub(&heap->account->cached, block);
         }
     }
 }
 
-void device_pool_shrink(device_pool *pool, uint64_t keep) {
-    pthread_mutex_lock(&pool->lock);
-    trim(pool, keep);
-    pthread_mutex_unlock(&pool->lock);
+void device_heap_shrink(device_heap *heap, uint64_t keep) {
+    pthread_mutex_lock(&heap->lock);
+    trim(heap, keep);
+    pthread_mutex_unlock(&heap->lock);
 }
 
-emlx_status device_pool_open(memory_account *account, void (*wait)(void *context), void *context,
-                             device_pool **out, emlx_error *err) {
-    device_pool *pool = mem_alloc(sizeof *pool);
-    if (pool == NULL) return error_no_memory(err, "for a device's pool");
-    pthread_mutex_init(&pool->lock, NULL);
-    pool->account = account;
-    pool->wait = wait;
-    pool->context = context;
-    *out = pool;
+emlx_status device_heap_open(memory_account *account, void (*wait)(void *context), void *context,
+                             device_heap **out, emlx_error *err) {
+    device_heap *heap = mem_alloc(sizeof *heap);
+    if (heap == NULL) return error_no_memory(err, "for a device's heap");
+    pthread_mutex_init(&heap->lock, NULL);
+    heap->account = account;
+    heap->wait = wait;
+    heap->context = context;
+    *out = heap;
     return EMLX_OK;
 }
 
-void device_pool_forget(device_pool *pool) {
-    if (pool == NULL) return;
+void device_heap_forget(device_heap *heap) {
+    if (heap == NULL) return;
     for (unsigned i = 0; i < CLASS_COUNT; i++)
-        mem_free(pool->classes[i].blocks, pool->classes[i].room * sizeof(free_block));
-    for (slab *s = pool->slabs, *next; s != NULL; s = next) {
+        mem_free(heap->classes[i].blocks, heap->classes[i].room * sizeof(free_block));
+    for (slab *s = heap->slabs, *next; s != NULL; s = next) {
         next = s->next;
         mem_free(s, sizeof *s);
     }
-    pthread_mutex_destroy(&pool->lock);
-    mem_free(pool, sizeof *pool);
+    pthread_mutex_destroy(&heap->lock);
+    mem_free(heap, sizeof *heap);
 }
 
-void device_pool_close(device_pool *pool) {
-    if (pool == NULL) return;
-    trim(pool, 0);
-    for (slab *s = pool->slabs; s != NULL; s = s->next) cuda.free(s->address);
-    device_pool_forget(pool);
+void device_heap_close(device_heap *heap) {
+    if (heap == NULL) return;
+    trim(heap, 0);
+    for (slab *s = heap->slabs; s != NULL; s = s->next) cuda.free(s->address);
+    device_heap_forget(heap);
 }
 
 // Memory from the driver.
-static emlx_status driver_take(device_pool *pool, size_t size, cuda_address *address,
+static emlx_status driver_take(device_heap *heap, size_t size, cuda_address *address,
                                emlx_error *err) {
     cuda_result result = cuda.allocate(address, size);
     if (result == CUDA_ERROR_OUT_OF_MEMORY) {
-        trim(pool, 0);
+        trim(heap, 0);
         result = cuda.allocate(address, size);
     }
     if (result == 0) return EMLX_OK;
     if (result != CUDA_ERROR_OUT_OF_MEMORY) return driver_check(result, "cuMemAlloc", err);
     return error_set(err, EMLX_OUT_OF_MEMORY,
                      "no %zu bytes left on the device; %" PRIu64 " are in use", size,
-                     atomic_load(&pool->account->active));
+                     atomic_load(&heap->account->active));
 }
 
-static emlx_status cut_slab(device_pool *pool, size_t block, cuda_address *address,
+static emlx_status cut_slab(device_heap *heap, size_t block, cuda_address *address,
                             emlx_error *err) {
-    if (pool->rest_size < block) {
+    if (heap->rest_size < block) {
         slab *s = mem_alloc(sizeof *s);
-        if (s == NULL) return error_no_memory(err, "for a device's pool");
-        emlx_status status = driver_take(pool, SLAB, &s->address, err);
+        if (s == NULL) return error_no_memory(err, "for a device's heap");
+        emlx_status status = driver_take(heap, SLAB, &s->address, err);
         if (status != EMLX_OK) {
             mem_free(s, sizeof *s);
             return status;
         }
-        s->next = pool->slabs;
-        pool->slabs = s;
-        pool->rest = s->address;
-        pool->rest_size = SLAB;
+        s->next = heap->slabs;
+        heap->slabs = s;
+        heap->rest = s->address;
+        heap->rest_size = SLAB;
     }
-    *address = pool->rest;
-    pool->rest += block;
-    pool->rest_size -= block;
+    *address = heap->rest;
+    heap->rest += block;
+    heap->rest_size -= block;
     return EMLX_OK;
 }
 
@@ -157,50 +157,50 @@ static void take_free(free_list *list, const uint64_t known[STREAM_COUNT], devic
     list->count = last;
 }
 
-static emlx_status take_block(device_pool *pool, size_t size, const uint64_t known[STREAM_COUNT],
+static emlx_status take_block(device_heap *heap, size_t size, const uint64_t known[STREAM_COUNT],
                               device_block *out, emlx_error *err) {
-    free_list *list = &pool->classes[out->size_class];
+    free_list *list = &heap->classes[out->size_class];
     if (list->count > 0) {
         take_free(list, known, out);
-        atomic_fetch_sub_explicit(&pool->account->cached, size, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&heap->account->cached, size, memory_order_relaxed);
         return EMLX_OK;
     }
     out->uses = (block_uses){{0}};
-    return is_small_block(size) ? cut_slab(pool, size, &out->address, err)
-                                : driver_take(pool, size, &out->address, err);
+    return is_small_block(size) ? cut_slab(heap, size, &out->address, err)
+                                : driver_take(heap, size, &out->address, err);
 }
 
-emlx_status device_pool_take(device_pool *pool, size_t size, const uint64_t known[STREAM_COUNT],
+emlx_status device_heap_take(device_heap *heap, size_t size, const uint64_t known[STREAM_COUNT],
                              device_block *out, emlx_error *err) {
     size_t block;
     if (size > MAX_SIZE) return error_set(err, EMLX_OUT_OF_MEMORY, "no device has %zu bytes", size);
     out->size_class = size_class(size, DEVICE_ALIGNMENT, &block);
-    if (!account_take(pool->account, block)) return account_refused(pool->account, block, err);
-    pthread_mutex_lock(&pool->lock);
+    if (!account_take(heap->account, block)) return account_refused(heap->account, block, err);
+    pthread_mutex_lock(&heap->lock);
     // Whoever frees may be no thread that is to wait for the device.
-    uint64_t most = atomic_load_explicit(&pool->account->cache_limit, memory_order_relaxed);
-    if (atomic_load_explicit(&pool->account->cached, memory_order_relaxed) > most)
-        trim(pool, most / 2);
-    emlx_status status = take_block(pool, block, known, out, err);
-    pthread_mutex_unlock(&pool->lock);
+    uint64_t most = atomic_load_explicit(&heap->account->cache_limit, memory_order_relaxed);
+    if (atomic_load_explicit(&heap->account->cached, memory_order_relaxed) > most)
+        trim(heap, most / 2);
+    emlx_status status = take_block(heap, block, known, out, err);
+    pthread_mutex_unlock(&heap->lock);
     if (status != EMLX_OK)
-        account_give(pool->account, block);
+        account_give(heap->account, block);
     else
-        account_took(pool->account);
+        account_took(heap->account);
     return status;
 }
 
-void device_pool_free(device_pool *pool, const device_block *b) {
+void device_heap_free(device_heap *heap, const device_block *b) {
     size_t block = block_size(b->size_class);
-    free_list *list = &pool->classes[b->size_class];
-    pthread_mutex_lock(&pool->lock);
-    account_give(pool->account, block);
+    free_list *list = &heap->classes[b->size_class];
+    pthread_mutex_lock(&heap->lock);
+    account_give(heap->account, block);
     if (mem_reserve(&list->blocks, &list->room, list->count, 1, sizeof *list->blocks)) {
         list->blocks[list->count++] = (free_block){b->address, b->uses};
-        atomic_fetch_add_explicit(&pool->account->cached, block, memory_order_relaxed);
+        atomic_fetch_add_explicit(&heap->account->cached, block, memory_order_relaxed);
     } else if (!is_small_block(block)) {
-        pool->wait(pool->context);
+        heap->wait(heap->context);
         cuda.free(b->address);
     }
-    pthread_mutex_unlock(&pool->lock);
+    pthread_mutex_unlock(&heap->lock);
 }
