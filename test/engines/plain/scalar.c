@@ -65,7 +65,7 @@ static long double real_pair(scalar_op op, long double x, long double y) {
 static emlx_number of_reals(scalar_op op, const emlx_number *args) {
     long double x = args[0].as.f[0];
     if (scalar_table[op].operands == 2) return real_number(real_pair(op, x, args[1].as.f[0]));
-    return real_number(real_functions[op] != NULL ? real_functions[op](x) : x);
+    return real_number(real_functions[op] != NULL ? real_functions[op](x) : (long double)NAN);
 }
 
 // Integers ----------------------------------------------------------------------------------------
@@ -132,7 +132,10 @@ static uint64_t integer_one(scalar_op op, const integers *n) {
     case SCALAR_bitwise_not: return ~n->x;
     case SCALAR_population_count: return count_ones(own_bits(n));
     case SCALAR_count_leading_zeros: return leading_zeros(n);
-    default: return n->x; // what rounds
+    case SCALAR_floor:
+    case SCALAR_ceil:
+    case SCALAR_round: return n->x;
+    default: return 0;
     }
 }
 
