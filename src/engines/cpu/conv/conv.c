@@ -16,14 +16,14 @@
 // Groups of that many channels and filters make matrices too thin for BLAS.
 #define THIN 4
 
-static void take_operand(const conv_run *w, uint32_t index, conv_operand *operand) {
+static void take_operand(const conv_work *w, uint32_t index, conv_operand *operand) {
     const plan_access *a = &w->run->call->kernel->accesses[index];
     operand->type = a->type;
     operand->data = operand_data(w->run, index);
     memcpy(operand->strides, a->strides, sizeof operand->strides);
 }
 
-static void take_groups(conv_run *w) {
+static void take_groups(conv_work *w) {
     const plan_kernel *k = w->run->call->kernel;
     const conv_params *p = w->params;
     bool by_batch = p->batch_groups > 1;
@@ -37,15 +37,15 @@ static void take_groups(conv_run *w) {
 // The ways to compute floats, of which the one that costs least is taken.
 static const struct way {
     bool needs_places;
-    double (*cost)(const conv_run *w);
-    emlx_status (*run)(conv_run *w, emlx_error *err);
+    double (*cost)(const conv_work *w);
+    emlx_status (*run)(conv_work *w, emlx_error *err);
 } ways[] = {
     {false, conv_product_cost, conv_product},
     {true, conv_tiles_cost, conv_planes_in_tiles},
     {true, conv_long_cost, conv_long_sums},
 };
 
-static emlx_status compute_floats(conv_run *w, emlx_error *err) {
+static emlx_status compute_floats(conv_work *w, emlx_error *err) {
     bool fits = w->all_filters <= INT32_MAX && w->channels <= INT32_MAX / w->taps;
     bool places = conv_has_places(w), thin = w->channels <= THIN && w->filters <= THIN;
     const struct way *best = NULL;
@@ -60,7 +60,7 @@ static emlx_status compute_floats(conv_run *w, emlx_error *err) {
     return best != NULL ? best->run(w, err) : conv_direct(w, err);
 }
 
-static emlx_status compute_conv(conv_run *w, char *room, emlx_error *err) {
+static emlx_status compute_conv(conv_work *w, char *room, emlx_error *err) {
     const plan_kernel *k = w->run->call->kernel;
     TRY(conv_find_reaches(w, room, err));
     conv_find_axes(w);
@@ -79,7 +79,7 @@ static emlx_status compute_conv(conv_run *w, char *room, emlx_error *err) {
 
 emlx_status run_conv(const cpu_run *run, emlx_error *err) {
     const plan_value *value = output_value(run);
-    conv_run w = {.run = run, .params = run->call->kernel->params, .out_type = value->type};
+    conv_work w = {.run = run, .params = run->call->kernel->params, .out_type = value->type};
     w.type = type_compute(value->type);
     w.size = type_size(w.type);
     w.out_size = type_size(w.out_type);

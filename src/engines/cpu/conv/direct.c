@@ -16,7 +16,7 @@ enum {
 #define TASK_WORK (1 << 18)
 
 // Sums in f32 are as good as those of BLAS, and much quicker than in double.
-const conv_fns *conv_choose_fns(const conv_run *w) {
+const conv_fns *conv_choose_fns(const conv_work *w) {
     const cpu_kernels *kernels = w->run->kernels;
     return w->type == EMLX_F32 && !w->small ? kernels->conv_quick : &kernels->conv[w->type];
 }
@@ -28,7 +28,7 @@ int64_t conv_task_items(double work) {
 // Rows ------------------------------------------------------------------------------------------
 
 typedef struct rows_work {
-    conv_run *conv;
+    conv_work *conv;
     const conv_fns *fns;
     size_t sum_size;
     int64_t outer, pieces; // rows of an image and filter; pieces of a row
@@ -65,7 +65,7 @@ static void flush(row *r) {
 // Sets the next weight; true when it is an infinity or NaN, which even zeros of the padding turn
 // into NaN.
 static bool take_weight(row *r, const char *at) {
-    const conv_run *w = r->work->conv;
+    const conv_work *w = r->work->conv;
     double real = 0;
     uint64_t whole = 0;
     if (w->type == EMLX_F32) {
@@ -131,7 +131,7 @@ static void add_dense(row *r, const conv_reach *reach, const char *x, int64_t x_
 
 // A tap that reaches results here and there, as with a dilated input.
 static void add_sparse(row *r, int64_t tap, const char *x, bool poisons) {
-    const conv_run *w = r->work->conv;
+    const conv_work *w = r->work->conv;
     const conv_axis *axis = &w->axes[w->rank - 1];
     for (int64_t o = r->from; o < r->to; o++) {
         int64_t offset = 0;
@@ -144,7 +144,7 @@ static void add_sparse(row *r, int64_t tap, const char *x, bool poisons) {
 
 // All inner taps of one outer tap and channel. `x` is NULL where the outer tap is in the padding.
 static void add_taps(row *r, const char *x, const char *weights) {
-    const conv_run *w = r->work->conv;
+    const conv_work *w = r->work->conv;
     const conv_axis *axis = &w->axes[w->rank - 1];
     for (int64_t tap = 0; tap < axis->taps; tap++) {
         bool poisons = take_weight(r, weights + tap * axis->w_stride * (int64_t)w->size);
@@ -159,7 +159,7 @@ static void add_taps(row *r, const char *x, const char *weights) {
 }
 
 static void find_inner(row *r) {
-    const conv_run *w = r->work->conv;
+    const conv_work *w = r->work->conv;
     const conv_axis *axis = &w->axes[w->rank - 1];
     r->inner_from = r->from;
     r->inner_to = r->to;
@@ -173,7 +173,7 @@ static void find_inner(row *r) {
 }
 
 static void add_row(row *r) {
-    const conv_run *w = r->work->conv;
+    const conv_work *w = r->work->conv;
     const int64_t size = (int64_t)w->size;
     int32_t outer = w->rank - 1;
     int64_t outer_taps = w->taps / w->axes[outer].taps, tap[EMLX_MAX_RANK] = {0};
@@ -196,7 +196,7 @@ static void add_row(row *r) {
 }
 
 static void store_row(const row *r, int64_t n, int64_t f, int64_t line) {
-    const conv_run *w = r->work->conv;
+    const conv_work *w = r->work->conv;
     const cpu_kernels *kernels = w->run->kernels;
     tile_fn cast = kernels->cast[r->work->fns->sum][w->out_type];
     size_t count = (size_t)(r->to - r->from);
@@ -215,7 +215,7 @@ static void store_row(const row *r, int64_t n, int64_t f, int64_t line) {
 
 static void rows_task(void *context, int64_t index) {
     const rows_work *work = context;
-    const conv_run *w = work->conv;
+    const conv_work *w = work->conv;
     const int64_t length = w->axes[w->rank - 1].results;
     int64_t end = (index + 1) * work->group;
     row r;
@@ -236,7 +236,7 @@ static void rows_task(void *context, int64_t index) {
     }
 }
 
-emlx_status conv_direct(conv_run *w, emlx_error *err) {
+emlx_status conv_direct(conv_work *w, emlx_error *err) {
     rows_work work = {.conv = w, .fns = conv_choose_fns(w)};
     int64_t length = w->axes[w->rank - 1].results;
     if (work.fns->rows == NULL)
@@ -254,7 +254,7 @@ emlx_status conv_direct(conv_run *w, emlx_error *err) {
 // Depthwise -------------------------------------------------------------------------------------
 
 typedef struct depth_work {
-    conv_run *conv;
+    conv_work *conv;
     const conv_fns *fns;
     int64_t positions, group;
 } depth_work;
@@ -262,7 +262,7 @@ typedef struct depth_work {
 // Padding, for all channels of a piece.
 static const char zeros[ROW * sizeof(double)];
 
-bool conv_is_depthwise(const conv_run *w) {
+bool conv_is_depthwise(const conv_work *w) {
     return w->channels == 1 && w->filters == 1 && w->groups > 1 && w->group_stride == 1 &&
            w->params->channels_last;
 }
@@ -270,7 +270,7 @@ bool conv_is_depthwise(const conv_run *w) {
 // Channels from `channel` on, of one position.
 static void add_channels(const depth_work *work, int64_t n, const int64_t *at, int64_t channel,
                          size_t count, void *sums) {
-    const conv_run *w = work->conv;
+    const conv_work *w = work->conv;
     const int64_t size = (int64_t)w->size;
     const void *x[TERMS], *weights[TERMS];
     size_t terms = 0;
@@ -293,7 +293,7 @@ static void add_channels(const depth_work *work, int64_t n, const int64_t *at, i
 
 static void depth_task(void *context, int64_t index) {
     const depth_work *work = context;
-    const conv_run *w = work->conv;
+    const conv_work *w = work->conv;
     tile_fn cast = w->run->kernels->cast[work->fns->sum][w->out_type];
     int64_t end = (index + 1) * work->group, at[EMLX_MAX_RANK];
     _Alignas(64) char sums[ROW * sizeof(double)];
@@ -310,7 +310,7 @@ static void depth_task(void *context, int64_t index) {
     }
 }
 
-emlx_status conv_depthwise(conv_run *w, emlx_error *err) {
+emlx_status conv_depthwise(conv_work *w, emlx_error *err) {
     depth_work work = {.conv = w, .fns = conv_choose_fns(w)};
     int32_t order[EMLX_MAX_RANK];
     const emlx_shape *kernel = conv_kernel_shape(w);

@@ -20,7 +20,7 @@ enum {
 };
 
 typedef struct long_work {
-    conv_run *conv;
+    conv_work *conv;
     const conv_long *tile;
     conv_places places;
     int64_t columns, column_tiles, filter_tiles; // pairs of batch and result; tiles of each side
@@ -36,12 +36,12 @@ typedef struct long_work {
 static size_t lines(size_t bytes) { return (size_t)round_up((int64_t)bytes, 64); }
 
 // Sums that are computed, with missing filters and columns of tiles.
-static double sums_of(const conv_run *w, const conv_long *tile) {
+static double sums_of(const conv_work *w, const conv_long *tile) {
     return (double)round_up(w->filters, tile->filters) *
            (double)round_up(w->batch * w->positions, tile->places);
 }
 
-static const conv_long *find_tile(const conv_run *w) {
+static const conv_long *find_tile(const conv_work *w) {
     const conv_long *all = w->run->kernels->conv_tiles[w->type == EMLX_F64].sums, *best = all;
     for (int i = 1; i < CONV_LONG; i++)
         if (sums_of(w, &all[i]) < sums_of(w, best)) best = &all[i];
@@ -52,7 +52,7 @@ static const conv_long *find_tile(const conv_run *w) {
 
 static void copy_input(void *context, int64_t index) {
     const long_work *w = context;
-    const conv_run *c = w->conv;
+    const conv_work *c = w->conv;
     int64_t n = index / c->channels, channel = index % c->channels;
     int64_t at = c->x_offset + n * c->x.strides[0] + channel * c->x.strides[1];
     conv_copy_places(&w->places, c->x.data + at * (int64_t)c->size, 0, w->places.rows,
@@ -61,7 +61,7 @@ static void copy_input(void *context, int64_t index) {
 
 // A row of taps of all filters of a tile. Those that are missing are 0.
 static void copy_row(const long_work *w, int64_t filter, const char *from, char *to) {
-    const conv_run *c = w->conv;
+    const conv_work *c = w->conv;
     const int64_t size = (int64_t)c->size, all = w->tile->filters;
     const int64_t there = least(c->filters - filter, all), apart = c->w.strides[0];
     const int64_t step = c->axes[c->rank - 1].w_stride;
@@ -80,7 +80,7 @@ static void copy_row(const long_work *w, int64_t filter, const char *from, char 
 // A channel's weights of a tile of filters.
 static void copy_weights(void *context, int64_t index) {
     const long_work *w = context;
-    const conv_run *c = w->conv;
+    const conv_work *c = w->conv;
     const int64_t size = (int64_t)c->size, row = w->length * w->tile->filters;
     int64_t channel = index % c->channels, filter = index / c->channels * w->tile->filters;
     int64_t rows = w->rows / c->channels, tap[EMLX_MAX_RANK] = {0};
@@ -95,7 +95,7 @@ static void copy_weights(void *context, int64_t index) {
 
 // Where columns and rows begin. Columns that are missing are the first again.
 static void find_columns(long_work *w) {
-    const conv_run *c = w->conv;
+    const conv_work *c = w->conv;
     int64_t at[EMLX_MAX_RANK], all = w->column_tiles * w->tile->places;
     for (int64_t i = 0; i < all; i++) {
         int64_t column = i < w->columns ? i : 0;
@@ -130,7 +130,7 @@ static void add_rows(const long_work *w, int64_t row, int64_t end, int64_t first
 
 // Puts a tile's sums among those of its part.
 static void place_sums(const long_work *w, int64_t part, int64_t f, int64_t i, const char *sums) {
-    const conv_run *c = w->conv;
+    const conv_work *c = w->conv;
     const conv_long *t = w->tile;
     const int64_t size = (int64_t)c->size, column = i * t->places;
     size_t columns = (size_t)least(w->columns - column, t->places);
@@ -168,7 +168,7 @@ static void long_task(void *context, int64_t index) {
 // Adds the parts, and stores a filter's results.
 static void store_filter(void *context, int64_t filter) {
     const long_work *w = context;
-    const conv_run *c = w->conv;
+    const conv_work *c = w->conv;
     const int64_t size = (int64_t)c->size, step = c->filters * w->columns;
     tile_fn add = cpu_scalar(c->run->kernels, SCALAR_add, c->type);
     char *sums = w->sums + filter * w->columns * size;
@@ -183,7 +183,7 @@ static void store_filter(void *context, int64_t filter) {
 // Finding a place and storing its sum takes about as long as these multiplications.
 #define PLACE_WORK 256
 
-double conv_long_cost(const conv_run *w) {
+double conv_long_cost(const conv_work *w) {
     if (w->groups > 1) return INFINITY;
     return (double)(w->channels * w->taps + PLACE_WORK) * sums_of(w, find_tile(w));
 }
@@ -202,7 +202,7 @@ static void cut_long(long_work *w) {
 }
 
 static emlx_status run_long(long_work *w, emlx_error *err) {
-    const conv_run *c = w->conv;
+    const conv_work *c = w->conv;
     find_columns(w);
     TRY(run_tasks(c->run, c->batch * c->channels, copy_input, w, err));
     TRY(run_tasks(c->run, w->filter_tiles * c->channels, copy_weights, w, err));
@@ -211,7 +211,7 @@ static emlx_status run_long(long_work *w, emlx_error *err) {
     return run_tasks(c->run, c->filters, store_filter, w, err);
 }
 
-emlx_status conv_long_sums(conv_run *c, emlx_error *err) {
+emlx_status conv_long_sums(conv_work *c, emlx_error *err) {
     const conv_long *t = find_tile(c);
     long_work w = {.conv = c, .tile = t, .columns = c->batch * c->positions};
     conv_find_places(c, true, 1, INT64_MAX / 2, &w.places);

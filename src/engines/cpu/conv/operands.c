@@ -8,9 +8,9 @@
 #include "base/types.h"
 #include "engines/cpu/conv/conv.h"
 
-const emlx_shape *conv_kernel_shape(const conv_run *w) { return &w->run->call->kernel->shapes[1]; }
+const emlx_shape *conv_kernel_shape(const conv_work *w) { return &w->run->call->kernel->shapes[1]; }
 
-void conv_unravel(const conv_run *w, int32_t axes, bool taps, int64_t number, int64_t *index) {
+void conv_unravel(const conv_work *w, int32_t axes, bool taps, int64_t number, int64_t *index) {
     for (int32_t d = axes - 1; d >= 0; d--) {
         int64_t length = taps ? w->axes[d].taps : w->axes[d].results;
         index[d] = number % length;
@@ -50,7 +50,7 @@ static conv_reach find_reach(int64_t stride, int64_t shift, int64_t dilation, in
     return r;
 }
 
-emlx_status conv_find_reaches(conv_run *w, char *room, emlx_error *err) {
+emlx_status conv_find_reaches(conv_work *w, char *room, emlx_error *err) {
     const plan_kernel *k = w->run->call->kernel;
     const conv_params *p = w->params;
     const emlx_shape *x = &k->shapes[0], *kernel = &k->shapes[1];
@@ -73,7 +73,7 @@ emlx_status conv_find_reaches(conv_run *w, char *room, emlx_error *err) {
 }
 
 // Axes with one result and one tap that meet an element only add to the offset.
-void conv_find_axes(conv_run *w) {
+void conv_find_axes(conv_work *w) {
     const emlx_shape *kernel = conv_kernel_shape(w), *out = &output_value(w->run)->shape;
     const conv_reach *reach = w->reach + 1;
     w->rank = 0;
@@ -129,7 +129,7 @@ static void pack_channels_task(void *context, int64_t index) {
     }
 }
 
-emlx_status conv_pack(conv_run *w, conv_operand *operand, const emlx_shape *shape,
+emlx_status conv_pack(conv_work *w, conv_operand *operand, const emlx_shape *shape,
                       const int32_t *order, emlx_error *err) {
     pack_work work = {.run = w->run, .from = operand, .type = w->type, .axes.count = 1};
     int64_t strides[EMLX_MAX_RANK] = {0}, step = 1;
@@ -156,7 +156,7 @@ emlx_status conv_pack(conv_run *w, conv_operand *operand, const emlx_shape *shap
 }
 
 // Converts narrow floats, keeping the axes in the order they have in memory.
-emlx_status conv_widen(conv_run *w, conv_operand *operand, const emlx_shape *shape,
+emlx_status conv_widen(conv_work *w, conv_operand *operand, const emlx_shape *shape,
                        emlx_error *err) {
     int32_t order[EMLX_MAX_RANK] = {0};
     if (operand->type == w->type) return EMLX_OK;

@@ -7,7 +7,7 @@
 
 #include "base/types.h"
 
-bool conv_has_places(const conv_run *w) {
+bool conv_has_places(const conv_work *w) {
     for (int32_t d = 0; d < w->rank; d++)
         for (int64_t tap = 0; tap < w->axes[d].taps; tap++) {
             const conv_reach *r = &w->axes[d].reach[tap];
@@ -28,7 +28,7 @@ static int64_t tap_step(const conv_axis *axis) {
 
 // Blocks of rows whose copy stays in the cache, at most every row copied twice.
 static void cut_blocks(conv_places *p, int64_t channels, int64_t bytes) {
-    const conv_run *c = p->conv;
+    const conv_work *c = p->conv;
     place_axis *first = &p->axes[0];
     int64_t line = 1;
     for (int32_t d = c->rank - 1; d > 0; d--) {
@@ -45,7 +45,7 @@ static void cut_blocks(conv_places *p, int64_t channels, int64_t bytes) {
     p->blocks = (first->count - 1) / p->rows + 1;
 }
 
-void conv_find_places(const conv_run *w, bool of_taps, int64_t channels, int64_t bytes,
+void conv_find_places(const conv_work *w, bool of_taps, int64_t channels, int64_t bytes,
                       conv_places *places) {
     *places = (conv_places){.conv = w, .phases = 1};
     for (int32_t d = 0; d < w->rank; d++) {
@@ -93,7 +93,7 @@ static inside find_inside(const place_axis *p, int64_t length, int64_t first, in
 
 // The innermost axis.
 static void copy_row(const conv_places *p, const char *x, const inside *in, char *out) {
-    const conv_run *c = p->conv;
+    const conv_work *c = p->conv;
     const int64_t size = (int64_t)c->size, step = p->axes[c->rank - 1].step;
     int64_t apart = c->axes[c->rank - 1].x_stride, count = in->to - in->from;
     const char *from = x + (in->first + in->from * step) * apart * size;
@@ -106,7 +106,7 @@ static void copy_row(const conv_places *p, const char *x, const inside *in, char
 
 // The lines along the innermost axis that have elements, one after another.
 static void copy_lines(const conv_places *p, const char *x, const inside *in, char *out) {
-    const conv_run *c = p->conv;
+    const conv_work *c = p->conv;
     const int64_t size = (int64_t)c->size;
     int32_t inner = c->rank - 1;
     int64_t at[EMLX_MAX_RANK], d;
@@ -126,7 +126,7 @@ static void copy_lines(const conv_places *p, const char *x, const inside *in, ch
 }
 
 void conv_copy_places(const conv_places *p, const char *x, int64_t row, int64_t rows, char *out) {
-    const conv_run *c = p->conv;
+    const conv_work *c = p->conv;
     for (int64_t phase = 0; phase < p->phases; phase++) {
         inside in[EMLX_MAX_RANK] = {{0}};
         bool all = true;
@@ -149,7 +149,7 @@ void conv_copy_places(const conv_places *p, const char *x, int64_t row, int64_t 
 // Pieces ----------------------------------------------------------------------------------------
 
 void conv_find_piece(const conv_places *p, int64_t item, conv_piece *piece) {
-    const conv_run *c = p->conv;
+    const conv_work *c = p->conv;
     int64_t plane = item / p->blocks;
     piece->row = item % p->blocks * p->rows;
     piece->rows = least(c->axes[0].results - piece->row, p->rows);
@@ -165,13 +165,13 @@ void conv_find_piece(const conv_places *p, int64_t item, conv_piece *piece) {
 }
 
 void conv_copy_channels(const conv_places *p, const conv_piece *piece, char *out) {
-    const conv_run *c = p->conv;
+    const conv_work *c = p->conv;
     for (int64_t channel = 0; channel < c->channels; channel++)
         conv_copy_places(p, c->x.data + (piece->x + channel * c->x.strides[1]) * (int64_t)c->size,
                          piece->row, piece->rows, out + (size_t)channel * conv_places_bytes(p));
 }
 
-void conv_store_results(const conv_run *c, int64_t n, int64_t filter, int64_t position,
+void conv_store_results(const conv_work *c, int64_t n, int64_t filter, int64_t position,
                         emlx_type type, const char *sums, int64_t count) {
     tile_fn cast = c->run->kernels->cast[type][c->out_type];
     const int64_t size = (int64_t)c->out_size;
@@ -193,7 +193,7 @@ void conv_store_results(const conv_run *c, int64_t n, int64_t filter, int64_t po
 
 void conv_store_places(const conv_places *p, const conv_piece *piece, int64_t filter,
                        emlx_type type, const char *sums, int64_t first, int64_t count) {
-    const conv_run *c = p->conv;
+    const conv_work *c = p->conv;
     int32_t inner = c->rank - 1;
     int64_t places = inner == 0 ? count + first : p->axes[inner].places;
     int64_t results = inner == 0 ? places : c->axes[inner].results;

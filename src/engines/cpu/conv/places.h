@@ -19,17 +19,17 @@ typedef struct place_axis {
 } place_axis;
 
 typedef struct conv_places {
-    const conv_run *conv;
+    const conv_work *conv;
     place_axis axes[EMLX_MAX_RANK];
     int64_t phases, plane; // phases of a channel, and elements of each
     int64_t rows, blocks;  // places side by side along the first axis of a block; blocks
 } conv_places;
 
 // Whether every tap has its element at one distance from a result: no dilated input.
-bool conv_has_places(const conv_run *w);
+bool conv_has_places(const conv_work *w);
 // The places of results, or of taps. `blocks` of rows of the first axis are such that `channels` of
 // them take about `bytes`.
-void conv_find_places(const conv_run *w, bool of_taps, int64_t channels, int64_t bytes,
+void conv_find_places(const conv_work *w, bool of_taps, int64_t channels, int64_t bytes,
                       conv_places *places);
 // The bytes of a channel.
 static inline size_t conv_places_bytes(const conv_places *p) {
@@ -52,7 +52,7 @@ typedef struct conv_piece {
 void conv_find_piece(const conv_places *p, int64_t item, conv_piece *piece);
 void conv_copy_channels(const conv_places *p, const conv_piece *piece, char *out);
 // Stores `count` neighbouring results of a filter.
-void conv_store_results(const conv_run *c, int64_t n, int64_t filter, int64_t position,
+void conv_store_results(const conv_work *c, int64_t n, int64_t filter, int64_t position,
                         emlx_type type, const char *sums, int64_t count);
 // Stores those sums of places `first` to `first` + count that are results.
 void conv_store_places(const conv_places *p, const conv_piece *piece, int64_t filter,

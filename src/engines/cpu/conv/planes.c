@@ -18,7 +18,7 @@ enum {
 };
 
 typedef struct planes_work {
-    conv_run *conv;
+    conv_work *conv;
     const conv_fns *fns;
     size_t sum_size;
     conv_places places;
@@ -27,12 +27,12 @@ typedef struct planes_work {
     task_errors errors;
 } planes_work;
 
-bool conv_has_planes(const conv_run *w) {
+bool conv_has_planes(const conv_work *w) {
     return !w->params->channels_last && w->taps > 1 && conv_has_places(w);
 }
 
 static void find_taps(planes_work *w) {
-    const conv_run *c = w->conv;
+    const conv_work *c = w->conv;
     int64_t tap[EMLX_MAX_RANK] = {0};
     for (int64_t t = 0; t < c->taps; t++, conv_next_tap(c, c->rank, tap))
         w->taps[t] = conv_place_of(&w->places, true, tap);
@@ -45,7 +45,7 @@ typedef union weight {
     uint64_t whole;
 } weight;
 
-static weight load_weight(const conv_run *c, const char *at) {
+static weight load_weight(const conv_work *c, const char *at) {
     weight value = {.whole = 0};
     if (c->type == EMLX_F32)
         value.real = (double)*(const float *)at;
@@ -57,7 +57,7 @@ static weight load_weight(const conv_run *c, const char *at) {
 }
 
 // The weights of one filter, by channel and tap.
-static void load_weights(const conv_run *c, const char *filter, weight *weights) {
+static void load_weights(const conv_work *c, const char *filter, weight *weights) {
     for (int64_t channel = 0; channel < c->channels; channel++) {
         int64_t tap[EMLX_MAX_RANK] = {0};
         for (int64_t t = 0; t < c->taps; t++, conv_next_tap(c, c->rank, tap)) {
@@ -70,7 +70,7 @@ static void load_weights(const conv_run *c, const char *filter, weight *weights)
 
 static void add_terms(const planes_work *w, const char *copy, const weight *weights, int64_t first,
                       int64_t n, char *sums) {
-    const conv_run *c = w->conv;
+    const conv_work *c = w->conv;
     const void *terms[TERMS];
     int64_t all = c->channels * c->taps;
     memset(sums, 0, (size_t)n * w->sum_size);
@@ -87,7 +87,7 @@ static void add_terms(const planes_work *w, const char *copy, const weight *weig
 }
 
 static void compute_block(const planes_work *w, int64_t item, char *copy, weight *weights) {
-    const conv_run *c = w->conv;
+    const conv_work *c = w->conv;
     _Alignas(64) char sums[SUMS * sizeof(double)];
     conv_piece piece;
     conv_find_piece(&w->places, item, &piece);
@@ -104,7 +104,7 @@ static void compute_block(const planes_work *w, int64_t item, char *copy, weight
 
 static void planes_task(void *context, int64_t index) {
     planes_work *w = context;
-    const conv_run *c = w->conv;
+    const conv_work *c = w->conv;
     size_t weights = (size_t)(c->channels * c->taps) * sizeof(weight);
     size_t size = weights + (size_t)c->channels * conv_places_bytes(&w->places);
     int64_t end = (index + 1) * w->group < w->items ? (index + 1) * w->group : w->items;
@@ -120,7 +120,7 @@ static void planes_task(void *context, int64_t index) {
     room_end(room, memory, size);
 }
 
-emlx_status conv_planes(conv_run *c, emlx_error *err) {
+emlx_status conv_planes(conv_work *c, emlx_error *err) {
     planes_work w = {.conv = c, .fns = conv_choose_fns(c)};
     size_t taps = (size_t)c->taps * sizeof *w.taps;
     void *memory;

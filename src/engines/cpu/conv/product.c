@@ -24,7 +24,7 @@ enum {
 // Terms are (channel, tap) pairs, numbered either way. Columns are [term][position] or
 // [position][term], weights two strides, results [filter][position] or [position][filter].
 typedef struct product {
-    conv_run *conv;
+    conv_work *conv;
     bool taps_inner;     // in the numbers of terms
     bool position_major; // columns: terms of a position side by side
     bool in_place;       // columns are the input, with this distance between
@@ -63,7 +63,7 @@ typedef struct stretch {
 } stretch;
 
 static void find_stretch(const part *part, int64_t at, stretch *s) {
-    const conv_run *w = part->of->conv;
+    const conv_work *w = part->of->conv;
     int64_t length = w->axes[w->rank - 1].results, number = part->position + at;
     int64_t inner = number % w->positions;
     s->at = at;
@@ -109,7 +109,7 @@ static void fill_zeros(const product *p, const patch *at, int64_t from, int64_t 
 // Elements of `x`, `x_step` apart, to positions `period` apart.
 static void fill_elements(const product *p, const patch *at, int64_t from, int64_t period,
                           int64_t count, const char *x, int64_t x_step) {
-    const conv_run *w = p->conv;
+    const conv_work *w = p->conv;
     const int64_t size = (int64_t)w->size, channel = w->x.strides[1];
     char *to = at->to + from * at->position_step * size;
     void (*copy)(char *, int64_t, const char *, int64_t, int64_t, int64_t, int64_t) =
@@ -127,7 +127,7 @@ static void fill_elements(const product *p, const patch *at, int64_t from, int64
 // One tap in one stretch: zeros where it is in the padding or between elements of the input.
 static void fill_patch(const part *part, const stretch *s, const int64_t *tap, const patch *at,
                        int64_t channel) {
-    const conv_run *w = part->of->conv;
+    const conv_work *w = part->of->conv;
     int64_t offset = w->x_offset + s->batch * w->x.strides[0] + part->group * w->group_stride +
                      channel * w->x.strides[1];
     bool reached = true;
@@ -157,7 +157,7 @@ static void fill_patch(const part *part, const stretch *s, const int64_t *tap, c
 
 static void fill_columns(const part *part, const terms *t) {
     const product *p = part->of;
-    const conv_run *w = p->conv;
+    const conv_work *w = p->conv;
     int64_t term_step = p->position_major ? 1 : part->positions;
     patch at = {.channels = t->channels, .position_step = p->position_major ? t->count : 1};
     at.channel_step = p->taps_inner ? term_step * t->taps : term_step;
@@ -200,7 +200,7 @@ static void multiply_panels(emlx_type type, const matrix *a, const matrix *b, vo
 
 // Columns of the input itself.
 static const char *input_columns(const part *part) {
-    const conv_run *w = part->of->conv;
+    const conv_work *w = part->of->conv;
     int64_t offset = w->x_offset + part->group * w->group_stride + part->unit * w->x.strides[0];
     for (int32_t d = 0; d < w->rank; d++) offset += w->axes[d].reach->start * w->axes[d].x_stride;
     offset += part->position * (part->of->position_major ? part->of->column_step : 1);
@@ -209,7 +209,7 @@ static const char *input_columns(const part *part) {
 
 static void multiply_terms(const part *part, const terms *t) {
     const product *p = part->of;
-    const conv_run *w = p->conv;
+    const conv_work *w = p->conv;
     const int64_t size = (int64_t)w->size;
     int64_t filter = part->group * w->filters + part->filter;
     int64_t offset = filter * p->filter_step + t->first * p->term_step;
@@ -244,7 +244,7 @@ static void multiply_terms(const part *part, const terms *t) {
 // Puts staged results into their places, in the result's type.
 static void store(const part *part) {
     const product *p = part->of;
-    const conv_run *w = p->conv;
+    const conv_work *w = p->conv;
     tile_fn cast = w->run->kernels->cast[w->type][w->out_type];
     const int64_t size = (int64_t)w->size, out_size = (int64_t)w->out_size;
     int64_t filter = part->group * w->filters + part->filter;
@@ -274,7 +274,7 @@ static void store(const part *part) {
 // (channels or taps) are taken together where they fit.
 static void compute_part(const part *part) {
     const product *p = part->of;
-    const conv_run *w = p->conv;
+    const conv_work *w = p->conv;
     if (p->in_place) {
         terms all = {.count = p->terms, .channels = w->channels, .taps = w->taps};
         multiply_terms(part, &all);
@@ -300,7 +300,7 @@ static void compute_part(const part *part) {
 
 static void product_task(void *context, int64_t index) {
     const product *p = context;
-    conv_run *w = p->conv;
+    conv_work *w = p->conv;
     part part = {.of = p};
     part.filter = index % p->filter_blocks * p->filter_block;
     index /= p->filter_blocks;
@@ -328,7 +328,7 @@ static void product_task(void *context, int64_t index) {
 
 // Whether BLAS can read the weights where they are, with terms in the order that is chosen.
 static bool find_weights(product *p) {
-    const conv_run *w = p->conv;
+    const conv_work *w = p->conv;
     const emlx_shape *kernel = conv_kernel_shape(w);
     axis_list axes = {.count = 1};
     if (p->taps_inner) axes_add(&axes, w->channels, w->w.strides[1]);
@@ -343,7 +343,7 @@ static bool find_weights(product *p) {
 }
 
 static emlx_status choose_weights(product *p, emlx_error *err) {
-    conv_run *w = p->conv;
+    conv_work *w = p->conv;
     const emlx_shape *kernel = conv_kernel_shape(w);
     int32_t order[EMLX_MAX_RANK] = {0, 1};
     if (find_weights(p)) return EMLX_OK;
@@ -362,7 +362,7 @@ static emlx_status choose_weights(product *p, emlx_error *err) {
 
 // Whether positions are one step apart in the input, and which: kernels of one element, without
 // padding. With `batch` through the whole batch, else through an image.
-static bool positions_apart(const conv_run *w, bool batch, int64_t *step) {
+static bool positions_apart(const conv_work *w, bool batch, int64_t *step) {
     axis_list axes = {.count = 1};
     if (batch) axes_add(&axes, w->batch, w->x.strides[0]);
     for (int32_t d = 0; d < w->rank; d++) {
@@ -377,7 +377,7 @@ static bool positions_apart(const conv_run *w, bool batch, int64_t *step) {
 // Takes the input as it is, if BLAS can read it: channels beside each other and positions `step`
 // apart, or the other way round within an image.
 static bool use_input(product *p, int64_t channel, int64_t step, bool whole) {
-    const conv_run *w = p->conv;
+    const conv_work *w = p->conv;
     int64_t apart = w->channels > 1 ? channel : w->positions;
     p->position_major = channel == 1 && step >= w->channels && step <= INT32_MAX;
     p->in_place =
@@ -388,7 +388,7 @@ static bool use_input(product *p, int64_t channel, int64_t step, bool whole) {
 
 // The form of the columns, and whether the input is already in it.
 static void choose_columns(product *p) {
-    const conv_run *w = p->conv;
+    const conv_work *w = p->conv;
     bool last = w->params->channels_last, few = w->positions < FEW_POSITIONS && w->batch > 1;
     int64_t channel = w->channels > 1 ? w->x.strides[1] : 1, step;
     bool whole = last || few || w->positions > INT32_MAX;
@@ -408,7 +408,7 @@ static void choose_columns(product *p) {
 // Copying an element takes about as long as these multiplications.
 #define COPY_WORK 32
 
-double conv_product_cost(const conv_run *w) {
+double conv_product_cost(const conv_work *w) {
     double columns = (double)w->batch * (double)w->groups * (double)w->positions;
     double copying = w->taps > 1 ? COPY_WORK : 0;
     return columns * (double)w->channels * (double)w->taps * ((double)w->filters + copying);
@@ -416,7 +416,7 @@ double conv_product_cost(const conv_run *w) {
 
 // Blocks have sizes that depend on the convolution alone, never on the number of threads.
 static void cut(product *p) {
-    const conv_run *w = p->conv;
+    const conv_work *w = p->conv;
     double position_work = (double)p->terms * (double)w->filters;
     double wanted = p->in_place ? TASK_WORK / position_work : COLUMN_POSITIONS;
     p->position_block = wanted < 64 ? 64 : wanted > 4096 ? 4096 : (int64_t)wanted / 16 * 16;
@@ -435,7 +435,7 @@ static void cut(product *p) {
     if (p->staged) p->stage_bytes = (size_t)(p->filter_block * p->position_block) * w->size;
 }
 
-emlx_status conv_product(conv_run *w, emlx_error *err) {
+emlx_status conv_product(conv_work *w, emlx_error *err) {
     product p = {.conv = w, .terms = w->channels * w->taps};
     choose_columns(&p);
     TRY(choose_weights(&p, err));

@@ -16,7 +16,7 @@ enum {
 };
 
 typedef struct tiles_work {
-    conv_run *conv;
+    conv_work *conv;
     const conv_tiles *tiles;
     emlx_type type;
     conv_places places;
@@ -30,7 +30,7 @@ typedef struct tiles_work {
     task_errors errors;
 } tiles_work;
 
-static const conv_tiles *find_tiles(const conv_run *w) {
+static const conv_tiles *find_tiles(const conv_work *w) {
     return &w->run->kernels->conv_tiles[w->type == EMLX_F64];
 }
 
@@ -45,7 +45,7 @@ static const conv_block *find_block(const conv_tiles *tiles, int64_t filters) {
 
 // Whether the input itself has the places, with rows as far apart as they are there.
 static bool use_input(conv_places *p) {
-    const conv_run *c = p->conv;
+    const conv_work *c = p->conv;
     int32_t inner = c->rank - 1;
     if (p->phases > 1 || c->axes[inner].x_stride != 1) return false;
     for (int32_t d = 0; d <= inner; d++) {
@@ -65,7 +65,7 @@ static bool use_input(conv_places *p) {
 }
 
 // Elements up to the last of the input; 0 where some are before the first.
-static int64_t find_extent(const conv_run *c) {
+static int64_t find_extent(const conv_work *c) {
     const emlx_shape *shape = &c->run->call->kernel->shapes[0];
     int64_t extent = 1;
     for (int32_t d = 0; d < shape->rank; d++) {
@@ -76,7 +76,7 @@ static int64_t find_extent(const conv_run *c) {
 }
 
 static void find_terms(tiles_work *w) {
-    const conv_run *c = w->conv;
+    const conv_work *c = w->conv;
     int64_t copied = w->places.phases * w->places.plane, t = 0, low = 0;
     for (int32_t d = 0; d < c->rank; d++) low += w->places.axes[d].low * c->axes[d].x_stride;
     for (int64_t channel = 0; channel < c->channels; channel++) {
@@ -94,7 +94,7 @@ static void find_terms(tiles_work *w) {
 // One group's, as tiles read them; filters that are missing are 0.
 static void pack_weights(void *context, int64_t g) {
     const tiles_work *w = context;
-    const conv_run *c = w->conv;
+    const conv_work *c = w->conv;
     const int64_t size = (int64_t)c->size;
     char *to = w->weights + g * w->group_weights * size;
     memset(to, 0, (size_t)(w->group_weights * size));
@@ -120,7 +120,7 @@ static void pack_weights(void *context, int64_t g) {
 static void compute_filters(const tiles_work *w, const conv_piece *piece, const conv_block *block,
                             int64_t filter, const char *weights, const char *x,
                             const int64_t *terms, char *sums) {
-    const conv_run *c = w->conv;
+    const conv_work *c = w->conv;
     const int64_t size = (int64_t)c->size;
     int64_t there = least(block->filters, c->filters - filter);
     for (int64_t first = 0, some; first < piece->end; first += some) {
@@ -136,7 +136,7 @@ static void compute_filters(const tiles_work *w, const conv_piece *piece, const 
 }
 
 static void compute_piece(const tiles_work *w, int64_t item, char *sums, char *copy) {
-    const conv_run *c = w->conv;
+    const conv_work *c = w->conv;
     const int64_t size = (int64_t)c->size;
     conv_piece piece;
     conv_find_piece(&w->places, item, &piece);
@@ -160,7 +160,7 @@ static void compute_piece(const tiles_work *w, int64_t item, char *sums, char *c
 
 static void tiles_task(void *context, int64_t index) {
     tiles_work *w = context;
-    const conv_run *c = w->conv;
+    const conv_work *c = w->conv;
     size_t sums = CONV_MOST_FILTERS * CHUNK * c->size;
     size_t channels = (size_t)c->channels * conv_places_bytes(&w->places);
     size_t behind = CONV_MOST_WIDTH * c->size, size = sums + channels + behind; // past the end
@@ -180,7 +180,7 @@ static void tiles_task(void *context, int64_t index) {
 // Choosing ---------------------------------------------------------------------------------------
 
 // With the places between rows and at the end of tiles.
-double conv_tiles_cost(const conv_run *w) {
+double conv_tiles_cost(const conv_work *w) {
     const conv_tiles *tiles = find_tiles(w);
     conv_places p;
     conv_piece piece;
@@ -199,7 +199,7 @@ double conv_tiles_cost(const conv_run *w) {
 }
 
 static emlx_status run_tiles(tiles_work *w, emlx_error *err) {
-    const conv_run *c = w->conv;
+    const conv_work *c = w->conv;
     w->in_place = use_input(&w->places);
     w->extent = find_extent(c);
     find_terms(w);
@@ -210,7 +210,7 @@ static emlx_status run_tiles(tiles_work *w, emlx_error *err) {
     return task_result(&w->errors, err);
 }
 
-emlx_status conv_planes_in_tiles(conv_run *c, emlx_error *err) {
+emlx_status conv_planes_in_tiles(conv_work *c, emlx_error *err) {
     tiles_work w = {.conv = c, .tiles = find_tiles(c), .type = c->type};
     w.terms = c->channels * c->taps;
     w.group_weights = (c->filters + CONV_MOST_FILTERS) * w.terms;

@@ -30,7 +30,7 @@ typedef struct block {
     int64_t m, n;
 } block;
 
-static block find_block(const dot_run *w, int64_t index) {
+static block find_block(const dot_work *w, int64_t index) {
     int64_t column = index % w->column_blocks * w->column_block;
     int64_t row = index / w->column_blocks % w->row_blocks * w->row_block;
     int64_t batch = index / w->column_blocks / w->row_blocks;
@@ -88,7 +88,7 @@ static const struct {
 };
 
 static void blas_block(void *context, int64_t index) {
-    const dot_run *w = context;
+    const dot_work *w = context;
     const side *l = &w->left, *r = &w->right;
     block x = find_block(w, index);
     bool l_rows = l->column_step == 1, r_rows = r->column_step == 1;
@@ -105,7 +105,7 @@ static void blas_block(void *context, int64_t index) {
 
 // Where one side is a vector: BLAS would copy the matrix first, which takes longer than reading it.
 static void blas_vector_block(void *context, int64_t index) {
-    const dot_run *w = context;
+    const dot_work *w = context;
     block x = find_block(w, index);
     bool left = w->n == 1;
     const side *s = left ? &w->left : &w->right, *vector = left ? &w->right : &w->left;
@@ -158,7 +158,7 @@ static void blas_vector_block(void *context, int64_t index) {
 #undef TIMES
 
 // Two's complement products wrap alike for both signs.
-static void (*const products[EMLX_TYPE_COUNT])(const dot_run *, const block *) = {
+static void (*const products[EMLX_TYPE_COUNT])(const dot_work *, const block *) = {
     [EMLX_U8] = product_8,    [EMLX_S8] = product_8,    [EMLX_U16] = product_16,
     [EMLX_S16] = product_16,  [EMLX_U32] = product_32,  [EMLX_S32] = product_32,
     [EMLX_U64] = product_64,  [EMLX_S64] = product_64,  [EMLX_F32] = product_f32,
@@ -166,7 +166,7 @@ static void (*const products[EMLX_TYPE_COUNT])(const dot_run *, const block *) =
 };
 
 static void loop_block(void *context, int64_t index) {
-    const dot_run *w = context;
+    const dot_work *w = context;
     block x = find_block(w, index);
     products[w->type](w, &x);
 }
@@ -179,7 +179,7 @@ static int64_t block_length(int64_t length, double parts, int64_t least) {
 }
 
 // Blocks have a size that depends on the product alone. The longer axis is cut first.
-static void cut_result(dot_run *w) {
+static void cut_result(dot_work *w) {
     double parts = (double)w->m * (double)w->n * (double)w->k / TASK_WORK;
     if (parts > MOST_PARTS) parts = MOST_PARTS;
     bool tall = w->m >= w->n;
@@ -193,15 +193,15 @@ static void cut_result(dot_run *w) {
     w->column_blocks = (w->n - 1) / w->column_block + 1;
 }
 
-static bool fits_blas(const dot_run *w) {
+static bool fits_blas(const dot_work *w) {
     return w->m <= INT32_MAX && w->n <= INT32_MAX && w->k <= INT32_MAX;
 }
 
-static bool is_small(const dot_run *w) {
+static bool is_small(const dot_work *w) {
     return (double)w->m * (double)w->n * (double)w->k <= SMALL_WORK;
 }
 
-static pool_body choose_block(const dot_run *w) {
+static pool_body choose_block(const dot_work *w) {
     if (blas_products[w->type].product != NULL && !is_small(w) && fits_blas(w))
         return w->m == 1 || w->n == 1 ? blas_vector_block : blas_block;
     return products[w->type] != NULL ? loop_block : NULL;
@@ -217,7 +217,7 @@ static bool in_place(side *s) {
     return (by_rows || by_columns) && longest <= INT32_MAX;
 }
 
-static emlx_status multiply_blocks(dot_run *w, emlx_error *err) {
+static emlx_status multiply_blocks(dot_work *w, emlx_error *err) {
     pool_body body = choose_block(w);
     side *sides[2] = {&w->left, &w->right};
     if (body == NULL)
@@ -233,7 +233,7 @@ static emlx_status multiply_blocks(dot_run *w, emlx_error *err) {
 }
 
 // Computes in the type that kernels hold values in, then rounds to the result's.
-static emlx_status multiply_and_round(dot_run *w, emlx_error *err) {
+static emlx_status multiply_and_round(dot_work *w, emlx_error *err) {
     char *out = w->out;
     size_t count = (size_t)(w->batches * w->m * w->n), size = count * type_size(w->type);
     if (w->type == w->out_type) return multiply_blocks(w, err);
@@ -247,7 +247,7 @@ static emlx_status multiply_and_round(dot_run *w, emlx_error *err) {
     return status;
 }
 
-static emlx_status run_work(dot_run *w, emlx_error *err) {
+static emlx_status run_work(dot_work *w, emlx_error *err) {
     if (!is_small(w) && vector_can(w)) return vector_multiply(w, err);
     if (!is_small(w) && product_can(w)) return product_multiply(w, err);
     return multiply_and_round(w, err);
@@ -256,7 +256,7 @@ static emlx_status run_work(dot_run *w, emlx_error *err) {
 emlx_status run_dot(const cpu_run *run, emlx_error *err) {
     const dot_params *p = run->call->kernel->params;
     const plan_value *value = output_value(run);
-    dot_run w = {.run = run, .type = type_compute(value->type), .out_type = value->type};
+    dot_work w = {.run = run, .type = type_compute(value->type), .out_type = value->type};
     int64_t count = emlx_shape_count(&value->shape);
     side_find(run, 0, p->left, &w.left);
     side_find(run, 1, p->right, &w.right);

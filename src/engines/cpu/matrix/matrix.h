@@ -18,7 +18,7 @@ typedef struct side {
     const struct packed_side *weights; // of few bits: rows are read through it
 } side;
 
-typedef struct dot_run {
+typedef struct dot_work {
     const cpu_run *run;
     emlx_type type;     // in which it is computed
     emlx_type out_type; // of the result
@@ -26,7 +26,7 @@ typedef struct dot_run {
     int64_t batches, m, n, k;
     char *out;
     int64_t row_block, row_blocks, column_block, column_blocks;
-} dot_run;
+} dot_work;
 
 // Reads the axes of an operand; those at `contracted` become columns.
 void side_find(const cpu_run *run, uint32_t operand, const int32_t *contracted, side *s);
@@ -34,7 +34,7 @@ void side_find(const cpu_run *run, uint32_t operand, const int32_t *contracted, 
 bool side_steps(side *s);
 // Copies a side into dense [batch, row, column] of a type. What it was copied to goes with
 // side_clear.
-emlx_status side_pack(const dot_run *w, side *s, emlx_type type, emlx_error *err);
+emlx_status side_pack(const dot_work *w, side *s, emlx_type type, emlx_error *err);
 void side_clear(side *s);
 // First element of a batch's matrix.
 static inline const char *side_batch(const side *s, int64_t batch) {
@@ -56,9 +56,9 @@ typedef struct packed_side {
 void packed_values_of(const packed_side *s, int64_t row, int64_t at, int64_t count, float *to);
 
 // Each computes the whole product, the result's rounding included. See the files of that name.
-bool vector_can(const dot_run *w);
-emlx_status vector_multiply(dot_run *w, emlx_error *err);
-bool product_can(const dot_run *w);
-emlx_status product_multiply(dot_run *w, emlx_error *err);
+bool vector_can(const dot_work *w);
+emlx_status vector_multiply(dot_work *w, emlx_error *err);
+bool product_can(const dot_work *w);
+emlx_status product_multiply(dot_work *w, emlx_error *err);
 
 #endif

@@ -24,7 +24,7 @@ bool packed_takes(const emlx_device *device, const emlx_tensor *either) {
 }
 
 typedef struct packed_work {
-    dot_run dot;
+    dot_work dot;
     packed_side side;
     packed_kind kind;
     const packed_info *info;
@@ -192,7 +192,7 @@ static void prepare_task(void *context, int64_t index) {
 }
 
 static emlx_status run_vectors(packed_work *w, emlx_error *err) {
-    dot_run *d = &w->dot;
+    dot_work *d = &w->dot;
     w->rows_a_task = TASK_BYTES / w->side.row_bytes / 4 * 4 + 4;
     TRY(run_tasks(d->run, d->m, prepare_task, w, err));
     TRY(run_tasks_in_order(d->run, (d->n - 1) / w->rows_a_task + 1, vector_task, w, err));
@@ -204,7 +204,7 @@ static emlx_status run_vectors(packed_work *w, emlx_error *err) {
 
 // What is needed lies in one block: vectors, sums, a vector in f32 each, and scales.
 static emlx_status multiply_vectors(packed_work *w, emlx_error *err) {
-    dot_run *d = &w->dot;
+    dot_work *d = &w->dot;
     w->vector_bytes = (size_t)round_up((int64_t)w->side.fns->bytes(d->k, w->side.group), 64);
     size_t vectors = (size_t)d->m * w->vector_bytes, sums = (size_t)(d->m * (d->n + d->k));
     size_t scales = scales_are_read(w) ? 0 : (size_t)(2 * d->n * w->side.groups);
@@ -237,7 +237,7 @@ static void scales_task(void *context, int64_t index) {
 
 // The rows are read through the side, with all scales at hand.
 static emlx_status multiply_many(packed_work *w, emlx_error *err) {
-    dot_run *d = &w->dot;
+    dot_work *d = &w->dot;
     packed_side *s = &w->side;
     size_t scales = (size_t)(d->n * s->groups) + PACKED_ROOM, bytes = 2 * scales * sizeof(float);
     void *memory;
@@ -277,7 +277,7 @@ static void let_operand_go(const cpu_run *run, uint32_t index, const char *data)
 }
 
 static emlx_status multiply(packed_work *w, emlx_error *err) {
-    dot_run *d = &w->dot;
+    dot_work *d = &w->dot;
     packed_side *s = &w->side;
     s->bits = w->operands[0];
     dense_side(&d->left, w->x, d->left.type, d->m, d->k);
@@ -292,7 +292,7 @@ emlx_status run_packed_dot(const cpu_run *run, emlx_error *err) {
     const either_params *p = k->params;
     const emlx_shape *x = &k->shapes[0], *bits = &k->shapes[1];
     packed_work w = {.kind = (packed_kind)p->bits, .info = &packed_table[p->bits]};
-    w.dot = (dot_run){.run = run, .type = EMLX_F32, .out_type = output_value(run)->type};
+    w.dot = (dot_work){.run = run, .type = EMLX_F32, .out_type = output_value(run)->type};
     w.dot.k = x->dims[x->rank - 1];
     w.dot.n = bits->dims[0];
     w.dot.m = emlx_shape_count(x) / w.dot.k;

@@ -35,7 +35,7 @@ typedef struct panels {
 } panels;
 
 typedef struct product {
-    const dot_run *w;
+    const dot_work *w;
     const product_fns *fns;
     panels left, right;
     int64_t batch, terms; // terms with those that fill the last group
@@ -45,7 +45,7 @@ typedef struct product {
     task_errors errors;
 } product;
 
-static const product_fns *find_fns(const dot_run *w) {
+static const product_fns *find_fns(const dot_work *w) {
     const product_fns *table = w->run->kernels->product;
     emlx_type l = w->left.type, r = w->right.type;
     bool narrow = type_is_float(l) && type_is_float(r) && l != EMLX_F16 && r != EMLX_F16 &&
@@ -54,7 +54,7 @@ static const product_fns *find_fns(const dot_run *w) {
     return &table[w->type];
 }
 
-bool product_can(const dot_run *w) { return find_fns(w)->tile != NULL; }
+bool product_can(const dot_work *w) { return find_fns(w)->tile != NULL; }
 
 // Packing ---------------------------------------------------------------------------------------
 
@@ -212,13 +212,13 @@ static void multiply_block(const product *p, const block *b) {
 
 // Where the result's row begins.
 static char *result_at(const product *p, int64_t row, int64_t column) {
-    const dot_run *w = p->w;
+    const dot_work *w = p->w;
     int64_t index = (p->batch * w->m + p->left.first + row) * w->n + p->right.first + column;
     return w->out + index * (int64_t)type_size(w->out_type);
 }
 
 static void round_block(const product *p, const block *b) {
-    const dot_run *w = p->w;
+    const dot_work *w = p->w;
     tile_fn cast = w->run->kernels->cast[p->fns->sum][w->out_type];
     size_t size = type_size(p->fns->sum);
     for (int64_t i = 0; i < b->rows; i++)
@@ -344,7 +344,7 @@ static emlx_status run_stream(stream *s, emlx_error *err) {
 
 // Products --------------------------------------------------------------------------------------
 
-static void begin_product(product *p, const dot_run *w, const product_fns *fns) {
+static void begin_product(product *p, const dot_work *w, const product_fns *fns) {
     const panel_form *forms[2] = {&fns->left, &fns->right};
     const side *sides[2] = {&w->left, &w->right};
     panels *both[2] = {&p->left, &p->right};
@@ -380,7 +380,7 @@ static int64_t lines_at_once(const panels *s, int64_t lines) {
 
 // One product after another, all threads on each.
 static emlx_status run_large(product *p, int64_t rows, int64_t columns, emlx_error *err) {
-    const dot_run *w = p->w;
+    const dot_work *w = p->w;
     for (p->batch = 0; p->batch < w->batches; p->batch++)
         for (int64_t column = 0; column < w->n; column += columns)
             for (int64_t row = 0; row < w->m; row += rows) {
@@ -459,7 +459,7 @@ static void small_task(void *context, int64_t index) {
 }
 
 static bool is_small(product *p) {
-    const dot_run *w = p->w;
+    const dot_work *w = p->w;
     if (w->m > 4 * BLOCK_LINES || w->n > 4 * BLOCK_LINES) return false;
     set_lines(&p->left, 0, w->m);
     set_lines(&p->right, 0, w->n);
@@ -468,7 +468,7 @@ static bool is_small(product *p) {
     return bytes <= SMALL_PACKED && (one_block || w->batches >= 4);
 }
 
-static emlx_status multiply_with(const dot_run *w, const product_fns *fns, bool *flushes,
+static emlx_status multiply_with(const dot_work *w, const product_fns *fns, bool *flushes,
                                  emlx_error *err) {
     product p;
     begin_product(&p, w, fns);
@@ -484,7 +484,7 @@ static emlx_status multiply_with(const dot_run *w, const product_fns *fns, bool 
     return status;
 }
 
-emlx_status product_multiply(dot_run *w, emlx_error *err) {
+emlx_status product_multiply(dot_work *w, emlx_error *err) {
     side *sides[2] = {&w->left, &w->right};
     for (int i = 0; i < 2; i++)
         if (!side_steps(sides[i]) || (sides[i]->row_step != 1 && sides[i]->column_step != 1))

@@ -41,7 +41,7 @@ bool side_steps(side *s) {
 }
 
 typedef struct pack_work {
-    const dot_run *dot;
+    const dot_work *dot;
     const side *from;
     emlx_type type;
     char *to;
@@ -72,7 +72,7 @@ static void pack_row(void *context, int64_t index) {
     }
 }
 
-emlx_status side_pack(const dot_run *w, side *s, emlx_type type, emlx_error *err) {
+emlx_status side_pack(const dot_work *w, side *s, emlx_type type, emlx_error *err) {
     int64_t rows = w->batches * s->rows;
     s->packed_size = (size_t)(rows * s->columns) * type_size(type);
     TRY(data_alloc(s->packed_size, &s->packed, err));

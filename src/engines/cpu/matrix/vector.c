@@ -18,7 +18,7 @@
 #define FEW 4
 
 typedef struct vector_work {
-    const dot_run *w;
+    const dot_work *w;
     const vector_fns *fns;
     const side *matrix;
     side *vectors;
@@ -29,9 +29,9 @@ typedef struct vector_work {
 } vector_work;
 
 // A single row on either side, or a few on the left.
-static bool left_matrix(const dot_run *w) { return w->n == 1; }
+static bool left_matrix(const dot_work *w) { return w->n == 1; }
 
-static const vector_fns *find_fns(const dot_run *w) {
+static const vector_fns *find_fns(const dot_work *w) {
     const side *matrix = left_matrix(w) ? &w->left : &w->right;
     const vector_fns *fns = &w->run->kernels->vector[matrix->type];
     bool wide = type_is_float(w->type) && fns->sum == w->type;
@@ -39,11 +39,11 @@ static const vector_fns *find_fns(const dot_run *w) {
     return fns;
 }
 
-bool vector_can(const dot_run *w) { return (w->n == 1 || w->m <= FEW) && find_fns(w) != NULL; }
+bool vector_can(const dot_work *w) { return (w->n == 1 || w->m <= FEW) && find_fns(w) != NULL; }
 
 static void vector_task(void *context, int64_t index) {
     const vector_work *v = context;
-    const dot_run *w = v->w;
+    const dot_work *w = v->w;
     int64_t line = index % v->line_blocks * v->line_block;
     int64_t part = index / v->line_blocks % v->parts, batch = index / v->line_blocks / v->parts;
     int64_t lines = v->lines - line < v->line_block ? v->lines - line : v->line_block;
@@ -79,7 +79,7 @@ static void cut_parts(vector_work *v) {
 
 // Sums of parts are added in order.
 static void add_parts(const vector_work *v) {
-    const dot_run *w = v->w;
+    const dot_work *w = v->w;
     size_t count = (size_t)(w->batches * v->few * v->lines), bytes = count * v->size;
     tile_fn add = cpu_scalar(w->run->kernels, SCALAR_add, v->fns->sum);
     for (int64_t p = 1; p < v->parts; p++)
@@ -88,7 +88,7 @@ static void add_parts(const vector_work *v) {
 }
 
 static emlx_status run_parts(vector_work *v, emlx_error *err) {
-    const dot_run *w = v->w;
+    const dot_work *w = v->w;
     cut_parts(v);
     size_t bytes = (size_t)(v->parts * w->batches * v->few * v->lines) * v->size;
     void *sums;
@@ -101,7 +101,7 @@ static emlx_status run_parts(vector_work *v, emlx_error *err) {
     return status;
 }
 
-emlx_status vector_multiply(dot_run *w, emlx_error *err) {
+emlx_status vector_multiply(dot_work *w, emlx_error *err) {
     const vector_fns *fns = find_fns(w);
     bool left = left_matrix(w);
     side *matrix = left ? &w->left : &w->right, *vectors = left ? &w->right : &w->left;
