@@ -1,4 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
+# Before the tests, which begin to run when their own module is there.
+defmodule EMLX.LinAlgTest.Functions do
+  import Nx.Defn
+
+  defn branch(t) do
+    {q, r} = Nx.LinAlg.qr(t)
+    if Nx.sum(t) > 0, do: Nx.dot(q, r), else: q
+  end
+
+  defn loop(t) do
+    {t, _} =
+      while {t, i = 0}, i < 3 do
+        {_q, r} = Nx.LinAlg.qr(t)
+        {r / 2, i + 1}
+      end
+
+    t
+  end
+
+  defn gradients(t) do
+    {grad(t, &Nx.sum(Nx.LinAlg.cholesky(&1))), grad(t, &Nx.sum(Nx.LinAlg.invert(&1))),
+     grad(t, &Nx.LinAlg.determinant/1)}
+  end
+end
+
 defmodule EMLX.LinAlgTest do
   # Linear algebra: Nx's documentation, and random matrices against Nx.BinaryBackend.
   use EMLX.Case, async: true
@@ -188,28 +213,4 @@ defmodule EMLX.LinAlgTest do
   end
 
   defp reference(tensor), do: Nx.backend_copy(tensor, Nx.BinaryBackend)
-end
-
-defmodule EMLX.LinAlgTest.Functions do
-  import Nx.Defn
-
-  defn branch(t) do
-    {q, r} = Nx.LinAlg.qr(t)
-    if Nx.sum(t) > 0, do: Nx.dot(q, r), else: q
-  end
-
-  defn loop(t) do
-    {t, _} =
-      while {t, i = 0}, i < 3 do
-        {_q, r} = Nx.LinAlg.qr(t)
-        {r / 2, i + 1}
-      end
-
-    t
-  end
-
-  defn gradients(t) do
-    {grad(t, &Nx.sum(Nx.LinAlg.cholesky(&1))), grad(t, &Nx.sum(Nx.LinAlg.invert(&1))),
-     grad(t, &Nx.LinAlg.determinant/1)}
-  end
 end
