@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/sanitize.h"
 #include "cases.h"
 #include "cli.h"
 #include "files/attrs.h"
@@ -115,7 +116,9 @@ static void print_head(FILE *to, const replay *r) {
         if (i > 0) fputs(", ", to);
         cli_print_signature(to, emlx_tensor_type(r->inputs[i]), emlx_tensor_shape(r->inputs[i]));
     }
+    UNSEEN_CALL;
     char *attrs = json_dumps(json_object_get(c->json, "attrs"), JSON_COMPACT);
+    UNSEEN_CALL_END;
     if (attrs != NULL) fprintf(to, " %s", attrs);
     free(attrs);
     if (c->type != EMLX_TYPE_DEFAULT) fprintf(to, " as %s", emlx_type_name(c->type));
