@@ -25,16 +25,17 @@ defmodule EMLX.Quantization do
 
   ## Precision
 
-  A product with up to eight vectors computes with whole numbers of 16 bits where the CPU has
-  the instructions for it (the level `vnni`): each 64 numbers of a vector get a step of their own,
+  A product with few vectors computes with whole numbers of 16 bits where the CPU has the
+  instructions for it (level `vnni`: up to 128 vectors, `amx`: up to 32, of `mxfp8` none):
+  each 64 numbers of a vector get a step of their own,
   and the result errs by less than 2^-15 of the sum of its terms' sizes, before it is
   rounded to its type. Other products convert weights to the type of the activations.
 
   ## In `defn`
 
   Quantized tensors are arguments of compiled functions. There a function cannot make one:
-  `quantize/2` works outside of `defn` only. In the branches of a `cond` and in the body of a
-  `while`, the weights are numbers that were unpacked before.
+  `quantize/2` works outside of `defn` only. Branches of a `cond` and bodies of a `while` that
+  hand one on as it is get it packed, too.
   """
 
   import Nx.Defn
