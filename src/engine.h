@@ -9,11 +9,11 @@
 #ifndef EMLX_ENGINE_H
 #define EMLX_ENGINE_H
 
-#include "base/pool.h"
 #include "memory/account.h"
 #include "memory/fence.h"
 #include "memory/spares.h"
 #include "plan/plan.h"
+#include "threads/pool.h"
 
 // One run of a plan. Plan, form, constants, functions and flag stay until the work has ended; what
 // else it points to until `submit` returns.

@@ -6,11 +6,11 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/mutex.h"
 #include "base/shape.h"
 #include "base/types.h"
 #include "graph/function.h"
 #include "graph/lock.h"
+#include "threads/mutex.h"
 
 const scalar_info scalar_table[SCALAR_COUNT] = {
 #define SCALAR(name, operands, result, cost, loop)                                                 \

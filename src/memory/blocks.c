@@ -12,13 +12,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "base/cgroup.h"
 #include "base/error.h"
-#include "base/mutex.h"
 #include "base/sanitize.h"
 #include "memory/account.h"
 #include "memory/classes.h"
 #include "memory/failing.h"
+#include "threads/cgroup.h"
+#include "threads/mutex.h"
 
 // Size classes ----------------------------------------------------------------------------------
 

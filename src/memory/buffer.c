@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/mutex.h"
 #include "memory/memory.h"
+#include "threads/mutex.h"
 
 // A buffer over memory of somebody else.
 typedef struct wrapped_buffer {

@@ -8,8 +8,8 @@
 
 #include "base/event.h"
 #include "base/hash.h"
-#include "base/mutex.h"
 #include "engine.h"
+#include "threads/mutex.h"
 
 enum { SLOTS = 4096, MOST_PLANS = 2048 };
 

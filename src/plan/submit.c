@@ -5,8 +5,8 @@
 
 #include <string.h>
 
-#include "base/cancel.h"
 #include "base/error.h"
+#include "threads/cancel.h"
 
 // Kernel by kernel -------------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/mutex.h"
 #include "engine.h"
 #include "plan/cache.h"
+#include "threads/mutex.h"
 
 enum { MOST_ENGINES = 16, MOST_DEVICES = 64 };
 

@@ -6,9 +6,9 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/mutex.h"
 #include "engine.h"
 #include "run/run.h"
+#include "threads/mutex.h"
 
 typedef struct block_function {
     emlx_function face;

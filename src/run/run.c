@@ -7,11 +7,11 @@
 
 #include <string.h>
 
-#include "base/cancel.h"
 #include "base/error.h"
 #include "base/event.h"
 #include "base/types.h"
 #include "plan/submit.h"
+#include "threads/cancel.h"
 
 #define FEW 32
 

@@ -3,9 +3,9 @@
 #ifndef EMLX_RUN_RUN_H
 #define EMLX_RUN_RUN_H
 
-#include "base/pool.h"
 #include "memory/spares.h"
 #include "program/program.h"
+#include "threads/pool.h"
 
 typedef struct frame frame;
 

@@ -8,8 +8,8 @@
 #include <pthread.h>
 
 #include "base/error.h"
-#include "base/mutex.h"
 #include "memory/memory.h"
+#include "threads/mutex.h"
 
 struct emlx_queue {
     pool_job job;

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/cancel.h"
 #include "engines/plain/plain.h"
+#include "threads/cancel.h"
 
 static const node_fn nodes[PRIM_COUNT] = {
 #define PRIMITIVE(name, form, kept, cost) [PRIM_##name] = run_##name,

@@ -6,12 +6,12 @@
 #include <time.h>
 
 #include "base/error.h"
-#include "base/pool.h"
 #include "engine.h"
 #include "graph/lock.h"
 #include "memory/memory.h"
 #include "plan/cache.h"
 #include "tensors.h"
+#include "threads/pool.h"
 
 // softmax(x . x) plus a constant: views, products, reductions, shared and fused parts.
 static emlx_status try_softmax(emlx_tensor *x, emlx_tensor **out, emlx_error *err) {

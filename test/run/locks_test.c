@@ -4,9 +4,9 @@
 // them meet there, and their threads go to sleep and wake each other up all the time.
 #include <pthread.h>
 
-#include "base/mutex.h"
 #include "program/programs.h"
 #include "tensors.h"
+#include "threads/mutex.h"
 
 // How the pool of blocks was left decides over a few locks at the beginning and the end of a run.
 enum { SIDE = 8, CHANCE = 20 };

@@ -2,8 +2,8 @@
 // run.c - what running kernels share: tasks of the pool, their errors, and small working memory.
 #include "engines/cpu/run.h"
 
-#include "base/cancel.h"
 #include "base/error.h"
+#include "threads/cancel.h"
 
 emlx_status run_tasks(const cpu_run *run, int64_t count, pool_body body, void *work,
                       emlx_error *err) {

@@ -6,10 +6,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "base/pool.h"
 #include "engines/cuda/driver/heap.h"
 #include "engines/cuda/driver/store.h"
 #include "memory/memory.h"
+#include "threads/pool.h"
 
 typedef struct gpu_stream gpu_stream;
 typedef struct staging staging;

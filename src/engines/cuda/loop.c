@@ -6,10 +6,10 @@
 // few milliseconds whether anybody still wants the result.
 #include "engines/cuda/loop.h"
 
-#include "base/cancel.h"
 #include "base/error.h"
 #include "engines/cuda/graph.h"
 #include "engines/cuda/report.h"
+#include "threads/cancel.h"
 
 enum {
     KERNELS_MOST = 512,

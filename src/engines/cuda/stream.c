@@ -6,10 +6,10 @@
 #include <time.h>
 
 #include "base/error.h"
-#include "base/mutex.h"
 #include "engines/cuda/driver/graphs.h"
 #include "engines/cuda/graph.h"
 #include "memory/list.h"
+#include "threads/mutex.h"
 
 enum {
     REPORT_BYTES = REPORTERS_MOST * REPORT_WORDS * sizeof(int64_t),

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/pool.h"
 #include "engines/cuda/stream.h"
+#include "threads/pool.h"
 
 // Up to SMALL bytes go through rings and slots, which nobody else keeps for long; others in chunks
 // through two buffers each way.

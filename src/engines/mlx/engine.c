@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/cancel.h"
 #include "base/error.h"
 #include "base/shape.h"
 #include "base/types.h"
@@ -15,6 +14,7 @@
 #include "engines/mlx/lower/lower.h"
 #include "engines/mlx/worker.h"
 #include "memory/room.h"
+#include "threads/cancel.h"
 
 typedef struct mlx_state {
     const mlx_edge *edge;

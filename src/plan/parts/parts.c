@@ -6,8 +6,8 @@
 
 #include "base/error.h"
 #include "base/event.h"
-#include "base/mutex.h"
 #include "plan/submit.h"
+#include "threads/mutex.h"
 
 typedef struct parts_run {
     const planned *planned;

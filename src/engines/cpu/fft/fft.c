@@ -7,10 +7,10 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/cancel.h"
 #include "base/error.h"
 #include "base/types.h"
 #include "engines/cpu/routine/routine.h"
+#include "threads/cancel.h"
 
 // How a line comes to be complex and its transform to be the result.
 typedef enum line_way {

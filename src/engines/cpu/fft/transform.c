@@ -4,9 +4,9 @@
 // its rows, both side by side (after Bailey). Columns and rows are tasks where the line is long.
 #include <string.h>
 
-#include "base/cancel.h"
 #include "base/error.h"
 #include "engines/cpu/fft/fft.h"
+#include "threads/cancel.h"
 
 enum {
     LONG_LINE = 1 << 15,    // elements of one that all threads work on

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // threads.h - how many threads there are to be and how far they step back: what the environment,
 // the system and the container say.
-#ifndef EMLX_BASE_THREADS_H
-#define EMLX_BASE_THREADS_H
+#ifndef EMLX_THREADS_THREADS_H
+#define EMLX_THREADS_THREADS_H
 
 #define MAX_THREADS 1024
 

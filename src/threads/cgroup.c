@@ -3,7 +3,7 @@
 // has it, so that each is looked for from the process's own group up to the root. In a container
 // the root that is mounted is the container's own group, although the path may be that of the host:
 // folders that are not there are passed over.
-#include "base/cgroup.h"
+#include "threads/cgroup.h"
 
 #include <stdbool.h>
 #include <stdio.h>

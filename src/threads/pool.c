@@ -5,7 +5,7 @@
 // its caller's stack: a helper may touch it only between joining it, under the lock, and leaving
 // it, under the lock, and the caller returns only when nobody is between the two.
 // Memory comes from calloc here, because this part lies below src/memory.
-#include "base/pool.h"
+#include "threads/pool.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -18,12 +18,12 @@
 #include <sys/syscall.h>
 #endif
 
-#include "base/cancel.h"
-#include "base/clock.h"
 #include "base/error.h"
-#include "base/mutex.h"
-#include "base/pace.h"
-#include "base/threads.h"
+#include "threads/cancel.h"
+#include "threads/clock.h"
+#include "threads/mutex.h"
+#include "threads/pace.h"
+#include "threads/threads.h"
 
 // Kernels and LAPACK keep tiles and small arrays on the stack; some systems' default is 512 KB.
 #define STACK_SIZE ((size_t)8 << 20)

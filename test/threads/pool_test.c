@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // pool_test.c - jobs and parallel loops: alone, nested, many at once, and the ends of a pool.
-#include "base/pool.h"
+#include "threads/pool.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -519,5 +519,5 @@ int main(void) {
         cmocka_unit_test(the_shared_pool_comes_and_goes),
         cmocka_unit_test(refuses_wrong_counts),
     };
-    return RUN_TESTS("base/pool", tests);
+    return RUN_TESTS("threads/pool", tests);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // clock.h - the time by which threads wait for one another.
-#ifndef EMLX_BASE_CLOCK_H
-#define EMLX_BASE_CLOCK_H
+#ifndef EMLX_THREADS_CLOCK_H
+#define EMLX_THREADS_CLOCK_H
 
 #include <pthread.h>
 #include <stdint.h>

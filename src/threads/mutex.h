@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // mutex.h - locks, counted: what a thread does over and over is to take none that others take, and
 // tests look at the count.
-#ifndef EMLX_BASE_MUTEX_H
-#define EMLX_BASE_MUTEX_H
+#ifndef EMLX_THREADS_MUTEX_H
+#define EMLX_THREADS_MUTEX_H
 
 #include <pthread.h>
 #include <stdbool.h>

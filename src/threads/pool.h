@@ -7,8 +7,8 @@
 //
 // The shared pool has a thread besides that takes small jobs that wait for longer than they take,
 // and lets more jobs run for a while where those that do ask for no turns.
-#ifndef EMLX_BASE_POOL_H
-#define EMLX_BASE_POOL_H
+#ifndef EMLX_THREADS_POOL_H
+#define EMLX_THREADS_POOL_H
 
 #include "emlx.h"
 

@@ -3,7 +3,7 @@
 #if defined(__linux__) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE // sched_getaffinity
 #endif
-#include "base/threads.h"
+#include "threads/threads.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -15,8 +15,8 @@
 #include <sys/syscall.h>
 #endif
 
-#include "base/cgroup.h"
 #include "emlx.h"
+#include "threads/cgroup.h"
 
 #define MAX_NICE 19
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // mutex.c - the count of locks that a thread has taken.
-#include "base/mutex.h"
+#include "threads/mutex.h"
 
 _Thread_local uint64_t mutex_count;

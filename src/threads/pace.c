@@ -2,7 +2,7 @@
 // pace.c - what the bodies of loops took, in a table that forgets. Loops cut their work into tasks
 // of about the same length, so that a body has one pace; where it has not, threads are woken up
 // that find nothing to do, or fewer than there might be.
-#include "base/pace.h"
+#include "threads/pace.h"
 
 #include <stdatomic.h>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // cancel.h - looking at the flag that ends work early.
-#ifndef EMLX_BASE_CANCEL_H
-#define EMLX_BASE_CANCEL_H
+#ifndef EMLX_THREADS_CANCEL_H
+#define EMLX_THREADS_CANCEL_H
 
 #include "emlx.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // cgroup_test.c - limits of control groups, read from files made up like those of the system.
-#include "base/cgroup.h"
+#include "threads/cgroup.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -157,5 +157,5 @@ int main(void) {
         WITH_ROOT(both_versions_at_once),
         WITH_ROOT(odd_lines_are_survived),
     };
-    return cmocka_run_group_tests_name("base/cgroup", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("threads/cgroup", tests, NULL, NULL);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // cgroup.h - what a container leaves to this process: limits on memory and on time of the cores, of
 // control groups of version 1 and 2.
-#ifndef EMLX_BASE_CGROUP_H
-#define EMLX_BASE_CGROUP_H
+#ifndef EMLX_THREADS_CGROUP_H
+#define EMLX_THREADS_CGROUP_H
 
 #include <stdint.h>
 
