@@ -21,7 +21,7 @@ typedef struct mlx_state {
     mlx_session *session;
     mlx_worker *worker;
     mlx_traits traits;
-    mlx_place place;
+    mlx_target target;
     bool apart;                     // memory of its own: the host sees copies
     char message[MLX_MESSAGE_SIZE]; // of the worker's last call that was waited for
 } mlx_state;
@@ -39,17 +39,17 @@ static emlx_status mlx_failed(const char *message, emlx_error *err) {
 
 // Devices ----------------------------------------------------------------------------------------
 
-static int count_of(mlx_place place, char *why, size_t size) {
+static int count_of(mlx_target target, char *why, size_t size) {
     char message[MLX_MESSAGE_SIZE];
     const mlx_edge *edge = adapter_open(why, size);
     if (edge == NULL) return 0;
-    if (edge->available(place, message)) return 1;
+    if (edge->available(target, message)) return 1;
     snprintf(why, size, "%s", message);
     return 0;
 }
 
-static int count_gpu(char *why, size_t size) { return count_of(MLX_PLACE_GPU, why, size); }
-static int count_cpu(char *why, size_t size) { return count_of(MLX_PLACE_CPU, why, size); }
+static int count_gpu(char *why, size_t size) { return count_of(MLX_TARGET_GPU, why, size); }
+static int count_cpu(char *why, size_t size) { return count_of(MLX_TARGET_CPU, why, size); }
 
 static uint32_t version_number(const char *text) {
     unsigned major = 0, minor = 0, patch = 0;
@@ -60,7 +60,7 @@ static uint32_t version_number(const char *text) {
 static void open_session(void *context) {
     mlx_state *s = context;
     s->message[0] = '\0';
-    if (!s->edge->open(s->place, &s->session, s->message)) s->session = NULL;
+    if (!s->edge->open(s->target, &s->session, s->message)) s->session = NULL;
 }
 
 static void close_session(void *context) {
@@ -75,13 +75,13 @@ static void mlx_close(emlx_device *device) {
     mem_free(s, sizeof *s);
 }
 
-static emlx_status open_place(emlx_device *device, mlx_place place, emlx_error *err) {
+static emlx_status open_target(emlx_device *device, mlx_target target, emlx_error *err) {
     char why[400];
     mlx_state *s = mem_alloc(sizeof *s);
     if (s == NULL) return error_no_memory(err, "to open MLX");
     s->edge = adapter_open(why, sizeof why);
-    s->place = place;
-    bool cpu = place == MLX_PLACE_CPU;
+    s->target = target;
+    bool cpu = target == MLX_TARGET_CPU;
     emlx_status status = s->edge != NULL ? worker_start(&s->worker, err)
                                          : error_set(err, EMLX_UNSUPPORTED, "%s", why);
     if (status != EMLX_OK) {
@@ -93,7 +93,7 @@ static emlx_status open_place(emlx_device *device, mlx_place place, emlx_error *
                              .cpu = cpu,
                              .exact = getenv("EMLX_MLX_EXACT") != NULL,
                              .rank = cpu ? EMLX_MAX_RANK : 10};
-    s->apart = !s->edge->shares_memory(place);
+    s->apart = !s->edge->shares_memory(target);
     device->state = s;
     device->host_memory = !s->apart;
     worker_do(s->worker, open_session, s);
@@ -105,16 +105,16 @@ static emlx_status open_place(emlx_device *device, mlx_place place, emlx_error *
 }
 
 static emlx_status open_gpu(emlx_device *device, emlx_error *err) {
-    return open_place(device, MLX_PLACE_GPU, err);
+    return open_target(device, MLX_TARGET_GPU, err);
 }
 static emlx_status open_cpu(emlx_device *device, emlx_error *err) {
-    return open_place(device, MLX_PLACE_CPU, err);
+    return open_target(device, MLX_TARGET_CPU, err);
 }
 
 static void mlx_describe(const emlx_device *device, char *text, size_t size) {
     const mlx_state *s = device->state;
     snprintf(text, size, "MLX %s, its %s", s->edge->mlx_version(),
-             s->place == MLX_PLACE_CPU ? "CPU" : "GPU");
+             s->target == MLX_TARGET_CPU ? "CPU" : "GPU");
 }
 
 // Buffers ----------------------------------------------------------------------------------------
@@ -425,7 +425,7 @@ static void capture_now(void *context) {
 static emlx_status mlx_capture(emlx_device *device, const char *path, emlx_error *err) {
     const mlx_state *s = device->state;
     capture_call c = {.edge = s->edge, .path = path};
-    if (!s->edge->is_metal(s->place))
+    if (!s->edge->is_metal(s->target))
         return error_set(err, EMLX_UNSUPPORTED,
                          "device %s cannot be captured: it is MLX's, but not on Metal",
                          device->name);

@@ -135,7 +135,7 @@ static const char *rows_in_memory(const fold_form *fold, const tile_run *run, in
     const tile_form *f = run->form;
     const step_form *step = &f->steps[folded_step(f)];
     bool plain = f->kernel->step_count == 1 && f->kernel->store_count == 0;
-    if (!plain || step->place != PLACE_MEMORY || fold->length > f->tile) return NULL;
+    if (!plain || step->storage != STORAGE_MEMORY || fold->length > f->tile) return NULL;
     return run->bases[step->access] + row * fold->length * step->size;
 }
 

@@ -91,7 +91,7 @@ static bool is_fixed(const preparer *p, const expr_step *s) {
     default: break;
     }
     for (uint32_t i = 0; i < step_operands(s); i++)
-        if (f->steps[resolve(f, s->args[i])].place != PLACE_FIXED) return false;
+        if (f->steps[resolve(f, s->args[i])].storage != STORAGE_FIXED) return false;
     return true;
 }
 
@@ -112,14 +112,15 @@ static tile_fn find_pair(const tile_form *f, const expr_step *a, const expr_step
 static void join_pair(tile_form *f, uint32_t n, const uint32_t *uses) {
     const expr_step *s = &f->kernel->steps[n];
     step_form *second = &f->steps[n];
-    if (second->place == PLACE_FIXED || second->arg_count != 2) return;
+    if (second->storage == STORAGE_FIXED || second->arg_count != 2) return;
     for (uint32_t i = 0; i < (s->op == SCALAR_subtract ? 1 : 2); i++) {
         step_form *first = &f->steps[s->args[i]];
         tile_fn fn = find_pair(f, &f->kernel->steps[s->args[i]], s);
-        bool free = first->place == PLACE_SLOT && first->arg_count == 2 && uses[s->args[i]] == 1;
+        bool free =
+            first->storage == STORAGE_SLOT && first->arg_count == 2 && uses[s->args[i]] == 1;
         if (fn == NULL || !free) continue;
-        first->place = PLACE_NONE;
-        *second = (step_form){.fn = fn, .arg_count = 3, .place = second->place};
+        first->storage = STORAGE_NONE;
+        *second = (step_form){.fn = fn, .arg_count = 3, .storage = second->storage};
         memcpy(second->args, first->args, 2 * sizeof *first->args);
         second->args[2] = s->args[1 - i];
         return;
@@ -130,21 +131,22 @@ static void join_pair(tile_form *f, uint32_t n, const uint32_t *uses) {
 static void join_fork(tile_form *f, uint32_t n, const uint32_t *uses) {
     const expr_step *s = &f->kernel->steps[n];
     step_form *join = &f->steps[n];
-    if (join->place == PLACE_FIXED || join->arg_count != 2 || s->kind != EXPR_SCALAR) return;
+    if (join->storage == STORAGE_FIXED || join->arg_count != 2 || s->kind != EXPR_SCALAR) return;
     const expr_step *a = &f->kernel->steps[s->args[0]], *b = &f->kernel->steps[s->args[1]];
     step_form *left = &f->steps[s->args[0]], *right = &f->steps[s->args[1]];
-    bool free = left->place == PLACE_SLOT && right->place == PLACE_SLOT && left->arg_count == 2 &&
-                right->arg_count == 2 && uses[s->args[0]] == 1 && uses[s->args[1]] == 1;
+    bool free = left->storage == STORAGE_SLOT && right->storage == STORAGE_SLOT &&
+                left->arg_count == 2 && right->arg_count == 2 && uses[s->args[0]] == 1 &&
+                uses[s->args[1]] == 1;
     if (!free || left->args[0] != right->args[0] || a->kind != EXPR_SCALAR ||
         b->kind != EXPR_SCALAR)
         return;
     for (const fork_fn *k = f->kernels->forks; k->fn != NULL; k++) {
         if (k->join != s->op || k->left != a->op || k->right != b->op) continue;
         if (k->type != s->compute || k->type != a->compute || k->type != b->compute) continue;
-        left->place = right->place = PLACE_NONE;
+        left->storage = right->storage = STORAGE_NONE;
         *join = (step_form){.fn = k->fn,
                             .arg_count = 3,
-                            .place = join->place,
+                            .storage = join->storage,
                             .args = {left->args[0], left->args[1], right->args[1]}};
         return;
     }
@@ -162,7 +164,7 @@ static emlx_status join_steps(preparer *p, arena *memory, emlx_error *err) {
         memcpy(form->args, k->steps[n].args, sizeof form->args);
         // Functions are given three operands, whatever they read.
         for (uint32_t i = form->arg_count; i > 0 && i < 3; i++) form->args[i] = form->args[0];
-        form->place = is_fixed(p, &k->steps[n]) ? PLACE_FIXED : PLACE_SLOT;
+        form->storage = is_fixed(p, &k->steps[n]) ? STORAGE_FIXED : STORAGE_SLOT;
         for (uint32_t i = 0; i < form->arg_count; i++) uses[form->args[i]]++;
     }
     for (uint32_t i = 0; i < k->store_count; i++) uses[k->stores[i].step]++;
@@ -218,33 +220,33 @@ static emlx_status find_function(const tile_form *f, const expr_step *s, tile_fn
                      emlx_type_name((emlx_type)s->compute));
 }
 
-static emlx_status place_step(preparer *p, uint32_t n, emlx_error *err) {
+static emlx_status assign_storage(preparer *p, uint32_t n, emlx_error *err) {
     tile_form *f = p->form;
     const expr_step *s = &f->kernel->steps[n];
     step_form *form = &f->steps[n];
     form->size = (uint8_t)type_size((emlx_type)s->type);
     form->alias = NO_STEP;
-    if (form->place == PLACE_NONE) return EMLX_OK;
+    if (form->storage == STORAGE_NONE) return EMLX_OK;
     TRY(find_function(f, s, &form->fn, err));
     if (is_alias(s)) {
-        form->place = PLACE_ALIAS;
+        form->storage = STORAGE_ALIAS;
         form->alias = (uint16_t)resolve(f, n);
-    } else if (form->place == PLACE_FIXED) {
+    } else if (form->storage == STORAGE_FIXED) {
         form->offset = p->fixed_count++;
     } else if (s->kind == EXPR_LOAD && f->dense[s->index]) {
-        form->place = PLACE_MEMORY;
+        form->storage = STORAGE_MEMORY;
         form->access = s->index;
     } else if (form->fn != NULL && stores_directly(p, n, &form->access)) {
-        form->place = PLACE_MEMORY;
+        form->storage = STORAGE_MEMORY;
     } else {
         // What is carried from tile to tile shares its slot with nothing.
-        form->place = PLACE_SLOT;
+        form->storage = STORAGE_SLOT;
         form->offset = s->kind == EXPR_CARRY ? p->slot_count++ : take_slot(p);
     }
     // Only now, as a result must not overwrite an operand of another size.
     for (uint32_t i = 0; i < form->arg_count; i++) {
         uint32_t arg = resolve(f, form->args[i]);
-        if (p->last[arg] != n || f->steps[arg].place != PLACE_SLOT) continue;
+        if (p->last[arg] != n || f->steps[arg].storage != STORAGE_SLOT) continue;
         p->free[p->free_count++] = f->steps[arg].offset;
         p->last[arg] = UINT32_MAX; // once, should it be an operand twice
     }
@@ -263,7 +265,7 @@ static void size_slots(preparer *p) {
     while (f->tile > SMALLEST_TILE && slots * f->tile * widest > TILE_STACK) f->tile /= 2;
     for (uint32_t s = 0; s < f->kernel->step_count; s++) {
         uint32_t slot = f->steps[s].offset;
-        if (f->steps[s].place == PLACE_FIXED) slot += p->slot_count;
+        if (f->steps[s].storage == STORAGE_FIXED) slot += p->slot_count;
         f->steps[s].offset = (uint32_t)(slot * f->tile * widest);
     }
     f->scratch = slots * f->tile * widest;
@@ -290,10 +292,10 @@ static void find_streams(const preparer *p) {
     f->slow = UINT32_MAX;
     f->ahead = f->tile;
     for (uint32_t n = 0; n < f->kernel->step_count; n++) {
-        bool far = f->steps[n].place == PLACE_MEMORY && !is_local(p, f->steps[n].access);
+        bool far = f->steps[n].storage == STORAGE_MEMORY && !is_local(p, f->steps[n].access);
         if (far) f->streams[f->stream_count++] = n;
         bool candidate = f->slow == UINT32_MAX && has_loop(&f->kernel->steps[n], LOOP_LONG);
-        if (candidate && f->steps[n].place != PLACE_FIXED) f->slow = n;
+        if (candidate && f->steps[n].storage != STORAGE_FIXED) f->slow = n;
     }
 }
 
@@ -314,7 +316,7 @@ emlx_status tile_prepare(tile_form *form, const emlx_plan *plan, const plan_kern
     order_axes(form, walk);
     TRY(join_steps(&p, memory, err));
     find_last_uses(&p);
-    for (uint32_t s = 0; s < steps; s++) TRY(place_step(&p, s, err));
+    for (uint32_t s = 0; s < steps; s++) TRY(assign_storage(&p, s, err));
     size_slots(&p);
     if (walk != NULL && walk->blocked) size_block(form);
     find_streams(&p);
@@ -390,10 +392,10 @@ static void make_fixed(tile_run *run) {
     for (uint32_t n = 0; n < f->kernel->step_count; n++) {
         const expr_step *s = &f->kernel->steps[n];
         const step_form *form = &f->steps[n];
-        if (form->place == PLACE_ALIAS) run->at[n] = run->at[form->alias];
-        if (form->place == PLACE_SLOT || form->place == PLACE_FIXED)
+        if (form->storage == STORAGE_ALIAS) run->at[n] = run->at[form->alias];
+        if (form->storage == STORAGE_SLOT || form->storage == STORAGE_FIXED)
             run->at[n] = run->scratch + form->offset;
-        if (form->place != PLACE_FIXED) continue;
+        if (form->storage != STORAGE_FIXED) continue;
         if (s->kind == EXPR_CONST)
             splat(run, form, run->at[n], &run->call->constants[s->index]);
         else if (s->kind == EXPR_LOAD)
@@ -593,20 +595,21 @@ static void eval_step(tile_run *run, uint32_t n, const tile_part *part) {
     const tile_form *f = run->form;
     const expr_step *s = &f->kernel->steps[n];
     const step_form *form = &f->steps[n];
-    if (form->place == PLACE_FIXED || form->place == PLACE_NONE || s->kind == EXPR_CARRY) return;
+    if (form->storage == STORAGE_FIXED || form->storage == STORAGE_NONE || s->kind == EXPR_CARRY)
+        return;
     if (s->kind == EXPR_GUARD) check_guard(run, s, part->count);
-    if (form->place == PLACE_ALIAS) {
+    if (form->storage == STORAGE_ALIAS) {
         run->at[n] = run->at[form->alias];
         return;
     }
-    if (form->place == PLACE_MEMORY)
+    if (form->storage == STORAGE_MEMORY)
         run->at[n] = run->bases[form->access] + part->first * form->size;
     bool next = part->rows == 0 && part->first + f->tile + (int64_t)part->count <= f->count;
     if (n == f->slow && next)
         run_slow_function(run, n, part->first, part->count);
     else if (form->fn != NULL)
         apply_function(run, n, part->count);
-    else if (form->place == PLACE_SLOT)
+    else if (form->storage == STORAGE_SLOT)
         move(run,
              &(transfer_of){s->kind == EXPR_LOAD ? TRANSFER_LOAD : TRANSFER_COUNT_UP, s->index,
                             form->size, (emlx_type)s->type},
@@ -616,7 +619,8 @@ static void eval_step(tile_run *run, uint32_t n, const tile_part *part) {
 static void make_store(tile_run *run, const expr_store *store, const tile_part *part) {
     const tile_form *f = run->form;
     const step_form *form = &f->steps[store->step];
-    if (form->fn != NULL && form->place == PLACE_MEMORY && form->access == store->access) return;
+    if (form->fn != NULL && form->storage == STORAGE_MEMORY && form->access == store->access)
+        return;
     char *from = run->at[store->step];
     if (f->dense[store->access])
         memmove(run->bases[store->access] + part->first * form->size, from,

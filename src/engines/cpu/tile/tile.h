@@ -11,22 +11,22 @@
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Where a step's elements are found during a tile.
-typedef enum step_place {
-    PLACE_SLOT,   // in scratch memory, made anew for every tile
-    PLACE_FIXED,  // in scratch memory, the same for all tiles
-    PLACE_MEMORY, // in the buffer that the load or store reaches
-    PLACE_ALIAS,  // where another step's are
-    PLACE_NONE    // nowhere: the step that reads them makes them as well
-} step_place;
+typedef enum step_storage {
+    STORAGE_SLOT,   // in scratch memory, made anew for every tile
+    STORAGE_FIXED,  // in scratch memory, the same for all tiles
+    STORAGE_MEMORY, // in the buffer that the load or store reaches
+    STORAGE_ALIAS,  // where another step's are
+    STORAGE_NONE    // nowhere: the step that reads them makes them as well
+} step_storage;
 
 typedef struct step_form {
     tile_fn fn;      // of casts and scalar functions
     uint32_t offset; // into scratch memory
-    uint32_t access; // of PLACE_MEMORY
+    uint32_t access; // of STORAGE_MEMORY
     uint16_t alias;
     uint16_t args[3]; // the steps whose elements it reads
     uint8_t arg_count;
-    uint8_t place;
+    uint8_t storage;
     uint8_t size; // bytes of an element
 } step_form;
 
@@ -37,7 +37,7 @@ typedef struct tile_walk {
     const plan_kernel *rows;     // of which the kernel is a stage, or NULL
 } tile_walk;
 
-// A kernel made ready: its axes in the order in which it is walked, and a place for every step.
+// A kernel made ready: its axes in the order in which it is walked, and storage for every step.
 typedef struct tile_form {
     const plan_kernel *kernel;
     const cpu_kernels *kernels;

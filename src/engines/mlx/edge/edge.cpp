@@ -317,30 +317,30 @@ array named(const mlx_block &block, const mlx_input &in) {
 
 // Sessions ------------------------------------------------------------------------------------------
 
-static bool edge_available(mlx_place place, char *message) {
+static bool edge_available(mlx_target target, char *message) {
     bool there = false;
     bool asked = guarded(message, [&] {
-        there = place == MLX_PLACE_CPU || mx::is_available(mx::Device::gpu);
+        there = target == MLX_TARGET_CPU || mx::is_available(mx::Device::gpu);
         if (!there) std::snprintf(message, MLX_MESSAGE_SIZE, "this MLX has no GPU here");
     });
     return asked && there;
 }
 
-static bool edge_is_metal(mlx_place place) {
-    return place == MLX_PLACE_GPU && mx::metal::is_available();
+static bool edge_is_metal(mlx_target target) {
+    return target == MLX_TARGET_GPU && mx::metal::is_available();
 }
 
-static bool edge_shares_memory(mlx_place place) {
-    return place == MLX_PLACE_CPU || edge_is_metal(place);
+static bool edge_shares_memory(mlx_target target) {
+    return target == MLX_TARGET_CPU || edge_is_metal(target);
 }
 
 // On its CPU MLX's compile would start a C++ compiler. Streams belong to the thread that makes them.
-static bool edge_open(mlx_place place, mlx_session **out, char *message) {
+static bool edge_open(mlx_target target, mlx_session **out, char *message) {
     return guarded(message, [&] {
-        mx::Device device = place == MLX_PLACE_CPU ? mx::Device::cpu : mx::Device::gpu;
-        if (place == MLX_PLACE_CPU) mx::disable_compile();
+        mx::Device device = target == MLX_TARGET_CPU ? mx::Device::cpu : mx::Device::gpu;
+        if (target == MLX_TARGET_CPU) mx::disable_compile();
         mx::set_default_device(device);
-        *out = new mlx_session{mx::new_stream(device), place == MLX_PLACE_GPU};
+        *out = new mlx_session{mx::new_stream(device), target == MLX_TARGET_GPU};
     });
 }
 

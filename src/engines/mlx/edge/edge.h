@@ -134,7 +134,7 @@ typedef struct mlx_session mlx_session;
 typedef struct mlx_function mlx_function;
 typedef struct mlx_block mlx_block; // memory of MLX's, counted
 
-typedef enum mlx_place { MLX_PLACE_CPU, MLX_PLACE_GPU } mlx_place;
+typedef enum mlx_target { MLX_TARGET_CPU, MLX_TARGET_GPU } mlx_target;
 
 typedef struct mlx_memory {
     size_t active, peak, cache;
@@ -147,13 +147,13 @@ typedef struct mlx_edge {
     uint32_t version;                 // MLX_EDGE_VERSION of the adapter
     const char *(*mlx_version)(void); // any thread
     // Whether there is such a device. Any thread.
-    bool (*available)(mlx_place place, char *message);
+    bool (*available)(mlx_target target, char *message);
     // Whether the host reads its memory where it is, in no time. Any thread.
-    bool (*shares_memory)(mlx_place place);
+    bool (*shares_memory)(mlx_target target);
     // Whether it is Metal. Any thread.
-    bool (*is_metal)(mlx_place place);
+    bool (*is_metal)(mlx_target target);
 
-    bool (*open)(mlx_place place, mlx_session **out, char *message);
+    bool (*open)(mlx_target target, mlx_session **out, char *message);
     void (*close)(mlx_session *session);
 
     bool (*block_new)(mlx_session *session, size_t size, mlx_block **out, char *message);

@@ -78,15 +78,15 @@ void mlx_conv_padding(const plan_node *n, const plan_node *nodes, int32_t axis, 
 }
 
 // How the elements of an axis of the input lie in the padded one.
-typedef struct conv_place {
+typedef struct conv_axis {
     int64_t length, first, kept; // elements of the input
     int64_t at, step, all;       // where they go, and the padded length
-} conv_place;
+} conv_axis;
 
-static conv_place place_axis(const builder *b, const plan_node *n, int32_t axis) {
+static conv_axis axis_of(const builder *b, const plan_node *n, int32_t axis) {
     const emlx_shape *shape = &mlx_operand_node(b, n, 0)->shape;
     int32_t last = shape->rank - 1, own = axis == 0 ? 0 : axis == last ? 1 : axis + 1;
-    conv_place a = {.length = shape->dims[own], .step = 1};
+    conv_axis a = {.length = shape->dims[own], .step = 1};
     int64_t low = 0, high = 0;
     if (axis > 0 && axis < last) {
         mlx_conv_padding(n, b->nodes, axis - 1, &low, &high);
@@ -108,7 +108,7 @@ static value padded(builder *b, const plan_node *n, value x) {
     int64_t from[3 * EMLX_MAX_RANK], to[3 * EMLX_MAX_RANK];
     bool needed = false, nothing = false;
     for (int32_t d = 0; d < rank; d++) {
-        conv_place a = place_axis(b, n, d);
+        conv_axis a = axis_of(b, n, d);
         all.dims[d] = a.all;
         needed = needed || a.all != a.length || a.kept != a.length || a.at != 0;
         nothing = nothing || a.kept <= 0;
