@@ -66,6 +66,74 @@ static void test_sizes_share_text(void **state) {
     assert_same_text(512, 512, 65536, 65536, false); // indices of 64 bits
 }
 
+// out[i, j] = in[i, j] - the sum of in[i, ...], of values that are the plan's from `first` on.
+static void make_rows_sample(kernel_code *code, uint32_t first) {
+    plan_value values[16] = {0};
+    const plan_access in = {.value = first, .type = EMLX_F32, .strides = {64, 1}};
+    const plan_access sum = {.value = first + 1, .type = EMLX_F32, .strides = {1, 0}};
+    const plan_access out = {.value = first + 2, .type = EMLX_F32, .strides = {64, 1}};
+    plan_access accesses[] = {in, in, sum, out, sum};
+    expr_step loads[] = {{.kind = EXPR_LOAD, .type = EMLX_F32, .index = 0},
+                         {.kind = EXPR_LOAD, .type = EMLX_F32, .index = 1},
+                         {.kind = EXPR_SCALAR,
+                          .op = SCALAR_subtract,
+                          .type = EMLX_F32,
+                          .compute = EMLX_F32,
+                          .args = {0, 1}}};
+    expr_store store = {2, 2}, stage = {1, 3};
+    uint32_t local = first + 1;
+    plan_kernel stages[] = {{.kind = KERNEL_REDUCE,
+                             .reduce = REDUCE_SUM,
+                             .rank = 2,
+                             .dims = {8, 64},
+                             .axes = 2,
+                             .step_count = 1,
+                             .access_count = 1,
+                             .steps = loads,
+                             .accesses = accesses,
+                             .output = local},
+                            {.kind = KERNEL_MAP,
+                             .rank = 2,
+                             .dims = {8, 64},
+                             .step_count = 3,
+                             .access_count = 3,
+                             .store_count = 1,
+                             .steps = loads,
+                             .accesses = accesses + 1,
+                             .stores = &store,
+                             .output = UINT32_MAX}};
+    const plan_kernel rows = {.kind = KERNEL_ROWS,
+                              .op = "subtract",
+                              .rank = 2,
+                              .dims = {8, 64},
+                              .axes = 2,
+                              .access_count = 5,
+                              .store_count = 1,
+                              .accesses = accesses,
+                              .stores = &stage,
+                              .stages = stages,
+                              .stage_count = 2,
+                              .locals = &local,
+                              .local_count = 1,
+                              .output = UINT32_MAX};
+    for (uint32_t i = 0; i < 3; i++) values[first + i] = (plan_value){EMLX_F32, {2, {8, 64}}, 0};
+    const emlx_plan plan = {.value_count = 16, .values = values};
+    emlx_error err;
+    assert_ok(code_make(code, &plan, &rows, &err), err);
+}
+
+// A model's layers differ in the numbers that their values have in the plan, and in nothing else.
+static void test_layers_share_text(void **state) {
+    (void)state;
+    kernel_code one, other;
+    make_rows_sample(&one, 0);
+    make_rows_sample(&other, 9);
+    assert_string_equal(one.text, other.text);
+    assert_non_null(strstr(one.text, "merge_row"));
+    code_clear(&one);
+    code_clear(&other);
+}
+
 // The word's patch, or NULL.
 static const code_patch *find_patch(const kernel_code *code, uint32_t kind, uint32_t index) {
     for (uint32_t i = 0; i < code->patch_count; i++)
@@ -187,10 +255,11 @@ static void test_folds_in_pieces(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes_share_text), cmocka_unit_test(test_words),
-        cmocka_unit_test(test_nothing_to_do),    cmocka_unit_test(test_guards_report),
-        cmocka_unit_test(test_scalar_texts),     cmocka_unit_test(test_scalar_without_text),
-        cmocka_unit_test(test_refusals),         cmocka_unit_test(test_folds_in_pieces),
+        cmocka_unit_test(test_sizes_share_text),    cmocka_unit_test(test_words),
+        cmocka_unit_test(test_layers_share_text),   cmocka_unit_test(test_nothing_to_do),
+        cmocka_unit_test(test_guards_report),       cmocka_unit_test(test_scalar_texts),
+        cmocka_unit_test(test_scalar_without_text), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_folds_in_pieces),
     };
     return RUN_TESTS("engines/cuda/code", tests);
 }

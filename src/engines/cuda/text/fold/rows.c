@@ -52,6 +52,19 @@ static int find_maker(const plan_kernel *k, uint32_t value, uint32_t before, boo
     return -1;
 }
 
+// What is made is called by when: the plan's numbers would be others in each layer of a model.
+static uint32_t register_of(const plan_kernel *k, uint32_t value) {
+    uint32_t n = 0;
+    for (uint32_t s = 0; s < k->stage_count; s++) {
+        const plan_kernel *stage = &k->stages[s];
+        for (uint32_t i = 0; i < stage->store_count; i++, n++)
+            if (stage->accesses[stage->stores[i].access].value == value) return n;
+        if (stage->kind == KERNEL_REDUCE && stage->output == value) return n;
+        n += stage->kind == KERNEL_REDUCE;
+    }
+    return n;
+}
+
 static uint32_t number_of(const plan_kernel *k, const plan_access *a) {
     return (uint32_t)(a - k->accesses);
 }
@@ -163,7 +176,7 @@ static bool write_load(emitter *e, const emit_loads *loads, uint32_t access) {
     const plan_access *a = &e->kernel->accesses[access];
     bool vector;
     if (find_maker(r->k, a->value, r->stage, &vector) >= 0) {
-        EMIT(vector ? "m%u[u * %d + j]" : "r%u", a->value, r->form.width);
+        EMIT(vector ? "m%u[u * %d + j]" : "r%u", register_of(r->k, a->value), r->form.width);
         return true;
     }
     if (loads_vector(r->k, r->stage, access))
@@ -192,7 +205,7 @@ static void emit_row_operands(row_emitter *r) {
         bool made = find_maker(r->k, a->value, r->stage, &vector) >= 0;
         if (!step_loads(stage, s)) {
             if (made)
-                EMIT("  const T_%s v%u = r%u;\n", type, n, a->value);
+                EMIT("  const T_%s v%u = r%u;\n", type, n, register_of(r->k, a->value));
             else
                 EMIT("  const T_%s v%u = *b%u;\n", type, n, s->index);
         } else if (!made && !loads_vector(r->k, r->stage, s->index)) {
@@ -238,8 +251,8 @@ static void emit_row_stores(row_emitter *r) {
         EMIT("   { Vector<T_%s,%d> o;\n"
              "    _Pragma(\"unroll\") for (int j = 0; j < %d; j++) o.x[j] = m%u[u * %d + j];\n"
              "    *(Vector<T_%s,%d> *)(b%u + ",
-             type_text(a->type), r->form.width, r->form.width, a->value, r->form.width,
-             type_text(a->type), r->form.width, stage->stores[i].access);
+             type_text(a->type), r->form.width, r->form.width, register_of(r->k, a->value),
+             r->form.width, type_text(a->type), r->form.width, stage->stores[i].access);
         emit_offset(e, a, "");
         EMIT(") = o; }\n");
     }
@@ -257,8 +270,9 @@ static void emit_elements(row_emitter *r, const fold_form *fold) {
          r->form.width, (int)last);
     emit_steps(e, &loads, "");
     for (uint32_t i = 0; i < stage->store_count; i++)
-        EMIT("   m%u[u * %d + j] = v%u;\n", stage->accesses[stage->stores[i].access].value,
-             r->form.width, stage->stores[i].step);
+        EMIT("   m%u[u * %d + j] = v%u;\n",
+             register_of(r->k, stage->accesses[stage->stores[i].access].value), r->form.width,
+             stage->stores[i].step);
     if (fold != NULL) EMIT("   a.step(%s, i%d);\n", fold->step, (int)last);
     EMIT("   }\n");
     emit_row_stores(r);
@@ -271,7 +285,7 @@ static void emit_single(row_emitter *r, uint32_t value) {
     if (kernel_is_local(r->k, value)) return;
     EMIT("  %s;\n  if (lane == 0) ((T_%s *)p.w[%u])[row] = r%u;\n",
          r->form.threads == WARP ? "__syncwarp()" : "__syncthreads()",
-         type_text(e->plan->values[value].type), value_word(e, value, 0), value);
+         type_text(e->plan->values[value].type), value_word(e, value, 0), register_of(r->k, value));
 }
 
 static void emit_fold_stage(row_emitter *r) {
@@ -287,7 +301,7 @@ static void emit_fold_stage(row_emitter *r) {
     else
         EMIT("  __shared__ %s shared[%d];\n  merge_row<%s, %d>(shared, a);\n", fold.fold,
              r->form.threads / WARP, fold.fold, r->form.threads);
-    EMIT("  r%u = %s;\n", stage->output, fold.finish);
+    EMIT("  r%u = %s;\n", register_of(r->k, stage->output), fold.finish);
     emit_single(r, stage->output);
 }
 
@@ -300,7 +314,7 @@ static void emit_single_stage(row_emitter *r) {
     emit_steps(e, &loads, "");
     for (uint32_t i = 0; i < stage->store_count; i++) {
         uint32_t value = stage->accesses[stage->stores[i].access].value;
-        EMIT("  r%u = v%u;\n", value, stage->stores[i].step);
+        EMIT("  r%u = v%u;\n", register_of(r->k, value), stage->stores[i].step);
         if (kernel_is_local(r->k, value)) continue;
         EMIT("  %s;\n  if (lane == 0) b%u[",
              r->form.threads == WARP ? "__syncwarp()" : "__syncthreads()", stage->stores[i].access);
@@ -335,13 +349,14 @@ static void emit_registers(row_emitter *r) {
         for (uint32_t i = 0; i < stage->store_count; i++) {
             const plan_access *a = &stage->accesses[stage->stores[i].access];
             if (is_row_stage(k, stage))
-                EMIT(" T_%s m%u[%d];\n", type_text(a->type), a->value,
+                EMIT(" T_%s m%u[%d];\n", type_text(a->type), register_of(k, a->value),
                      r->form.count * r->form.width);
             else
-                EMIT(" T_%s r%u;\n", type_text(a->type), a->value);
+                EMIT(" T_%s r%u;\n", type_text(a->type), register_of(k, a->value));
         }
         if (stage->kind == KERNEL_REDUCE)
-            EMIT(" T_%s r%u;\n", type_text(e->plan->values[stage->output].type), stage->output);
+            EMIT(" T_%s r%u;\n", type_text(e->plan->values[stage->output].type),
+                 register_of(k, stage->output));
     }
 }
 
