@@ -11,7 +11,7 @@
 #include "engines/mlx/plain.h"
 
 struct mlx_session {
-    mlx_place place;
+    mlx_target target;
 };
 
 // What comes out of a run as it went in shares its memory, as MLX's arrays do.
@@ -174,15 +174,15 @@ static void run_list(plain_run *run, const mlx_list *list, mlx_block *const *inp
 
 // Sessions and functions --------------------------------------------------------------------------
 
-static bool available(mlx_place place, char *message) {
-    (void)place, (void)message;
+static bool available(mlx_target target, char *message) {
+    (void)target, (void)message;
     return true;
 }
 
-static bool session_open(mlx_place place, mlx_session **out, char *message) {
+static bool session_open(mlx_target target, mlx_session **out, char *message) {
     snprintf(message, MLX_MESSAGE_SIZE, "no memory");
     *out = malloc(sizeof **out);
-    if (*out != NULL) **out = (mlx_session){place};
+    if (*out != NULL) **out = (mlx_session){target};
     return *out != NULL;
 }
 
@@ -222,10 +222,12 @@ static void nothing(void) {}
 static size_t no_limit(size_t bytes) { return bytes; }
 
 // Its GPU is Metal, or, where EMLX_PLAIN_APART is set, one with memory of its own.
-static bool is_metal(mlx_place place) {
-    return place == MLX_PLACE_GPU && getenv("EMLX_PLAIN_APART") == NULL;
+static bool is_metal(mlx_target target) {
+    return target == MLX_TARGET_GPU && getenv("EMLX_PLAIN_APART") == NULL;
 }
-static bool shares_memory(mlx_place place) { return place == MLX_PLACE_CPU || is_metal(place); }
+static bool shares_memory(mlx_target target) {
+    return target == MLX_TARGET_CPU || is_metal(target);
+}
 
 // A capture is a file that says when it begins and ends.
 static FILE *captured;
