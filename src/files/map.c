@@ -16,6 +16,8 @@
 
 // Below this reading is as fast, and cannot be disturbed.
 #define MAP_LEAST ((uint64_t)1 << 20)
+// From this on pages are wanted large.
+#define LARGE_LEAST ((size_t)16 << 20)
 
 typedef struct file_map {
     buffer_guard guard;
@@ -37,6 +39,16 @@ static void unmap(void *context) {
     munmap(map->pages, map->size);
     close(map->fd);
     mem_free(map, sizeof *map);
+}
+
+// Weights are read from end to end for every token, which large pages make quicker by a tenth. A
+// wish: some file systems have such pages, for what they have not read into memory yet.
+static void want_large_pages(const file_map *map) {
+#ifdef MADV_HUGEPAGE
+    if (map->size >= LARGE_LEAST) madvise(map->pages, map->size, MADV_HUGEPAGE);
+#else
+    (void)map;
+#endif
 }
 
 // NULL where the system will not.
@@ -67,6 +79,7 @@ emlx_status file_rest(file_reader *file, emlx_buffer **out, emlx_error *err) {
                          (unsigned long long)file->size);
     file_map *map = file->left < MAP_LEAST ? NULL : map_whole(file);
     if (map == NULL) return read_rest(file, out, err);
+    want_large_pages(map);
     const char *rest = (const char *)map->pages + (file->size - file->left);
     emlx_status status = buffer_wrap(rest, (size_t)file->left, unmap, map, out, err);
     if (status != EMLX_OK)
