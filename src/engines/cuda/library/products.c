@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // products.c - products of matrices by cuBLASLt. What it is asked for, and the algorithm, are
-// chosen once a plan; f32 is computed in full f32.
+// chosen once a plan; f32 is computed in full f32, integers exactly.
 #include "engines/cuda/library/products.h"
 
 #include <stdio.h>
@@ -192,10 +192,28 @@ static bool find_type(emlx_type type, product_type *out) {
 #define SMALL_WORK 16384
 #define WORKSPACE ((size_t)32 << 20)
 
+// Products of wider integers by their digits: terms of which sums fit in 32 bits, multiplications
+// from which on they are faster than our own kernel, and bytes of working memory.
+#define TERMS_MOST (1 << 17)
+#define DIGITS_WORK (double)(1 << 27)
+#define DIGITS_ROOM ((size_t)1 << 30)
+enum { LINE = 16 };
+
+enum { PARTS_MOST = 8 };
+
+// One call of the library.
+typedef struct product_part {
+    lt_layout a, b;
+    lt_choice choice;
+    size_t begin, out; // bytes from the right operand's and the result's first ones
+} product_part;
+
 typedef struct product {
     lt_desc desc;
-    lt_layout a, b, d;
-    lt_choice choice;
+    lt_layout d;
+    product_part parts[PARTS_MOST];
+    int part_count;
+    size_t workspace;
     bool wide; // scales are doubles
     bool of_bytes;
     byte_product bytes;
@@ -203,8 +221,10 @@ typedef struct product {
 
 static void free_product(product *p) {
     if (p->desc != NULL) lt.desc_destroy(p->desc);
-    if (p->a != NULL) lt.layout_destroy(p->a);
-    if (p->b != NULL) lt.layout_destroy(p->b);
+    for (int i = 0; i < PARTS_MOST; i++) {
+        if (p->parts[i].a != NULL) lt.layout_destroy(p->parts[i].a);
+        if (p->parts[i].b != NULL) lt.layout_destroy(p->parts[i].b);
+    }
     if (p->d != NULL) lt.layout_destroy(p->d);
     mem_free(p, sizeof *p);
 }
@@ -242,21 +262,22 @@ static uint32_t alignment(const plan_access *a) {
     return (uint32_t)(bytes & -bytes);
 }
 
-// *found: the library has an algorithm for it.
-static emlx_status choose_algorithm(const gpu *g, product *p, const plan_kernel *k, bool *found,
-                                    emlx_error *err) {
+// *found: the library has an algorithm for the next part.
+static emlx_status choose_algorithm(const gpu *g, product *p, const uint32_t aligned[2],
+                                    bool *found, emlx_error *err) {
+    product_part *part = &p->parts[p->part_count++];
     lt_preference preference;
     size_t workspace = WORKSPACE;
     int count = 0;
-    uint32_t aligned[2] = {alignment(&k->accesses[1]), alignment(&k->accesses[0])};
     TRY(lt_check(lt.preference_create(&preference), "choosing", err));
     lt.preference_set(preference, PREFER_WORKSPACE, &workspace, sizeof workspace);
     for (int i = 0; i < 2; i++)
         lt.preference_set(preference, PREFER_ALIGNMENT_A + i, &aligned[i], sizeof *aligned);
-    int result =
-        lt.choose(g->products, p->desc, p->a, p->b, p->d, p->d, preference, 1, &p->choice, &count);
+    int result = lt.choose(g->products, p->desc, part->a, part->b, p->d, p->d, preference, 1,
+                           &part->choice, &count);
     lt.preference_destroy(preference);
-    *found = result == 0 && count > 0 && p->choice.state == 0;
+    *found = result == 0 && count > 0 && part->choice.state == 0;
+    if (*found && part->choice.workspace > p->workspace) p->workspace = part->choice.workspace;
     return EMLX_OK;
 }
 
@@ -274,18 +295,52 @@ static emlx_status make_product(const gpu *g, product *p, const product_shape *s
     if (!*found) return EMLX_OK;
     p->wide = t.compute == COMPUTE_64F;
     TRY(make_desc(p, &t, &a, &b, err));
-    TRY(make_layout(&p->a, t.type, &a, s->batch.count, s->batch.stride[1], err));
-    TRY(make_layout(&p->b, t.type, &b, s->batch.count, s->batch.stride[0], err));
+    product_part *part = p->parts;
+    TRY(make_layout(&part->a, t.type, &a, s->batch.count, s->batch.stride[1], err));
+    TRY(make_layout(&part->b, t.type, &b, s->batch.count, s->batch.stride[0], err));
     TRY(make_layout(&p->d, t.type, &d, s->batch.count, s->rows.count * s->columns.count, err));
-    return choose_algorithm(g, p, k, found, err);
+    const uint32_t aligned[2] = {alignment(&k->accesses[1]), alignment(&k->accesses[0])};
+    return choose_algorithm(g, p, aligned, found, err);
 }
 
-// Bytes: [rows, terms] and [columns, terms], whose product the library counts as above.
+// The product that counts 256^n: the first n + 1 digits of the left side's rows, the last of the
+// right side's.
+static emlx_status add_part(const gpu *g, product *p, const plan_kernel *k, int n,
+                            const int64_t leading[2], const int64_t steps[2], bool *found,
+                            emlx_error *err) {
+    const byte_product *b = &p->bytes;
+    product_part *part = &p->parts[n];
+    bool plain = b->digits == 1;
+    const uint32_t aligned[2] = {plain ? alignment(&k->accesses[1]) : LINE,
+                                 plain ? alignment(&k->accesses[0]) : LINE};
+    int64_t terms = (n + 1) * b->padded_terms;
+    matrix left = {terms, b->sides[0].padded, leading[0], false, true};
+    matrix right = {terms, b->sides[1].padded, leading[1], true, true};
+    part->begin = (size_t)((b->digits - 1 - n) * b->padded_terms);
+    part->out = (size_t)(n * b->plane) * 4;
+    TRY(make_layout(&part->a, TYPE_S8, &right, b->batch, steps[1], err));
+    TRY(make_layout(&part->b, TYPE_S8, &left, b->batch, steps[0], err));
+    return choose_algorithm(g, p, aligned, found, err);
+}
+
+// Whether sums of products of digits fit in 32 bits, there is enough to do for as many calls, and
+// working memory stays moderate.
+static bool digits_suit(const byte_product *b) {
+    double work = (double)b->plane * (double)b->terms;
+    return b->digits == 1 ||
+           (b->terms * b->digits < TERMS_MOST && work > DIGITS_WORK && b->work_place < DIGITS_ROOM);
+}
+
+// Bytes: [rows, terms] and [columns, terms], whose product the library counts as above. Wider
+// integers by their digits.
 static emlx_status make_byte_product(const gpu *g, product *p, const product_shape *s,
                                      const plan_kernel *k, bool *found, emlx_error *err) {
     const product_type t = {TYPE_S8, COMPUTE_32I, TYPE_S32};
+    const matrix plain = {.fits = true}, turned = {.transposed = true, .fits = true};
     byte_product *b = &p->bytes;
-    *b = (byte_product){.batch = s->batch.count, .terms = s->terms.count};
+    *b = (byte_product){.batch = s->batch.count,
+                        .terms = s->terms.count,
+                        .digits = (int)type_size(k->accesses[0].type)};
     for (int i = 0; i < 2; i++) {
         const merged *outer = i == 0 ? &s->rows : &s->columns;
         b->sides[i] = (byte_side){.outer = outer->count,
@@ -295,26 +350,29 @@ static emlx_status make_byte_product(const gpu *g, product *p, const product_sha
     }
     byte_product_place(b, k);
     p->of_bytes = true;
-    matrix sides[2], d = {b->sides[1].padded, b->sides[0].outer, b->sides[1].padded, false, true};
-    int64_t steps[2];
+    if (!digits_suit(b)) return EMLX_OK;
+    matrix d = {b->sides[1].padded, b->sides[0].outer, b->sides[1].padded, false, true};
+    int64_t steps[2], leading[2], line = b->padded_terms * b->digits;
     for (int i = 0; i < 2; i++) {
         const byte_side *side = &b->sides[i];
-        bool brought = side->brought;
-        int64_t leading = brought || side->outer == 1 ? b->padded_terms : side->outer_step;
-        sides[i] = (matrix){b->padded_terms, side->padded, leading, i == 1, true};
-        steps[i] = brought ? side->padded * b->padded_terms : side->batch_step;
-        if (leading < b->padded_terms || leading > INT32_MAX) return EMLX_OK;
+        leading[i] = side->brought || side->outer == 1 ? line : side->outer_step;
+        steps[i] = side->brought ? side->padded * line : side->batch_step;
+        if (leading[i] < line || leading[i] > INT32_MAX) return EMLX_OK;
     }
-    TRY(make_desc(p, &t, &sides[1], &sides[0], err));
-    TRY(make_layout(&p->a, TYPE_S8, &sides[1], b->batch, steps[1], err));
-    TRY(make_layout(&p->b, TYPE_S8, &sides[0], b->batch, steps[0], err));
+    TRY(make_desc(p, &t, &turned, &plain, err));
     TRY(make_layout(&p->d, TYPE_S32, &d, b->batch, d.rows * d.columns, err));
-    return choose_algorithm(g, p, k, found, err);
+    *found = true;
+    for (int n = 0; n < b->digits && *found; n++)
+        TRY(add_part(g, p, k, n, leading, steps, found, err));
+    return EMLX_OK;
 }
 
 // Where the library reads and writes, and its own working memory.
-static emlx_status multiply(gpu *g, const product *p, const cuda_address at[2], cuda_address out,
-                            cuda_address workspace, emlx_error *err) {
+static emlx_status multiply(gpu *g, const product *p, const product_part *part,
+                            const cuda_address at[2], cuda_address out, cuda_address workspace,
+                            emlx_error *err) {
+    const void *left = (const void *)at[0], *right = (const void *)(at[1] + part->begin);
+    void *to = (void *)(out + part->out);
     const double one[2] = {1, 0}, none[2] = {0, 0};
     const float one_f32[2] = {1, 0};
     const int32_t one_s32 = 1;
@@ -323,10 +381,9 @@ static emlx_status multiply(gpu *g, const product *p, const cuda_address at[2], 
     const void *alpha = p->of_bytes ? (const void *)&one_s32
                         : p->wide   ? (const void *)one
                                     : one_f32;
-    int result =
-        lt.multiply(g->products, p->desc, alpha, (const void *)at[1], p->a, (const void *)at[0],
-                    p->b, none, (const void *)out, p->d, (void *)out, p->d, &p->choice.algorithm,
-                    (void *)workspace, p->choice.workspace, stream);
+    int result = lt.multiply(g->products, p->desc, alpha, right, part->a, left, part->b, none, to,
+                             p->d, to, p->d, &part->choice.algorithm, (void *)workspace,
+                             part->choice.workspace, stream);
     return lt_check(result, "a product", err);
 }
 
@@ -339,7 +396,8 @@ static emlx_status multiply_bytes(gpu *g, const gpu_kernel *k, const kernel_call
         TRY(launch_part(g, k, call, memory, i == 0 ? 'a' : 'c', err));
         at[i] = memory + b->sides[i].place;
     }
-    TRY(multiply(g, p, at, memory + b->out_place, memory + b->work_place, err));
+    for (int n = 0; n < p->part_count; n++)
+        TRY(multiply(g, p, &p->parts[n], at, memory + b->out_place, memory + b->work_place, err));
     return launch_part(g, k, call, memory, 'b', err);
 }
 
@@ -349,7 +407,7 @@ static emlx_status run_product(gpu *g, const gpu_kernel *k, const kernel_call *c
     const plan_kernel *kernel = call->kernel;
     device_block memory = {0};
     cuda_address at[2], out = buffer_address(call->buffers[kernel->output]);
-    size_t room = p->choice.workspace + (p->of_bytes ? p->bytes.work_place : 0);
+    size_t room = p->workspace + (p->of_bytes ? p->bytes.work_place : 0);
     for (int i = 0; i < 2; i++) {
         const plan_access *a = &kernel->accesses[i];
         at[i] = buffer_address(call->buffers[a->value]) +
@@ -357,7 +415,7 @@ static emlx_status run_product(gpu *g, const gpu_kernel *k, const kernel_call *c
     }
     if (room > 0) TRY(gpu_take(g, room, &memory, err));
     emlx_status status = p->of_bytes ? multiply_bytes(g, k, call, at, memory.address, err)
-                                     : multiply(g, p, at, out, memory.address, err);
+                                     : multiply(g, p, p->parts, at, out, memory.address, err);
     if (room > 0) gpu_give(g, &memory);
     return status;
 }
@@ -374,9 +432,10 @@ static bool is_suitable(const emlx_plan *plan, const plan_kernel *k, const produ
 emlx_status product_prepare(gpu *g, gpu_kernel *k, const emlx_plan *plan, const plan_kernel *kernel,
                             emlx_error *err) {
     bool found = false;
-    emlx_type type = kernel->kind == KERNEL_DOT ? kernel->accesses[0].type : EMLX_F32;
-    bool narrow = type_size(type) == 1 && type != EMLX_S8 && type != EMLX_U8;
-    if (kernel->kind != KERNEL_DOT || g->rehearsal || narrow) return EMLX_OK;
+    if (kernel->kind != KERNEL_DOT || g->rehearsal) return EMLX_OK;
+    emlx_type type = kernel->accesses[0].type;
+    bool whole = type_is_integer(type);
+    if (type_is_sub_byte(type) || (!whole && type_size(type) == 1)) return EMLX_OK;
     product_shape shape = find_shape(kernel);
     if (!is_suitable(plan, kernel, &shape) || library_open(&library, NULL) != EMLX_OK)
         return EMLX_OK;
@@ -384,10 +443,9 @@ emlx_status product_prepare(gpu *g, gpu_kernel *k, const emlx_plan *plan, const 
     TRY(open_handle(g, err));
     product *p = mem_alloc(sizeof *p);
     if (p == NULL) return error_no_memory(err, "for a product");
-    bool bytes = type_size(kernel->accesses[0].type) == 1;
     emlx_status status =
-        (bytes ? make_byte_product : make_product)(g, p, &shape, kernel, &found, err);
-    if (status == EMLX_OK && found && bytes)
+        (whole ? make_byte_product : make_product)(g, p, &shape, kernel, &found, err);
+    if (status == EMLX_OK && found && whole)
         status = code_bytes(&k->code, plan, kernel, &p->bytes, err);
     if (status != EMLX_OK || !found) {
         free_product(p);

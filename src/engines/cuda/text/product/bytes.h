@@ -17,6 +17,8 @@ typedef struct byte_side {
 typedef struct byte_product {
     byte_side sides[2];
     int64_t batch, terms, padded_terms;
+    int digits;    // of an element: 1 but for wider integers
+    int64_t plane; // results of 32 bits, of which there are as many as digits
     size_t out_place, work_place;
 } byte_product;
 
