@@ -178,6 +178,96 @@ static void test_products(void **state) {
         }
 }
 
+// Numbers that need all digits of their type, and sums that wrap.
+static emlx_tensor *wide_numbers(emlx_type type, const emlx_shape *shape) {
+    emlx_tensor *in[] = {random_tensor(type, shape, -2000000000, 2000000000),
+                         random_tensor(type, shape, -2000000000, 2000000000)};
+    emlx_tensor *t = apply_to("multiply", in, 2, NULL, 0, EMLX_TYPE_DEFAULT);
+    emlx_tensor_release(in[0]);
+    emlx_tensor_release(in[1]);
+    return t;
+}
+
+// [rows, terms] or, `turned`, [terms, rows], and the same of the other side.
+static emlx_tensor *wide_product(emlx_type type, const emlx_shape *shape, int64_t turned) {
+    static const int64_t axes[] = {0, 1}, batch[] = {0};
+    int64_t b = shape->rank == 4, n[] = {shape->dims[b], shape->dims[b + 1], shape->dims[b + 2]};
+    emlx_shape l = {2, {n[turned], n[1 - turned]}}, r = {2, {n[1 + turned], n[2 - turned]}};
+    if (b) {
+        l = (emlx_shape){3, {shape->dims[0], l.dims[0], l.dims[1]}};
+        r = (emlx_shape){3, {shape->dims[0], r.dims[0], r.dims[1]}};
+    }
+    const int64_t left = axes[1 - turned] + b, right = turned + b;
+    emlx_attr attrs[] = {
+        with_ints("contract_left", &left, 1), with_ints("batch_left", batch, (size_t)b),
+        with_ints("contract_right", &right, 1), with_ints("batch_right", batch, (size_t)b)};
+    emlx_tensor *in[] = {wide_numbers(type, &l), wide_numbers(type, &r)};
+    emlx_tensor *t = apply_to("dot", in, 2, attrs, 4, EMLX_TYPE_DEFAULT);
+    emlx_tensor_release(in[0]);
+    emlx_tensor_release(in[1]);
+    return t;
+}
+#define WIDE_PRODUCT(name, type)                                                                   \
+    static emlx_tensor *name(const emlx_shape *shape, int64_t turned) {                            \
+        return wide_product(type, shape, turned);                                                  \
+    }
+WIDE_PRODUCT(wide_s16, EMLX_S16)
+WIDE_PRODUCT(wide_u32, EMLX_U32)
+WIDE_PRODUCT(wide_s32, EMLX_S32)
+WIDE_PRODUCT(wide_s64, EMLX_S64)
+
+static void test_wide_products(void **state) {
+    (void)state;
+    emlx_shape shapes[] = {{3, {405, 700, 501}}, {4, {2, 260, 300, 1000}}, {3, {30, 33, 35}}};
+    for (int i = 0; i < 3; i++)
+        for (int64_t turned = 0; turned < 2; turned++) {
+            compare_devices("wide product of s16", wide_s16, shapes[i], turned, 0);
+            compare_devices("wide product of u32", wide_u32, shapes[i], turned, 0);
+            compare_devices("wide product of s32", wide_s32, shapes[i], turned, 0);
+            compare_devices("wide product of s64", wide_s64, shapes[i], turned, 0);
+        }
+}
+
+// A filter a channel, channels last: {batch, rows, columns, channels, filter's side, stride}.
+static emlx_tensor *depthwise(emlx_type type, const emlx_shape *shape, int64_t dilation) {
+    static const int64_t axes[] = {0, 3, 1, 2};
+    const int64_t *n = shape->dims, pad = n[4] / 2, padding[] = {pad, pad, pad + 1, pad};
+    const int64_t strides[] = {n[5], n[5]}, dilations[] = {1, dilation};
+    emlx_shape image = {4, {n[0], n[1], n[2], n[3]}}, filter = {4, {n[3], 1, n[4], n[4]}};
+    emlx_attr attrs[] = {
+        with_ints("padding", padding, 4),           with_ints("strides", strides, 2),
+        with_ints("kernel_dilation", dilations, 2), with_int("feature_group_size", n[3]),
+        with_ints("input_permutation", axes, 4),    with_ints("output_permutation", axes, 4)};
+    emlx_tensor *in[] = {random_tensor(type, &image, -9, 9), random_tensor(type, &filter, -9, 9)};
+    emlx_tensor *t = apply_to("conv", in, 2, attrs, 6, EMLX_TYPE_DEFAULT);
+    emlx_tensor_release(in[0]);
+    emlx_tensor_release(in[1]);
+    return t;
+}
+static emlx_tensor *depthwise_f32(const emlx_shape *shape, int64_t dilation) {
+    return depthwise(EMLX_F32, shape, dilation);
+}
+static emlx_tensor *depthwise_f16(const emlx_shape *shape, int64_t dilation) {
+    return depthwise(EMLX_F16, shape, dilation);
+}
+static emlx_tensor *depthwise_bf16(const emlx_shape *shape, int64_t dilation) {
+    return depthwise(EMLX_BF16, shape, dilation);
+}
+
+static void test_depthwise(void **state) {
+    (void)state;
+    static const int64_t channels[] = {8, 24, 136}, sides[] = {1, 3, 5};
+    for (int i = 0; i < 9; i++)
+        for (int64_t stride = 1; stride < 3; stride++) {
+            emlx_shape shape = {6, {3, 23, 30, channels[i / 3], sides[i % 3], stride}};
+            for (int64_t dilation = 1; dilation < 3; dilation++) {
+                compare_devices("depthwise f32", depthwise_f32, shape, dilation, 1e-6);
+                compare_devices("depthwise f16", depthwise_f16, shape, dilation, 1e-3);
+                compare_devices("depthwise bf16", depthwise_bf16, shape, dilation, 1e-2);
+            }
+        }
+}
+
 // exp(x - max) / sum, and with `scaled` times a number for each place of the row.
 static emlx_tensor *softmax_of(emlx_type type, const emlx_shape *shape, int64_t scaled) {
     const int64_t last[] = {shape->rank - 1};
@@ -362,11 +452,12 @@ static void test_attention(void **state) {
 int main(void) {
     emlx_error err;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sorts),    cmocka_unit_test(test_firsts),
-        cmocka_unit_test(test_scans),    cmocka_unit_test(test_updates),
-        cmocka_unit_test(test_products), cmocka_unit_test(test_transforms),
-        cmocka_unit_test(test_rows),     cmocka_unit_test(test_transforms_down),
-        cmocka_unit_test(test_factors),  cmocka_unit_test(test_attention)};
+        cmocka_unit_test(test_sorts),     cmocka_unit_test(test_firsts),
+        cmocka_unit_test(test_scans),     cmocka_unit_test(test_updates),
+        cmocka_unit_test(test_products),  cmocka_unit_test(test_wide_products),
+        cmocka_unit_test(test_depthwise), cmocka_unit_test(test_transforms),
+        cmocka_unit_test(test_rows),      cmocka_unit_test(test_transforms_down),
+        cmocka_unit_test(test_factors),   cmocka_unit_test(test_attention)};
     if (!open_gpu_or_skip("engines/cuda/device")) return 0;
     gpu_device = test_device;
     if (emlx_device_open("cpu", &cpu_device, &err) != EMLX_OK) return 1;

@@ -44,6 +44,13 @@ template <class A, class B> DEVICE A bits_of(B x) {
     return a;
 }
 
+// Indices ---------------------------------------------------------------------------------------
+
+// n / d for n of 31 bits, `by` being what emit_quotient makes of d.
+DEVICE int quotient(int n, ll by) {
+    return (int)((__umulhi((unsigned)n, (unsigned)by) + (unsigned)n) >> (int)(by >> 32));
+}
+
 // Reports ---------------------------------------------------------------------------------------
 
 // The first thread that reports claims the word; the host reads what it wrote when the work is

@@ -19,7 +19,8 @@
     XX(bytes, PART_BYTES)                                                                          \
     XX(attention, PART_ATTENTION)                                                                  \
     XX(packed, PART_PACKED)                                                                        \
-    XX(factors, PART_FACTORS)
+    XX(factors, PART_FACTORS)                                                                      \
+    XX(depthwise, PART_DEPTHWISE)
 
 #define XX(file, part) extern const char cuda_source_##file[];
 CUDA_SOURCE_MAP(XX)

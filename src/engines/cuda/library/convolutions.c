@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/types.h"
+#include "engines/cuda/text/product/depthwise.h"
 
 typedef struct dnn_handle_st *dnn_handle;
 typedef struct dnn_tensor_st *dnn_tensor;
@@ -296,8 +297,8 @@ static bool is_suitable(const emlx_plan *plan, const plan_kernel *k, conv_shape 
 emlx_status convolution_prepare(gpu *g, gpu_kernel *k, const emlx_plan *plan,
                                 const plan_kernel *kernel, emlx_error *err) {
     conv_shape shape;
-    if (kernel->kind != KERNEL_CONV || g->rehearsal || !is_suitable(plan, kernel, &shape) ||
-        library_open(&library, NULL) != EMLX_OK)
+    if (kernel->kind != KERNEL_CONV || g->rehearsal || depthwise_suits(plan, kernel) ||
+        !is_suitable(plan, kernel, &shape) || library_open(&library, NULL) != EMLX_OK)
         return EMLX_OK;
     TRY(gpu_enter(g, err));
     convolution *c = mem_alloc(sizeof *c);

@@ -22,10 +22,11 @@ typedef enum code_part {
     PART_BYTES = 2048,
     PART_ATTENTION = 4096,
     PART_PACKED = 8192,
-    PART_FACTORS = 16384
+    PART_FACTORS = 16384,
+    PART_DEPTHWISE = 32768
 } code_part;
 
-enum { CODE_PART_COUNT = 15 };
+enum { CODE_PART_COUNT = 16 };
 
 // Where a word comes from when the kernel runs.
 typedef enum patch_kind {

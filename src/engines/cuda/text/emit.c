@@ -21,20 +21,18 @@ int64_t axes_product(const int64_t *dims, int32_t rank) {
 
 // Functions and words -----------------------------------------------------------------------------
 
-#define NARROW_MOST ((int64_t)1 << 30)
-
 static bool is_far(const plan_kernel *k, const plan_access *a) {
     int64_t span = 0;
     for (int32_t d = 0; d < k->rank; d++)
         if (k->dims[d] > 1) span += llabs(a->strides[d]) * (k->dims[d] - 1);
-    return span > NARROW_MOST;
+    return span > INDEX_MOST;
 }
 
 void emit_begin(emitter *e) {
     const plan_kernel *k = e->kernel;
     e->claim = code_patch_word(e->code, PATCH_CLAIM, 0, 0);
     code_patch_word(e->code, PATCH_REPORT, 0, 0);
-    e->wide = axes_product(k->dims, k->rank) > NARROW_MOST;
+    e->wide = axes_product(k->dims, k->rank) > INDEX_MOST;
     for (uint32_t i = 0; i < k->access_count; i++)
         if (access_is_memory(&k->accesses[i]) && is_far(k, &k->accesses[i])) e->wide = true;
 }
@@ -116,15 +114,43 @@ void emit_offset(emitter *e, const plan_access *a, const char *as) {
     if (!any) EMIT("0");
 }
 
+// Numbers of 31 bits are divided by multiplication: a word has the multiplier and, above it, by how
+// many bits what it gives is shifted.
+static int64_t divisor_word(int64_t by) {
+    uint64_t shift = 0;
+    if (by < 1) return 0;
+    while ((int64_t)1 << shift < by) shift++;
+    uint64_t beyond = ((uint64_t)1 << shift) - (uint64_t)by;
+    return (int64_t)(((beyond << 32) / (uint64_t)by + 1) | shift << 32);
+}
+
+void emit_quotient(emitter *e, const char *number, int64_t by) {
+    if (e->wide)
+        EMIT("%s / p.w[%u]", number, code_word(e->code, by));
+    else
+        EMIT("quotient(%s, p.w[%u])", number, code_word(e->code, divisor_word(by)));
+}
+
 void emit_indices(emitter *e, const char *number, const int32_t *axes, int32_t count) {
+    char left[24];
+    snprintf(left, sizeof left, "%s", number);
     if (count == 0) return;
-    if (count > 1) EMIT("  X left_%s = %s;\n", number, number);
     for (int32_t i = count - 1; i > 0; i--) {
-        uint32_t dim = code_word(e->code, e->kernel->dims[axes[i]]);
-        EMIT("  const X i%d = left_%s %% (X)p.w[%u]; left_%s /= (X)p.w[%u];\n", (int)axes[i],
-             number, dim, number, dim);
+        int64_t dim = e->kernel->dims[axes[i]];
+        EMIT("  const X u%d = ", (int)axes[i]);
+        emit_quotient(e, left, dim);
+        EMIT(", i%d = %s - u%d * (X)p.w[%u];\n", (int)axes[i], left, (int)axes[i],
+             code_word(e->code, dim));
+        snprintf(left, sizeof left, "u%d", (int)axes[i]);
     }
-    EMIT("  const X i%d = %s%s;\n", (int)axes[0], count > 1 ? "left_" : "", number);
+    EMIT("  const X i%d = %s;\n", (int)axes[0], left);
+}
+
+void emit_axis(emitter *e, const char *offset, int64_t dim, int64_t stride) {
+    EMIT("  { const X up = ");
+    emit_quotient(e, "left", dim);
+    EMIT("; %s += (ll)(left - up * (X)p.w[%u]) * p.w[%u]; left = up; }\n", offset,
+         code_word(e->code, dim), code_word(e->code, stride));
 }
 
 // Expressions -------------------------------------------------------------------------------------

@@ -30,6 +30,9 @@ void emit_routine(emitter *e);
 void emit_rows(emitter *e);
 void emit_either(emitter *e);
 
+// Up to how many elements are counted in 32 bits.
+#define INDEX_MOST ((int64_t)1 << 30)
+
 #define EMIT(...) code_text(e->code, __VA_ARGS__)
 
 // Types -------------------------------------------------------------------------------------------
@@ -74,8 +77,12 @@ bool access_is_memory(const plan_access *a);
 bool step_loads(const plan_kernel *k, const expr_step *s);
 // The offset of an access over indices i0, i1, ..., each taken as type `as`.
 void emit_offset(emitter *e, const plan_access *a, const char *as);
-// Indices of the axes from a number, innermost last.
+// The quotient of a number of type X that is not negative.
+void emit_quotient(emitter *e, const char *number, int64_t by);
+// Indices of the axes from such a number, innermost last.
 void emit_indices(emitter *e, const char *number, const int32_t *axes, int32_t count);
+// Takes an axis of the variable `left`, the innermost of what is left, into an offset.
+void emit_axis(emitter *e, const char *offset, int64_t dim, int64_t stride);
 
 // Expressions -------------------------------------------------------------------------------------
 

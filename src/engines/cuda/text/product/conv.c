@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #include "base/types.h"
-#include "engines/cuda/text/emit.h"
+#include "engines/cuda/text/product/depthwise.h"
 
 static int accumulated(int type) {
     if (type_is_complex((emlx_type)type)) return EMLX_C128;
@@ -13,14 +13,18 @@ static int accumulated(int type) {
 
 // n, f and the spatial indices o0, o1, ... of result t.
 static void emit_result_indices(emitter *e, const emlx_shape *out, bool channels_last) {
-    EMIT("  X left = t;\n");
+    char left[16] = "n1";
+    EMIT("  const X n1 = t;\n");
     for (int32_t d = out->rank - 1; d > 0; d--) {
-        uint32_t dim = code_word(e->code, out->dims[d]);
         bool filter = d == (channels_last ? out->rank - 1 : 1);
-        EMIT("  const X %c%d = left %% (X)p.w[%u]; left /= (X)p.w[%u];\n", filter ? 'f' : 'o',
-             filter ? 0 : (int)(channels_last ? d - 1 : d - 2), dim, dim);
+        EMIT("  const X u%d = ", (int)d);
+        emit_quotient(e, left, out->dims[d]);
+        EMIT(", %c%d = %s - u%d * (X)p.w[%u];\n", filter ? 'f' : 'o',
+             filter ? 0 : (int)(channels_last ? d - 1 : d - 2), left, (int)d,
+             code_word(e->code, out->dims[d]));
+        snprintf(left, sizeof left, "u%d", (int)d);
     }
-    EMIT("  const X n = left;\n");
+    EMIT("  const X n = %s;\n", left);
 }
 
 // The loops over taps, and for each whether it meets an element, and where.
@@ -85,6 +89,11 @@ void emit_conv(emitter *e) {
     int64_t count = emlx_shape_count(&out->shape);
     char cast[CAST_TEXT];
     if (count == 0) return;
+    if (depthwise_suits(e->plan, k)) {
+        emit_depthwise(e);
+        return;
+    }
+    e->wide = count > INDEX_MOST;
     if (x->start_count + w->start_count > 0) e->refused = "a convolution of moving regions";
     int32_t filter = p->channels_last ? out->shape.rank - 1 : 1;
     uint32_t in = operand_word(e, 0), weights = operand_word(e, 1), to = output_word(e);
@@ -96,10 +105,10 @@ void emit_conv(emitter *e) {
     emit_loop(e, count);
     emit_result_indices(e, &out->shape, p->channels_last != 0);
     int64_t groups = p->feature_groups * p->batch_groups;
-    EMIT("  const X group = f0 / (X)p.w[%u];\n"
-         "  const ll base = (n + group * (ll)p.w[%u]) * p.w[%u] + group * p.w[%u],\n"
+    EMIT("  const X group = ");
+    emit_quotient(e, "f0", out->shape.dims[filter] / groups);
+    EMIT(";\n  const ll base = (n + group * (ll)p.w[%u]) * p.w[%u] + group * p.w[%u],\n"
          "   weights = f0 * p.w[%u];\n  T_%s sum = T_%s();\n",
-         code_word(e->code, out->shape.dims[filter] / groups),
          code_word(e->code, p->batch_groups > 1 ? out->shape.dims[0] : 0),
          code_word(e->code, x->strides[0]),
          code_word(e->code, p->feature_groups > 1 ? k->shapes[1].dims[1] * x->strides[1] : 0),
