@@ -8,6 +8,8 @@
 #include "engines/cuda/driver/libraries.h"
 #include "memory/memory.h"
 
+enum { MINIMAL_SINCE = 12040 };
+
 typedef struct nvrtc_program_st *nvrtc_program;
 
 #define NVRTC(XX)                                                                                  \
@@ -67,10 +69,13 @@ emlx_status nvrtc_compile(const char *source, int architecture, bool f32_in_doub
     snprintf(target, sizeof target, "--gpu-architecture=sm_%d%s", architecture,
              architecture == 90 ? "a" : ""); // products of groups of warps
     snprintf(mode, sizeof mode, "-DF32_IN_DOUBLE=%d", f32_in_double);
-    const char *options[] = {target, mode, "--fmad=false", "--std=c++17", "-default-device", "-w"};
+    // What the last one leaves out is not used, and takes time to read.
+    const char *options[] = {target, mode,       "--fmad=false", "--std=c++17", "-default-device",
+                             "-w",   "--minimal"};
+    int count = sizeof options / sizeof *options - (nvrtc_version() < MINIMAL_SINCE);
     int result = nvrtc.create(&program, source, "emlx.cu", 0, NULL, NULL);
     if (result != 0) return error_set(err, EMLX_INTERNAL, "NVRTC error %d", result);
-    result = nvrtc.compile(program, sizeof options / sizeof *options, options);
+    result = nvrtc.compile(program, count, options);
     emlx_status status =
         result != 0 ? compile_error(program, result, err) : take_image(program, image, size, err);
     nvrtc.destroy(&program);

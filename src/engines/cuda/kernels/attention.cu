@@ -383,6 +383,17 @@ static __device__ __noinline__ float mean_value(const Lines values, int keys, in
     return sum / keys;
 }
 
+// In the columns that are a thread's in a row of attend_rows. Where values lie is found anew, so that
+// it takes no registers meanwhile.
+template <class AT, class W>
+static __device__ __noinline__ void put_means(const W &p, const ll *w, int batch, int group,
+                                              typename AT::Kind::T *to) {
+    const ll *vs = w + AT_STRIDES + 8;
+    const Lines v_rows = {AT::value(p) + batch * vs[0] + group * vs[1], vs[2], vs[3]};
+    for (int c = threadIdx.x % 4 * 2; c < w[AT_WIDTH]; c += c % 2 == 0 ? 1 : 7)
+        to[c] = AT::Kind::narrow(mean_value<typename AT::Kind>(v_rows, (int)w[AT_KEYS], c));
+}
+
 // Many rows -------------------------------------------------------------------------------------
 
 // A block's share: ROWS rows of one head, 16 a warp, and its keys tile by tile, of which the next
@@ -487,16 +498,16 @@ template <class AT, int TILE, class W> DEVICE void attend_rows(const W &p, const
         typename AT::Kind::T *to = (typename AT::Kind::T *)w[AT_OUT] +
                                    (((ll)batch * heads + head) * queries + query) * width;
         bool none = (AT::MASKED || AT::LIMITED) && m.most[r] <= HIDDEN;
+        float by = 1 / sum;
 #pragma unroll
         for (int b = 0; b < AT::WIDTH / 8; b++) {
             int c = b * 8 + lane % 4 * 2;
-            float x = o[b][2 * r] / sum, y = o[b][2 * r + 1] / sum;
-            if (none && c < width) x = mean_value<typename AT::Kind>(v_rows, keys, c);
-            if (none && c + 1 < width) y = mean_value<typename AT::Kind>(v_rows, keys, c + 1);
+            float x = o[b][2 * r] * by, y = o[b][2 * r + 1] * by;
             if (width % 2 == 0 && c < width) *(unsigned *)(to + c) = two_of(typename AT::Kind(), x, y);
             if (width % 2 == 1 && c < width) to[c] = AT::Kind::narrow(x);
             if (width % 2 == 1 && c + 1 < width) to[c + 1] = AT::Kind::narrow(y);
         }
+        if (none) put_means<AT>(p, w, batch, group, to);
     }
 }
 

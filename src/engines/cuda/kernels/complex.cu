@@ -56,16 +56,10 @@ DEVICE T_c128 f_sign(T_c128 z) {
 
 // exp(x) times both parts, where exp(x) alone may be out of range.
 DEVICE T_c128 times_exp(double x, double re, double im) {
-    if (x > 709) {
-        double e = exp(x - 1000 * LN2);
-        return scaled({e * re, e * im}, 1000);
-    }
-    if (x < -707) {
-        double e = exp(x + 1000 * LN2);
-        return scaled({e * re, e * im}, -1000);
-    }
-    double e = exp(x);
-    return {e * re, e * im};
+    int up = x > 709 ? 1000 : x < -707 ? -1000 : 0;
+    double e = exp(up == 0 ? x : x - up * LN2);
+    T_c128 r = {e * re, e * im};
+    return up == 0 ? r : scaled(r, up);
 }
 DEVICE T_c128 exp_finite(T_c128 z) {
     if (z.im == 0) return {exp(z.re), z.im};
@@ -333,10 +327,10 @@ DEVICE T_c128 f_asin(T_c128 z) {
 DEVICE T_c128 f_acos(T_c128 z) {
     double x = z.re, y = z.im;
     if (!finite(z)) return unknown();
-    if (y == 0 && x < -1) return acos_finite({x, -0.0});
-    if (x == 0 || (y == 0 && x <= 1)) return acos_finite({x, y == 0 ? 0.0 : y});
-    bool one_sign_only = signbit(x) == signbit(y);
-    return one_sign_only ? acos_finite(z) : f_negate(acos_finite(z));
+    bool left = y == 0 && x < -1, near = x == 0 || (y == 0 && x <= 1);
+    bool negated = !left && !near && signbit(x) != signbit(y);
+    T_c128 r = acos_finite(pair(x, left ? -0.0 : near && y == 0 ? 0.0 : y));
+    return negated ? f_negate(r) : r;
 }
 DEVICE T_c128 f_atan(T_c128 z) {
     if (!finite(z)) return unknown();

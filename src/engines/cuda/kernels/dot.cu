@@ -9,8 +9,8 @@ DEVICE void dot_tiles(const W &p, ll left, ll right, ll out, ll rows, ll columns
     typedef typename OP::A A;
     const int SIDE = 64, DEPTH = 16;
     __shared__ A l[DEPTH][SIDE + 1], r[DEPTH][SIDE + 1];
-    ll across = (columns + SIDE - 1) / SIDE, down = (rows + SIDE - 1) / SIDE;
-    ll c0 = blockIdx.x % across * SIDE, r0 = blockIdx.x / across % down * SIDE;
+    unsigned across = (unsigned)((columns + SIDE - 1) / SIDE), down = (unsigned)((rows + SIDE - 1) / SIDE);
+    ll c0 = (ll)(blockIdx.x % across) * SIDE, r0 = (ll)(blockIdx.x / across % down) * SIDE;
     ll batch = blockIdx.x / across / down;
     const typename OP::L *x = (const typename OP::L *)left + OP::left_batch(p, batch);
     const typename OP::R *y = (const typename OP::R *)right + OP::right_batch(p, batch);
@@ -40,7 +40,7 @@ DEVICE void dot_tiles(const W &p, ll left, ll right, ll out, ll rows, ll columns
             r[right_term][right_other + i * 16] = has_right ? OP::right(y[column[i] + rk]) : A();
         }
         __syncthreads();
-#pragma unroll
+#pragma unroll 4
         for (int d = 0; d < DEPTH; d++)
 #pragma unroll
             for (int i = 0; i < 4; i++)

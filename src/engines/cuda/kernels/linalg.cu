@@ -52,12 +52,17 @@ template <> struct Unit<T_c128> {
 // sum - x y
 template <class A> DEVICE A without(A sum, A x, A y) { return f_subtract(sum, f_multiply(x, y)); }
 
-#define EACH(i, from, to) for (int i = (int)(from) + threadIdx.x; i < (int)(to); i += blockDim.x)
+// Loops, and what is rarely or often called and waits for all threads, are there once: compiling
+// takes as long as the code is.
+#define ONCE static __device__ __noinline__
+#define ONE_BY_ONE _Pragma("unroll 1") for
+#define EACH(i, from, to)                                                                          \
+    ONE_BY_ONE(int i = (int)(from) + threadIdx.x; i < (int)(to); i += blockDim.x)
 
 enum { BLOCK_MOST = 256 };
 
 // The sum, or the largest, of what all threads have.
-DEVICE double block_sum(double x) {
+ONCE double block_sum(double x) {
     __shared__ double room[BLOCK_MOST];
     room[threadIdx.x] = x;
     __syncthreads();
@@ -69,7 +74,7 @@ DEVICE double block_sum(double x) {
     __syncthreads();
     return x;
 }
-DEVICE double block_most(double x) {
+ONCE double block_most(double x) {
     __shared__ double room[BLOCK_MOST];
     room[threadIdx.x] = x;
     __syncthreads();
@@ -83,7 +88,7 @@ DEVICE double block_most(double x) {
 }
 
 // The length of `count` numbers that are `step` apart; nothing overflows on the way.
-template <class A> DEVICE double block_length(const A *x, int count, int step) {
+template <class A> ONCE double block_length(const A *x, int count, int step) {
     double most = 0, sum = 0;
     EACH(i, 0, count) most = fmax(most, length_of(x[(ll)i * step]));
     most = block_most(most);
@@ -94,10 +99,10 @@ template <class A> DEVICE double block_length(const A *x, int count, int step) {
 
 // The number of size 1 that turns the vector's largest element, the first of about equal ones, into
 // a positive one; 1 for a vector of zeros. One thread's work.
-template <class A> DEVICE A turn_of(const A *x, int n, int step) {
+template <class A> ONCE A turn_of(const A *x, int n, int step) {
     double most = 0;
-    for (int i = 0; i < n; i++) most = fmax(most, length_of(x[(ll)i * step]));
-    for (int i = 0; i < n && most > 0; i++) {
+    ONE_BY_ONE(int i = 0; i < n; i++) most = fmax(most, length_of(x[(ll)i * step]));
+    ONE_BY_ONE(int i = 0; i < n && most > 0; i++) {
         A first = x[(ll)i * step];
         if (length_of(first) < most * (1 - 1e-5)) continue;
         return over(conjugated(first), length_of(first));
@@ -146,7 +151,7 @@ template <class T, class A> DEVICE void cholesky(const T *a, T *out, A *work, in
 // Solves op(a) x = b in place: element [i][j] of op(a) is a[i * down + j * right], [i][j] of b is
 // b[i * b_down + j * b_right]. `unit`: the diagonal counts as ones.
 template <class A>
-DEVICE void substitute(const A *a, int down, int right, bool lower, bool unit, int n, A *b, int b_down,
+ONCE void substitute(const A *a, int down, int right, bool lower, bool unit, int n, A *b, int b_down,
                        int b_right, int count) {
     for (int step = 0; step < n; step++) {
         int i = lower ? step : n - 1 - step, first = lower ? i + 1 : 0, left = n - 1 - step;
@@ -276,13 +281,13 @@ template <class T, class A> DEVICE void determinant(const T *in, T *out, A *work
         result = without(f_multiply(a[0], a[3]), a[1], a[2]);
     } else if (n == 3) {
         result = Unit<A>::of(0);
-        for (int j = 0; j < 3; j++)
+        ONE_BY_ONE(int j = 0; j < 3; j++)
             result = f_add(result, f_multiply(f_multiply(a[j], a[3 + (j + 1) % 3]), a[6 + (j + 2) % 3]));
-        for (int j = 0; j < 3; j++)
+        ONE_BY_ONE(int j = 0; j < 3; j++)
             result = without(result, f_multiply(a[j], a[3 + (j + 2) % 3]), a[6 + (j + 1) % 3]);
     } else {
         factor(a, (int *)(a + n * n), n, singular, odd);
-        for (int i = 0; i < n; i++) result = f_multiply(result, a[(ll)i * n + i]);
+        ONE_BY_ONE(int i = 0; i < n; i++) result = f_multiply(result, a[(ll)i * n + i]);
     }
     if (threadIdx.x == 0) set(*out, odd ? f_negate(result) : result);
 }
@@ -470,14 +475,14 @@ template <class T, class R, class A> DEVICE bool eigh(const T *in, T *out, A *wo
     EACH(i, 0, n) {
         int rank = 0;
         R own = (R)real_part(a[(ll)i * n + i]), size = own < 0 ? -own : own;
-        for (int j = 0; j < n; j++) {
+        ONE_BY_ONE(int j = 0; j < n; j++) {
             R other = (R)real_part(a[(ll)j * n + j]), other_size = other < 0 ? -other : other;
             rank += other_size > size ||
                     (other_size == size && (other < own || (other == own && j < i)));
         }
         A by = turn_of(v + i, n, n);
         set(out[rank], (double)own);
-        for (int k = 0; k < n; k++)
+        ONE_BY_ONE(int k = 0; k < n; k++)
             set(out[(ll)(k + 1) * n + rank], f_add(f_multiply(v[(ll)k * n + i], by), Unit<A>::of(0)));
     }
     return true;
@@ -492,16 +497,16 @@ DEVICE double warp_sum(double x) {
 // pair. False if they do not end.
 DEVICE bool orthogonalize(double *w, double *v, int count, int length) {
     int even = count + count % 2, half = even / 2, lane = threadIdx.x % 32, warps = blockDim.x / 32;
-    for (int sweep = 0; sweep < SWEEPS; sweep++) {
+    ONE_BY_ONE(int sweep = 0; sweep < SWEEPS; sweep++) {
         double turned = 0;
-        for (int r = 0; r < even - 1; r++) {
-            for (int i = threadIdx.x / 32; i < half; i += warps) {
+        ONE_BY_ONE(int r = 0; r < even - 1; r++) {
+            ONE_BY_ONE(int i = threadIdx.x / 32; i < half; i += warps) {
                 int p, q;
                 double alpha = 0, beta = 0, gamma = 0, c, s;
                 pair_of(i, r, even, p, q);
                 if (q >= count) continue;
                 double *x = w + (ll)p * length, *y = w + (ll)q * length;
-                for (int k = lane; k < length; k += 32) {
+                ONE_BY_ONE(int k = lane; k < length; k += 32) {
                     alpha += x[k] * x[k];
                     beta += y[k] * y[k];
                     gamma += x[k] * y[k];
@@ -512,14 +517,14 @@ DEVICE bool orthogonalize(double *w, double *v, int count, int length) {
                 if (!(fabs(gamma) > 0x1p-52 * sqrt(alpha) * sqrt(beta))) continue;
                 turned = 1;
                 rotation(beta - alpha, gamma, c, s);
-                for (int k = lane; k < length; k += 32) {
+                ONE_BY_ONE(int k = lane; k < length; k += 32) {
                     double xk = x[k], yk = y[k];
                     x[k] = c * xk - s * yk;
                     y[k] = s * xk + c * yk;
                 }
                 x = v + (ll)p * count;
                 y = v + (ll)q * count;
-                for (int k = lane; k < count; k += 32) {
+                ONE_BY_ONE(int k = lane; k < count; k += 32) {
                     double xk = x[k], yk = y[k];
                     x[k] = c * xk - s * yk;
                     y[k] = s * xk + c * yk;
@@ -534,13 +539,13 @@ DEVICE bool orthogonalize(double *w, double *v, int count, int length) {
 
 // Makes row `at` a vector of length 1 that is orthogonal to the rows whose `done` is set: what is
 // left of the unit vector that is furthest from them.
-DEVICE void complete(double *w, const int *done, int rows, int at, int length) {
+ONCE void complete(double *w, const int *done, int rows, int at, int length) {
     __shared__ int chosen;
     double most = -1;
     int best = 0;
     EACH(i, 0, length) {
         double left = 1;
-        for (int r = 0; r < rows; r++)
+        ONE_BY_ONE(int r = 0; r < rows; r++)
             if (done[r]) left -= w[(ll)r * length + i] * w[(ll)r * length + i];
         if (left > most) {
             most = left;
@@ -551,15 +556,15 @@ DEVICE void complete(double *w, const int *done, int rows, int at, int length) {
     if (threadIdx.x == 0) chosen = length;
     __syncthreads();
     // The first of those that are furthest.
-    for (int t = 0; t < (int)blockDim.x; t++) {
+    ONE_BY_ONE(int t = 0; t < (int)blockDim.x; t++) {
         if (threadIdx.x == t && most == all && best < chosen) chosen = best;
         __syncthreads();
     }
     double *x = w + (ll)at * length;
     EACH(i, 0, length) x[i] = i == chosen;
     __syncthreads();
-    for (int again = 0; again < 2; again++)
-        for (int r = 0; r < rows; r++) {
+    ONE_BY_ONE(int again = 0; again < 2; again++)
+        ONE_BY_ONE(int r = 0; r < rows; r++) {
             if (!done[r]) continue;
             const double *y = w + (ll)r * length;
             double product = 0;
@@ -613,37 +618,37 @@ DEVICE bool svd(const T *in, T *out, A *work, int m, int n, double tolerance) {
         return true;
     }
     if (!orthogonalize(f.w, f.v, f.count, f.length)) return false;
-    for (int r = 0; r < f.count; r++) {
+    ONE_BY_ONE(int r = 0; r < f.count; r++) {
         double size = block_length(f.w + (ll)r * f.length, f.length, 1);
         if (threadIdx.x == 0) f.sizes[r] = size;
     }
     __syncthreads();
-    for (int r = threadIdx.x; r < f.vectors; r += blockDim.x) {
+    ONE_BY_ONE(int r = threadIdx.x; r < f.vectors; r += blockDim.x) {
         f.done[r] = r < f.count && f.sizes[r] > 0;
         if (r >= f.count) continue;
         int rank = 0;
-        for (int j = 0; j < f.count; j++)
+        ONE_BY_ONE(int j = 0; j < f.count; j++)
             rank += f.sizes[j] > f.sizes[r] || (f.sizes[j] == f.sizes[r] && j < r);
         f.order[rank] = r;
     }
     EACH(at, 0, f.count *f.length)
     if (f.sizes[at / f.length] > 0) f.w[at] /= f.sizes[at / f.length];
     __syncthreads();
-    for (int r = 0; r < f.vectors; r++) {
+    ONE_BY_ONE(int r = 0; r < f.vectors; r++) {
         if (f.done[r]) continue;
         complete(f.w, f.done, f.vectors, r, f.length);
         if (threadIdx.x == 0) f.done[r] = 1;
         __syncthreads();
     }
     double largest = f.sizes[f.order[0]];
-    for (int r = threadIdx.x; r < f.vectors; r += blockDim.x) {
+    ONE_BY_ONE(int r = threadIdx.x; r < f.vectors; r += blockDim.x) {
         int from = r < f.count ? f.order[r] : r;
         const double *x = f.w + (ll)from * f.length, *y = f.v + (ll)from * f.count;
         double by = r < f.count ? turn_of(y, f.count, 1) : turn_of(x, f.length, 1);
-        for (int i = 0; i < f.length; i++)
+        ONE_BY_ONE(int i = 0; i < f.length; i++)
             set(tall ? u[(ll)i * u_columns + r] : vt[(ll)r * n + i], x[i] * by + 0);
         if (r >= f.count) continue;
-        for (int i = 0; i < f.count; i++)
+        ONE_BY_ONE(int i = 0; i < f.count; i++)
             set(tall ? vt[(ll)r * n + i] : u[(ll)i * u_columns + r], y[i] * by + 0);
         double size = f.sizes[from];
         set(s[r], r > 0 && size <= tolerance * largest ? 0.0 : size);

@@ -43,7 +43,8 @@ DEVICE void radix_count(const W &p, ll length, ll pass, ll first, ll second, ll 
     typedef typename KEY::K K;
     const int TILE = RADIX * ITEMS;
     __shared__ unsigned seen[RADIX / 32][RADIX];
-    ll tiles = (length + TILE - 1) / TILE, line = blockIdx.x / tiles, tile = blockIdx.x % tiles;
+    unsigned tiles = (unsigned)((length + TILE - 1) / TILE);
+    ll line = blockIdx.x / tiles, tile = blockIdx.x % tiles;
     ll start = tile * TILE + threadIdx.x;
     int shift = (int)(8 * pass), warp = threadIdx.x / 32;
     K key[ITEMS];
@@ -149,7 +150,8 @@ DEVICE void radix_move(const W &p, ll length, ll pass, ll first, ll second, ll l
     __shared__ Ranking ranking;
     __shared__ ll target[RADIX];
     ll from = pass % 2 ? first : second, to = pass % 2 ? second : first;
-    ll tiles = (length + TILE - 1) / TILE, line = blockIdx.x / tiles, tile = blockIdx.x % tiles;
+    unsigned tiles = (unsigned)((length + TILE - 1) / TILE);
+    ll line = blockIdx.x / tiles, tile = blockIdx.x % tiles;
     ll start = tile * TILE, mine = start + threadIdx.x / 32 * (32 * ITEMS) + threadIdx.x % 32;
     int shift = (int)(8 * pass);
     K key[ITEMS];
@@ -249,7 +251,8 @@ DEVICE void first_keys(const W &p, ll length, ll keep, ll pieces, ll in_keys, ll
     __shared__ unsigned seen[RADIX], taken, warps[RADIX / 32];
     __shared__ K keys[RADIX];
     __shared__ unsigned places[RADIX];
-    ll line = blockIdx.x / pieces, start = blockIdx.x % pieces * (RADIX * ITEMS);
+    ll line = blockIdx.x / (unsigned)pieces, piece = blockIdx.x % (unsigned)pieces;
+    ll start = piece * (RADIX * ITEMS);
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, mine = warp * (32 * ITEMS) + lane;
     ll there = length - start < RADIX * ITEMS ? length - start : RADIX * ITEMS;
     unsigned wanted = (unsigned)(keep < there ? keep : there);
@@ -257,6 +260,7 @@ DEVICE void first_keys(const W &p, ll length, ll keep, ll pieces, ll in_keys, ll
     radix_keys<KEY>(p, line, start + mine, 32, length, FIRST ? 0 : 1, (const K *)in_keys + line * length,
                     key);
     if (threadIdx.x == 0) taken = 0;
+#pragma unroll 1
     for (int shift = 8 * (DIGITS - 1); shift >= 0; shift -= 8) {
         seen[threadIdx.x] = 0;
         __syncthreads();
@@ -298,7 +302,9 @@ DEVICE void first_keys(const W &p, ll length, ll keep, ll pieces, ll in_keys, ll
         }
     }
     __syncthreads();
+#pragma unroll 1
     for (int size = 2; size <= RADIX; size *= 2)
+#pragma unroll 1
         for (int by = size / 2; by > 0; by /= 2) {
             int a = threadIdx.x, b = a ^ by;
             if (b > a) {
@@ -315,7 +321,7 @@ DEVICE void first_keys(const W &p, ll length, ll keep, ll pieces, ll in_keys, ll
             __syncthreads();
         }
     if (threadIdx.x >= keep) return;
-    ll to = (line * pieces + blockIdx.x % pieces) * keep + threadIdx.x;
+    ll to = (line * pieces + piece) * keep + threadIdx.x;
     unsigned at = places[threadIdx.x];
     ((K *)out_keys)[to] = keys[threadIdx.x];
     if (at == ~0u)

@@ -132,7 +132,7 @@ DEVICE void scan_row(const T *in, T *out, ll length, ll from, ll to, A &carry) {
 // Lines of neighbours. Phase 0: the folds of pieces; 1: of the pieces before each; 2: the scan.
 template <class A, class T, int WIDTH, int REVERSE, int PHASE>
 DEVICE void scan_rows(ll in, ll out, ll length, ll piece, ll pieces, ll parts) {
-    ll line = blockIdx.x / pieces, number = blockIdx.x % pieces;
+    ll line = blockIdx.x / (unsigned)pieces, number = blockIdx.x % (unsigned)pieces;
     ll from = number * piece, to = from + piece < length ? from + piece : length;
     A carry;
     carry.init();
@@ -143,12 +143,13 @@ DEVICE void scan_rows(ll in, ll out, ll length, ll piece, ll pieces, ll parts) {
 }
 
 // Columns: a thread a piece of a line, whose elements are `inner` apart; parts are
-// [outer, piece, inner].
-template <class A, class T, int REVERSE, int PHASE>
+// [outer, piece, inner]. X is a type that counts the elements.
+template <class X, class A, class T, int REVERSE, int PHASE>
 DEVICE void scan_columns(ll in, ll out, ll length, ll piece, ll pieces, ll parts, ll inner, ll units) {
     ll t = blockIdx.x * 256ll + threadIdx.x;
     if (t >= units) return;
-    ll column = t % inner, number = t / inner % pieces, outer = t / inner / pieces;
+    X line = (X)t / (X)inner, outer = line / (X)pieces;
+    ll column = t - line * inner, number = line - outer * pieces;
     ll from = number * piece, to = from + piece < length ? from + piece : length;
     const T *source = (const T *)in + outer * length * inner + column;
     T *target = (T *)out + outer * length * inner + column;
@@ -175,10 +176,11 @@ DEVICE void scan_columns(ll in, ll out, ll length, ll piece, ll pieces, ll parts
 
 // Replaces the folds of a line's pieces by those of all pieces before: a thread a line, whose parts
 // are `inner` apart.
-template <class A> DEVICE void scan_parts(ll parts, ll pieces, ll inner, ll lines) {
+template <class X, class A> DEVICE void scan_parts(ll parts, ll pieces, ll inner, ll lines) {
     ll t = blockIdx.x * 256ll + threadIdx.x;
     if (t >= lines) return;
-    A *part = (A *)parts + t / inner * pieces * inner + t % inner, before;
+    ll outer = (X)t / (X)inner;
+    A *part = (A *)parts + outer * pieces * inner + (t - outer * inner), before;
     before.init();
     for (ll i = 0; i < pieces; i++) {
         A own = part[i * inner];

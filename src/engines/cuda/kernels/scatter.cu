@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // scatter.cu - updates that are sorted by the slice they go to, put or added into the target.
 // SLICE::offset says where an element of a slice lies in it, and keys count what is `unit` elements
-// of the target long.
+// of the target long. X is a type that counts the elements of all updates.
 
 // Of the updates of one slice the last wins.
-template <class T, class K, class SLICE, class W>
+template <class X, class T, class K, class SLICE, class W>
 DEVICE void put_last(const W &p, ll keys_at, ll places_at, ll count, ll slice, ll updates, ll target,
                      ll unit) {
     const K *keys = (const K *)keys_at;
     ll t = blockIdx.x * 256ll + threadIdx.x;
     if (t >= count * slice) return;
-    ll i = t / slice, element = t % slice;
+    ll i = (X)t / (X)slice, element = t - i * slice;
     K key = keys[i];
     if (key == ~(K)0 || (i + 1 < count && keys[i + 1] == key)) return;
     ll from = ((const unsigned *)places_at)[i];
@@ -20,7 +20,7 @@ DEVICE void put_last(const W &p, ll keys_at, ll places_at, ll count, ll slice, l
 // A thread sums runs of equal keys within its chunk of the updates, for one element of the slice.
 // Runs that lie in it entirely are added to the target. What belongs to a run that began before
 // becomes the chunk's head, what goes on behind its tail.
-template <class ADD, class K, class SLICE, int CHUNK, class W>
+template <class X, class ADD, class K, class SLICE, int CHUNK, class W>
 DEVICE void add_chunks(const W &p, ll keys_at, ll places_at, ll count, ll slice, ll updates, ll target,
                        ll heads, ll tails, ll unit) {
     typedef typename ADD::T T;
@@ -28,7 +28,7 @@ DEVICE void add_chunks(const W &p, ll keys_at, ll places_at, ll count, ll slice,
     const K *keys = (const K *)keys_at;
     ll t = blockIdx.x * 256ll + threadIdx.x, chunks = (count + CHUNK - 1) / CHUNK;
     if (t >= chunks * slice) return;
-    ll chunk = t / slice, element = t % slice, from = chunk * CHUNK;
+    ll chunk = (X)t / (X)slice, element = t - chunk * slice, from = chunk * CHUNK;
     ll to = from + CHUNK < count ? from + CHUNK : count, offset = SLICE::offset(p, element);
     bool began_here = from == 0 || keys[from - 1] != keys[from], empty = true;
     A sum = A();
@@ -61,7 +61,7 @@ DEVICE void add_chunks(const W &p, ll keys_at, ll places_at, ll count, ll slice,
 }
 
 // Runs that several chunks share: whoever has the beginning adds what the others have.
-template <class ADD, class K, class SLICE, int CHUNK, class W>
+template <class X, class ADD, class K, class SLICE, int CHUNK, class W>
 DEVICE void add_joined(const W &p, ll keys_at, ll, ll count, ll slice, ll, ll target, ll heads,
                        ll tails, ll unit) {
     typedef typename ADD::T T;
@@ -69,7 +69,7 @@ DEVICE void add_joined(const W &p, ll keys_at, ll, ll count, ll slice, ll, ll ta
     const K *keys = (const K *)keys_at;
     ll t = blockIdx.x * 256ll + threadIdx.x, chunks = (count + CHUNK - 1) / CHUNK;
     if (t >= chunks * slice) return;
-    ll chunk = t / slice, element = t % slice, from = chunk * CHUNK, last = from + CHUNK - 1;
+    ll chunk = (X)t / (X)slice, element = t - chunk * slice, from = chunk * CHUNK, last = from + CHUNK - 1;
     if (last + 1 >= count || keys[last + 1] != keys[last]) return;
     K key = keys[last];
     if (key == ~(K)0 || (keys[from] == key && from > 0 && keys[from - 1] == key)) return;

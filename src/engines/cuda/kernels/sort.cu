@@ -56,6 +56,7 @@ DEVICE void sort_block(K *keys, unsigned *places, K (&key)[ITEMS], unsigned (&pl
                 place[i] = place[i + 1];
                 place[i + 1] = q;
             }
+#pragma unroll 1
     for (int width = ITEMS; width < THREADS * ITEMS; width *= 2) {
         __syncthreads();
 #pragma unroll
@@ -77,8 +78,8 @@ DEVICE void sort_tile(const W &p, ll length, ll to, ll places_at) {
     const int TILE = THREADS * ITEMS;
     __shared__ K keys[TILE];
     __shared__ unsigned places[TILE];
-    ll tiles = (length + TILE - 1) / TILE, line = blockIdx.x / tiles;
-    ll first = blockIdx.x % tiles * TILE;
+    unsigned tiles = (unsigned)((length + TILE - 1) / TILE);
+    ll line = blockIdx.x / tiles, first = (ll)(blockIdx.x % tiles) * TILE;
     K key[ITEMS];
     unsigned place[ITEMS];
     for (int i = threadIdx.x; i < TILE; i += THREADS)
@@ -114,8 +115,8 @@ DEVICE void merge_runs(ll length, ll pass, ll first, ll second, ll places_at) {
     __shared__ unsigned places[TILE];
     __shared__ ll cuts[2];
     ll from = pass % 2 ? second : first, to = pass % 2 ? first : second;
-    ll tiles = (length + TILE - 1) / TILE, line = blockIdx.x / tiles;
-    ll begin = blockIdx.x % tiles * TILE, width = (ll)TILE << pass;
+    unsigned tiles = (unsigned)((length + TILE - 1) / TILE);
+    ll line = blockIdx.x / tiles, begin = (ll)(blockIdx.x % tiles) * TILE, width = (ll)TILE << pass;
     ll a = begin / (2 * width) * (2 * width), b = a + width < length ? a + width : length;
     ll b_end = b + width < length ? b + width : length, end = begin + TILE;
     if (end > b_end) end = b_end;

@@ -74,8 +74,10 @@ static void vector_indices(emitter *e, int width) {
         EMIT("  const X at = t * %d;\n", width);
         return;
     }
-    uint32_t row = code_word(e->code, e->kernel->dims[last] / width);
-    EMIT("  const X row = t / (X)p.w[%u], at = (t - row * (X)p.w[%u]) * %d;\n", row, row, width);
+    int64_t vectors = e->kernel->dims[last] / width;
+    EMIT("  const X row = ");
+    emit_quotient(e, "t", vectors);
+    EMIT(", at = (t - row * (X)p.w[%u]) * %d;\n", code_word(e->code, vectors), width);
     for (int32_t d = 0; d < last; d++) axes[d] = d;
     emit_indices(e, "row", axes, last);
 }
@@ -180,10 +182,11 @@ static void tile_indices(emitter *e, int side, int64_t *tiles) {
     int64_t columns = (k->dims[last] + side - 1) / side;
     int64_t rows = (k->dims[e->across] + side - 1) / side;
     *tiles = rows * columns;
-    uint32_t c = code_word(e->code, columns), r = code_word(e->code, rows);
-    EMIT(" const X tile = blockIdx.x, C0 = tile %% (X)p.w[%u] * %d, up = tile / (X)p.w[%u],\n"
-         "  R0 = up %% (X)p.w[%u] * %d, other = up / (X)p.w[%u];\n",
-         c, side, c, r, side, r);
+    EMIT(" const X tile = blockIdx.x, up = ");
+    emit_quotient(e, "tile", columns);
+    EMIT(", C0 = (tile - up * (X)p.w[%u]) * %d, other = ", code_word(e->code, columns), side);
+    emit_quotient(e, "up", rows);
+    EMIT(", R0 = (up - other * (X)p.w[%u]) * %d;\n", code_word(e->code, rows), side);
     for (int32_t d = 0; d < last; d++)
         if (d != e->across) {
             axes[count++] = d;

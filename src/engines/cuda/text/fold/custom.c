@@ -42,41 +42,45 @@ void emit_custom(emitter *e) {
          type, out);
 }
 
+// The loops over a window's elements, one in another, and how far each is from the first.
+static void emit_window_loops(emitter *e, const pick_params *p, int32_t rank,
+                              const int64_t *strides) {
+    for (int32_t d = 0; d < rank; d++)
+        if (p->window[d] > 1)
+            EMIT("  for (X c%d = 0; c%d < p.w[%u]; c%d++)\n", (int)d, (int)d,
+                 code_word(e->code, p->window[d]), (int)d);
+    EMIT("  {\n   const ll off = 0");
+    for (int32_t d = 0; d < rank; d++)
+        if (p->window[d] > 1) EMIT(" + c%d * p.w[%u]", (int)d, code_word(e->code, strides[d]));
+    EMIT(";\n");
+}
+
 // Windows of a dense operand: the last of equal winners; a NaN wins only as the first element.
 void emit_pick(emitter *e) {
     const plan_kernel *k = e->kernel;
     const pick_params *p = k->params;
     const emlx_shape *out = &e->plan->values[k->output].shape;
     int type = k->accesses[0].type;
-    int64_t count = emlx_shape_count(out), strides[EMLX_MAX_RANK], window = 1;
-    uint32_t word[EMLX_MAX_RANK];
+    int64_t count = emlx_shape_count(out), strides[EMLX_MAX_RANK];
     char x[CAST_TEXT];
     if (type_is_complex((emlx_type)type)) e->refused = "windows of complex numbers";
     if (count == 0) return;
     const char *name = type_text(type);
     const char *held = type_text(type_compute((emlx_type)type));
     shape_strides(&k->shapes[0], strides);
+    e->wide = count > INDEX_MOST;
     uint32_t in = operand_word(e, 0), to = output_word(e);
     emit_function(e, 'k', 256);
     emit_loop(e, count);
-    EMIT("  ll left = t, base = 0;\n");
-    for (int32_t d = out->rank - 1; d >= 0; d--) {
-        word[d] = code_word(e->code, out->dims[d]);
-        code_word(e->code, strides[d] * p->strides[d]);
-        code_word(e->code, p->window[d]);
-        code_word(e->code, strides[d]);
-        window *= p->window[d];
-        EMIT("  base += left %% p.w[%u] * p.w[%u]; left /= p.w[%u];\n", word[d], word[d] + 1,
-             word[d]);
-    }
+    EMIT("  X left = t;\n  ll base = 0;\n");
+    for (int32_t d = out->rank - 1; d >= 0; d--)
+        emit_axis(e, "base", out->dims[d], strides[d] * p->strides[d]);
     cast_text(x, type, type_compute((emlx_type)type), "x[off]");
     EMIT("  const T_%s *x = (const T_%s *)p.w[%u] + base;\n  T_%s best;\n  ll place = 0;\n"
-         "  for (ll c = 0; c < p.w[%u]; c++) {\n   ll q = c, off = 0;\n",
-         name, name, in, held, code_word(e->code, window));
-    for (int32_t d = out->rank - 1; d >= 0; d--)
-        EMIT("   off += q %% p.w[%u] * p.w[%u]; q /= p.w[%u];\n", word[d] + 2, word[d] + 3,
-             word[d] + 2);
-    EMIT("   const T_%s v = %s;\n   if (c == 0 || v %s best) { best = v; place = off; }\n  }\n"
-         "  ((ll *)p.w[%u])[t] = base + place;\n }\n}\n",
+         "  bool first = true;\n",
+         name, name, in, held);
+    emit_window_loops(e, p, out->rank, strides);
+    EMIT("   const T_%s v = %s;\n   if (first || v %s best) { best = v; place = off; }\n"
+         "   first = false;\n  }\n  ((ll *)p.w[%u])[t] = base + place;\n }\n}\n",
          held, x, p->lowest ? "<=" : ">=", to);
 }

@@ -232,14 +232,16 @@ static void emit_pieces(emitter *e, const folding *f) {
          " for (ll unit = blockIdx.x * %dll + threadIdx.x / %d; unit < p.w[%u];\n"
          "  unit += gridDim.x * %dll) {\n",
          f->row_threads, per_block, f->row_threads, f->units_word, per_block);
-    if (f->pieces > 1)
-        EMIT("  const X cell = unit %% p.w[%u];\n"
-             "  const ll from = unit / p.w[%u] * p.w[%u], end = from + p.w[%u],\n"
+    if (f->pieces > 1) {
+        EMIT("  const X number = unit, slice = ");
+        emit_quotient(e, "number", f->cells);
+        EMIT(", cell = number - slice * (X)p.w[%u];\n"
+             "  const ll from = slice * p.w[%u], end = from + p.w[%u],\n"
              "   to = end < p.w[%u] ? end : p.w[%u];\n",
-             f->cells_word, f->cells_word, f->piece_word, f->piece_word, f->length_word,
-             f->length_word);
-    else
+             f->cells_word, f->piece_word, f->piece_word, f->length_word, f->length_word);
+    } else {
         EMIT("  const X cell = unit;\n  const ll from = 0, to = p.w[%u];\n", f->length_word);
+    }
     EMIT("  %s a;\n  a.init();\n", f->form.fold);
     emit_indices(e, "cell", f->kept, f->kept_count);
     emit_fold_loop(e, f);

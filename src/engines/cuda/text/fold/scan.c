@@ -36,7 +36,7 @@ static void emit_phase(emitter *e, const scanning *s, char suffix, int phase) {
     bool rows = s->inner == 1;
     int64_t units = s->lines * s->pieces;
     emit_function(e, suffix, BLOCK);
-    EMIT(" scan_%s<%s, T_%s, ", rows ? "rows" : "columns", s->fold, s->type);
+    EMIT(" scan_%s%s, T_%s, ", rows ? "rows<" : "columns<X, ", s->fold, s->type);
     if (rows) EMIT("%d, ", s->width);
     EMIT("%d, %d>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]", s->reverse, phase, s->in,
          s->out, s->length, s->piece, s->pieces_word, s->parts);
@@ -59,6 +59,7 @@ void emit_scan(emitter *e) {
     if (p->kind == REDUCE_SUM && type == EMLX_F64)
         snprintf(fold, sizeof fold, "Sum<double,double>");
     if (count == 0) return;
+    e->wide = count > INDEX_MOST;
     scanning s = {.inner = 1, .fold = fold, .type = type_text(type), .reverse = p->reverse};
     for (int32_t d = p->axis + 1; d < shape->rank; d++) s.inner *= shape->dims[d];
     s.lines = count / length;
@@ -78,7 +79,7 @@ void emit_scan(emitter *e) {
         e->code->scratch = (size_t)(s.lines * s.pieces * PART);
         emit_phase(e, &s, 'a', 0);
         emit_function(e, 'b', BLOCK);
-        EMIT(" scan_parts<%s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n", s.fold, s.parts,
+        EMIT(" scan_parts<X, %s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n", s.fold, s.parts,
              s.pieces_word, s.inner_word, code_word(e->code, s.lines));
         code_launch_add(e->code, 'b', s.lines, 0);
     }

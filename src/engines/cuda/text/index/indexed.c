@@ -27,14 +27,14 @@ static void gather_along(emitter *e, const gather_params *p, const emlx_shape *o
     shape_strides(source, strides);
     uint32_t in = operand_word(e, 0), indices = operand_word(e, 1), to = output_word(e);
     uint32_t inner = code_word(e->code, strides[p->axes[0]]);
-    uint32_t length = code_word(e->code, out->dims[p->axes[0]]);
     uint32_t from = code_word(e->code, source->dims[p->axes[0]]);
     emit_function(e, 'k', 256);
     emit_loop(e, emlx_shape_count(out));
-    EMIT("  const X u = t, row = u / (X)p.w[%u], in = u - row * (X)p.w[%u];\n"
-         "  const ll outer = row / (X)p.w[%u], at = ((const ll *)p.w[%u])[t];\n"
-         "  if ((ull)at >= (ull)p.w[%u]) {\n   ",
-         inner, inner, length, indices, from);
+    EMIT("  const X u = t, row = ");
+    emit_quotient(e, "u", strides[p->axes[0]]);
+    EMIT(", in = u - row * (X)p.w[%u];\n  const ll outer = ", inner);
+    emit_quotient(e, "row", out->dims[p->axes[0]]);
+    EMIT(", at = ((const ll *)p.w[%u])[t];\n  if ((ull)at >= (ull)p.w[%u]) {\n   ", indices, from);
     emit_report(e, REPORT_INDEX, "t");
     EMIT("\n   continue;\n  }\n"
          "  ((%s *)p.w[%u])[t] = ((const %s *)p.w[%u])[(outer * p.w[%u] + at) * p.w[%u] + in];\n"
@@ -68,7 +68,7 @@ static void gather_slices(emitter *e, const gather_params *p, const emlx_shape *
     int64_t scale = unit / size, count = emlx_shape_count(out) / scale;
     const char *type = raw_type((size_t)unit);
     uint32_t in = operand_word(e, 0), indices = operand_word(e, 1), to = output_word(e);
-    e->wide = count > ((int64_t)1 << 30);
+    e->wide = count > INDEX_MOST;
     uint32_t count_word = code_word(e->code, count);
     emit_function(e, 'k', 256);
     // Places first, then loads, then stores: several of each in flight.
@@ -78,15 +78,10 @@ static void gather_slices(emitter *e, const gather_params *p, const emlx_shape *
          "  const X t = first + u * 256;\n  X left = t;\n  ll off = 0;\n  from[u] = -1;\n"
          "  if (t >= count) continue;\n",
          count_word, 256 * UNITS, UNITS, type, UNITS, UNITS);
-    if (run > 1) {
-        uint32_t w = code_word(e->code, run / scale);
-        EMIT("  off = left %% (X)p.w[%u]; left /= (X)p.w[%u];\n", w, w);
-    }
+    if (run > 1) emit_axis(e, "off", run / scale, 1);
     for (int32_t d = last - 1; d >= 0; d--) {
         if (is_indexed(p->axes, p->count, d)) continue;
-        uint32_t w = code_word(e->code, source->dims[d]);
-        EMIT("  off += (ll)(left %% (X)p.w[%u]) * p.w[%u]; left /= (X)p.w[%u];\n", w,
-             code_word(e->code, strides[d] / scale), w);
+        emit_axis(e, "off", source->dims[d], strides[d] / scale);
     }
     EMIT("  const ll m = left;\n  bool bad = false;\n");
     emit_slice(e, indices, p->axes, p->count, source, strides, scale);
@@ -105,7 +100,7 @@ void emit_gather(emitter *e) {
     const emlx_shape *out = &e->plan->values[e->kernel->output].shape;
     int64_t count = emlx_shape_count(out);
     if (count == 0) return;
-    e->wide = count > ((int64_t)1 << 30);
+    e->wide = count > INDEX_MOST;
     if (p->along)
         gather_along(e, p, out);
     else
@@ -137,16 +132,18 @@ static void emit_update_key(emitter *e, const scattering *s, const char *key) {
          " static METHOD unsigned load(const Words<#> &p, ll, ll m) { return (unsigned)m; }\n};\n");
 }
 
-// Where element t of a slice lies in it.
+// Where an element of a slice lies in it.
 static void emit_slice_offset(emitter *e, const scattering *s) {
     int32_t axis = s->updates->rank - 1;
-    EMIT(
-        "struct Slice@ {\n static METHOD ll offset(const Words<#> &p, ll left) {\n  ll off = 0;\n");
+    EMIT("struct Slice@ {\n static METHOD ll offset(const Words<#> &p, ll element) {\n"
+         "  typedef %s X;\n  X left = element;\n  ll off = 0;\n",
+         e->wide ? "ll" : "int");
     for (int32_t d = s->target->rank - 1; d >= 0; d--) {
         if (is_indexed(s->params->axes, s->params->count, d)) continue;
-        uint32_t w = code_word(e->code, s->updates->dims[axis--]);
-        EMIT("  off += left %% p.w[%u] * p.w[%u]; left /= p.w[%u];\n", w,
-             code_word(e->code, s->strides[d]), w);
+        if (axis > 1)
+            emit_axis(e, "off", s->updates->dims[axis--], s->strides[d]);
+        else
+            EMIT("  off += (ll)left * p.w[%u];\n", code_word(e->code, s->strides[d]));
     }
     EMIT("  return off;\n }\n};\n");
 }
@@ -174,7 +171,7 @@ static void emit_apply(emitter *e, scattering *s, const sorting *order) {
     uint32_t unit = code_word(e->code, s->unit);
     if (!adds) {
         emit_function(e, 'p', 256);
-        EMIT(" put_last<%s, Key@::K, Slice@>(p, p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
+        EMIT(" put_last<X, %s, Key@::K, Slice@>(p, p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
              "p.w[%u], p.w[%u]);\n}\n",
              raw_type(type_size((emlx_type)e->kernel->accesses[0].type)), order->keys,
              order->places, s->count_word, s->slice_word, s->updates_word, s->out, unit);
@@ -189,10 +186,11 @@ static void emit_apply(emitter *e, scattering *s, const sorting *order) {
     e->code->scratch += (size_t)(2 * part);
     for (int second = 0; second < 2; second++) {
         emit_function(e, second ? 'r' : 'p', 256);
-        EMIT(" add_%s<Add@, Key@::K, Slice@, %d>(p, p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
-             "p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n",
-             second ? "joined" : "chunks", CHUNK, order->keys, order->places, s->count_word,
-             s->slice_word, s->updates_word, s->out, s->heads, s->tails, unit);
+        EMIT(
+            " add_%s<X, Add@, Key@::K, Slice@, %d>(p, p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
+            "p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n",
+            second ? "joined" : "chunks", CHUNK, order->keys, order->places, s->count_word,
+            s->slice_word, s->updates_word, s->out, s->heads, s->tails, unit);
         code_launch_add(e->code, second ? 'r' : 'p', chunks * s->slice, 0);
     }
 }
@@ -217,11 +215,11 @@ static bool adds_in_bins(int type, const scattering *s, int64_t elements) {
 // A thread an update's element, whose place in the target it finds.
 static void begin_updates(emitter *e, const scattering *s) {
     emit_function(e, 'p', 256);
-    EMIT(
-        " const ll t = blockIdx.x * 256ll + threadIdx.x;\n"
-        " if (t >= p.w[%u] * p.w[%u]) return;\n"
-        " const ll m = t / p.w[%u], element = t - m * p.w[%u];\n ll off = 0;\n bool bad = false;\n",
-        s->count_word, s->slice_word, s->slice_word, s->slice_word);
+    EMIT(" const ll t = blockIdx.x * 256ll + threadIdx.x;\n"
+         " if (t >= p.w[%u] * p.w[%u]) return;\n const X n = t;\n const ll m = ",
+         s->count_word, s->slice_word);
+    emit_quotient(e, "n", s->slice);
+    EMIT(", element = t - m * p.w[%u];\n ll off = 0;\n bool bad = false;\n", s->slice_word);
     emit_slice(e, s->indices, s->params->axes, s->params->count, s->target, s->strides, 1);
     EMIT(" if (bad) {\n  if (element == 0) ");
     emit_report(e, REPORT_INDEX, "m");
@@ -288,6 +286,7 @@ void emit_scatter(emitter *e) {
     s.slice = 1;
     for (int32_t d = 1; d < s.updates->rank; d++) s.slice *= s.updates->dims[d];
     if (s.count == 0 || s.slice == 0 || elements == 0) return;
+    e->wide = s.count * s.slice > INDEX_MOST;
     s.indices = operand_word(e, 1);
     s.updates_word = operand_word(e, 2);
     s.out = output_word(e);

@@ -17,7 +17,6 @@ enum {
     FEW_KEYS = 1 << 17, // for which larger tiles are too few
     FIRST_OF = 1024     // elements of which some may be wanted
 };
-#define INDEX_NARROW ((int64_t)1 << 30)
 
 static int64_t up_to_line(int64_t bytes) { return (bytes + 255) / 256 * 256; }
 
@@ -219,17 +218,19 @@ static void emit_sorted(emitter *e, const sort_axis *s, const sorting *order, in
     emit_function(e, 'w', 256);
     emit_loop(e, order->lines * keep);
     e->code->launches[e->code->launch_count - 1].suffix = 'w';
-    if (order->lines == 1)
+    if (order->lines == 1) {
         EMIT("  const ll rank = t, line = 0;\n");
-    else if (s->inner == 1)
-        EMIT("  const X n = t, of = n / (X)p.w[%u];\n  const ll line = of, rank = n - of * "
-             "(X)p.w[%u];\n",
-             k, k);
-    else
-        EMIT("  const X n = t, up = n / (X)p.w[%u], in = n - up * (X)p.w[%u], out = up / "
-             "(X)p.w[%u];\n"
-             "  const ll rank = up - out * (X)p.w[%u], line = out * p.w[%u] + in;\n",
-             i, i, k, k, i);
+    } else if (s->inner == 1) {
+        EMIT("  const X n = t, of = ");
+        emit_quotient(e, "n", keep);
+        EMIT(";\n  const ll line = of, rank = n - of * (X)p.w[%u];\n", k);
+    } else {
+        EMIT("  const X n = t, up = ");
+        emit_quotient(e, "n", s->inner);
+        EMIT(", in = n - up * (X)p.w[%u], out = ", i);
+        emit_quotient(e, "up", keep);
+        EMIT(";\n  const ll rank = up - out * (X)p.w[%u], line = out * p.w[%u] + in;\n", k, i);
+    }
     EMIT("  const ll place = ((const T_u32 *)p.w[%u])[line * p.w[%u] + rank];\n"
          "  ((%s *)p.w[%u])[t] = ",
          order->places, line, s->indices ? "ll" : raw_type(s->size), to);
@@ -260,7 +261,7 @@ void emit_sort(emitter *e) {
     s.inner_word = code_word(e->code, s.inner);
     s.keep_word = code_word(e->code, p->keep);
     e->code->parts |= PART_SORT;
-    e->wide = count > INDEX_NARROW;
+    e->wide = count > INDEX_MOST;
     emit_sort_keys(e, &s, order.key_size, p->descending);
     uint32_t line_word = s.length_word;
     if (sorts_first(&order, p->keep)) {
