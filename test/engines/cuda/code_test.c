@@ -253,13 +253,41 @@ static void test_folds_in_pieces(void **state) {
     code_clear(&s.code);
 }
 
+// As the device computes it: see `quotient` of core.cu.
+static uint64_t divide(uint64_t n, uint64_t word) {
+    uint64_t high = n * (word & UINT32_MAX) >> 32;
+    assert_true(high + n <= UINT32_MAX);
+    return (high + n) >> (word >> 32);
+}
+
+static void assert_divides(uint64_t by) {
+    static const uint64_t most = INT32_MAX;
+    uint64_t word = (uint64_t)divisor_word((int64_t)by);
+    for (uint64_t n = 0; n < 300; n++) {
+        uint64_t numbers[] = {n,          most - n, n * by, n * by + by - 1, (most / by - n) * by,
+                              n * 7158279};
+        for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+            if (numbers[i] <= most) assert_int_equal(divide(numbers[i], word), numbers[i] / by);
+    }
+}
+
+static void test_divisors(void **state) {
+    (void)state;
+    for (uint64_t by = 1; by < 3000; by++) assert_divides(by);
+    for (int shift = 2; shift < 31; shift++)
+        for (int more = -2; more < 3; more++)
+            assert_divides((uint64_t)(((int64_t)1 << shift) + more));
+    for (uint64_t by = 3001; by <= INT32_MAX; by += by / 61) assert_divides(by);
+    assert_divides(INT32_MAX);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sizes_share_text),    cmocka_unit_test(test_words),
         cmocka_unit_test(test_layers_share_text),   cmocka_unit_test(test_nothing_to_do),
         cmocka_unit_test(test_guards_report),       cmocka_unit_test(test_scalar_texts),
         cmocka_unit_test(test_scalar_without_text), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_folds_in_pieces),
+        cmocka_unit_test(test_folds_in_pieces),     cmocka_unit_test(test_divisors),
     };
     return RUN_TESTS("engines/cuda/code", tests);
 }

@@ -114,9 +114,8 @@ void emit_offset(emitter *e, const plan_access *a, const char *as) {
     if (!any) EMIT("0");
 }
 
-// Numbers of 31 bits are divided by multiplication: a word has the multiplier and, above it, by how
-// many bits what it gives is shifted.
-static int64_t divisor_word(int64_t by) {
+// The multiplier and, above it, by how many bits what it gives is shifted.
+int64_t divisor_word(int64_t by) {
     uint64_t shift = 0;
     if (by < 1) return 0;
     while ((int64_t)1 << shift < by) shift++;

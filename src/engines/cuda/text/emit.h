@@ -77,6 +77,8 @@ bool access_is_memory(const plan_access *a);
 bool step_loads(const plan_kernel *k, const expr_step *s);
 // The offset of an access over indices i0, i1, ..., each taken as type `as`.
 void emit_offset(emitter *e, const plan_access *a, const char *as);
+// What numbers of 31 bits are multiplied with to be divided: see `quotient` of core.cu.
+int64_t divisor_word(int64_t by);
 // The quotient of a number of type X that is not negative.
 void emit_quotient(emitter *e, const char *number, int64_t by);
 // Indices of the axes from such a number, innermost last.
