@@ -305,9 +305,9 @@ static emlx_status make_product(const gpu *g, product *p, const product_shape *s
 
 // The product that counts 256^n: the first n + 1 digits of the left side's rows, the last of the
 // right side's.
-static emlx_status add_part(const gpu *g, product *p, const plan_kernel *k, int n,
-                            const int64_t leading[2], const int64_t steps[2], bool *found,
-                            emlx_error *err) {
+static emlx_status add_digits(const gpu *g, product *p, const plan_kernel *k, int n,
+                              const int64_t leading[2], const int64_t steps[2], bool *found,
+                              emlx_error *err) {
     const byte_product *b = &p->bytes;
     product_part *part = &p->parts[n];
     bool plain = b->digits == 1;
@@ -363,7 +363,7 @@ static emlx_status make_byte_product(const gpu *g, product *p, const product_sha
     TRY(make_layout(&p->d, TYPE_S32, &d, b->batch, d.rows * d.columns, err));
     *found = true;
     for (int n = 0; n < b->digits && *found; n++)
-        TRY(add_part(g, p, k, n, leading, steps, found, err));
+        TRY(add_digits(g, p, k, n, leading, steps, found, err));
     return EMLX_OK;
 }
 

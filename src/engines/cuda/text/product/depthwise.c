@@ -44,7 +44,7 @@ static bool is_near(const spatial *a) {
            a->stride < INDEX_MOST / (a->results + 1) && llabs(a->low) < INDEX_MOST;
 }
 
-static bool is_known(emlx_type type) {
+static bool is_taken_type(emlx_type type) {
     return type == EMLX_F32 || type == EMLX_BF16 || type == EMLX_F16;
 }
 
@@ -63,8 +63,9 @@ bool depthwise_suits(const emlx_plan *plan, const plan_kernel *k) {
     int32_t axes = k->shapes[0].rank - 2;
     int64_t channels = k->shapes[0].dims[1], count = emlx_shape_count(&out->shape);
     if (axes < 1 || axes > 2 || !p->channels_last || p->batch_groups != 1 || channels < 2 ||
-        p->feature_groups != channels || k->shapes[1].dims[0] != channels || !is_known(out->type) ||
-        x->type != out->type || w->type != out->type || x->start_count + w->start_count > 0)
+        p->feature_groups != channels || k->shapes[1].dims[0] != channels ||
+        !is_taken_type(out->type) || x->type != out->type || w->type != out->type ||
+        x->start_count + w->start_count > 0)
         return false;
     spatial columns = find_axis(k, &out->shape, axes - 1),
             rows = find_axis(k, &out->shape, axes - 2);
