@@ -145,7 +145,7 @@ defmodule EMLX.BackendTest do
       end
 
       assert_raise ArgumentError, ~r/GPU/, fn ->
-        Nx.tensor(1, backend: {EMLX.Backend, device: :gpu})
+        Nx.tensor(1, backend: {EMLX.Backend, device: {:gpu, 99}})
       end
     end
   end

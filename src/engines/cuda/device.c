@@ -49,6 +49,9 @@ emlx_status gpu_hold(gpu *g, emlx_error *err) {
 }
 
 emlx_status gpu_begin(gpu *g, emlx_error *err) {
+    if (g->rehearsal)
+        return error_set(err, EMLX_UNSUPPORTED,
+                         "device cuda:%d is rehearsed: it has no memory of a GPU", g->number);
     TRY(gpu_hold(g, err));
     emlx_status status = gpu_enter(g, err);
     if (status != EMLX_OK) gpu_end(g);

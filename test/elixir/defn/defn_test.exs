@@ -496,7 +496,7 @@ defmodule EMLX.DefnTest do
 
     test "a device that is not there is refused" do
       assert_raise ArgumentError, ~r/GPU/, fn ->
-        Nx.Defn.jit_apply(&Nx.add/2, [1, 2], device: :gpu)
+        Nx.Defn.jit_apply(&Nx.add/2, [1, 2], device: {:gpu, 99})
       end
     end
   end

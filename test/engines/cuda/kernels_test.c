@@ -240,6 +240,19 @@ static void test_all_kinds(void **state) {
     assert_true(counts.compiled > (wants_all() ? 500 : 100));
 }
 
+// What only a GPU has is an error there.
+static void test_no_addresses(void **state) {
+    (void)state;
+    emlx_error err;
+    emlx_tensor *x = matrix(EMLX_F32, 2, 3), *there;
+    const emlx_shape shape = {1, {2}};
+    uint64_t address;
+    assert_error(emlx_tensor_address(x, &address, &err), EMLX_UNSUPPORTED, err, "rehearsed");
+    assert_error(emlx_tensor_from_address(test_device, EMLX_F32, &shape, 4096, &there, &err),
+                 EMLX_UNSUPPORTED, err, "rehearsed");
+    emlx_tensor_release(x);
+}
+
 int main(void) {
     emlx_error err;
     int failed = 0;
@@ -249,8 +262,10 @@ int main(void) {
         return 0;
     }
     for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++) {
-        const struct CMUnitTest tests[] = {{"all kinds", test_all_kinds, open_rehearsal,
-                                            close_rehearsal, (void *)architectures[i]}};
+        void *architecture = (void *)architectures[i];
+        const struct CMUnitTest tests[] = {
+            {"all kinds", test_all_kinds, open_rehearsal, close_rehearsal, architecture},
+            {"no addresses", test_no_addresses, open_rehearsal, close_rehearsal, architecture}};
         failed |= cmocka_run_group_tests_name("engines/cuda/kernels", tests, NULL, NULL);
     }
     return failed;
