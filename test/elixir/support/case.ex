@@ -32,16 +32,16 @@ defmodule EMLX.Case do
   end
 
   @doc """
-  What is left out on that device, as ExUnit's filters: the lines of test/mlx/known.txt where it is one
-  of MLX.
+  What is left out on that device, as ExUnit's filters: the lines of the list of its engine, if it has one.
   """
   def exceptions do
-    if String.starts_with?(System.get_env("EMLX_TEST_DEVICE", ""), "mlx") do
-      lines = "test/mlx/known.txt" |> File.read!() |> String.split("\n", trim: true)
-      for line <- lines, not String.starts_with?(line, "#"), do: {:test, String.to_atom(line)}
-    else
-      []
-    end
+    device = System.get_env("EMLX_TEST_DEVICE", "")
+
+    for {engine, list} <- [{"mlx", "test/mlx/known.txt"}, {"cuda", "test/engines/cuda/known.txt"}],
+        String.starts_with?(device, engine),
+        line <- list |> File.read!() |> String.split("\n", trim: true),
+        not String.starts_with?(line, "#"),
+        do: {:test, String.to_atom(line)}
   end
 
   @doc "Runs a function with Nx's reference backend and evaluator as defaults."
