@@ -161,7 +161,7 @@ defmodule EMLX.SharingTest do
     test "needs a device" do
       assert {:error, %ArgumentError{}} = CommandQueue.new({:gpu, 99})
       assert {:error, %EMLX.Error{kind: :unsupported}} = CommandQueue.new(:abacus)
-      assert_raise ArgumentError, fn -> CommandQueue.new!(:gpu) end
+      assert_raise ArgumentError, fn -> CommandQueue.new!({:gpu, 99}) end
       assert {:ok, %CommandQueue{device: :cpu}} = CommandQueue.new(:cpu)
     end
   end
