@@ -10,8 +10,9 @@
 #define COPY(v, p) memcpy(&(v), p, sizeof(v))
 #define SAME(e) (e)
 
-// Bytes of a line from which on it is long, and how far ahead of what is read memory is asked for.
-enum { LONG_LINE = 1024, AHEAD = 8192 };
+// Bytes of a line from which on it is long, and how far ahead of what is read memory is asked for:
+// of long lines, and of what is less in all, as keys and values of attention are.
+enum { LONG_LINE = 1024, AHEAD = 8192, LITTLE_AHEAD = 3072 };
 
 #define NAME vector_f32
 #define T float

@@ -16,8 +16,9 @@
 enum { PAIR = 128, LANES = 16, MOST_ROWS = 4 };
 // Room for the codes of a pair, scales among them included.
 enum { LAST_BYTES = 160 };
-// How far from what is read memory is asked for more, in bytes.
-enum { AHEAD = 8192 };
+// How far from what is read memory is asked for more, in bytes: into the second-level cache, and,
+// of kinds whose blocks take many loads each, from there into the first.
+enum { AHEAD = 4096, NEAR = 512 };
 
 // Vectors -----------------------------------------------------------------------------------------
 
@@ -42,13 +43,27 @@ ALWAYS_INLINE float *sums_of(const void *vector, int64_t terms) {
     return (float *)((pair *)vector + pairs_of(terms));
 }
 
-// Which element of a pair is at place p among its codes, p from 0 to 127.
-typedef int (*order_fn)(int p);
-static int in_order(int p) { return p; }
-static int by_nibbles(int p) { return p % 64 * 2 + p / 64; }
-static int by_quarters(int p) { return p / 64 * 64 + p % 16 * 4 + p % 64 / 16; }
-static int by_halves(int p) { return p % 64 / 16 * 32 + p / 64 * 16 + p % 16; }
-static int by_rows(int p) { return p % 64 / 32 * 64 + p / 64 * 32 + p % 32; }
+// Lays the elements of a pair in the order in which codes come.
+typedef void (*order_fn)(int8_t *to, const int8_t *from);
+
+ALWAYS_INLINE void in_order(int8_t *to, const int8_t *from) { memcpy(to, from, PAIR); }
+
+ALWAYS_INLINE void by_nibbles(int8_t *to, const int8_t *from) {
+    for (int high = 0; high < 2; high++)
+        for (int i = 0; i < 64; i++) to[high * 64 + i] = from[i * 2 + high];
+}
+
+ALWAYS_INLINE void by_quarters(int8_t *to, const int8_t *from) {
+    for (int i = 0; i < PAIR; i++) to[i] = from[i / 64 * 64 + i % 16 * 4 + i % 64 / 16];
+}
+
+ALWAYS_INLINE void by_halves(int8_t *to, const int8_t *from) {
+    for (int i = 0; i < 8; i++) memcpy(to + i * 16, from + i % 4 * 32 + i / 4 * 16, 16);
+}
+
+ALWAYS_INLINE void by_rows(int8_t *to, const int8_t *from) {
+    for (int i = 0; i < 4; i++) memcpy(to + i * 32, from + i % 2 * 64 + i / 2 * 32, 32);
+}
 
 // NaN where a number is not finite.
 ALWAYS_INLINE float largest(const float *x, int64_t count) {
@@ -207,6 +222,7 @@ typedef struct kind {
     int64_t unit, bytes; // of 256 codes
     int64_t span;        // terms; 0: of 16 groups
     int zero, bias_lanes;
+    bool near; // what comes next is wanted in the first-level cache
 } kind;
 
 ALWAYS_INLINE int64_t span_of(const kind *k, int64_t group) {
@@ -320,8 +336,8 @@ ALWAYS_INLINE void prepare_pair(const kind *k, const float *x, pair *to, float *
     int8_t high[PAIR], low[PAIR];
     for (int64_t i = 0; i < PAIR; i += k->unit)
         counts[i / k->unit] = prepare_unit(x + i, k->unit, high + i, low + i, &steps[i / k->unit]);
-    for (int p = 0; p < PAIR; p++) to->high[p] = high[k->order(p)];
-    for (int p = 0; p < PAIR; p++) to->low[p] = low[k->order(p)];
+    k->order(to->high, high);
+    k->order(to->low, low);
     const __m512i zero = _mm512_set1_epi32(-k->zero), one = _mm512_set1_epi8(1);
     __m512i less[2];
     for (int i = 0; i < 2; i++) {
@@ -447,7 +463,10 @@ ALWAYS_INLINE void multiply(const kind *k, const packed_rows *rows, int64_t row,
     for (int64_t at = 0; at < rows->terms; at += PAIR, ahead += bytes) {
         uint8_t last[MOST_ROWS][LAST_BYTES];
         int64_t place = find_bits(k, rows, row, some, at, p.from, last);
-        for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch(ahead + i, _MM_HINT_T1);
+        for (int64_t i = 0; i < bytes; i += 64) {
+            _mm_prefetch(ahead + i, _MM_HINT_T1);
+            if (k->near) _mm_prefetch(ahead - AHEAD + NEAR + i, _MM_HINT_T0);
+        }
         if (span == PAIR || at % span == 0) begin_span(k, &p, at, place);
         __m512i units[2], before = _mm512_set1_epi32((int32_t)(at % span / k->unit));
         for (int i = 0; i < 2; i++) {
@@ -490,18 +509,19 @@ ALWAYS_INLINE void multiply_rows(const kind *k, const packed_rows *rows, int64_t
         multiply_rows(&k, rows, count, vectors, vector_count, sums, step);                         \
     }
 #define AFFINE(bits, load, order, lanes)                                                           \
-    KIND(affine_##bits, load, order, affine_scales, affine_biases, &lanes, 32, 32 * bits, 0, 0, 16)
+    KIND(affine_##bits, load, order, affine_scales, affine_biases, &lanes, 32, 32 * bits, 0, 0,    \
+         16, false)
 AFFINE(2, load_2, by_quarters, lanes_by_quarters)
 AFFINE(3, load_3, in_order, lanes_in_order)
 AFFINE(4, load_4, by_nibbles, lanes_apart)
 AFFINE(6, load_6, in_order, lanes_in_order)
 AFFINE(8, load_8, in_order, lanes_in_order)
-KIND(mxfp4, load_e2m1, by_nibbles, power_scales, NULL, &lanes_apart, 32, 128, 0, 12, 0)
-KIND(nvfp4, load_e2m1, by_nibbles, e4m3_scales, NULL, &lanes_apart_16, 16, 128, 0, 12, 0)
-KIND(q4_0, load_q4_0, by_halves, q4_0_scales, NULL, &lanes_apart, 32, 144, PAIR, 8, 0)
-KIND(q8_0, load_q8_0, by_halves, q8_0_scales, NULL, &lanes_apart, 32, 272, PAIR, 128, 0)
-KIND(q4_k, load_q4_k, by_rows, q4_k_scales, NULL, &lanes_by_rows, 32, 144, 256, 0, 8)
-KIND(q6_k, load_q6_k, in_order, q6_k_scales, NULL, &lanes_in_order_16, 16, 210, 256, 32, 0)
+KIND(mxfp4, load_e2m1, by_nibbles, power_scales, NULL, &lanes_apart, 32, 128, 0, 12, 0, false)
+KIND(nvfp4, load_e2m1, by_nibbles, e4m3_scales, NULL, &lanes_apart_16, 16, 128, 0, 12, 0, false)
+KIND(q4_0, load_q4_0, by_halves, q4_0_scales, NULL, &lanes_apart, 32, 144, PAIR, 8, 0, false)
+KIND(q8_0, load_q8_0, by_halves, q8_0_scales, NULL, &lanes_apart, 32, 272, PAIR, 128, 0, true)
+KIND(q4_k, load_q4_k, by_rows, q4_k_scales, NULL, &lanes_by_rows, 32, 144, 256, 0, 8, true)
+KIND(q6_k, load_q6_k, in_order, q6_k_scales, NULL, &lanes_in_order_16, 16, 210, 256, 32, 0, true)
 
 // mxfp8 is not whole numbers, and stays in f32.
 const packed_fns vnni_packed_table[PACKED_COUNT] = {
