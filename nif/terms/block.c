@@ -180,6 +180,7 @@ typedef struct reader {
     ErlNifEnv *env;
     emlx_block *block;
     int nesting;
+    attr_list *attrs; // of the instruction that is read, too large for a stack that blocks nest on
 } reader;
 
 static emlx_status expected_program(emlx_error *err, const char *what) {
@@ -273,16 +274,16 @@ static emlx_status read_values(ErlNifEnv *env, ERL_NIF_TERM term, value_list *li
 // Instructions --------------------------------------------------------------------------------
 
 static emlx_status apply_instruction(reader *to, const nif_op *op, const ERL_NIF_TERM *parts,
-                                     attr_list *attrs, emlx_error *err) {
+                                     emlx_error *err) {
     emlx_type type;
     value_list operands;
     uint32_t value;
     TRY(read_result_type(to->env, parts[3], &type, err));
-    TRY(read_attrs(to->env, op, parts[2], to->nesting, attrs, err));
+    TRY(read_attrs(to->env, op, parts[2], to->nesting, to->attrs, err));
     emlx_status status = read_values(to->env, parts[1], &operands, err);
     if (status == EMLX_OK)
-        status = emlx_block_apply(to->block, op->op, operands.items, operands.count, attrs->items,
-                                  attrs->count, type, &value, err);
+        status = emlx_block_apply(to->block, op->op, operands.items, operands.count,
+                                  to->attrs->items, to->attrs->count, type, &value, err);
     value_list_free(&operands);
     return status;
 }
@@ -290,12 +291,9 @@ static emlx_status apply_instruction(reader *to, const nif_op *op, const ERL_NIF
 static emlx_status read_op(reader *to, const ERL_NIF_TERM *parts, emlx_error *err) {
     const nif_op *op;
     TRY(op_get(to->env, parts[0], &op, err));
-    attr_list *attrs = enif_alloc(sizeof *attrs);
-    if (attrs == NULL) return nif_no_memory(err, "to read a program");
-    attrs->count = 0;
-    emlx_status status = apply_instruction(to, op, parts, attrs, err);
-    attrs_clear(attrs);
-    enif_free(attrs);
+    to->attrs->count = 0;
+    emlx_status status = apply_instruction(to, op, parts, err);
+    attrs_clear(to->attrs);
     return status;
 }
 
@@ -430,9 +428,11 @@ static emlx_status fill_block(reader *to, ERL_NIF_TERM term, emlx_error *err) {
 
 emlx_status block_read(ErlNifEnv *env, ERL_NIF_TERM term, int nesting, emlx_block **out,
                        emlx_error *err) {
-    reader to = {env, NULL, nesting};
-    TRY(emlx_block_new(&to.block, err));
-    emlx_status status = fill_block(&to, term, err);
+    reader to = {env, NULL, nesting, enif_alloc(sizeof *to.attrs)};
+    if (to.attrs == NULL) return nif_no_memory(err, "to read a program");
+    emlx_status status = emlx_block_new(&to.block, err);
+    if (status == EMLX_OK) status = fill_block(&to, term, err);
+    enif_free(to.attrs);
     if (status == EMLX_OK)
         *out = to.block;
     else

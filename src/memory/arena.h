@@ -17,5 +17,8 @@ void *arena_alloc(arena *a, size_t size);
 // The same for `count` elements; NULL also when the size does not fit in a size_t.
 void *arena_array(arena *a, size_t count, size_t size);
 void arena_clear(arena *a);
+// For an empty arena that ends soon: puts it on a chunk that the last such one left, or that the
+// next one gets. Where there is no memory for it, it is an arena as any other.
+void arena_borrow(arena *a);
 
 #endif

@@ -35,7 +35,11 @@ bool arena_grow_array(arena *a, void *array, size_t *room, size_t count, size_t 
     return true;
 }
 
-static size_t next_size(const hash_table *t) { return t->size == 0 ? 32 : t->size * 2; }
+// A small table is soon full again, and moving all of it costs more than slots that stay free.
+static size_t next_size(const hash_table *t) {
+    enum { FIRST = 32, SMALL = 8192 };
+    return t->size == 0 ? FIRST : t->size * (t->size < SMALL ? 4 : 2);
+}
 
 bool mem_grow_table(hash_table *t) {
     hash_table old = *t;

@@ -177,6 +177,7 @@ static emlx_status add_leaf(walk *w, emlx_tensor *t) {
 emlx_status subgraph_collect(const plan_request *request, subgraph *g, emlx_error *err) {
     walk w = {.device = request->device, .g = g, .err = err};
     memset(g, 0, sizeof *g);
+    arena_borrow(&g->memory);
     TRY(begin_walk(&w, request));
     for (size_t i = 0; i < request->leaf_count; i++) TRY(add_leaf(&w, request->leaves[i]));
     g->leaf_count = (uint32_t)request->leaf_count;

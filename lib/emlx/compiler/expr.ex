@@ -37,13 +37,15 @@ defmodule EMLX.Expr do
     # params: :inputs (a closed scope), a tuple of values and types (the default of a
     # block is being inlined) or :outer (an open scope). inputs: of a closed scope within
     # another, for each of its parameters the first input of the block, the type, and the
-    # weights where it is such. packed: the values that are quantized weights. ids: what
-    # belongs to this scope or one around it. outer: what belongs to one around it. types:
+    # weights where it is such. packed: the values that are quantized weights. outputs:
+    # what the scope computes. ids: what belongs to it or to one around it, once it is asked
+    # for (`with_ids`). outer: what belongs to one around it. types:
     # of the nodes whose type is not the declared one, a tuple for a node of several
     # results. calls: by number, in the outermost scope only, those of the whole program.
-    @enforce_keys [:params, :ids]
+    @enforce_keys [:params, :outputs]
     defstruct [
       :params,
+      :outputs,
       :ids,
       :env,
       :inputs,
@@ -86,7 +88,7 @@ defmodule EMLX.Expr do
       bound: options[:bound] || %{}
     }
 
-    root = %Scope{params: :inputs, ids: Liveness.ids(outputs), env: env}
+    root = %Scope{params: :inputs, outputs: outputs, env: env}
     {values, scopes} = emit_all(outputs, [root])
     {values, [root]} = cast_all(outputs, values, types(outputs), scopes)
 
@@ -549,9 +551,9 @@ defmodule EMLX.Expr do
   # block of its own: its parameters are values of the current one.
   defp inline(tensor, default, values, [scope | outer]) do
     outputs = Composite.flatten_list([default])
-    frame = %{scope | params: List.to_tuple(values), ids: Liveness.ids(outputs)}
+    frame = %{scope | params: List.to_tuple(values), outputs: outputs, ids: nil}
     {results, [frame | outer]} = emit_all(outputs, [frame | outer])
-    scopes = [%{frame | params: scope.params, ids: scope.ids} | outer]
+    scopes = [%{frame | params: scope.params, outputs: scope.outputs, ids: scope.ids} | outer]
     types = actual_types(outputs, scopes)
     finish_inline(tensor, outputs, types, results, scopes)
   end
@@ -574,13 +576,20 @@ defmodule EMLX.Expr do
 
   # What the second predicate and the branches after it have in common would run twice,
   # so they become a cond of their own, within the last branch of this one.
-  defp build_cond(tensor, [first | clauses], last, [scope | _] = scopes) do
+  defp build_cond(tensor, [first | clauses], last, scopes) do
+    [scope | _] = scopes = with_ids(scopes)
     room? = clauses != [] and length(scopes) + length(clauses) <= @most_nested
 
     if room? and Liveness.shared?(clauses, last, scope.ids),
       do: flat_cond(tensor, [first], inner_cond(tensor, clauses, last), scopes),
       else: flat_cond(tensor, [first | clauses], last, scopes)
   end
+
+  # What is known of a scope since it has branches: most have none.
+  defp with_ids([%Scope{ids: nil} = scope | outer]),
+    do: [%{scope | ids: Liveness.ids(scope.outputs, scope.outer)} | outer]
+
+  defp with_ids(scopes), do: scopes
 
   defp inner_cond(tensor, clauses, last) do
     inner = node(tensor, :cond, [clauses, last])
@@ -603,7 +612,7 @@ defmodule EMLX.Expr do
   # The first predicate is computed by the scope around the cond, as it is always
   # needed; its block only hands it on.
   defp flat_cond(tensor, [{predicate, body} | clauses], last, scopes) do
-    {first, [scope | _] = scopes} = emit(predicate, scopes)
+    {first, scopes} = emit(predicate, scopes)
     captures = %{first => {0, spec(actual(predicate, scopes))}}
 
     parts = [
@@ -631,7 +640,7 @@ defmodule EMLX.Expr do
 
     bodies = for {:body, branch} <- branches, do: close.(branch, types)
     values = for {value, _} <- operands, do: value
-    handed_on = close(%Scope{params: :outer, ids: scope.ids}, inputs, [-1], nil, & &1)
+    handed_on = close(%Scope{params: :outer, outputs: []}, inputs, [-1], nil, & &1)
 
     {results, scopes} =
       add_all({:cond, [handed_on | predicates], bodies, values}, length(outputs), scopes)
@@ -651,7 +660,7 @@ defmodule EMLX.Expr do
 
     branch = %Scope{
       params: :outer,
-      ids: Liveness.ids(outputs, outer.ids),
+      outputs: outputs,
       outer: outer.ids,
       captures: captures,
       env: outer.env
@@ -704,7 +713,7 @@ defmodule EMLX.Expr do
 
   defp open_block(outputs, slots, [outer | _] = scopes) do
     inputs = List.to_tuple(placed(slots))
-    scope = %Scope{params: :inputs, inputs: inputs, ids: Liveness.ids(outputs), env: outer.env}
+    scope = %Scope{params: :inputs, inputs: inputs, outputs: outputs, env: outer.env}
     {values, [scope | scopes]} = emit_all(outputs, [scope | scopes])
     {scope, values, scopes}
   end
