@@ -1,173 +1,238 @@
 // SPDX-License-Identifier: Apache-2.0
-// convolutions.c - convolutions of floats by cuDNN, as products of matrices whose results are the
-// same each time. Little work, and what the library does not know (dilated inputs, groups of the
-// batch, padding that differs from side to side), is left to our own kernel.
+// convolutions.c - convolutions of floats, and their gradients, by cuDNN. What lies in another
+// order than the library's is copied first, and so is a filter's gradient behind. Little work, and
+// what the library does not know (groups of the batch, padding that takes elements away), is left
+// to our own kernels.
 #include "engines/cuda/library/convolutions.h"
 
-#include <stdio.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "base/types.h"
+#include "engines/cuda/library/dnn.h"
+#include "engines/cuda/text/product/copies.h"
 #include "engines/cuda/text/product/depthwise.h"
 
-typedef struct dnn_handle_st *dnn_handle;
-typedef struct dnn_tensor_st *dnn_tensor;
-typedef struct dnn_filter_st *dnn_filter;
-typedef struct dnn_conv_st *dnn_conv;
-
-typedef struct dnn_algorithm {
-    int algorithm, status;
-    float time;
-    size_t memory;
-    int determinism, math, reserved[3];
-} dnn_algorithm;
-
-// Numbers of the library's own header.
-enum {
-    NCHW = 0,
-    NHWC = 1,
-    CROSS_CORRELATION = 1,
-    MATH_TENSOR = 1,
-    MATH_FMA = 3, // f32 stays f32
-    ALGORITHM_IMPLICIT = 0,
-    ALGORITHM_PRECOMPUTED = 1,
-    ALGORITHMS = 8
-};
-
-#define CUDNN(XX)                                                                                  \
-    XX(create, "cudnnCreate", (dnn_handle * handle))                                               \
-    XX(destroy, "cudnnDestroy", (dnn_handle handle))                                               \
-    XX(set_stream, "cudnnSetStream", (dnn_handle handle, cuda_stream stream))                      \
-    XX(tensor_create, "cudnnCreateTensorDescriptor", (dnn_tensor * tensor))                        \
-    XX(tensor_destroy, "cudnnDestroyTensorDescriptor", (dnn_tensor tensor))                        \
-    XX(tensor_set, "cudnnSetTensorNdDescriptor",                                                   \
-       (dnn_tensor tensor, int type, int rank, const int *dims, const int *strides))               \
-    XX(filter_create, "cudnnCreateFilterDescriptor", (dnn_filter * filter))                        \
-    XX(filter_destroy, "cudnnDestroyFilterDescriptor", (dnn_filter filter))                        \
-    XX(filter_set, "cudnnSetFilterNdDescriptor",                                                   \
-       (dnn_filter filter, int type, int format, int rank, const int *dims))                       \
-    XX(conv_create, "cudnnCreateConvolutionDescriptor", (dnn_conv * conv))                         \
-    XX(conv_destroy, "cudnnDestroyConvolutionDescriptor", (dnn_conv conv))                         \
-    XX(conv_set, "cudnnSetConvolutionNdDescriptor",                                                \
-       (dnn_conv conv, int rank, const int *padding, const int *strides, const int *dilations,     \
-        int mode, int compute))                                                                    \
-    XX(conv_groups, "cudnnSetConvolutionGroupCount", (dnn_conv conv, int count))                   \
-    XX(conv_math, "cudnnSetConvolutionMathType", (dnn_conv conv, int math))                        \
-    XX(choose, "cudnnGetConvolutionForwardAlgorithm_v7",                                           \
-       (dnn_handle handle, dnn_tensor x, dnn_filter w, dnn_conv conv, dnn_tensor y, int asked,     \
-        int *found, dnn_algorithm *algorithms))                                                    \
-    XX(workspace, "cudnnGetConvolutionForwardWorkspaceSize",                                       \
-       (dnn_handle handle, dnn_tensor x, dnn_filter w, dnn_conv conv, dnn_tensor y, int algorithm, \
-        size_t *size))                                                                             \
-    XX(forward, "cudnnConvolutionForward",                                                         \
-       (dnn_handle handle, const void *alpha, dnn_tensor x_tensor, const void *x,                  \
-        dnn_filter w_filter, const void *w, dnn_conv conv, int algorithm, void *workspace,         \
-        size_t size, const void *beta, dnn_tensor y_tensor, void *y))
-
-static struct { CUDNN(LIBRARY_FUNCTION) } dnn;
-LIBRARY(library, dnn, CUDNN, "cuDNN", "libcudnn.so.9", "libcudnn.so");
-
-void convolution_describe(char *text, size_t size) { library_describe(&library, text, size); }
+void convolution_describe(char *text, size_t size) { dnn_describe(text, size); }
 
 void convolution_close(void *handle) {
-    if (handle != NULL) dnn.destroy(handle);
+    if (handle != NULL) dnn_destroy(handle);
 }
+
+// One handle a device; calls with it are made under its lock.
+static pthread_mutex_t calls = PTHREAD_MUTEX_INITIALIZER;
 
 static emlx_status dnn_check(int result, const char *what, emlx_error *err) {
     if (result == 0) return EMLX_OK;
     return error_set(err, EMLX_INTERNAL, "cuDNN: %s failed (error %d)", what, result);
 }
 
-// One handle a device; calls with it are made under its lock.
-static pthread_mutex_t calls = PTHREAD_MUTEX_INITIALIZER;
-
 static emlx_status open_handle(gpu *g, emlx_error *err) {
     dnn_handle handle = NULL;
     if (g->convolutions != NULL) return EMLX_OK;
-    TRY(dnn_check(dnn.create(&handle), "opening it", err));
+    TRY(dnn_check(dnn_create(&handle), "opening it", err));
     g->convolutions = handle;
     return EMLX_OK;
 }
 
-// Shapes ------------------------------------------------------------------------------------------
+// What it is to the library -----------------------------------------------------------------------
 
-enum { RANK_MOST = 5 };
+enum { SIDES = 3 }; // both operands and the result
 
-// The library has at least two spatial axes, and counts in int.
-typedef struct conv_shape {
-    int rank, x[RANK_MOST], x_strides[RANK_MOST], w[RANK_MOST], y[RANK_MOST], y_strides[RANK_MOST];
-    int padding[RANK_MOST], strides[RANK_MOST], dilations[RANK_MOST];
-    int format; // of the filter
-} conv_shape;
+// A tensor of the plan, with the library's axes.
+typedef struct side {
+    int64_t dims[DNN_RANK_MOST], steps[DNN_RANK_MOST];
+    int64_t offset; // of the first element
+    bool copied;    // from or to working memory
+    size_t place;
+} side;
 
-static bool set_int(int *out, int64_t value) {
-    *out = (int)value;
-    return value >= 0 && value <= INT32_MAX;
-}
+typedef struct conv_form {
+    dnn_convolution c;
+    side sides[SIDES];
+    bool channels_last;
+    size_t memory; // of what is copied, in bytes
+} conv_form;
 
-// Whether a filter lies [filters, channels, ...], or with channels last.
-static bool find_format(const plan_kernel *k, int *format) {
-    const emlx_shape *w = &k->shapes[1];
-    const int64_t *strides = k->accesses[1].strides;
-    int64_t first = 1, last = w->dims[1];
-    bool is_first = true, is_last = strides[1] == 1 || w->dims[1] == 1;
-    for (int32_t d = w->rank - 1; d >= 0; d--) {
-        is_first = is_first && (w->dims[d] == 1 || strides[d] == first);
-        first *= w->dims[d];
-        if (d == 1) continue;
-        is_last = is_last && (w->dims[d] == 1 || strides[d] == last);
-        last *= w->dims[d];
+// The plan's numbers of an axis.
+enum { STRIDE, DILATION, APART, NUMBERS };
+
+// By way: what the plan's tensors and numbers are to the library, and which numbers must be 1.
+static const struct {
+    int tensors[SIDES], strides, dilations, one;
+} ways[] = {
+    [DNN_FORWARD] = {{DNN_IMAGE, DNN_FILTER, DNN_RESULTS}, STRIDE, DILATION, APART},
+    [DNN_OF_IMAGE] = {{DNN_RESULTS, DNN_FILTER, DNN_IMAGE}, APART, DILATION, STRIDE},
+    [DNN_OF_FILTER] = {{DNN_IMAGE, DNN_RESULTS, DNN_FILTER}, DILATION, STRIDE, APART},
+};
+
+// An image of one axis gets another in front.
+static void set_side(side *s, const emlx_shape *shape, const int64_t *steps) {
+    int32_t added = shape->rank == 3;
+    *s = (side){.dims = {[2] = 1}};
+    for (int32_t d = 0; d < shape->rank; d++) {
+        int32_t at = d < 2 ? d : d + added;
+        s->dims[at] = shape->dims[d];
+        s->steps[at] = steps[d];
     }
-    *format = is_first ? NCHW : NHWC;
-    return is_first || is_last;
 }
 
-// One spatial axis; false where the library's way to count results gives another number.
-static bool set_axis(conv_shape *s, int at, const plan_kernel *k, const emlx_shape *out,
-                     int32_t d) {
-    const conv_params *p = k->params;
-    int64_t results = out->dims[(p->channels_last ? 1 : 2) + d];
-    int64_t span = (k->shapes[1].dims[2 + d] - 1) * p->kernel_dilation[d] + 1;
-    int64_t room = k->shapes[0].dims[2 + d] + 2 * p->low[d] - span;
-    if (p->low[d] < 0 || p->input_dilation[d] != 1 || room < 0) return false;
-    return set_int(&s->x[at], k->shapes[0].dims[2 + d]) &&
-           set_int(&s->x_strides[at], k->accesses[0].strides[2 + d]) &&
-           set_int(&s->w[at], k->shapes[1].dims[2 + d]) && set_int(&s->y[at], results) &&
-           set_int(&s->padding[at - 2], p->low[d]) && set_int(&s->strides[at - 2], p->strides[d]) &&
-           set_int(&s->dilations[at - 2], p->kernel_dilation[d]) &&
-           room / p->strides[d] + 1 == results;
-}
-
-static void set_results(conv_shape *s, bool channels_last) {
-    int64_t step = channels_last ? s->y[1] : 1;
-    for (int d = s->rank - 1; d >= 2; d--) {
-        s->y_strides[d] = (int)step;
-        step *= s->y[d];
+static void set_result(side *s, const emlx_shape *out, bool channels_last) {
+    emlx_shape shape = {.rank = out->rank};
+    int64_t steps[EMLX_MAX_RANK], step = 1;
+    for (int32_t d = out->rank - 1; d >= 0; d--) {
+        int32_t axis = !channels_last || d == 0 ? d : d == out->rank - 1 ? 1 : d + 1;
+        shape.dims[axis] = out->dims[d];
+        steps[axis] = step;
+        step *= out->dims[d];
     }
-    s->y_strides[1] = channels_last ? 1 : (int)step;
-    s->y_strides[0] = channels_last ? (int)step : (int)(step * s->y[1]);
+    set_side(s, &shape, steps);
 }
 
-static bool find_shape(const plan_kernel *k, const emlx_shape *out, conv_shape *s) {
-    const conv_params *p = k->params;
-    int32_t spatial = k->shapes[0].rank - 2, added = spatial == 1;
-    if (spatial < 1 || spatial > 3 || p->batch_groups != 1) return false;
-    *s = (conv_shape){.rank = spatial + 2 + added};
-    if (added) {
-        s->x[2] = s->w[2] = s->y[2] = s->strides[0] = s->dilations[0] = 1;
-        s->x_strides[2] = 1;
+// Gradients have the first two axes the other way round.
+static void swap_axes(side *s) {
+    int64_t dim = s->dims[0], step = s->steps[0];
+    s->dims[0] = s->dims[1];
+    s->steps[0] = s->steps[1];
+    s->dims[1] = dim;
+    s->steps[1] = step;
+}
+
+// And that of an image has a filter from its end to its beginning.
+static void turn_spatial(side *s, int rank) {
+    for (int d = 2; d < rank; d++) {
+        s->offset += (s->dims[d] - 1) * s->steps[d];
+        s->steps[d] = -s->steps[d];
     }
-    for (int32_t d = 0; d < spatial; d++)
-        if (!set_axis(s, 2 + added + d, k, out, d)) return false;
-    for (int d = 0; d < 2; d++)
-        if (!set_int(&s->x[d], k->shapes[0].dims[d]) || !set_int(&s->w[d], k->shapes[1].dims[d]) ||
-            !set_int(&s->x_strides[d], k->accesses[0].strides[d]))
-            return false;
-    if (!set_int(&s->y[0], out->dims[0]) ||
-        !set_int(&s->y[1], out->dims[p->channels_last ? out->rank - 1 : 1]))
-        return false;
-    set_results(s, p->channels_last != 0);
-    return find_format(k, &s->format);
+}
+
+static bool is_outmost(const side *s, int rank, int axis) {
+    for (int d = 0; d < rank; d++)
+        if (s->dims[d] > 1 && s->steps[d] > s->steps[axis]) return false;
+    return true;
+}
+
+// What has elements that are apart is the gradient of an image. That of a filter sums over the
+// batch, which lies outside of all else, and which the plan calls channels.
+static dnn_way find_way(const conv_form *f, const conv_params *p) {
+    int rank = f->c.rank;
+    for (int d = 0; d < rank - 2; d++)
+        if (p->input_dilation[d] > 1) return DNN_OF_IMAGE;
+    bool of_batch = is_outmost(&f->sides[0], rank, 1) && is_outmost(&f->sides[1], rank, 1);
+    return of_batch && p->feature_groups == 1 ? DNN_OF_FILTER : DNN_FORWARD;
+}
+
+static void turn_sides(conv_form *f) {
+    if (f->c.way == DNN_OF_IMAGE) {
+        swap_axes(&f->sides[1]);
+        turn_spatial(&f->sides[1], f->c.rank);
+    } else if (f->c.way == DNN_OF_FILTER) {
+        for (int i = 0; i < SIDES; i++) swap_axes(&f->sides[i]);
+    }
+}
+
+// Padding behind, with which the library counts as many results: as much as before if that does.
+static bool set_high(dnn_convolution *c, int d, const int64_t sizes[DNN_TENSORS]) {
+    int64_t span = (sizes[DNN_FILTER] - 1) * c->dilations[d] + 1;
+    int64_t room = sizes[DNN_IMAGE] + c->low[d] - span;
+    int64_t needed = (sizes[DNN_RESULTS] - 1) * c->strides[d] - room;
+    int64_t tries[] = {c->low[d], needed > 0 ? needed : 0};
+    for (int i = 0; i < 2; i++) {
+        c->high[d] = tries[i];
+        if (room + tries[i] >= 0 && (room + tries[i]) / c->strides[d] + 1 == sizes[DNN_RESULTS])
+            return true;
+    }
+    return false;
+}
+
+static bool set_axis(conv_form *f, int d, const int64_t numbers[NUMBERS], int64_t low) {
+    dnn_convolution *c = &f->c;
+    int64_t sizes[DNN_TENSORS];
+    for (int i = 0; i < SIDES; i++) sizes[ways[c->way].tensors[i]] = f->sides[i].dims[2 + d];
+    c->strides[d] = numbers[ways[c->way].strides];
+    c->dilations[d] = numbers[ways[c->way].dilations];
+    c->low[d] = c->way == DNN_OF_IMAGE ? (sizes[DNN_FILTER] - 1) * c->dilations[d] - low : low;
+    return numbers[ways[c->way].one] == 1 && c->low[d] >= 0 && set_high(c, d, sizes);
+}
+
+static bool set_axes(conv_form *f, const conv_params *p, int added) {
+    static const int64_t ones[NUMBERS] = {1, 1, 1};
+    bool fits = !added || set_axis(f, 0, ones, 0);
+    for (int d = 0; d < f->c.rank - 2 - added; d++) {
+        const int64_t numbers[NUMBERS] = {p->strides[d], p->kernel_dilation[d],
+                                          p->input_dilation[d]};
+        fits = fits && set_axis(f, d + added, numbers, p->low[d]);
+    }
+    return fits;
+}
+
+// Layouts -----------------------------------------------------------------------------------------
+
+// The steps of a dense tensor; true if the side has them.
+static bool pack(const conv_form *f, const side *s, bool last, int64_t steps[DNN_RANK_MOST]) {
+    int rank = f->c.rank;
+    bool same = true;
+    int64_t step = last ? s->dims[1] : 1;
+    steps[1] = 1;
+    for (int d = rank - 1; d >= 0; d--) {
+        if (d == 1 && last) continue;
+        steps[d] = step;
+        step *= s->dims[d];
+    }
+    for (int d = 0; d < rank; d++) same = same && (s->dims[d] == 1 || s->steps[d] == steps[d]);
+    return same;
+}
+
+// What is not dense, or not as the others, is copied.
+static void set_tensors(conv_form *f, const plan_kernel *k) {
+    enum { ALIGNMENT = 16, BLOCK = 256 };
+    size_t size = type_size(f->c.type);
+    for (int i = 0; i < SIDES; i++) {
+        side *s = &f->sides[i];
+        dnn_tensor *t = &f->c.tensors[ways[f->c.way].tensors[i]];
+        int64_t bytes = (s->offset + (i < 2 ? k->accesses[i].offset : 0)) * (int64_t)size;
+        s->copied = !pack(f, s, f->channels_last, t->strides) || bytes % ALIGNMENT != 0;
+        memcpy(t->dims, s->dims, sizeof t->dims);
+        t->alignment = ALIGNMENT;
+        if (!s->copied) continue;
+        size_t count = size;
+        for (int d = 0; d < f->c.rank; d++) count *= (size_t)s->dims[d];
+        s->place = f->memory;
+        f->memory += (count + BLOCK - 1) & ~(size_t)(BLOCK - 1);
+    }
+}
+
+// Axes by the steps that they are written with, the longest first.
+static void order_axes(const int64_t *steps, int rank, int order[DNN_RANK_MOST]) {
+    for (int d = 0; d < rank; d++) {
+        int at = d;
+        for (; at > 0 && steps[order[at - 1]] < steps[d]; at--) order[at] = order[at - 1];
+        order[at] = d;
+    }
+}
+
+// Operands are read where they lie and written dense, the result the other way round.
+static int find_copies(const conv_form *f, tensor_copy copies[SIDES]) {
+    int count = 0;
+    for (int i = 0; i < SIDES; i++) {
+        const side *s = &f->sides[i];
+        const int64_t *dense = f->c.tensors[ways[f->c.way].tensors[i]].strides;
+        int order[DNN_RANK_MOST];
+        if (!s->copied) continue;
+        bool result = i == 2;
+        tensor_copy *c = &copies[count++];
+        *c = (tensor_copy){.suffix = "acb"[i],
+                           .access = result ? UINT32_MAX : (uint32_t)i,
+                           .offset = s->offset,
+                           .place = s->place,
+                           .rank = f->c.rank};
+        order_axes(result ? s->steps : dense, f->c.rank, order);
+        for (int d = 0; d < f->c.rank; d++) {
+            c->dims[d] = s->dims[order[d]];
+            c->steps[d] = (result ? dense : s->steps)[order[d]];
+        }
+    }
+    return count;
 }
 
 // Preparing ---------------------------------------------------------------------------------------
@@ -175,141 +240,116 @@ static bool find_shape(const plan_kernel *k, const emlx_shape *out, conv_shape *
 // Below, our own kernel sums in double, as the CPU does.
 #define SMALL_WORK 65536.0
 
+static bool is_suitable(const emlx_plan *plan, const plan_kernel *k) {
+    const plan_access *x = &k->accesses[0], *w = &k->accesses[1];
+    const plan_value *out = &plan->values[k->output];
+    double work = (double)emlx_shape_count(&out->shape);
+    for (int32_t d = 1; d < k->shapes[1].rank; d++) work *= (double)k->shapes[1].dims[d];
+    return x->type == w->type && x->type == out->type && dnn_knows(x->type) &&
+           x->start_count + w->start_count == 0 && work > SMALL_WORK;
+}
+
+static bool find_form(const emlx_plan *plan, const plan_kernel *k, conv_form *f) {
+    const conv_params *p = k->params;
+    const emlx_shape *out = &plan->values[k->output].shape;
+    int32_t spatial = out->rank - 2, added = spatial == 1;
+    if (spatial < 1 || spatial > DNN_SPATIAL_MOST || p->batch_groups != 1) return false;
+    *f = (conv_form){.c = {.type = k->accesses[0].type, .rank = out->rank + added},
+                     .channels_last = p->channels_last != 0};
+    for (int i = 0; i < 2; i++) set_side(&f->sides[i], &k->shapes[i], k->accesses[i].strides);
+    set_result(&f->sides[2], out, f->channels_last);
+    f->c.way = find_way(f, p);
+    if (f->c.way == DNN_OF_IMAGE && p->feature_groups != 1) return false;
+    turn_sides(f);
+    int64_t steps[DNN_RANK_MOST];
+    if (f->c.way == DNN_OF_FILTER) f->channels_last = pack(f, &f->sides[0], true, steps);
+    if (!set_axes(f, p, added)) return false;
+    set_tensors(f, k);
+    return true;
+}
+
 typedef struct convolution {
-    dnn_tensor x, y;
-    dnn_filter w;
-    dnn_conv conv;
-    int algorithm;
-    size_t workspace;
-    bool wide;
+    conv_form form;
+    dnn_plan plan;
 } convolution;
 
 static void free_convolution(convolution *c) {
-    if (c->x != NULL) dnn.tensor_destroy(c->x);
-    if (c->y != NULL) dnn.tensor_destroy(c->y);
-    if (c->w != NULL) dnn.filter_destroy(c->w);
-    if (c->conv != NULL) dnn.conv_destroy(c->conv);
+    dnn_plan_clear(&c->plan);
     mem_free(c, sizeof *c);
 }
 
 static void discard(gpu_kernel *k) { free_convolution(k->library); }
 
-static bool find_type(emlx_type type, int *out) {
-    static const int types[EMLX_TYPE_COUNT] = {
-        [EMLX_F32] = 1, [EMLX_F64] = 2, [EMLX_F16] = 3, [EMLX_BF16] = 10};
-    *out = types[type] - 1;
-    return types[type] != 0;
+static emlx_status plan_convolution(gpu *g, convolution *c, emlx_error *err) {
+    pthread_mutex_lock(&calls);
+    emlx_status status = open_handle(g, err);
+    if (status == EMLX_OK) dnn_plan_make(g->convolutions, &c->form.c, &c->plan);
+    pthread_mutex_unlock(&calls);
+    return status;
 }
 
-static int math_of(emlx_type type) {
-    return type == EMLX_F32 || type == EMLX_F64 ? MATH_FMA : MATH_TENSOR;
-}
+// Running -----------------------------------------------------------------------------------------
 
-static emlx_status describe(convolution *c, const conv_shape *s, const conv_params *p,
-                            emlx_type type, emlx_error *err) {
-    int number;
-    find_type(type, &number);
-    c->wide = type == EMLX_F64;
-    const char *what = "describing a convolution";
-    TRY(dnn_check(dnn.tensor_create(&c->x), what, err));
-    TRY(dnn_check(dnn.tensor_create(&c->y), what, err));
-    TRY(dnn_check(dnn.filter_create(&c->w), what, err));
-    TRY(dnn_check(dnn.conv_create(&c->conv), what, err));
-    TRY(dnn_check(dnn.tensor_set(c->x, number, s->rank, s->x, s->x_strides), what, err));
-    TRY(dnn_check(dnn.tensor_set(c->y, number, s->rank, s->y, s->y_strides), what, err));
-    TRY(dnn_check(dnn.filter_set(c->w, number, s->format, s->rank, s->w), what, err));
-    TRY(dnn_check(dnn.conv_set(c->conv, s->rank - 2, s->padding, s->strides, s->dilations,
-                               CROSS_CORRELATION, c->wide),
-                  what, err));
-    TRY(dnn_check(dnn.conv_groups(c->conv, (int)p->feature_groups), what, err));
-    return dnn_check(dnn.conv_math(c->conv, math_of(type)), what, err);
-}
-
-// The fastest of the plain ways, by the library's estimate, on tensor cores where the type is for
-// them: others transform f32 to what has fewer digits. False when it has none for this.
-static bool choose_algorithm(gpu *g, convolution *c, int math) {
-    dnn_algorithm found[ALGORITHMS];
-    const dnn_algorithm *best = NULL;
-    int count = 0;
-    if (dnn.choose(g->convolutions, c->x, c->w, c->conv, c->y, ALGORITHMS, &count, found) != 0)
-        return false;
-    for (int i = 0; i < count; i++) {
-        int way = found[i].algorithm;
-        if (found[i].status != 0) continue;
-        if (way != ALGORITHM_IMPLICIT && way != ALGORITHM_PRECOMPUTED) continue;
-        bool better = best == NULL || (best->math != math && found[i].math == math);
-        if (better) best = &found[i];
-    }
-    if (best == NULL) return false;
-    c->algorithm = best->algorithm;
-    dnn.conv_math(c->conv, best->math);
-    return dnn.workspace(g->convolutions, c->x, c->w, c->conv, c->y, c->algorithm, &c->workspace) ==
-           0;
-}
-
-static emlx_status forward(gpu *g, const convolution *c, const cuda_address at[3],
-                           cuda_address workspace, emlx_error *err) {
-    const double one = 1, none = 0;
-    const float one_f32 = 1, none_f32 = 0;
-    const void *alpha = c->wide ? (const void *)&one : &one_f32;
-    const void *beta = c->wide ? (const void *)&none : &none_f32;
+static emlx_status convolve(gpu *g, const convolution *c, const cuda_address at[DNN_TENSORS],
+                            cuda_address workspace, emlx_error *err) {
     cuda_stream stream;
     TRY(gpu_queue(g, &stream, err));
     pthread_mutex_lock(&calls);
-    int result = dnn.set_stream(g->convolutions, stream);
-    if (result == 0)
-        result = dnn.forward(g->convolutions, alpha, c->x, (const void *)at[0], c->w,
-                             (const void *)at[1], c->conv, c->algorithm, (void *)workspace,
-                             c->workspace, beta, c->y, (void *)at[2]);
+    int result = dnn_plan_run(g->convolutions, stream, &c->plan, at, workspace);
     pthread_mutex_unlock(&calls);
     return dnn_check(result, "a convolution", err);
+}
+
+static cuda_address side_address(const convolution *c, const kernel_call *call, int i,
+                                 cuda_address memory) {
+    const side *s = &c->form.sides[i];
+    const plan_kernel *k = call->kernel;
+    if (s->copied) return memory + s->place;
+    if (i == 2) return buffer_address(call->buffers[k->output]);
+    const plan_access *a = &k->accesses[i];
+    return buffer_address(call->buffers[a->value]) +
+           (cuda_address)((a->offset + s->offset) * (int64_t)type_size(a->type));
+}
+
+static emlx_status convolve_copied(gpu *g, const gpu_kernel *k, const kernel_call *call,
+                                   cuda_address memory, emlx_error *err) {
+    const convolution *c = k->library;
+    cuda_address at[DNN_TENSORS];
+    for (int i = 0; i < SIDES; i++)
+        at[ways[c->form.c.way].tensors[i]] = side_address(c, call, i, memory);
+    for (int i = 0; i < 2; i++)
+        if (c->form.sides[i].copied) TRY(launch_part(g, k, call, memory, "ac"[i], err));
+    TRY(convolve(g, c, at, memory + c->form.memory, err));
+    return c->form.sides[2].copied ? launch_part(g, k, call, memory, 'b', err) : EMLX_OK;
 }
 
 static emlx_status run_convolution(gpu *g, const gpu_kernel *k, const kernel_call *call,
                                    emlx_error *err) {
     const convolution *c = k->library;
-    const plan_kernel *kernel = call->kernel;
-    device_block workspace = {0};
-    cuda_address at[3];
-    for (int i = 0; i < 2; i++) {
-        const plan_access *a = &kernel->accesses[i];
-        at[i] = buffer_address(call->buffers[a->value]) +
-                (cuda_address)(a->offset * (int64_t)type_size(a->type));
-    }
-    at[2] = buffer_address(call->buffers[kernel->output]);
-    if (c->workspace > 0) TRY(gpu_take(g, c->workspace, &workspace, err));
-    emlx_status status = forward(g, c, at, workspace.address, err);
-    if (c->workspace > 0) gpu_give(g, &workspace);
+    device_block memory = {0};
+    size_t room = c->form.memory + (size_t)c->plan.workspace;
+    if (room > 0) TRY(gpu_take(g, room, &memory, err));
+    emlx_status status = convolve_copied(g, k, call, memory.address, err);
+    if (room > 0) gpu_give(g, &memory);
     return status;
-}
-
-static bool is_suitable(const emlx_plan *plan, const plan_kernel *k, conv_shape *s) {
-    const plan_access *x = &k->accesses[0], *w = &k->accesses[1];
-    const plan_value *out = &plan->values[k->output];
-    int number;
-    double work = (double)emlx_shape_count(&out->shape);
-    for (int32_t d = 1; d < k->shapes[1].rank; d++) work *= (double)k->shapes[1].dims[d];
-    return x->type == w->type && x->type == out->type && find_type(x->type, &number) &&
-           x->start_count + w->start_count == 0 && work > SMALL_WORK &&
-           find_shape(k, &out->shape, s);
 }
 
 emlx_status convolution_prepare(gpu *g, gpu_kernel *k, const emlx_plan *plan,
                                 const plan_kernel *kernel, emlx_error *err) {
-    conv_shape shape;
+    tensor_copy copies[SIDES];
+    conv_form form;
     if (kernel->kind != KERNEL_CONV || g->rehearsal || depthwise_suits(plan, kernel) ||
-        !is_suitable(plan, kernel, &shape) || library_open(&library, NULL) != EMLX_OK)
+        !is_suitable(plan, kernel) || !find_form(plan, kernel, &form) || dnn_open(NULL) != EMLX_OK)
         return EMLX_OK;
     TRY(gpu_enter(g, err));
     convolution *c = mem_alloc(sizeof *c);
     if (c == NULL) return error_no_memory(err, "for a convolution");
-    pthread_mutex_lock(&calls);
-    emlx_status status = open_handle(g, err);
-    if (status == EMLX_OK)
-        status = describe(c, &shape, kernel->params, kernel->accesses[0].type, err);
-    bool found = status == EMLX_OK && choose_algorithm(g, c, math_of(kernel->accesses[0].type));
-    pthread_mutex_unlock(&calls);
-    if (!found) {
+    c->form = form;
+    emlx_status status = plan_convolution(g, c, err);
+    bool found = status == EMLX_OK && c->plan.plan != NULL;
+    int count = find_copies(&form, copies);
+    if (found && count > 0) status = code_copies(&k->code, plan, kernel, copies, count, err);
+    if (status != EMLX_OK || !found) {
         free_convolution(c);
         return status;
     }
