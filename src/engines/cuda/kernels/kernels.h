@@ -20,7 +20,8 @@
     XX(attention, PART_ATTENTION)                                                                  \
     XX(packed, PART_PACKED)                                                                        \
     XX(factors, PART_FACTORS)                                                                      \
-    XX(depthwise, PART_DEPTHWISE)
+    XX(depthwise, PART_DEPTHWISE)                                                                  \
+    XX(copies, PART_COPIES)
 
 #define XX(file, part) extern const char cuda_source_##file[];
 CUDA_SOURCE_MAP(XX)

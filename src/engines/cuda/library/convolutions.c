@@ -262,7 +262,10 @@ static bool find_form(const emlx_plan *plan, const plan_kernel *k, conv_form *f)
     if (f->c.way == DNN_OF_IMAGE && p->feature_groups != 1) return false;
     turn_sides(f);
     int64_t steps[DNN_RANK_MOST];
-    if (f->c.way == DNN_OF_FILTER) f->channels_last = pack(f, &f->sides[0], true, steps);
+    if (type_size(f->c.type) == 2)
+        f->channels_last = true; // for tensor cores
+    else if (f->c.way == DNN_OF_FILTER)
+        f->channels_last = pack(f, &f->sides[0], true, steps);
     if (!set_axes(f, p, added)) return false;
     set_tensors(f, k);
     return true;

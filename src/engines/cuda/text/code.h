@@ -23,10 +23,11 @@ typedef enum code_part {
     PART_ATTENTION = 4096,
     PART_PACKED = 8192,
     PART_FACTORS = 16384,
-    PART_DEPTHWISE = 32768
+    PART_DEPTHWISE = 32768,
+    PART_COPIES = 65536
 } code_part;
 
-enum { CODE_PART_COUNT = 16 };
+enum { CODE_PART_COUNT = 17 };
 
 // Where a word comes from when the kernel runs.
 typedef enum patch_kind {

@@ -6,22 +6,62 @@
 #include "base/shape.h"
 #include "base/types.h"
 
-enum { BLOCK = 256 };
+enum { BLOCK = 256, SQUARE = 64 };
 
-// Axes of one element are left out, and those that are stepped through as one are one.
-static int32_t merge_axes(const tensor_copy *c, int64_t *dims, int64_t *steps) {
-    int32_t rank = 0;
+// A copy with as few axes as it takes: those of one element are left out, and those that are
+// stepped through as one are one.
+typedef struct walk {
+    int32_t rank;
+    int64_t dims[EMLX_MAX_RANK], steps[EMLX_MAX_RANK];
+    uint32_t from, to; // words
+} walk;
+
+static void merge_axes(const tensor_copy *c, walk *w) {
+    w->rank = 0;
     for (int32_t d = 0; d < c->rank; d++) {
+        int32_t last = w->rank - 1;
         if (c->dims[d] == 1) continue;
-        if (rank > 0 && axes_are_one(steps[rank - 1], c->steps[d], c->dims[d])) {
-            dims[rank - 1] *= c->dims[d];
-            steps[rank - 1] = c->steps[d];
+        if (last >= 0 && axes_are_one(w->steps[last], c->steps[d], c->dims[d])) {
+            w->dims[last] *= c->dims[d];
+            w->steps[last] = c->steps[d];
             continue;
         }
-        dims[rank] = c->dims[d];
-        steps[rank++] = c->steps[d];
+        w->dims[w->rank] = c->dims[d];
+        w->steps[w->rank++] = c->steps[d];
     }
-    return rank;
+}
+
+// Whether its last two axes change places and the rest is one, with fours of two bytes everywhere.
+static bool turns(const walk *w, size_t size, int64_t offset) {
+    bool two = w->rank == 2 || w->rank == 3, fours = offset % 4 == 0;
+    for (int32_t d = 0; d < w->rank && two; d++)
+        fours = fours &&
+                (d == w->rank - 2 ? w->steps[d] == 1 : w->steps[d] % 4 == 0 && w->steps[d] > 0);
+    return size == 2 && two && fours && w->dims[w->rank - 2] % 4 == 0 &&
+           w->dims[w->rank - 1] % 4 == 0;
+}
+
+static void emit_turned(emitter *e, const walk *w, char suffix) {
+    int64_t outer = w->dims[w->rank - 2], inner = w->dims[w->rank - 1];
+    int64_t batch = w->rank == 3 ? w->dims[0] : 1;
+    uint32_t word = code_word(e->code, outer);
+    code_word(e->code, inner);
+    code_word(e->code, w->steps[w->rank - 1]);
+    code_word(e->code, w->rank == 3 ? w->steps[0] : 0);
+    EMIT(" turn_pairs(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n", w->from, w->to,
+         word, word + 1, word + 2, word + 3);
+    int64_t squares = (outer + SQUARE - 1) / SQUARE * ((inner + SQUARE - 1) / SQUARE);
+    code_launch_add(e->code, suffix, batch * squares * BLOCK, 0);
+}
+
+static void emit_each(emitter *e, const walk *w, size_t size, char suffix) {
+    const char *raw = raw_type(size);
+    emit_loop(e, axes_product(w->dims, w->rank));
+    e->code->launches[e->code->launch_count - 1].suffix = suffix;
+    EMIT("  X left = t;\n  ll at = 0;\n");
+    for (int32_t d = w->rank - 1; d > 0; d--) emit_axis(e, "at", w->dims[d], w->steps[d]);
+    if (w->rank > 0) EMIT("  at += left * p.w[%u];\n", code_word(e->code, w->steps[0]));
+    EMIT("  ((%s *)p.w[%u])[t] = ((const %s *)p.w[%u])[at];\n }\n}\n", raw, w->to, raw, w->from);
 }
 
 static uint32_t operand(emitter *e, const tensor_copy *c) {
@@ -31,27 +71,24 @@ static uint32_t operand(emitter *e, const tensor_copy *c) {
 
 static void emit_copy(emitter *e, const tensor_copy *c) {
     bool result = c->access == UINT32_MAX;
-    int type = e->kernel->accesses[0].type;
-    const char *raw = raw_type(type_size((emlx_type)type));
-    int64_t dims[EMLX_MAX_RANK], steps[EMLX_MAX_RANK], count = axes_product(c->dims, c->rank);
-    int32_t rank = merge_axes(c, dims, steps);
+    size_t size = type_size(e->kernel->accesses[0].type);
     uint32_t memory = code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)c->place);
     uint32_t other = result ? output_word(e) : operand(e, c);
-    e->wide = count > INDEX_MOST;
+    int64_t offset = result ? 0 : e->kernel->accesses[c->access].offset + c->offset;
+    walk w = {.from = result ? memory : other, .to = result ? other : memory};
+    merge_axes(c, &w);
+    e->wide = axes_product(w.dims, w.rank) > INDEX_MOST;
     emit_function(e, c->suffix, BLOCK);
-    emit_loop(e, count);
-    e->code->launches[e->code->launch_count - 1].suffix = c->suffix;
-    EMIT("  X left = t;\n  ll at = 0;\n");
-    for (int32_t d = rank - 1; d > 0; d--) emit_axis(e, "at", dims[d], steps[d]);
-    if (rank > 0) EMIT("  at += left * p.w[%u];\n", code_word(e->code, steps[0]));
-    EMIT("  ((%s *)p.w[%u])[t] = ((const %s *)p.w[%u])[at];\n }\n}\n", raw, result ? other : memory,
-         raw, result ? memory : other);
+    if (turns(&w, size, offset))
+        emit_turned(e, &w, c->suffix);
+    else
+        emit_each(e, &w, size, c->suffix);
 }
 
 emlx_status code_copies(kernel_code *code, const emlx_plan *plan, const plan_kernel *kernel,
                         const tensor_copy *copies, int count, emlx_error *err) {
     emitter e = {.plan = plan, .kernel = kernel, .code = code};
-    *code = (kernel_code){.parts = PART_CORE};
+    *code = (kernel_code){.parts = PART_CORE | PART_COPIES};
     emit_begin(&e);
     for (int i = 0; i < count; i++) emit_copy(&e, &copies[i]);
     return code->failed ? error_no_memory(err, "to generate a kernel") : EMLX_OK;
