@@ -341,15 +341,17 @@ emlx_status convolution_prepare(gpu *g, gpu_kernel *k, const emlx_plan *plan,
                                 const plan_kernel *kernel, emlx_error *err) {
     tensor_copy copies[SIDES];
     conv_form form;
-    if (kernel->kind != KERNEL_CONV || g->rehearsal || depthwise_suits(plan, kernel) ||
-        !is_suitable(plan, kernel) || !find_form(plan, kernel, &form) || dnn_open(NULL) != EMLX_OK)
+    if (kernel->kind != KERNEL_CONV || g->rehearsal || !is_suitable(plan, kernel) ||
+        !find_form(plan, kernel, &form) || dnn_open(NULL) != EMLX_OK)
         return EMLX_OK;
     TRY(gpu_enter(g, err));
     convolution *c = mem_alloc(sizeof *c);
     if (c == NULL) return error_no_memory(err, "for a convolution");
     c->form = form;
     emlx_status status = plan_convolution(g, c, err);
-    bool found = status == EMLX_OK && c->plan.plan != NULL;
+    // Where filters have one channel, what comes with the library is slow.
+    bool found = status == EMLX_OK && c->plan.plan != NULL &&
+                 (c->plan.compiled || !depthwise_suits(plan, kernel));
     int count = find_copies(&form, copies);
     if (found && count > 0) status = code_copies(&k->code, plan, kernel, copies, count, err);
     if (status != EMLX_OK || !found) {

@@ -50,6 +50,7 @@ enum {
     PACK_ADDRESSES = 1001,
     PACK_WORKSPACE = 1003,
     ENGINE_NOTES = 1303,
+    ENGINE_WORK_NOTES = 1305,
     DEVICE_TEXT = 2702
 };
 
@@ -64,6 +65,7 @@ enum {
     OF_ESTIMATE = 8,
     OF_NOTE = 11,
     OF_DESCRIPTOR = 15,
+    OF_WORK_NOTE = 19,
     OF_CHAR = 24
 };
 
@@ -80,6 +82,8 @@ enum {
     WINOGRAD = 0xf << 5,
     NOTES_MOST = 32
 };
+// And on how they work.
+enum { COMPILED = 1 << 0 };
 
 #define CUDNN(XX)                                                                                  \
     XX(create, "cudnnCreate", (dnn_handle * handle))                                               \
@@ -218,16 +222,27 @@ static int refused_notes(emlx_type type) {
     return type == EMLX_F32 ? refused | TENSOR_CORES : refused;
 }
 
-static bool choice_suits(dnn_descriptor choice, emlx_type type) {
-    int notes[NOTES_MOST], bits = 0;
-    int64_t count = 0, found = 0;
+// An engine's notes of a kind, as bits.
+static bool read_notes(dnn_descriptor engine, int attribute, int type, int *bits) {
+    int notes[NOTES_MOST];
+    int64_t count = 0;
+    *bits = 0;
+    if (dnn.get(engine, attribute, type, NOTES_MOST, &count, notes) != 0) return false;
+    for (int64_t i = 0; i < count && i < NOTES_MOST; i++) *bits |= 1 << notes[i];
+    return true;
+}
+
+static bool choice_suits(dnn_descriptor choice, emlx_type type, bool *compiled) {
+    int numbers = 0, work = 0;
+    int64_t found = 0;
     dnn_descriptor engine = NULL;
     bool known = dnn.make(ENGINE, &engine) == 0 &&
                  dnn.get(choice, CHOICE_ENGINE, OF_DESCRIPTOR, 1, &found, &engine) == 0 &&
-                 dnn.get(engine, ENGINE_NOTES, OF_NOTE, NOTES_MOST, &count, notes) == 0;
-    for (int64_t i = 0; i < count && i < NOTES_MOST; i++) bits |= 1 << notes[i];
+                 read_notes(engine, ENGINE_NOTES, OF_NOTE, &numbers) &&
+                 read_notes(engine, ENGINE_WORK_NOTES, OF_WORK_NOTE, &work);
     if (engine != NULL) dnn.drop(engine);
-    return known && (bits & refused_notes(type)) == 0;
+    *compiled = work & COMPILED;
+    return known && (numbers & refused_notes(type)) == 0;
 }
 
 // Whether the choice, which becomes the plan's, can be made into one.
@@ -267,7 +282,8 @@ static void choose(builder *b, dnn_descriptor graph, int mode, emlx_type type) {
     if (b->failed || dnn.get(estimate, ESTIMATE_CHOICES, OF_DESCRIPTOR, room, &count, choices) != 0)
         count = 0;
     for (int64_t i = 0; i < room; i++) {
-        bool taken = i < count && b->plan->plan == NULL && choice_suits(choices[i], type) &&
+        bool taken = i < count && b->plan->plan == NULL &&
+                     choice_suits(choices[i], type, &b->plan->compiled) &&
                      take_choice(b, choices[i]);
         if (!taken) dnn.drop(choices[i]);
     }

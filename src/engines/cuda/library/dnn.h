@@ -39,6 +39,7 @@ typedef struct dnn_plan {
     int count;
     dnn_descriptor plan;
     int64_t workspace; // bytes
+    bool compiled;     // for this convolution, not one of those that come with the library
 } dnn_plan;
 
 // Whether there is the library; later calls give the same answer.
