@@ -7,8 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sanitize.h"
 #include "engines/cuda/library/dnn.h"
 #include "tensors.h"
+
+// Sanitizers take what such a library keeps, and what it writes, for faults of ours.
+#if defined(__SANITIZE_ADDRESS__) || defined(SANITIZE_MEMORY)
+static const bool sanitized = true;
+#else
+static const bool sanitized = false;
+#endif
 
 static emlx_device *gpu_device, *cpu_device;
 
@@ -144,12 +152,76 @@ static void test_convolutions(void **state) {
                 compare(k, &cases[i], (int)i, (order)o);
 }
 
+// The library's own description of a card.
+static const char card[] =
+    "{\"deviceName\":\"card\",\"deviceVer\":900,\"driverVer\":13000,\"cudaDeviceId\":0,"
+    "\"pciDeviceId\":0,\"isTccDriver\":0,\"supportCoopLaunch\":1,\"multiProcessorCount\":132,"
+    "\"warpSize\":32,\"maxGridSize\":[2147483647,65535,65535],\"maxBlockSize\":[1024,1024,64],"
+    "\"maxThreadsPerBlock\":1024,\"maxThreadsPerSM\":2048,\"maxCtasPerSM\":32,"
+    "\"regsPerBlock\":65536,\"maxRegistersPerSM\":65536,\"maxSharedMemoryPerBlock\":49152,"
+    "\"maxSharedMemoryPerBlockOptin\":232448,\"reservedSharedMemoryPerBlock\":1024,"
+    "\"totalGlobalMem\":80000000000,\"smClockRateKHz\":1980000,\"memClockRateKHz\":2619000,"
+    "\"l2CacheSize\":52428800}";
+
+static void set_tensor(dnn_tensor *t, const int64_t *dims, int rank, bool last) {
+    int64_t step = last ? dims[1] : 1;
+    t->alignment = 16;
+    t->strides[1] = 1;
+    for (int d = rank - 1; d >= 0; d--) {
+        t->dims[d] = dims[d];
+        if (d == 1 && last) continue;
+        t->strides[d] = step;
+        step *= dims[d];
+    }
+}
+
+// One with padding and a filter of three elements along each axis.
+static bool has_plan(dnn_way way, emlx_type type, bool last, int rank, int64_t groups,
+                     int64_t stride) {
+    const int64_t image[] = {4, 16, 15, 15, 15}, filter[] = {32, 16 / groups, 3, 3, 3};
+    int64_t size = (15 - 1) / stride + 1, results[] = {4, 32, size, size, size};
+    dnn_convolution c = {.way = way, .type = type, .rank = rank};
+    dnn_plan plan;
+    set_tensor(&c.tensors[DNN_IMAGE], image, rank, last);
+    set_tensor(&c.tensors[DNN_FILTER], filter, rank, last);
+    set_tensor(&c.tensors[DNN_RESULTS], results, rank, last);
+    for (int d = 0; d < rank - 2; d++) {
+        c.strides[d] = stride;
+        c.dilations[d] = c.low[d] = c.high[d] = 1;
+    }
+    dnn_plan_rehearse(card, &c, &plan);
+    bool there = plan.plan != NULL;
+    dnn_plan_clear(&plan);
+    return there;
+}
+
+static void test_plans(void **state) {
+    (void)state;
+    emlx_error err;
+    if (sanitized || dnn_open(&err) != EMLX_OK ||
+        !has_plan(DNN_FORWARD, EMLX_F32, false, 4, 1, 1)) {
+        printf("plans: skipped, as there is no cuDNN for this test\n");
+        return;
+    }
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+        for (int rank = 4; rank <= 5; rank++)
+            for (int64_t stride = 1; stride <= 2; stride++)
+                for (int way = DNN_FORWARD; way <= DNN_OF_FILTER; way++) {
+                    bool narrow = k >= 2; // these are convolved with channels last
+                    assert_true(has_plan((dnn_way)way, kinds[k].type, true, rank, 1, stride));
+                    if (!narrow)
+                        assert_true(has_plan((dnn_way)way, kinds[k].type, false, rank, 1, stride));
+                    if (way == DNN_FORWARD)
+                        assert_true(has_plan(DNN_FORWARD, kinds[k].type, true, rank, 4, stride));
+                }
+}
+
 int main(void) {
     emlx_error err;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_convolutions)};
-    if (!open_gpu_or_skip("engines/cuda/convolutions")) return 0;
-    gpu_device = test_device;
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_plans),
+                                       cmocka_unit_test(test_convolutions)};
     if (emlx_device_open("cpu", &cpu_device, &err) != EMLX_OK) return 1;
+    if (open_gpu_or_skip("engines/cuda/convolutions")) gpu_device = test_device;
     test_device = cpu_device;
     int failed = cmocka_run_group_tests_name("engines/cuda/convolutions", tests, NULL, NULL);
     emlx_device_release(gpu_device);
