@@ -27,7 +27,7 @@ typedef enum order { FIRST, LAST, FILTERS_LAST, TURNED, OF_BATCH, OF_BATCH_LAST,
 typedef struct conv_case {
     int rank;
     int64_t image[5], filter[5]; // [batch, channels, spatial...], [filters, channels, spatial...]
-    int64_t stride, dilation, apart, low, high, groups;
+    int64_t stride, dilation, apart, low, high, groups, batch_groups;
 } conv_case;
 
 // Where in memory each of those axes is.
@@ -74,13 +74,14 @@ static emlx_tensor *convolve(emlx_type type, const conv_case *c, order o) {
                          with_ints("kernel_dilation", dilations, spatial),
                          with_ints("input_dilation", apart, spatial),
                          with_int("feature_group_size", c->groups),
+                         with_int("batch_group_size", c->batch_groups),
                          with_ints("input_permutation", axes[0], rank),
                          with_ints("kernel_permutation", axes[1], rank),
                          with_ints("output_permutation", axes[2], rank)};
     emlx_tensor *in[] = {operand(type, c->image, c->rank, axes[0]),
                          operand(type, c->filter, c->rank, axes[1])};
     if (o == TURNED) in[1] = turn(in[1], c->rank);
-    emlx_tensor *t = apply_to("conv", in, 2, attrs, 8, EMLX_TYPE_DEFAULT);
+    emlx_tensor *t = apply_to("conv", in, 2, attrs, 9, EMLX_TYPE_DEFAULT);
     emlx_tensor_release(in[0]);
     emlx_tensor_release(in[1]);
     return t;
@@ -117,30 +118,34 @@ static void compare(size_t kind, const conv_case *c, int number, order o) {
 }
 
 static const conv_case cases[] = {
-    {4, {4, 16, 20, 19}, {24, 16, 3, 3}, 1, 1, 1, 1, 1, 1},
-    {4, {4, 16, 20, 19}, {24, 16, 3, 3}, 2, 1, 1, 1, 1, 1},
-    {4, {4, 16, 20, 19}, {24, 16, 3, 2}, 2, 2, 1, 0, 2, 1},
-    {4, {4, 16, 20, 19}, {24, 4, 3, 3}, 1, 1, 1, 1, 1, 4},
-    {4, {4, 16, 20, 19}, {32, 1, 3, 3}, 1, 1, 1, 1, 1, 16},
-    {4, {3, 7, 23, 21}, {5, 7, 5, 4}, 3, 1, 1, 2, 1, 1},
-    {4, {2, 3, 40, 40}, {16, 3, 7, 7}, 2, 1, 1, 3, 3, 1},
-    {4, {8, 32, 9, 9}, {64, 32, 1, 1}, 1, 1, 1, 0, 0, 1},
-    {4, {1, 16, 20, 19}, {1, 16, 5, 5}, 1, 1, 1, 2, 2, 1},
+    {4, {4, 16, 20, 19}, {24, 16, 3, 3}, 1, 1, 1, 1, 1, 1, 1},
+    {4, {4, 16, 20, 19}, {24, 16, 3, 3}, 2, 1, 1, 1, 1, 1, 1},
+    {4, {4, 16, 20, 19}, {24, 16, 3, 2}, 2, 2, 1, 0, 2, 1, 1},
+    {4, {4, 16, 20, 19}, {24, 4, 3, 3}, 1, 1, 1, 1, 1, 4, 1},
+    {4, {4, 16, 20, 19}, {32, 1, 3, 3}, 1, 1, 1, 1, 1, 16, 1},
+    {4, {3, 7, 23, 21}, {5, 7, 5, 4}, 3, 1, 1, 2, 1, 1, 1},
+    {4, {2, 3, 40, 40}, {16, 3, 7, 7}, 2, 1, 1, 3, 3, 1, 1},
+    {4, {8, 32, 9, 9}, {64, 32, 1, 1}, 1, 1, 1, 0, 0, 1, 1},
+    {4, {1, 16, 20, 19}, {1, 16, 5, 5}, 1, 1, 1, 2, 2, 1, 1},
     // Gradients of images: elements that are apart, with what steps and padding make of it.
-    {4, {4, 16, 10, 9}, {24, 16, 3, 3}, 1, 1, 2, 1, 2, 1},
-    {4, {4, 16, 10, 9}, {24, 16, 3, 3}, 1, 1, 2, 1, 1, 1},
-    {4, {4, 16, 7, 6}, {24, 16, 5, 5}, 1, 2, 3, 4, 6, 1},
-    {4, {4, 16, 10, 9}, {24, 4, 3, 3}, 1, 1, 2, 1, 1, 4},
+    {4, {4, 16, 10, 9}, {24, 16, 3, 3}, 1, 1, 2, 1, 2, 1, 1},
+    {4, {4, 16, 10, 9}, {24, 16, 3, 3}, 1, 1, 2, 1, 1, 1, 1},
+    {4, {4, 16, 7, 6}, {24, 16, 5, 5}, 1, 2, 3, 4, 6, 1, 1},
+    {4, {4, 16, 10, 9}, {24, 4, 3, 3}, 1, 1, 2, 1, 1, 4, 1},
+    {4, {4, 16, 10, 9}, {16, 1, 3, 3}, 1, 1, 2, 1, 2, 16, 1},
+    {4, {4, 16, 10, 9}, {32, 1, 3, 3}, 1, 1, 2, 1, 2, 16, 1},
     // Gradients of filters: few results of many terms.
-    {4, {16, 8, 20, 20}, {24, 8, 18, 18}, 1, 1, 1, 0, 0, 1},
-    {4, {16, 8, 20, 20}, {24, 8, 20, 20}, 1, 1, 1, 1, 1, 1},
-    {4, {16, 8, 21, 20}, {24, 8, 10, 10}, 1, 2, 1, 0, 0, 1},
-    {4, {16, 8, 20, 20}, {24, 8, 9, 9}, 2, 2, 1, 1, 1, 1},
-    {3, {4, 16, 300}, {24, 16, 9}, 1, 1, 1, 4, 4, 1},
-    {3, {4, 16, 300}, {24, 16, 5}, 3, 2, 1, 0, 4, 1},
-    {3, {16, 4, 300}, {24, 4, 298}, 1, 1, 1, 0, 0, 1},
-    {5, {2, 8, 9, 10, 11}, {16, 8, 3, 3, 3}, 1, 1, 1, 1, 1, 1},
-    {5, {2, 8, 9, 10, 11}, {16, 2, 3, 3, 3}, 2, 1, 1, 1, 1, 4},
+    {4, {16, 8, 20, 20}, {24, 8, 18, 18}, 1, 1, 1, 0, 0, 1, 1},
+    {4, {16, 8, 20, 20}, {24, 8, 20, 20}, 1, 1, 1, 1, 1, 1, 1},
+    {4, {16, 8, 21, 20}, {24, 8, 10, 10}, 1, 2, 1, 0, 0, 1, 1},
+    {4, {16, 8, 20, 20}, {24, 8, 9, 9}, 2, 2, 1, 1, 1, 1, 1},
+    {4, {16, 8, 20, 20}, {24, 8, 18, 18}, 1, 1, 1, 0, 0, 1, 4},
+    {4, {16, 8, 20, 20}, {16, 8, 10, 10}, 1, 2, 1, 1, 1, 1, 16},
+    {3, {4, 16, 300}, {24, 16, 9}, 1, 1, 1, 4, 4, 1, 1},
+    {3, {4, 16, 300}, {24, 16, 5}, 3, 2, 1, 0, 4, 1, 1},
+    {3, {16, 4, 300}, {24, 4, 298}, 1, 1, 1, 0, 0, 1, 1},
+    {5, {2, 8, 9, 10, 11}, {16, 8, 3, 3, 3}, 1, 1, 1, 1, 1, 1, 1},
+    {5, {2, 8, 9, 10, 11}, {16, 2, 3, 3, 3}, 2, 1, 1, 1, 1, 4, 1},
 };
 
 static void test_convolutions(void **state) {
@@ -211,8 +216,7 @@ static void test_plans(void **state) {
                     assert_true(has_plan((dnn_way)way, kinds[k].type, true, rank, 1, stride));
                     if (!narrow)
                         assert_true(has_plan((dnn_way)way, kinds[k].type, false, rank, 1, stride));
-                    if (way == DNN_FORWARD)
-                        assert_true(has_plan(DNN_FORWARD, kinds[k].type, true, rank, 4, stride));
+                    assert_true(has_plan((dnn_way)way, kinds[k].type, true, rank, 4, stride));
                 }
 }
 

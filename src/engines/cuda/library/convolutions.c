@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // convolutions.c - convolutions of floats, and their gradients, by cuDNN. What lies in another
 // order than the library's is copied first, and so is a filter's gradient behind. Little work, and
-// what the library does not know (groups of the batch, padding that takes elements away), is left
-// to our own kernels.
+// what the library does not know (padding that takes elements away), is left to our own kernels.
 #include "engines/cuda/library/convolutions.h"
 
 #include <string.h>
@@ -119,12 +118,30 @@ static dnn_way find_way(const conv_form *f, const conv_params *p) {
     for (int d = 0; d < rank - 2; d++)
         if (p->input_dilation[d] > 1) return DNN_OF_IMAGE;
     bool of_batch = is_outmost(&f->sides[0], rank, 1) && is_outmost(&f->sides[1], rank, 1);
-    return of_batch && p->feature_groups == 1 ? DNN_OF_FILTER : DNN_FORWARD;
+    return p->batch_groups > 1 || (of_batch && p->feature_groups == 1) ? DNN_OF_FILTER
+                                                                       : DNN_FORWARD;
 }
 
-static void turn_sides(conv_form *f) {
+// Groups of an image's gradient are known where they have one channel each.
+static bool knows_groups(const conv_form *f, const conv_params *p) {
+    if (f->c.way != DNN_OF_IMAGE) return true;
+    return p->batch_groups == 1 && (p->feature_groups == 1 || f->sides[1].dims[1] == 1);
+}
+
+// [groups * filters of one, 1] becomes [groups, filters of one].
+static void split_groups(side *s, int64_t groups) {
+    s->dims[1] = s->dims[0] / groups;
+    s->steps[1] = s->steps[0];
+    s->dims[0] = groups;
+    s->steps[0] *= s->dims[1];
+}
+
+static void turn_sides(conv_form *f, int64_t groups) {
     if (f->c.way == DNN_OF_IMAGE) {
-        swap_axes(&f->sides[1]);
+        if (groups == 1)
+            swap_axes(&f->sides[1]);
+        else
+            split_groups(&f->sides[1], groups);
         turn_spatial(&f->sides[1], f->c.rank);
     } else if (f->c.way == DNN_OF_FILTER) {
         for (int i = 0; i < SIDES; i++) swap_axes(&f->sides[i]);
@@ -253,14 +270,14 @@ static bool find_form(const emlx_plan *plan, const plan_kernel *k, conv_form *f)
     const conv_params *p = k->params;
     const emlx_shape *out = &plan->values[k->output].shape;
     int32_t spatial = out->rank - 2, added = spatial == 1;
-    if (spatial < 1 || spatial > DNN_SPATIAL_MOST || p->batch_groups != 1) return false;
+    if (spatial < 1 || spatial > DNN_SPATIAL_MOST) return false;
     *f = (conv_form){.c = {.type = k->accesses[0].type, .rank = out->rank + added},
                      .channels_last = p->channels_last != 0};
     for (int i = 0; i < 2; i++) set_side(&f->sides[i], &k->shapes[i], k->accesses[i].strides);
     set_result(&f->sides[2], out, f->channels_last);
     f->c.way = find_way(f, p);
-    if (f->c.way == DNN_OF_IMAGE && p->feature_groups != 1) return false;
-    turn_sides(f);
+    if (!knows_groups(f, p)) return false;
+    turn_sides(f, p->feature_groups);
     int64_t steps[DNN_RANK_MOST];
     if (type_size(f->c.type) == 2)
         f->channels_last = true; // for tensor cores
