@@ -173,22 +173,49 @@ static emlx_tensor *run_add_to_zeros(emlx_tensor **in) {
     emlx_tensor *operands[] = {zeros, in[0], in[1]};
     return keep(with_axes("indexed_add", operands, 3), zeros, NULL);
 }
-static emlx_tensor *conv_of(emlx_tensor **in, int64_t pad, int64_t stride, int64_t groups,
-                            int last) {
+// Where the axes [batch, channels, rows, columns] of the image and the results, and [filters,
+// channels, rows, columns] of the filter, are.
+typedef struct conv_order {
+    int64_t image[4], filter[4], results[4];
+} conv_order;
+static const conv_order conv_first = {{0, 1, 2, 3}, {0, 1, 2, 3}, {0, 1, 2, 3}};
+static const conv_order conv_last = {{0, 3, 1, 2}, {0, 3, 1, 2}, {0, 3, 1, 2}};
+static const conv_order conv_filters_last = {{0, 3, 1, 2}, {3, 2, 0, 1}, {0, 3, 1, 2}};
+static const conv_order conv_of_filter = {{1, 0, 2, 3}, {1, 0, 2, 3}, {1, 0, 2, 3}};
+static const conv_order conv_of_image = {{0, 1, 2, 3}, {1, 0, 2, 3}, {0, 1, 2, 3}};
+
+static emlx_tensor *conv_in(const conv_order *order, emlx_tensor **in, int64_t pad, int64_t stride,
+                            int64_t groups) {
     const int64_t padding[] = {pad, pad, pad, pad}, strides[] = {stride, stride};
-    static const int64_t nhwc[] = {0, 3, 1, 2}, ohwi[] = {0, 3, 1, 2};
     emlx_attr attrs[] = {
         {.name = "padding", .kind = EMLX_ATTR_INTS, .ints = padding, .count = 4},
         {.name = "strides", .kind = EMLX_ATTR_INTS, .ints = strides, .count = 2},
         {.name = "feature_group_size", .kind = EMLX_ATTR_INT},
-        {.name = "input_permutation", .kind = EMLX_ATTR_INTS, .ints = nhwc, .count = 4},
-        {.name = "kernel_permutation", .kind = EMLX_ATTR_INTS, .ints = ohwi, .count = 4},
-        {.name = "output_permutation", .kind = EMLX_ATTR_INTS, .ints = nhwc, .count = 4}};
+        {.name = "input_permutation", .kind = EMLX_ATTR_INTS, .ints = order->image, .count = 4},
+        {.name = "kernel_permutation", .kind = EMLX_ATTR_INTS, .ints = order->filter, .count = 4},
+        {.name = "output_permutation", .kind = EMLX_ATTR_INTS, .ints = order->results, .count = 4}};
     attrs[2].value = (emlx_number){EMLX_NUMBER_SIGNED, {.s = groups}};
-    return call("conv", in, 2, attrs, last ? 6 : 3, EMLX_TYPE_DEFAULT);
+    return call("conv", in, 2, attrs, 6, EMLX_TYPE_DEFAULT);
+}
+static emlx_tensor *conv_of(emlx_tensor **in, int64_t pad, int64_t stride, int64_t groups,
+                            int last) {
+    return conv_in(last ? &conv_last : &conv_first, in, pad, stride, groups);
 }
 static emlx_tensor *run_conv(emlx_tensor **in) { return conv_of(in, 1, 1, 1, 0); }
 static emlx_tensor *run_conv_last(emlx_tensor **in) { return conv_of(in, 1, 1, 1, 1); }
+static emlx_tensor *run_conv_filters_last(emlx_tensor **in) {
+    return conv_in(&conv_filters_last, in, 1, 1, 1);
+}
+static emlx_tensor *run_conv_of_filter(emlx_tensor **in) {
+    return conv_in(&conv_of_filter, in, 1, 1, 1);
+}
+static emlx_tensor *run_conv_of_image(emlx_tensor **in) {
+    static const int64_t rows_and_columns[] = {2, 3};
+    emlx_attr axes = {.name = "axes", .kind = EMLX_ATTR_INTS, .ints = rows_and_columns, .count = 2};
+    emlx_tensor *turned = call("reverse", &in[1], 1, &axes, 1, EMLX_TYPE_DEFAULT);
+    emlx_tensor *operands[] = {in[0], turned};
+    return keep(conv_in(&conv_of_image, operands, 1, 1, 1), turned, NULL);
+}
 static emlx_tensor *run_conv7(emlx_tensor **in) { return conv_of(in, 3, 2, 1, 0); }
 static emlx_tensor *run_conv7_last(emlx_tensor **in) { return conv_of(in, 3, 2, 1, 1); }
 static emlx_tensor *run_conv_deep(emlx_tensor **in) { return conv_of(in, 1, 1, 128, 0); }
@@ -272,6 +299,12 @@ static emlx_tensor *run_attend_causal(emlx_tensor **in) { return attend(in, 1); 
     CONV_ROW("conv " text " nchw 32x 3x3 64x56x56", run_conv, T, 32, 64, 56, 56, 64, 64, 3, 3),    \
         CONV_ROW("conv " text " nhwc 32x 3x3 64x56x56", run_conv_last, T, 32, 56, 56, 64, 64, 3,   \
                  3, 64),                                                                           \
+        CONV_ROW("conv " text " nhwc hwio 32x 3x3 64x56x56", run_conv_filters_last, T, 32, 56, 56, \
+                 64, 3, 3, 64, 64),                                                                \
+        CONV_ROW("conv " text " of filter 32x 3x3 64x56x56", run_conv_of_filter, T, 32, 64, 56,    \
+                 56, 32, 64, 56, 56),                                                              \
+        CONV_ROW("conv " text " of image 32x 3x3 64x56x56", run_conv_of_image, T, 32, 64, 56, 56,  \
+                 64, 64, 3, 3),                                                                    \
         CONV_ROW("conv " text " nchw 32x 3x3 256x14x14", run_conv, T, 32, 256, 14, 14, 256, 256,   \
                  3, 3),                                                                            \
         CONV_ROW("conv " text " nhwc 32x 3x3 256x14x14", run_conv_last, T, 32, 14, 14, 256, 256,   \
