@@ -373,9 +373,10 @@ static emlx_tensor *factor_of(const char *op, emlx_type type, const emlx_shape *
     emlx_error err;
     emlx_tensor *in[] = {x, x};
     size_t count = strcmp(op, "solve") == 0 ? 2 : 1;
-    assert_ok(
-        emlx_apply(emlx_op_find(op), test_device, in, count, NULL, 0, EMLX_TYPE_DEFAULT, out, &err),
-        err);
+    emlx_attr thin = with_bool("full_matrices?", false);
+    assert_ok(emlx_apply(emlx_op_find(op), test_device, in, count, &thin, strcmp(op, "svd") == 0,
+                         EMLX_TYPE_DEFAULT, out, &err),
+              err);
     for (int64_t i = 0; i < EMLX_MAX_RESULTS; i++)
         if (i != which) emlx_tensor_release(out[i]);
     emlx_tensor_release(x);
@@ -393,6 +394,25 @@ FACTOR(eigh_f32, "eigh", EMLX_F32)
 FACTOR(eigh_f64, "eigh", EMLX_F64)
 FACTOR(svd_f64, "svd", EMLX_F64)
 FACTOR(cholesky_f64, "cholesky", EMLX_F64)
+FACTOR(svd_f32, "svd", EMLX_F32)
+
+// Of a matrix whose columns are multiples of one.
+static emlx_tensor *dependent_values(const emlx_shape *shape, int64_t unused) {
+    (void)unused;
+    emlx_shape column = {2, {shape->dims[0], 1}}, row = {2, {1, shape->dims[1]}};
+    emlx_tensor *in[] = {random_tensor(EMLX_F64, &column, -3, 3),
+                         random_tensor(EMLX_F64, &row, -3, 3)};
+    emlx_tensor *x = apply_to("multiply", in, 2, NULL, 0, EMLX_TYPE_DEFAULT), *out[3];
+    emlx_error err;
+    assert_ok(
+        emlx_apply(emlx_op_find("svd"), test_device, &x, 1, NULL, 0, EMLX_TYPE_DEFAULT, out, &err),
+        err);
+    for (int i = 0; i < 2; i++) emlx_tensor_release(in[i]);
+    emlx_tensor_release(x);
+    emlx_tensor_release(out[0]);
+    emlx_tensor_release(out[2]);
+    return out[1];
+}
 
 static void test_factors(void **state) {
     (void)state;
@@ -406,6 +426,9 @@ static void test_factors(void **state) {
         }
         for (int64_t which = 0; which < 3; which++)
             compare_devices("svd f64", svd_f64, shapes[i], which, 1e-7);
+        compare_devices("singular values of f32", svd_f32, shapes[i], 1, 1e-5);
+        if (shapes[i].rank == 2)
+            compare_devices("svd of rank 1", dependent_values, shapes[i], 0, 1e-13);
         if (!square) continue;
         for (int64_t which = 0; which < 3; which++)
             compare_devices("lu f64", lu_f64, shapes[i], which, 1e-9);

@@ -116,13 +116,13 @@ template <class T> DEVICE void take_q(ll in, ll signs, ll out, ll m, ll n, ll co
 }
 
 // As turn_of, by a block.
-DEVICE double block_turn(const double *x, int n) {
+DEVICE double block_turn(const double *x, ll n, ll step) {
     double most = 0, first = n;
-    EACH(i, 0, n) most = fmax(most, fabs(x[i]));
+    EACH(i, 0, n) most = fmax(most, fabs(x[i * step]));
     most = block_most(most);
-    EACH(i, 0, n) if (fabs(x[i]) >= most * (1 - 1e-5) && i < first) first = i;
+    EACH(i, 0, n) if (fabs(x[i * step]) >= most * (1 - 1e-5) && i < first) first = i;
     first = -block_most(-first);
-    return most > 0 && x[(int)first] < 0 ? -1 : 1;
+    return most > 0 && x[(ll)first * step] < 0 ? -1 : 1;
 }
 
 // A block a vector. R: the type in which values are compared.
@@ -143,7 +143,28 @@ template <class T> DEVICE void take_eigen(ll vectors, ll values, ll marks, ll ou
         rank += other_size > size || (other_size == size && (other < own || (other == own && j < i)));
     }
     ll place = (ll)block_sum(rank);
-    double by = block_turn(v, (int)n);
+    double by = block_turn(v, n, 1);
     if (threadIdx.x == 0) to[place] = own;
     EACH(k, 0, n) set(to[(k + 1) * n + place], v[k] * by + 0);
+}
+
+// A block a pair of vectors, of which the longer side has `vectors` and the shorter one `count`,
+// turned by the latter's sign; those without a pair by their own. The longer side is that of the
+// rows where the matrix is TALL. The shorter one's vectors are ROWS, or one after another.
+template <class T, bool TALL, bool ROWS>
+DEVICE void take_svd(ll longer, ll shorter, ll values, ll marks, ll out, ll length, ll count, ll vectors,
+                     double tolerance) {
+    ll matrix = blockIdx.x / vectors, r = blockIdx.x % vectors, step = ROWS ? count : 1;
+    const double *x = (const double *)longer + (matrix * vectors + r) * length;
+    const double *y = (const double *)shorter + matrix * count * count + r * (ROWS ? 1 : count);
+    const double *w = (const double *)values + matrix * count;
+    ll m = TALL ? length : count, n = TALL ? count : length, columns = TALL ? vectors : count;
+    T *u = (T *)out + matrix * (length * vectors + count * (count + 1)), *s = u + m * columns, *vt = s + count;
+    bool pair = r < count, bad = ((const int *)marks)[matrix] != 0;
+    double by = pair ? block_turn(y, count, step) : block_turn(x, length, 1);
+    EACH(i, 0, length) set(TALL ? u[i * columns + r] : vt[r * n + i], bad ? NOT_A_NUMBER : x[i] * by + 0);
+    if (!pair) return;
+    EACH(i, 0, count) set(TALL ? vt[r * n + i] : u[i * columns + r], bad ? NOT_A_NUMBER : y[i * step] * by + 0);
+    if (threadIdx.x == 0)
+        set(s[r], bad ? NOT_A_NUMBER : r > 0 && w[r] <= tolerance * w[0] ? 0.0 : w[r]);
 }

@@ -9,9 +9,10 @@
 #include "engines/cuda/text/whole/factors.h"
 
 typedef struct solver_handle_st *solver_handle;
+typedef struct solver_options_st *solver_options;
 
 // Numbers of the library's own header.
-enum { FILL_LOWER = 0, FILL_UPPER = 1, NOT_TRANSPOSED = 0, WITH_VECTORS = 1 };
+enum { FILL_LOWER = 0, FILL_UPPER = 1, NOT_TRANSPOSED = 0, WITH_VECTORS = 1, DOUBLE = 1 };
 
 #define CUSOLVER(XX)                                                                               \
     XX(create, "cusolverDnCreate", (solver_handle * handle))                                       \
@@ -46,7 +47,24 @@ enum { FILL_LOWER = 0, FILL_UPPER = 1, NOT_TRANSPOSED = 0, WITH_VECTORS = 1 };
         const double *values, int *size))                                                          \
     XX(eigen, "cusolverDnDsyevd",                                                                  \
        (solver_handle handle, int vectors, int fill, int n, double *a, int step, double *values,   \
-        double *work, int size, int *info))
+        double *work, int size, int *info))                                                        \
+    XX(options_create, "cusolverDnCreateParams", (solver_options * options))                       \
+    XX(options_destroy, "cusolverDnDestroyParams", (solver_options options))                       \
+    XX(polar_size, "cusolverDnXgesvdp_bufferSize",                                                 \
+       (solver_handle handle, solver_options options, int vectors, int thin, int64_t m, int64_t n, \
+        int a_type, const void *a, int64_t a_step, int values_type, const void *values,            \
+        int u_type, const void *u, int64_t u_step, int v_type, const void *v, int64_t v_step,      \
+        int compute, size_t *size, size_t *host_size))                                             \
+    XX(polar, "cusolverDnXgesvdp",                                                                 \
+       (solver_handle handle, solver_options options, int vectors, int thin, int64_t m, int64_t n, \
+        int a_type, void *a, int64_t a_step, int values_type, void *values, int u_type, void *u,   \
+        int64_t u_step, int v_type, void *v, int64_t v_step, int compute, void *work, size_t size, \
+        void *host_work, size_t host_size, int *info, double *moved))                              \
+    XX(svd_size, "cusolverDnDgesvd_bufferSize", (solver_handle handle, int m, int n, int *size))   \
+    XX(svd, "cusolverDnDgesvd",                                                                    \
+       (solver_handle handle, signed char left, signed char right, int m, int n, double *a,        \
+        int step, double *values, double *u, int u_step, double *vt, int vt_step, double *work,    \
+        int size, double *other, int *info))
 
 static struct { CUSOLVER(LIBRARY_FUNCTION) } solver;
 LIBRARY(library, solver, CUSOLVER, "cuSOLVER", "libcusolver.so.12", "libcusolver.so.11",
@@ -79,13 +97,30 @@ static emlx_status open_solver(gpu *g, emlx_error *err) {
 
 typedef struct factor_call {
     factoring f;
-    int size; // of the library's working memory, in doubles
+    int size;               // of the library's working memory, in doubles
+    solver_options options; // svd: of its first way, with
+    size_t host_size;       // working memory of the host's
 } factor_call;
 
 static int query_qr(solver_handle h, int m, int n, int k, int *size) {
     int other = 0, result = solver.qr_size(h, m, n, NULL, m, size);
     if (result == 0) result = solver.q_size(h, m, k, k, NULL, m, NULL, &other);
     if (other > *size) *size = other;
+    return result;
+}
+
+// Working memory is for both ways.
+static int query_svd(solver_handle h, factor_call *c) {
+    int64_t m = c->f.longer, n = c->f.shorter;
+    size_t size = 0;
+    int result = solver.options_create(&c->options);
+    if (result == 0)
+        result = solver.polar_size(h, c->options, WITH_VECTORS, c->f.vectors == n, m, n, DOUBLE,
+                                   NULL, m, DOUBLE, NULL, DOUBLE, NULL, m, DOUBLE, NULL, n, DOUBLE,
+                                   &size, &c->host_size);
+    if (result == 0) result = solver.svd_size(h, (int)m, (int)n, &c->size);
+    size = (size + sizeof(double) - 1) / sizeof(double);
+    if (size > (size_t)c->size) c->size = size > INT32_MAX ? INT32_MAX : (int)size;
     return result;
 }
 
@@ -96,6 +131,7 @@ static int query(solver_handle h, factor_call *c) {
     case ROUTINE_qr: return query_qr(h, m, n, k, &c->size);
     case ROUTINE_eigh:
         return solver.eigen_size(h, WITH_VECTORS, FILL_LOWER, n, NULL, n, NULL, &c->size);
+    case ROUTINE_svd: return query_svd(h, c);
     default: return solver.lu_size(h, n, n, NULL, n, &c->size);
     }
 }
@@ -109,6 +145,37 @@ static double *doubles(const factor_call *c, cuda_address memory, factor_place p
 static int *integers(const factor_call *c, cuda_address memory, factor_place place, int64_t each,
                      int64_t matrix) {
     return (int *)(memory + c->f.places[place]) + each * matrix;
+}
+
+// Singular values by two ways, of tall matrices. The first, by a polar decomposition, is the
+// quicker one. It moves values a little where columns are not independent, and says how far.
+static int factor_polar(solver_handle h, const factor_call *c, cuda_address memory, int64_t i,
+                        void *host_work, double *moved) {
+    const factoring *f = &c->f;
+    int64_t m = f->longer, n = f->shorter;
+    double one = 0;
+    int result =
+        solver.polar(h, c->options, WITH_VECTORS, f->vectors == n, m, n, DOUBLE,
+                     doubles(c, memory, PLACE_MATRIX, m * n, i), m, DOUBLE,
+                     doubles(c, memory, PLACE_VALUES, n, i), DOUBLE,
+                     doubles(c, memory, PLACE_SECOND, m * f->vectors, i), m, DOUBLE,
+                     doubles(c, memory, PLACE_THIRD, n * n, i), n, DOUBLE,
+                     doubles(c, memory, PLACE_WORK, 0, i), (size_t)c->size * sizeof(double),
+                     host_work, c->host_size, integers(c, memory, PLACE_INFOS, 1, i), &one);
+    if (one > *moved) *moved = one;
+    return result;
+}
+
+static int factor_svd(solver_handle h, const factor_call *c, cuda_address memory, int64_t i) {
+    const factoring *f = &c->f;
+    int m = (int)f->longer, n = (int)f->shorter;
+    return solver.svd(h, f->vectors > n ? 'A' : 'S', 'S', m, n,
+                      doubles(c, memory, PLACE_MATRIX, f->longer * f->shorter, i), m,
+                      doubles(c, memory, PLACE_VALUES, n, i),
+                      doubles(c, memory, PLACE_SECOND, f->longer * f->vectors, i), m,
+                      doubles(c, memory, PLACE_THIRD, f->shorter * f->shorter, i), n,
+                      doubles(c, memory, PLACE_WORK, 0, i), c->size, NULL,
+                      integers(c, memory, PLACE_INFOS, 1, i));
 }
 
 // The first of the library's calls for a matrix, or the only one.
@@ -126,6 +193,7 @@ static int factor_one(solver_handle h, const factor_call *c, cuda_address memory
                          info);
     case ROUTINE_eigh:
         return solver.eigen(h, WITH_VECTORS, FILL_LOWER, n, a, n, values, work, c->size, info);
+    case ROUTINE_svd: return factor_svd(h, c, memory, i);
     default: return solver.lu(h, n, n, a, n, work, integers(c, memory, PLACE_PIVOTS, n, i), info);
     }
 }
@@ -156,6 +224,34 @@ static emlx_status call_all(gpu *g, const factor_call *c, cuda_address memory, b
     return solver_check(result, "a factorisation", err);
 }
 
+static emlx_status call_polar(gpu *g, const factor_call *c, cuda_address memory, double *moved,
+                              emlx_error *err) {
+    cuda_stream stream;
+    TRY(gpu_queue(g, &stream, err));
+    void *host_work = mem_alloc(c->host_size + 1);
+    if (host_work == NULL) return error_no_memory(err, "for a factorisation");
+    pthread_mutex_lock(&calls);
+    int result = solver.set_stream(g->factors, stream);
+    for (int64_t i = 0; i < c->f.count && result == 0; i++)
+        result = factor_polar(g->factors, c, memory, i, host_work, moved);
+    pthread_mutex_unlock(&calls);
+    mem_free(host_work, c->host_size + 1);
+    return solver_check(result, "a factorisation", err);
+}
+
+// f64 is computed anew, the other way, where values were moved: to f32 that does not show.
+static emlx_status factor_values(gpu *g, const gpu_kernel *k, const kernel_call *call,
+                                 cuda_address memory, emlx_error *err) {
+    const factor_call *c = k->library;
+    double moved = 0;
+    TRY(launch_part(g, k, call, memory, 'a', err));
+    TRY(call_polar(g, c, memory, &moved, err));
+    if (moved == 0 || c->f.type == EMLX_F32) return launch_part(g, k, call, memory, 'b', err);
+    TRY(launch_part(g, k, call, memory, 'a', err));
+    TRY(call_all(g, c, memory, false, err));
+    return launch_part(g, k, call, memory, 'r', err);
+}
+
 static emlx_status factor_all(gpu *g, const gpu_kernel *k, const kernel_call *call,
                               cuda_address memory, emlx_error *err) {
     const factor_call *c = k->library;
@@ -165,6 +261,7 @@ static emlx_status factor_all(gpu *g, const gpu_kernel *k, const kernel_call *ca
     TRY(gpu_queue(g, &stream, err));
     CUDA_TRY("clearing marks",
              cuda.fill(memory + marks, 0, c->f.places[PLACE_WORK] - marks, stream));
+    if (kind == ROUTINE_svd) return factor_values(g, k, call, memory, err);
     TRY(launch_part(g, k, call, memory, 'a', err));
     TRY(call_all(g, c, memory, false, err));
     bool orthogonal = kind == ROUTINE_qr;
@@ -188,7 +285,11 @@ static emlx_status run_factors(gpu *g, const gpu_kernel *k, const kernel_call *c
 
 // Preparing ---------------------------------------------------------------------------------------
 
-static void discard_call(gpu_kernel *k) { mem_free(k->library, sizeof(factor_call)); }
+static void discard_call(gpu_kernel *k) {
+    factor_call *c = k->library;
+    if (c->options != NULL) solver.options_destroy(c->options);
+    mem_free(c, sizeof *c);
+}
 
 static emlx_status prepare_call(gpu *g, factor_call *c, emlx_error *err) {
     pthread_mutex_lock(&calls);

@@ -7,7 +7,9 @@
 
 enum { FACTORED_FROM = 257, ITERATED_FROM = 129, BLOCK = 256, ALIGNMENT = 256, MOST = 1 << 15 };
 
-static bool is_iterated(const factoring *f) { return f->params->kind == ROUTINE_eigh; }
+static bool is_iterated(const factoring *f) {
+    return f->params->kind == ROUTINE_eigh || f->params->kind == ROUTINE_svd;
+}
 
 static bool is_known(const factoring *f) {
     bool full = f->params->flags & ROUTINE_FULL;
@@ -17,6 +19,7 @@ static bool is_known(const factoring *f) {
     case ROUTINE_lu:
     case ROUTINE_determinant:
     case ROUTINE_solve:
+    case ROUTINE_svd:
     case ROUTINE_eigh: return true;
     default: return false;
     }
@@ -28,6 +31,10 @@ static void set_places(factoring *f) {
     switch ((routine_kind)f->params->kind) {
     case ROUTINE_solve: sizes[PLACE_SECOND] = n * f->other; break;
     case ROUTINE_qr: sizes[PLACE_SECOND] = sizes[PLACE_THIRD] = n; break;
+    case ROUTINE_svd:
+        sizes[PLACE_SECOND] = f->longer * f->vectors;
+        sizes[PLACE_THIRD] = n * n;
+        break;
     default: break;
     }
     sizes[PLACE_VALUES] = sizes[PLACE_PIVOTS] = n; // two integers are a double
@@ -49,6 +56,7 @@ bool find_factoring(const emlx_plan *plan, const plan_kernel *k, factoring *f) {
     f->columns = shape->dims[shape->rank - 1];
     f->longer = f->rows > f->columns ? f->rows : f->columns;
     f->shorter = f->rows < f->columns ? f->rows : f->columns;
+    f->vectors = p->flags & ROUTINE_FULL ? f->longer : f->shorter;
     if (k->access_count > 1 && !(p->flags & ROUTINE_VECTOR))
         f->other = k->shapes[1].dims[k->shapes[1].rank - 1];
     for (int32_t d = 0; d < p->batch; d++) f->count *= shape->dims[d];
@@ -85,6 +93,7 @@ static void bring(const writer *w) {
     const char *type = type_text(f->type);
     bool checked = is_iterated(f), turned = true;
     if (f->params->kind == ROUTINE_cholesky || f->params->kind == ROUTINE_eigh) turned = false;
+    if (f->params->kind == ROUTINE_svd) turned = f->rows >= f->columns; // the library's are tall
     begin(w, 'a', blocks_for(f->count * f->rows * f->columns));
     EMIT(" bring_matrices<T_%s, %s, %s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n",
          type, truth_text(turned), truth_text(checked), w->in, w->places[PLACE_MATRIX],
@@ -157,17 +166,42 @@ static void take_qr(const writer *w) {
     }
 }
 
+// Reports matrices whose iteration did not end. A word has how many blocks one has.
+static void emit_unless_done(const writer *w, uint32_t blocks, int code) {
+    emitter *e = w->e;
+    EMIT(" const ll matrix = blockIdx.x / p.w[%u];\n"
+         " if (threadIdx.x == 0 && ((const int *)p.w[%u])[matrix] != 0) ",
+         blocks, w->places[PLACE_INFOS]);
+    emit_report(e, code, "matrix");
+    EMIT("\n}\n");
+}
+
 static void take_eigen(const writer *w) {
     emitter *e = w->e;
     begin(w, 'b', w->f->count * w->f->rows);
     EMIT(" take_eigen<T_%s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n", type_text(w->f->type),
          w->places[PLACE_MATRIX], w->places[PLACE_VALUES], w->places[PLACE_MARKS], w->out,
          w->sizes);
-    EMIT(" const ll matrix = blockIdx.x / p.w[%u];\n"
-         " if (threadIdx.x == 0 && ((const int *)p.w[%u])[matrix] != 0) ",
-         w->sizes, w->places[PLACE_INFOS]);
-    emit_report(e, GUARD_EIGENVALUES, "matrix");
-    EMIT("\n}\n");
+    emit_unless_done(w, w->sizes, GUARD_EIGENVALUES);
+}
+
+// From either of the library's ways: vectors of the shorter side one after another, or as rows.
+static void take_svd(const writer *w) {
+    emitter *e = w->e;
+    const factoring *f = w->f;
+    uint32_t sizes = code_word(e->code, f->longer);
+    code_word(e->code, f->shorter);
+    code_word(e->code, f->vectors);
+    uint32_t tolerance = code_double(e->code, f->params->tolerance);
+    for (int rows = 0; rows < 2; rows++) {
+        begin(w, rows ? 'r' : 'b', f->count * f->vectors);
+        EMIT(" take_svd<T_%s, %s, %s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
+             "p.w[%u], p.w[%u], *(const double *)&p.w[%u]);\n",
+             type_text(f->type), truth_text(f->rows >= f->columns), truth_text(rows),
+             w->places[PLACE_SECOND], w->places[PLACE_THIRD], w->places[PLACE_VALUES],
+             w->places[PLACE_MARKS], w->out, sizes, sizes + 1, sizes + 2, tolerance);
+        emit_unless_done(w, sizes + 2, GUARD_SINGULAR_VALUES);
+    }
 }
 
 emlx_status code_factoring(kernel_code *code, const emlx_plan *plan, const plan_kernel *kernel,
@@ -178,7 +212,8 @@ emlx_status code_factoring(kernel_code *code, const emlx_plan *plan, const plan_
         [ROUTINE_determinant] = take_determinant,
         [ROUTINE_solve] = take_solution,
         [ROUTINE_qr] = take_qr,
-        [ROUTINE_eigh] = take_eigen};
+        [ROUTINE_eigh] = take_eigen,
+        [ROUTINE_svd] = take_svd};
     emitter e = {.plan = plan, .kernel = kernel, .code = code};
     *code = (kernel_code){.parts = PART_CORE | PART_SCALARS | PART_LINALG | PART_FACTORS};
     emit_begin(&e);

@@ -23,6 +23,7 @@ typedef struct factoring {
     const routine_params *params;
     int64_t count, rows, columns, other; // other: columns of the right sides
     int64_t shorter, longer;
+    int64_t vectors; // svd: those of the longer side
     int type;
     size_t places[PLACES + 1]; // the last is the end
 } factoring;
