@@ -39,7 +39,7 @@ static void queue_destroy(ErlNifEnv *env, void *object) {
 // The tensor's memory, if nobody else holds it, goes back to the pool, which is quick.
 static void tensor_drop(tensor_res *res) {
     pin_remove(&res->pin);
-    if (emlx_tensor_ready(res->tensor)) pins_dropped(emlx_tensor_bytes(res->tensor));
+    pins_dropped(res->tensor);
     emlx_tensor_release(res->tensor);
 }
 

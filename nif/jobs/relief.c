@@ -117,8 +117,9 @@ static size_t most_dropped(void) {
                                                             : dropped_most;
 }
 
-void pins_dropped(size_t bytes) {
-    if (!atomic_load(&any_pins)) return;
+void pins_dropped(emlx_tensor *tensor) {
+    if (!atomic_load(&any_pins) || !emlx_tensor_ready(tensor)) return;
+    size_t bytes = emlx_tensor_bytes(tensor);
     if (atomic_fetch_add(&dropped, bytes) + bytes < most_dropped()) return;
     atomic_store(&dropped, 0);
     flush_later();

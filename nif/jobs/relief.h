@@ -23,7 +23,7 @@ typedef struct pin {
 
 void pin_add(pin *pin, emlx_tensor *tensor);
 void pin_remove(pin *pin);
-// Takes note that the VM has dropped a tensor of so many bytes.
-void pins_dropped(size_t bytes);
+// Takes note that the VM has dropped a tensor, before the tensor goes.
+void pins_dropped(emlx_tensor *tensor);
 
 #endif
