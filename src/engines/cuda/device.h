@@ -27,7 +27,7 @@ typedef struct gpu {
     device_heap *heap;
     kernel_store *store;
     staging *staging;
-    thread_pool *threads;                    // that help with copies on the host
+    thread_pool *threads;                    // that copy on the host, and compile
     cuda_function turn;                      // see loop.c; made at first use
     void *products, *convolutions, *factors; // handles of libraries, made at first use
     // A kernel has failed in a way that the context does not survive: the driver's error. -1 while

@@ -181,7 +181,8 @@ static emlx_status prepare_kernel(gpu *g, gpu_kernel *out, const emlx_plan *plan
     return EMLX_OK;
 }
 
-static emlx_status prepare_all(gpu *g, gpu_plan *p, const emlx_plan *plan, emlx_error *err) {
+static emlx_status prepare_all(gpu *g, thread_pool *pool, gpu_plan *p, const emlx_plan *plan,
+                               emlx_error *err) {
     size_t codes_size = (p->count + 1) * sizeof(kernel_code);
     size_t stored_size = (p->count + 1) * sizeof(stored_kernel *);
     kernel_code *codes = mem_alloc(codes_size);
@@ -193,14 +194,16 @@ static emlx_status prepare_all(gpu *g, gpu_plan *p, const emlx_plan *plan, emlx_
         if (status != EMLX_OK) error_prefix(err, status, "%s", plan->kernels[i].op);
         codes[i] = p->kernels[i].code;
     }
-    if (status == EMLX_OK) status = store_get(g->store, codes, p->count, stored, err);
+    if (status == EMLX_OK) status = store_get(g->store, pool, codes, p->count, stored, err);
     for (uint32_t i = 0; i < p->count && status == EMLX_OK; i++) p->kernels[i].stored = stored[i];
     mem_free(codes, codes_size);
     mem_free(stored, stored_size);
     return status;
 }
 
-static emlx_status make_plan(gpu *g, const emlx_plan *plan, gpu_plan **out, emlx_error *err) {
+// `pool`: threads that may help to compile, where the caller holds no lock.
+static emlx_status make_plan(gpu *g, thread_pool *pool, const emlx_plan *plan, gpu_plan **out,
+                             emlx_error *err) {
     gpu_plan *p = mem_alloc(sizeof *p);
     if (p == NULL) return error_no_memory(err, "to prepare a plan");
     p->generation = atomic_load(&g->generation);
@@ -212,7 +215,7 @@ static emlx_status make_plan(gpu *g, const emlx_plan *plan, gpu_plan **out, emlx
         p->count = 0;
         status = error_no_memory(err, "to prepare a plan");
     }
-    if (status == EMLX_OK) status = prepare_all(g, p, plan, err);
+    if (status == EMLX_OK) status = prepare_all(g, pool, p, plan, err);
     if (status == EMLX_OK)
         *out = p;
     else
@@ -229,7 +232,7 @@ static emlx_status cuda_prepare(emlx_device *device, const emlx_plan *plan, void
     pthread_mutex_init(&f->lock, NULL);
     emlx_status status = g->rehearsal ? EMLX_OK : gpu_begin(g, err);
     if (status == EMLX_OK) {
-        status = make_plan(g, plan, &made, err);
+        status = make_plan(g, g->threads, plan, &made, err);
         if (!g->rehearsal) gpu_end(g);
     }
     atomic_store(&f->now, made);
@@ -247,7 +250,7 @@ static emlx_status current_plan(gpu *g, gpu_form *f, const emlx_plan *plan, gpu_
     if (atomic_load_explicit(&f->generation, memory_order_acquire) != generation) {
         pthread_mutex_lock(&f->lock);
         gpu_plan *old = atomic_load(&f->now), *made = NULL;
-        if (old->generation != generation) status = make_plan(g, plan, &made, err);
+        if (old->generation != generation) status = make_plan(g, NULL, plan, &made, err);
         if (made != NULL) {
             atomic_store(&f->now, made);
             atomic_store(&f->generation, generation);

@@ -8,7 +8,7 @@
 #include "engines/cuda/driver/libraries.h"
 #include "memory/memory.h"
 
-enum { MINIMAL_SINCE = 12040 };
+enum { MINIMAL_SINCE = 12040, SPLIT_SINCE = 13000, SPLIT_KERNELS = 4 };
 
 typedef struct nvrtc_program_st *nvrtc_program;
 
@@ -61,18 +61,21 @@ static emlx_status take_image(nvrtc_program program, void **image, size_t *size,
 }
 
 // Products and sums are not contracted: results are to be those of the CPU.
-emlx_status nvrtc_compile(const char *source, int architecture, bool f32_in_double, void **image,
-                          size_t *size, emlx_error *err) {
+emlx_status nvrtc_compile(const char *source, uint32_t kernels, int architecture,
+                          bool f32_in_double, void **image, size_t *size, emlx_error *err) {
     char target[48], mode[32];
     nvrtc_program program = NULL;
     TRY(nvrtc_open(err));
     snprintf(target, sizeof target, "--gpu-architecture=sm_%d%s", architecture,
              architecture == 90 ? "a" : ""); // products of groups of warps
     snprintf(mode, sizeof mode, "-DF32_IN_DOUBLE=%d", f32_in_double);
-    // What the last one leaves out is not used, and takes time to read.
-    const char *options[] = {target, mode,       "--fmad=false", "--std=c++17", "-default-device",
-                             "-w",   "--minimal"};
-    int count = sizeof options / sizeof *options - (nvrtc_version() < MINIMAL_SINCE);
+    const char *options[8] = {target, mode, "--fmad=false", "--std=c++17", "-default-device", "-w"};
+    int count = 6;
+    // What it leaves out is not used, and takes time to read.
+    if (nvrtc_version() >= MINIMAL_SINCE) options[count++] = "--minimal";
+    // Machine code of several kernels is made on so many threads.
+    if (nvrtc_version() >= SPLIT_SINCE && kernels >= SPLIT_KERNELS)
+        options[count++] = "--split-compile=4";
     int result = nvrtc.create(&program, source, "emlx.cu", 0, NULL, NULL);
     if (result != 0) return error_set(err, EMLX_INTERNAL, "NVRTC error %d", result);
     result = nvrtc.compile(program, count, options);

@@ -13,8 +13,9 @@ emlx_status nvrtc_open(emlx_error *err);
 int nvrtc_version(void);
 const char *nvrtc_path(void);
 
-// Compiles a program for sm_<architecture>. *image is freed by mem_free with *size.
-emlx_status nvrtc_compile(const char *source, int architecture, bool f32_in_double, void **image,
-                          size_t *size, emlx_error *err);
+// Compiles a program of so many kernels for sm_<architecture>. *image is freed by mem_free with
+// *size.
+emlx_status nvrtc_compile(const char *source, uint32_t kernels, int architecture,
+                          bool f32_in_double, void **image, size_t *size, emlx_error *err);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "engines/cuda/driver/driver.h"
 #include "engines/cuda/text/code.h"
+#include "threads/pool.h"
 
 enum { FUNCTIONS_MOST = 8 };
 
@@ -25,13 +26,13 @@ emlx_status store_open(int architecture, bool f32_in_double, bool load, kernel_s
 // `alive`: whether the context is into which it loaded.
 void store_close(kernel_store *store, bool alive);
 
-// Makes the kernels of `count` codes ready, those that are new in one program. Codes without a
-// launch have none. The context is the current one.
-emlx_status store_get(kernel_store *store, const kernel_code *codes, uint32_t count,
-                      stored_kernel **kernels, emlx_error *err);
+// Makes the kernels of `count` codes ready, those that are new in one program, or in a few at once
+// on the pool's threads. Codes without a launch have none. The context is the current one.
+emlx_status store_get(kernel_store *store, thread_pool *pool, const kernel_code *codes,
+                      uint32_t count, stored_kernel **kernels, emlx_error *err);
 
 // Compiles what waits for it, where nothing is loaded.
-emlx_status store_finish(kernel_store *store, emlx_error *err);
+emlx_status store_finish(kernel_store *store, thread_pool *pool, emlx_error *err);
 
 typedef struct store_counts {
     uint64_t kernels, compiled, programs, read; // read: from disk
