@@ -266,6 +266,11 @@ static bool is_suitable(const emlx_plan *plan, const plan_kernel *k) {
            x->start_count + w->start_count == 0 && work > SMALL_WORK;
 }
 
+// A filter a channel, which is no work for tensor cores.
+static bool has_own_filters(const conv_form *f) {
+    return f->c.way == DNN_FORWARD && f->sides[1].dims[1] == 1 && f->sides[0].dims[1] > 1;
+}
+
 static bool find_form(const emlx_plan *plan, const plan_kernel *k, conv_form *f) {
     const conv_params *p = k->params;
     const emlx_shape *out = &plan->values[k->output].shape;
@@ -279,7 +284,7 @@ static bool find_form(const emlx_plan *plan, const plan_kernel *k, conv_form *f)
     if (!knows_groups(f, p)) return false;
     turn_sides(f, p->feature_groups);
     int64_t steps[DNN_RANK_MOST];
-    if (type_size(f->c.type) == 2)
+    if (type_size(f->c.type) == 2 && !has_own_filters(f))
         f->channels_last = true; // for tensor cores
     else if (f->c.way == DNN_OF_FILTER)
         f->channels_last = pack(f, &f->sides[0], true, steps);
