@@ -16,6 +16,7 @@ DEVICE void turn_pairs(ll from, ll to, ll outer, ll inner, ll inner_step, ll bat
         if (k < inner && o < outer)
             x[i] = *(const Four *)((const unsigned short *)from + batch * batch_step + k * inner_step + o);
     }
+    __syncthreads(); // another copy of this launch may have used it
 #pragma unroll
     for (int j = 0; j < 4; j++) {
         Four y;

@@ -238,7 +238,7 @@ static int find_copies(const conv_form *f, tensor_copy copies[SIDES]) {
         if (!s->copied) continue;
         bool result = i == 2;
         tensor_copy *c = &copies[count++];
-        *c = (tensor_copy){.suffix = "acb"[i],
+        *c = (tensor_copy){.suffix = result ? 'b' : 'a',
                            .access = result ? UINT32_MAX : (uint32_t)i,
                            .offset = s->offset,
                            .place = s->place,
@@ -342,8 +342,8 @@ static emlx_status convolve_copied(gpu *g, const gpu_kernel *k, const kernel_cal
     cuda_address at[DNN_TENSORS];
     for (int i = 0; i < SIDES; i++)
         at[ways[c->form.c.way].tensors[i]] = side_address(c, call, i, memory);
-    for (int i = 0; i < 2; i++)
-        if (c->form.sides[i].copied) TRY(launch_part(g, k, call, memory, "ac"[i], err));
+    if (c->form.sides[0].copied || c->form.sides[1].copied)
+        TRY(launch_part(g, k, call, memory, 'a', err));
     TRY(convolve(g, c, at, memory + c->form.memory, err));
     return c->form.sides[2].copied ? launch_part(g, k, call, memory, 'b', err) : EMLX_OK;
 }

@@ -6,7 +6,7 @@
 #include "base/shape.h"
 #include "base/types.h"
 
-enum { BLOCK = 256, SQUARE = 64 };
+enum { BLOCK = 256, BLOCKS_MOST = 2112, SQUARE = 64 };
 
 // A copy with as few axes as it takes: those of one element are left out, and those that are
 // stepped through as one are one.
@@ -41,27 +41,30 @@ static bool turns(const walk *w, size_t size, int64_t offset) {
            w->dims[w->rank - 1] % 4 == 0;
 }
 
-static void emit_turned(emitter *e, const walk *w, char suffix) {
+// Blocks of which each has a square; returns their number.
+static int64_t emit_turned(emitter *e, const walk *w) {
     int64_t outer = w->dims[w->rank - 2], inner = w->dims[w->rank - 1];
     int64_t batch = w->rank == 3 ? w->dims[0] : 1;
-    uint32_t word = code_word(e->code, outer);
-    code_word(e->code, inner);
-    code_word(e->code, w->steps[w->rank - 1]);
-    code_word(e->code, w->rank == 3 ? w->steps[0] : 0);
-    EMIT(" turn_pairs(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n", w->from, w->to,
-         word, word + 1, word + 2, word + 3);
     int64_t squares = (outer + SQUARE - 1) / SQUARE * ((inner + SQUARE - 1) / SQUARE);
-    code_launch_add(e->code, suffix, batch * squares * BLOCK, 0);
+    const int64_t sizes[] = {outer, inner, w->steps[w->rank - 1], w->rank == 3 ? w->steps[0] : 0};
+    EMIT(" if (blockIdx.x < p.w[%u]) turn_pairs(p.w[%u], p.w[%u]",
+         code_word(e->code, batch * squares), w->from, w->to);
+    for (int i = 0; i < 4; i++) EMIT(", p.w[%u]", code_word(e->code, sizes[i]));
+    EMIT(");\n");
+    return batch * squares;
 }
 
-static void emit_each(emitter *e, const walk *w, size_t size, char suffix) {
+// As many blocks as there are.
+static int64_t emit_each(emitter *e, const walk *w, size_t size) {
     const char *raw = raw_type(size);
-    emit_loop(e, axes_product(w->dims, w->rank));
-    e->code->launches[e->code->launch_count - 1].suffix = suffix;
-    EMIT("  X left = t;\n  ll at = 0;\n");
+    int64_t count = axes_product(w->dims, w->rank), blocks = (count + BLOCK - 1) / BLOCK;
+    EMIT(" for (ll t = blockIdx.x * %dll + threadIdx.x; t < p.w[%u]; t += gridDim.x * %dll) {\n"
+         "  X left = t;\n  ll at = 0;\n",
+         BLOCK, code_word(e->code, count), BLOCK);
     for (int32_t d = w->rank - 1; d > 0; d--) emit_axis(e, "at", w->dims[d], w->steps[d]);
     if (w->rank > 0) EMIT("  at += left * p.w[%u];\n", code_word(e->code, w->steps[0]));
-    EMIT("  ((%s *)p.w[%u])[t] = ((const %s *)p.w[%u])[at];\n }\n}\n", raw, w->to, raw, w->from);
+    EMIT("  ((%s *)p.w[%u])[t] = ((const %s *)p.w[%u])[at];\n }\n", raw, w->to, raw, w->from);
+    return blocks < BLOCKS_MOST ? blocks : BLOCKS_MOST;
 }
 
 static uint32_t operand(emitter *e, const tensor_copy *c) {
@@ -69,7 +72,7 @@ static uint32_t operand(emitter *e, const tensor_copy *c) {
     return value_word(e, a->value, (a->offset + c->offset) * (int64_t)type_size(a->type));
 }
 
-static void emit_copy(emitter *e, const tensor_copy *c) {
+static int64_t emit_copy(emitter *e, const tensor_copy *c) {
     bool result = c->access == UINT32_MAX;
     size_t size = type_size(e->kernel->accesses[0].type);
     uint32_t memory = code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)c->place);
@@ -77,12 +80,24 @@ static void emit_copy(emitter *e, const tensor_copy *c) {
     int64_t offset = result ? 0 : e->kernel->accesses[c->access].offset + c->offset;
     walk w = {.from = result ? memory : other, .to = result ? other : memory};
     merge_axes(c, &w);
-    e->wide = axes_product(w.dims, w.rank) > INDEX_MOST;
-    emit_function(e, c->suffix, BLOCK);
-    if (turns(&w, size, offset))
-        emit_turned(e, &w, c->suffix);
-    else
-        emit_each(e, &w, size, c->suffix);
+    return turns(&w, size, offset) ? emit_turned(e, &w) : emit_each(e, &w, size);
+}
+
+// Those of one suffix are a launch.
+static void emit_copies(emitter *e, const tensor_copy *copies, int count, char suffix) {
+    int64_t most = 0;
+    e->wide = false;
+    for (int i = 0; i < count; i++)
+        if (copies[i].suffix == suffix)
+            e->wide = e->wide || axes_product(copies[i].dims, copies[i].rank) > INDEX_MOST;
+    emit_function(e, suffix, BLOCK);
+    for (int i = 0; i < count; i++) {
+        if (copies[i].suffix != suffix) continue;
+        int64_t blocks = emit_copy(e, &copies[i]);
+        if (blocks > most) most = blocks;
+    }
+    EMIT("}\n");
+    if (most > 0) code_launch_add(e->code, suffix, most * BLOCK, 0);
 }
 
 emlx_status code_copies(kernel_code *code, const emlx_plan *plan, const plan_kernel *kernel,
@@ -90,6 +105,7 @@ emlx_status code_copies(kernel_code *code, const emlx_plan *plan, const plan_ker
     emitter e = {.plan = plan, .kernel = kernel, .code = code};
     *code = (kernel_code){.parts = PART_CORE | PART_COPIES};
     emit_begin(&e);
-    for (int i = 0; i < count; i++) emit_copy(&e, &copies[i]);
+    emit_copies(&e, copies, count, 'a');
+    emit_copies(&e, copies, count, 'b');
     return code->failed ? error_no_memory(err, "to generate a kernel") : EMLX_OK;
 }

@@ -8,7 +8,7 @@
 
 // What is written lies dense, axis after axis; `steps` between the elements that are read.
 typedef struct tensor_copy {
-    char suffix;
+    char suffix;     // 'a' or 'b': those of one are launched together
     uint32_t access; // of the operand that is read; UINT32_MAX: the result is written
     int64_t offset;  // behind the operand's first element, in elements
     size_t place;    // of the other side, in working memory
