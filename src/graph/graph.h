@@ -234,7 +234,8 @@ typedef struct routine_params {
     XX(rope)       /* x, positions, and periods where there are three: see rope_flags */           \
     XX(dequantize) /* packed weights: values of format `bits` (packed.def), `count` in a group */  \
     XX(quantized_dot) /* x, packed weights: contracts the last axes of both */                     \
-    XX(attention)     /* query, key, value, and what attention_flags say, in their order */
+    XX(attention)     /* query, key, value, and what attention_flags say, in their order */        \
+    XX(window)        /* x: folded over windows of it, see window_params */
 
 typedef enum either_function {
 #define XX(name) EITHER_##name,
@@ -268,6 +269,14 @@ typedef struct either_params {
     int64_t count;
     double n[2];
 } either_params;
+
+// Window o begins at element o * strides - low of each axis, where one before the first or behind
+// the last changes no fold; its elements are `dilations` apart. The fold is reduce_kind `bits`.
+typedef struct window_params {
+    either_params either;
+    int64_t window[EMLX_MAX_RANK], strides[EMLX_MAX_RANK];
+    int64_t dilations[EMLX_MAX_RANK], low[EMLX_MAX_RANK];
+} window_params;
 
 extern const char *const either_names[EITHER_COUNT];
 

@@ -159,6 +159,10 @@ emlx_tensor *make_wide(maker *m, emlx_tensor *t) {
     return make_cast(m, t, type_table[type].bits < 32 ? EMLX_F32 : type);
 }
 
+static size_t either_size(const either_params *params) {
+    return params->function == EITHER_window ? sizeof(window_params) : sizeof *params;
+}
+
 emlx_tensor *make_either(maker *m, const either_params *params, emlx_tensor *plain,
                          emlx_tensor *const *operands, size_t count) {
     if (m->status != EMLX_OK) return NULL;
@@ -167,7 +171,7 @@ emlx_tensor *make_either(maker *m, const either_params *params, emlx_tensor *pla
     node_spec spec = {.primitive = PRIM_either, .type = emlx_tensor_type(plain)};
     spec.shape = plain->shape;
     spec.params = params;
-    spec.params_size = sizeof *params;
+    spec.params_size = either_size(params);
     spec.inputs = inputs;
     spec.input_count = count + 1;
     return make_node(m, &spec);

@@ -155,6 +155,20 @@ static bool axis_by_axis(const windows *w) {
     return product >= 2 * sum;
 }
 
+// Padding in front of an engine that reads windows where they are: its operand is not written anew.
+static emlx_tensor *either_padded(maker *m, const op_call *call, const windows *w,
+                                  emlx_tensor *plain) {
+    window_params params = {
+        .either = {.function = EITHER_window, .bits = (uint32_t)call->op->code}};
+    for (int32_t d = 0; d < w->rank; d++) {
+        params.window[d] = w->window[d];
+        params.strides[d] = w->strides[d];
+        params.dilations[d] = w->dilations[d];
+        params.low[d] = w->padding[3 * d];
+    }
+    return make_either(m, &params.either, plain, call->in, 1);
+}
+
 emlx_status lower_window(const op_call *call, const op_result *result, emlx_tensor **out,
                          emlx_error *err) {
     windows w;
@@ -175,7 +189,9 @@ emlx_status lower_window(const op_call *call, const op_result *result, emlx_tens
         t = fold_windows(&m, &w, t, 1u << d, kind, fold, fold);
         rest &= ~(1u << d);
     }
-    return make_done(&m, fold_windows(&m, &w, t, rest, kind, fold, to), out);
+    t = fold_windows(&m, &w, t, rest, kind, fold, to);
+    if (w.pads && from == to) t = either_padded(&m, call, &w, t);
+    return make_done(&m, t, out);
 }
 
 emlx_status windows_shape(const op_call *call, emlx_shape *shape, emlx_error *err) {

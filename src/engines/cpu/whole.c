@@ -11,6 +11,7 @@ static const struct {
 } wholes[EITHER_COUNT] = {
     [EITHER_attention] = {attention_takes, run_attention},
     [EITHER_quantized_dot] = {packed_takes, run_packed_dot},
+    [EITHER_window] = {NULL, run_window},
 };
 
 bool cpu_takes(const emlx_device *device, const emlx_tensor *either) {

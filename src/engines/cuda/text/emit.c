@@ -69,6 +69,20 @@ void emit_report(emitter *e, int code, const char *place) {
     e->code->reports = true;
 }
 
+void emit_address(emitter *e, uint32_t i) {
+    const plan_access *a = &e->kernel->accesses[i];
+    int64_t size = (int64_t)type_size(a->type);
+    EMIT("(p.w[%u]", operand_word(e, i));
+    for (uint32_t s = 0; s < a->start_count; s++) {
+        const plan_start *start = &a->starts[s];
+        uint32_t at = value_word(e, start->value, 0), limit = code_word(e->code, start->limit);
+        EMIT("+start_at<T_%s>(p.w[%u], p.w[%u]) * p.w[%u]",
+             type_text(e->plan->values[start->value].type), at, limit,
+             code_word(e->code, start->stride * size));
+    }
+    EMIT(")");
+}
+
 // Accesses ----------------------------------------------------------------------------------------
 
 bool access_is_memory(const plan_access *a) { return a->value != UINT32_MAX; }

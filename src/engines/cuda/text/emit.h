@@ -63,6 +63,8 @@ uint32_t value_word(emitter *e, uint32_t value, int64_t bytes);
 // The address of operand i's first element.
 uint32_t operand_word(emitter *e, uint32_t i);
 uint32_t output_word(emitter *e);
+// The address of operand i's first element, with run-time starts: an expression.
+void emit_address(emitter *e, uint32_t i);
 // A statement that reports, for the words that `emit_begin` keeps.
 void emit_report(emitter *e, int code, const char *place);
 

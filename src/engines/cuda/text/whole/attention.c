@@ -16,6 +16,7 @@ enum {
     FEW_THREADS = 128,
     FEW_BLOCKS = 396, // that fill a card
     SPLITS_MOST = 32, // a lane each
+    SPLIT_TILES = 2,  // as long as which a block takes that has nothing to do
     ROWS = 128,       // of a block, where they are many
     ROWS_THREADS = 256,
     PLAIN_SIDE = 64
@@ -100,21 +101,6 @@ bool attention_suits(const emlx_tensor *either, int64_t shared_most) {
 static int64_t stride_of(const plan_kernel *k, uint32_t i, int axis) {
     int d = axis - (4 - k->shapes[i].rank);
     return d < 0 || k->shapes[i].dims[d] == 1 ? 0 : k->accesses[i].strides[d];
-}
-
-// The address of an operand's first element, with run-time starts.
-static void emit_address(emitter *e, uint32_t i) {
-    const plan_access *a = &e->kernel->accesses[i];
-    int64_t size = (int64_t)type_size(a->type);
-    EMIT("(p.w[%u]", operand_word(e, i));
-    for (uint32_t s = 0; s < a->start_count; s++) {
-        const plan_start *start = &a->starts[s];
-        uint32_t at = value_word(e, start->value, 0), limit = code_word(e->code, start->limit);
-        EMIT("+start_at<T_%s>(p.w[%u], p.w[%u]) * p.w[%u]",
-             type_text(e->plan->values[start->value].type), at, limit,
-             code_word(e->code, start->stride * size));
-    }
-    EMIT(")");
 }
 
 // Whether rows can be brought sixteen bytes at a time.
@@ -315,10 +301,13 @@ static void emit_many(emitter *e, const attention *a) {
 // Parts of the keys for blocks of their own, where there are few pairs of batch and group.
 static void set_splits(attention *a) {
     int64_t pairs = a->batch * a->groups, tiles = (a->keys + FEW_KEYS - 1) / FEW_KEYS;
-    int64_t wanted = (FEW_BLOCKS + pairs - 1) / pairs;
-    if (wanted > tiles / 2) wanted = tiles / 2;
-    if (wanted > SPLITS_MOST) wanted = SPLITS_MOST;
-    if (!a->few || wanted < 1) wanted = 1;
+    int64_t most = tiles / 2 < SPLITS_MOST ? tiles / 2 : SPLITS_MOST, wanted = 1, best = INT64_MAX;
+    for (int64_t n = 1; a->few && n <= most; n++) {
+        int64_t turns = (pairs * n + FEW_BLOCKS - 1) / FEW_BLOCKS;
+        int64_t time = turns * ((tiles + n - 1) / n + SPLIT_TILES);
+        if (time < best) wanted = n;
+        if (time < best) best = time;
+    }
     a->span = (tiles + wanted - 1) / wanted * FEW_KEYS;
     a->splits = (a->keys + a->span - 1) / a->span;
 }

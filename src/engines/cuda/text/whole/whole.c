@@ -8,6 +8,7 @@ static const struct {
 } wholes[EITHER_COUNT] = {
     [EITHER_attention] = {attention_suits, emit_attention},
     [EITHER_quantized_dot] = {packed_suits, emit_packed},
+    [EITHER_window] = {window_suits, emit_window},
 };
 
 bool whole_suits(const emlx_tensor *either, int64_t shared_most) {

@@ -13,5 +13,7 @@ bool attention_suits(const emlx_tensor *either, int64_t shared_most);
 void emit_attention(emitter *e);
 bool packed_suits(const emlx_tensor *either, int64_t shared_most);
 void emit_packed(emitter *e);
+bool window_suits(const emlx_tensor *either, int64_t shared_most);
+void emit_window(emitter *e);
 
 #endif
