@@ -280,7 +280,7 @@ static emlx_status run_kernel(emlx_device *device, void *context, const kernel_c
     gpu_kernel *k = &form->kernels[call->kernel - call->plan->kernels];
     if (!g->rehearsal) TRY(take_made(stream_now(g), call, err));
     if (k->run != NULL && !g->rehearsal) {
-        if (k->code.reports) TRY(report_begin(stream_now(g), call, err));
+        if (k->code.reports) TRY(report_begin(stream_now(g), call, k->code.checks > 0, err));
         return k->run(g, k, call, err);
     }
     if (!g->rehearsal && handovers_refused())

@@ -71,6 +71,7 @@ emlx_status launch_part(gpu *g, const gpu_kernel *k, const kernel_call *call, cu
             epoch = s->segment + 1;
         }
         TRY(queue_launch(s, k, l, place, err));
+        if (i + 1 == k->code.checks) TRY(report_checked(s, err));
     }
     return EMLX_OK;
 }

@@ -15,13 +15,14 @@ int64_t report_place(const gpu_stream *s) {
     return (int64_t)(s->report_address + (s->reporter_count - 1) * REPORT);
 }
 
-emlx_status report_begin(gpu_stream *s, const kernel_call *call, emlx_error *err) {
+emlx_status report_begin(gpu_stream *s, const kernel_call *call, bool checks, emlx_error *err) {
     const plan_kernel *k = call->kernel;
     bool indexed = k->kind == KERNEL_GATHER || k->kind == KERNEL_SCATTER;
     if (s->reporter_count == REPORTERS_MOST) TRY(report_read(s, err));
     reporter r = {.kernel = k, .indices = indexed ? call->buffers[k->accesses[1].value] : NULL};
     if (indexed) TRY(stream_hold(s, (emlx_buffer *)r.indices, err));
     s->reporters[s->reporter_count++] = r;
+    s->reports_late = s->reports_late || !checks;
     return EMLX_OK;
 }
 
@@ -67,10 +68,25 @@ emlx_status report_look(gpu_stream *s, emlx_error *err) {
     return find_report(s, s->reporter_count, err);
 }
 
+emlx_status report_checked(gpu_stream *s, emlx_error *err) {
+    if (s->records) return EMLX_OK;
+    TRY(stream_flush(s, err));
+    GPU_TRY(s->gpu, "an event", cuda.event_record(s->checked, s->stream));
+    return EMLX_OK;
+}
+
+// What comes behind the checks is queued before they are waited for.
+static emlx_status wait_for_checks(gpu_stream *s, emlx_error *err) {
+    TRY(stream_flush(s, err));
+    return event_wait(s->gpu, s->checked, err);
+}
+
 emlx_status report_read(gpu_stream *s, emlx_error *err) {
     uint32_t count = s->reporter_count;
+    bool late = s->reports_late;
     if (count == 0) return EMLX_OK;
     s->reporter_count = 0;
-    TRY(stream_wait(s, err));
+    s->reports_late = false;
+    TRY(late ? stream_wait(s, err) : wait_for_checks(s, err));
     return find_report(s, count, err);
 }

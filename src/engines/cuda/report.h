@@ -7,8 +7,10 @@
 #include "engine.h"
 #include "engines/cuda/stream.h"
 
-// The kernel that is queued next may report.
-emlx_status report_begin(gpu_stream *s, const kernel_call *call, emlx_error *err);
+// The kernel that is queued next may report; with `checks` in its first launches only, behind which
+// `report_checked` is called.
+emlx_status report_begin(gpu_stream *s, const kernel_call *call, bool checks, emlx_error *err);
+emlx_status report_checked(gpu_stream *s, emlx_error *err);
 // The addresses of its words, on the device.
 int64_t report_claim(const gpu_stream *s);
 int64_t report_place(const gpu_stream *s);

@@ -52,6 +52,8 @@ static emlx_status open_stream(gpu *g, int number, emlx_error *err) {
     CUDA_TRY("cuStreamCreate", cuda.stream_create(&s->stream, CUDA_STREAM_NON_BLOCKING));
     CUDA_TRY("cuEventCreate",
              cuda.event_create(&s->end, CUDA_EVENT_NO_TIMING | CUDA_EVENT_BLOCKING));
+    CUDA_TRY("cuEventCreate",
+             cuda.event_create(&s->checked, CUDA_EVENT_NO_TIMING | CUDA_EVENT_BLOCKING));
     CUDA_TRY("cuMemHostAlloc",
              cuda.host_allocate((void **)&s->ring, RING_BYTES, CUDA_HOST_PORTABLE));
     for (int i = 0; i < 2; i++)
@@ -71,6 +73,7 @@ static void close_in_context(gpu_stream *s) {
     for (int i = 0; i < STREAM_COUNT; i++)
         if (s->marks[i] != NULL) cuda.event_destroy(s->marks[i]);
     if (s->end != NULL) cuda.event_destroy(s->end);
+    if (s->checked != NULL) cuda.event_destroy(s->checked);
     for (int i = 0; i < 2; i++)
         if (s->ring_ends[i] != NULL) cuda.event_destroy(s->ring_ends[i]);
     if (s->ring != NULL) cuda.host_free(s->ring);
@@ -194,6 +197,7 @@ static void publish(gpu_stream *s) {
     for (size_t i = 0; i < s->freed_count; i++) device_heap_free(s->gpu->heap, &s->freed[i]);
     s->freed_count = s->launch_count = s->word_count = 0;
     s->reporter_count = s->segment = 0;
+    s->reports_late = false;
     s->graphs = NULL;
 }
 

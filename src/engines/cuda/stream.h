@@ -44,6 +44,7 @@ struct gpu_stream {
     uint64_t behind[STREAM_COUNT];  // of each stream, the last piece that comes before ours
     cuda_event marks[STREAM_COUNT]; // recorded on another stream, to wait for it
     cuda_event end;                 // recorded on this one, for the host to wait for
+    cuda_event checked;             // the same, behind the last launch that checks first
     cuda_stream recorder;           // what is queued goes there while it records; made at first use
     bool records;
     // Where kernels report: words they claim, on the device, and what they say, in host memory.
@@ -65,6 +66,7 @@ struct gpu_stream {
     size_t word_count, word_room;
     reporter reporters[REPORTERS_MOST];
     uint32_t reporter_count;
+    bool reports_late;  // some of them do not check first
     graph_list *graphs; // of the plan; may be NULL
     uint32_t segment;   // how often launches were made
 };

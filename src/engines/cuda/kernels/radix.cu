@@ -37,9 +37,20 @@ DEVICE void radix_loads(const W &p, ll line, ll start, int step, ll length, ll p
         radix_each(start, step, length, load, [&](ll at) { return in[at]; });
 }
 
-// counts[line][digit][tile]
+// Whether a load is another than its key tells. What is beyond the line's end is not asked.
+template <class KEY, int ITEMS>
+DEVICE bool any_other(ll start, int step, ll length, const typename KEY::K (&key)[ITEMS],
+                      const unsigned (&load)[ITEMS]) {
+    bool other = false;
+#pragma unroll
+    for (int i = 0; i < ITEMS; i++)
+        other |= start + i * step < length && KEY::told(key[i]) != load[i];
+    return __syncthreads_or(other);
+}
+
+// counts[line][digit][tile], and in the first pass others[line][tile].
 template <class KEY, int ITEMS, class W>
-DEVICE void radix_count(const W &p, ll length, ll pass, ll first, ll second, ll counts) {
+DEVICE void radix_count(const W &p, ll length, ll pass, ll first, ll second, ll counts, ll others) {
     typedef typename KEY::K K;
     const int TILE = RADIX * ITEMS;
     __shared__ unsigned seen[RADIX / 32][RADIX];
@@ -51,6 +62,12 @@ DEVICE void radix_count(const W &p, ll length, ll pass, ll first, ll second, ll 
     for (int w = 0; w < RADIX / 32; w++) seen[w][threadIdx.x] = 0;
     radix_keys<KEY>(p, line, start, RADIX, length, pass,
                     (const K *)(pass % 2 ? first : second) + line * length, key);
+    if (KEY::TELLS && pass == 0) {
+        unsigned load[ITEMS];
+        radix_loads<KEY>(p, line, start, RADIX, length, pass, (const unsigned *)0, load);
+        bool other = any_other<KEY>(start, RADIX, length, key, load);
+        if (threadIdx.x == 0) ((unsigned *)others)[blockIdx.x] = other;
+    }
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < ITEMS; i++)
@@ -82,6 +99,17 @@ DEVICE unsigned sum_before(unsigned mine, unsigned &total) {
     return before + sum - mine;
 }
 
+// Whether all keys of a line tell their loads is known when those of its tiles do: tells[line].
+DEVICE void radix_tells(ll others, ll tells, ll tiles) {
+    ll line = blockIdx.x / RADIX;
+    bool other = false;
+    if (blockIdx.x % RADIX != 0) return;
+    for (ll i = threadIdx.x; i < tiles; i += RADIX)
+        other |= ((const unsigned *)others)[line * tiles + i] != 0;
+    other = __syncthreads_or(other);
+    if (threadIdx.x == 0) ((unsigned *)tells)[line] = !other;
+}
+
 // Counts become those of the tiles before, and totals[line][digit] those of all: a block a digit.
 DEVICE void radix_add(ll counts, ll totals, ll tiles) {
     unsigned *own = (unsigned *)counts + blockIdx.x * tiles, total;
@@ -104,6 +132,18 @@ struct Ranking {
     unsigned begin[RADIX];            // where each digit begins
 };
 
+// The threads of the warp with the same digit. The instruction for that takes as many turns as there
+// are digits.
+DEVICE unsigned same_digit(int digit) {
+    unsigned same = ~0u;
+#pragma unroll
+    for (int bit = 1; bit < RADIX; bit *= 2) {
+        unsigned with = __ballot_sync(~0u, (digit & bit) != 0);
+        same &= digit & bit ? with : ~with;
+    }
+    return same;
+}
+
 // Ranks keys among those of the same digit in their warp. Warps have their keys in order, and each
 // the first of all its threads before the second.
 template <class K, int ITEMS>
@@ -116,7 +156,7 @@ DEVICE void rank_digits(Ranking &r, const K (&key)[ITEMS], int shift, unsigned (
 #pragma unroll
     for (int i = 0; i < ITEMS; i++) {
         int digit = (int)(key[i] >> shift) & (RADIX - 1);
-        unsigned same = __match_any_sync(~0u, digit), before = r.seen[warp][digit];
+        unsigned same = same_digit(digit), before = r.seen[warp][digit];
         int lower = __popc(same & ((1u << lane) - 1));
         __syncwarp();
         if (lower == 0) r.seen[warp][digit] = before + __popc(same);
@@ -139,10 +179,20 @@ DEVICE void rank_digits(Ranking &r, const K (&key)[ITEMS], int shift, unsigned (
     }
 }
 
-// `load` goes with a key: its place, or what has it.
-template <class KEY, int ITEMS, class W>
+// What is done with a key that has found its place: it is kept, with its load. Others write a result.
+struct Kept {
+    template <class K, class W>
+    static METHOD void put(const W &, ll to, ll loads_at, ll, ll place, K key, unsigned load) {
+        ((K *)to)[place] = key;
+        ((unsigned *)(to + loads_at))[place] = load;
+    }
+};
+
+// `load` goes with a key: its place, or what has it; where keys tell it stays behind. In pass `last` OUT
+// has them.
+template <class KEY, class OUT, int ITEMS, class W>
 DEVICE void radix_move(const W &p, ll length, ll pass, ll first, ll second, ll loads_at, ll counts,
-                       ll totals) {
+                       ll totals, ll tells_at, ll last) {
     typedef typename KEY::K K;
     const int TILE = RADIX * ITEMS;
     __shared__ K keys[TILE];
@@ -156,9 +206,11 @@ DEVICE void radix_move(const W &p, ll length, ll pass, ll first, ll second, ll l
     int shift = (int)(8 * pass);
     K key[ITEMS];
     unsigned rank[ITEMS], load[ITEMS], all;
+    bool tells = KEY::TELLS && ((const unsigned *)tells_at)[line] != 0;
     radix_keys<KEY>(p, line, mine, 32, length, pass, (const K *)from + line * length, key);
-    radix_loads<KEY>(p, line, mine, 32, length, pass,
-                     (const unsigned *)(from + loads_at) + line * length, load);
+    if (!tells)
+        radix_loads<KEY>(p, line, mine, 32, length, pass,
+                         (const unsigned *)(from + loads_at) + line * length, load);
     rank_digits(ranking, key, shift, rank);
     ll digit_at = line * RADIX + threadIdx.x;
     target[threadIdx.x] = (ll)sum_before(((const unsigned *)totals)[digit_at], all) +
@@ -167,24 +219,27 @@ DEVICE void radix_move(const W &p, ll length, ll pass, ll first, ll second, ll l
 #pragma unroll
     for (int i = 0; i < ITEMS; i++) {
         keys[rank[i]] = key[i];
-        loads[rank[i]] = load[i];
+        if (!tells) loads[rank[i]] = load[i];
     }
     __syncthreads();
-    K *out = (K *)to + line * length;
-    unsigned *out_loads = (unsigned *)(to + loads_at) + line * length;
 #pragma unroll
     for (int j = 0; j < ITEMS; j++) {
         int i = j * RADIX + threadIdx.x;
         if (start + i >= length) continue;
         K own = keys[i];
-        ll at = target[(int)(own >> shift) & (RADIX - 1)] + i;
-        out[at] = own;
-        out_loads[at] = loads[i];
+        ll at = line * length + target[(int)(own >> shift) & (RADIX - 1)] + i;
+        if (pass == last)
+            OUT::put(p, to, loads_at, line, at, own, tells ? KEY::told(own) : loads[i]);
+        else if (tells)
+            ((K *)to)[at] = own;
+        else
+            Kept::put(p, to, loads_at, line, at, own, loads[i]);
     }
 }
 
-// A whole line of up to RADIX * ITEMS keys, in shared memory from the first digit to the last.
-template <class KEY, int ITEMS, class W>
+// A whole line of up to RADIX * ITEMS keys, in shared memory from the first digit to the last. Loads
+// stay where they are if keys tell what they were.
+template <class KEY, class OUT, int ITEMS, class W>
 DEVICE void radix_line(const W &p, ll length, ll passes, ll to, ll loads_at) {
     typedef typename KEY::K K;
     __shared__ K keys[RADIX * ITEMS];
@@ -194,31 +249,67 @@ DEVICE void radix_line(const W &p, ll length, ll passes, ll to, ll loads_at) {
     int mine = threadIdx.x / 32 * (32 * ITEMS) + threadIdx.x % 32;
     K key[ITEMS];
     unsigned rank[ITEMS], load[ITEMS];
+    bool tells = KEY::TELLS;
     radix_keys<KEY>(p, line, (ll)mine, 32, length, 0, (const K *)0, key);
     radix_loads<KEY>(p, line, (ll)mine, 32, length, 0, (const unsigned *)0, load);
+    if (KEY::TELLS) tells = !any_other<KEY>((ll)mine, 32, length, key, load);
     for (int pass = 0; pass < passes; pass++) {
         rank_digits(ranking, key, 8 * pass, rank);
         __syncthreads();
 #pragma unroll
         for (int i = 0; i < ITEMS; i++) {
             keys[rank[i]] = key[i];
-            loads[rank[i]] = load[i];
+            if (!tells) loads[rank[i]] = load[i];
         }
         __syncthreads();
 #pragma unroll
         for (int i = 0; i < ITEMS; i++) {
             key[i] = keys[mine + i * 32];
-            load[i] = loads[mine + i * 32];
+            if (!tells) load[i] = loads[mine + i * 32];
         }
     }
-    K *out = (K *)to + line * length;
-    unsigned *out_loads = (unsigned *)(to + loads_at) + line * length;
 #pragma unroll
     for (int i = 0; i < ITEMS; i++)
-        if (mine + i * 32 < length) {
-            out[mine + i * 32] = key[i];
-            out_loads[mine + i * 32] = load[i];
-        }
+        if (mine + i * 32 < length)
+            OUT::put(p, to, loads_at, line, line * length + mine + i * 32, key[i],
+                     tells ? KEY::told(key[i]) : load[i]);
+}
+
+// Lines of which the square of the length is no large number: a block has 32 keys, of each of which
+// its warps count those that come before it, an eighth of the line each.
+template <class KEY, class OUT, int MOST, class W>
+DEVICE void sort_counting(const W &p, ll length, ll to, ll loads_at) {
+    typedef typename KEY::K K;
+    typedef Vector<K, 4> Four;
+    __shared__ __align__(16) K keys[MOST];
+    __shared__ int counts[RADIX / 32][32];
+    int blocks = (int)((length + 31) / 32), lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    ll line = blockIdx.x / blocks;
+    int begin = (int)(blockIdx.x % blocks) * 32, mine = begin + lane, count = 0;
+    for (int i = threadIdx.x; i < blocks * 32; i += RADIX)
+        keys[i] = i < length ? KEY::key(p, line, i) : ~(K)0;
+    __syncthreads();
+    K own = keys[mine];
+    int from = warp * blocks * 4, end = from + blocks * 4;
+#pragma unroll 4
+    for (int i = from; i < (end < begin ? end : begin); i += 4) {
+        Four k = *(const Four *)&keys[i];
+#pragma unroll
+        for (int j = 0; j < 4; j++) count += k.x[j] <= own;
+    }
+#pragma unroll 4
+    for (int i = from > begin + 32 ? from : begin + 32; i < end; i += 4) {
+        Four k = *(const Four *)&keys[i];
+#pragma unroll
+        for (int j = 0; j < 4; j++) count += k.x[j] < own;
+    }
+    counts[warp][lane] = count;
+    __syncthreads();
+    if (warp != 0 || mine >= length) return;
+    ll place = line * length;
+    for (int w = 0; w < RADIX / 32; w++) place += counts[w][lane];
+    for (int i = 0; i < 32; i++) place += i < lane ? keys[begin + i] <= own : keys[begin + i] < own;
+    OUT::put(p, to, loads_at, line, place, own, KEY::load(p, line, mine));
 }
 
 // The first ones of lines ------------------------------------------------------------------------

@@ -17,8 +17,8 @@ DEVICE void put_last(const W &p, ll keys_at, ll places_at, ll count, ll slice, l
     ((T *)target)[(ll)key * unit + SLICE::offset(p, element)] = ((const T *)updates)[from * slice + element];
 }
 
-// A thread sums runs of equal keys within its chunk of the updates, for one element of the slice.
-// Runs that lie in it entirely are added to the target. What belongs to a run that began before
+// A thread sums runs of equal keys within its chunk of the updates, for one element of the slice. All
+// that it reads is read first. Runs that lie in it entirely are added to the target. What belongs to a run that began before
 // becomes the chunk's head, what goes on behind its tail.
 template <class X, class ADD, class K, class SLICE, int CHUNK, class W>
 DEVICE void add_chunks(const W &p, ll keys_at, ll places_at, ll count, ll slice, ll updates, ll target,
@@ -32,12 +32,18 @@ DEVICE void add_chunks(const W &p, ll keys_at, ll places_at, ll count, ll slice,
     ll to = from + CHUNK < count ? from + CHUNK : count, offset = SLICE::offset(p, element);
     bool began_here = from == 0 || keys[from - 1] != keys[from], empty = true;
     A sum = A();
-    T all[CHUNK];
+    T all[CHUNK], before[CHUNK];
+    K key[CHUNK + 1];
 #pragma unroll
     for (int i = 0; i < CHUNK; i++) {
         ll at = from + i < to ? from + i : from;
+        key[i] = keys[at];
         all[i] = ((const T *)updates)[((const unsigned *)places_at)[at] * slice + element];
     }
+    key[CHUNK] = keys[to < count ? to : from];
+#pragma unroll
+    for (int i = 0; i < CHUNK; i++)
+        before[i] = key[i] == ~(K)0 ? T() : ((const T *)target)[(ll)key[i] * unit + offset];
 #pragma unroll
     for (int n = 0; n < CHUNK; n++) {
         ll i = from + n;
@@ -45,15 +51,14 @@ DEVICE void add_chunks(const W &p, ll keys_at, ll places_at, ll count, ll slice,
         A x = ADD::wide(all[n]);
         sum = empty ? x : ADD::add(sum, x);
         empty = false;
-        bool ends = i + 1 == count || keys[i + 1] != keys[i];
+        bool ends = i + 1 == count || key[n + 1] != key[n];
         if (!ends && i + 1 < to) continue;
         if (!began_here) {
             ((A *)heads)[chunk * slice + element] = sum;
         } else if (!ends) {
             ((A *)tails)[chunk * slice + element] = sum;
-        } else if (keys[i] != ~(K)0) {
-            T *place = (T *)target + (ll)keys[i] * unit + offset;
-            *place = ADD::sum(ADD::wide(*place), sum);
+        } else if (key[n] != ~(K)0) {
+            ((T *)target)[(ll)key[n] * unit + offset] = ADD::sum(ADD::wide(before[n]), sum);
         }
         began_here = true;
         empty = true;

@@ -68,8 +68,9 @@ typedef struct kernel_code {
     size_t launch_room;
     size_t scratch; // bytes of working memory
     uint32_t parts;
-    bool reports; // it may report an error
-    bool failed;  // there was no memory for it
+    bool reports;    // it may report an error
+    uint32_t checks; // of its launches, so many at the front alone do; 0: any may
+    bool failed;     // there was no memory for it
 } kernel_code;
 
 // Kernels report codes of guard_kind, and this one for an index out of bounds.

@@ -18,6 +18,35 @@ static bool is_indexed(const int32_t *axes, int32_t count, int32_t d) {
     return false;
 }
 
+// Checks ------------------------------------------------------------------------------------------
+
+enum { CHECKED_SLICE = 64, CHECKED_WORK = 1 << 20 }; // bytes
+
+// Where much is moved for each row of the indices they are checked by a launch of their own, for
+// which alone the host waits.
+static bool checks_first(int64_t slice, int64_t rows) {
+    return slice >= CHECKED_SLICE && slice * rows >= CHECKED_WORK;
+}
+
+static void emit_check(emitter *e, uint32_t indices, const int32_t *axes, int32_t count,
+                       const emlx_shape *shape, int64_t rows) {
+    emit_function(e, 'c', 256);
+    emit_loop(e, rows);
+    e->code->launches[e->code->launch_count - 1].suffix = 'c';
+    EMIT("  bool bad = false;\n");
+    for (int32_t i = 0; i < count; i++)
+        EMIT("  bad |= ((const ull *)p.w[%u])[t * %d + %d] >= (ull)p.w[%u];\n", indices, count, i,
+             code_word(e->code, shape->dims[axes[i]]));
+    EMIT("  if (bad) ");
+    emit_report(e, REPORT_INDEX, "t");
+    EMIT("\n }\n}\n");
+    e->code->checks = e->code->launch_count;
+}
+
+static void emit_bad(emitter *e, const char *place) {
+    if (e->code->checks == 0) emit_report(e, REPORT_INDEX, place);
+}
+
 // Gather ------------------------------------------------------------------------------------------
 
 static void gather_along(emitter *e, const gather_params *p, const emlx_shape *out) {
@@ -70,6 +99,9 @@ static void gather_slices(emitter *e, const gather_params *p, const emlx_shape *
     uint32_t in = operand_word(e, 0), indices = operand_word(e, 1), to = output_word(e);
     e->wide = count > INDEX_MOST;
     uint32_t count_word = code_word(e->code, count);
+    int64_t rows = p->count > 0 ? emlx_shape_count(&k->shapes[1]) / p->count : 1;
+    if (p->count > 0 && checks_first(emlx_shape_count(out) / rows * size, rows))
+        emit_check(e, indices, p->axes, p->count, source, rows);
     emit_function(e, 'k', 256);
     // Places first, then loads, then stores: several of each in flight.
     EMIT(" const X count = (X)p.w[%u], first = blockIdx.x * (X)%d + threadIdx.x;\n"
@@ -85,9 +117,9 @@ static void gather_slices(emitter *e, const gather_params *p, const emlx_shape *
     }
     EMIT("  const ll m = left;\n  bool bad = false;\n");
     emit_slice(e, indices, p->axes, p->count, source, strides, scale);
-    EMIT("  if (!bad) from[u] = off;\n  else ");
-    emit_report(e, REPORT_INDEX, "m");
-    EMIT("\n }\n _Pragma(\"unroll\") for (int u = 0; u < %d; u++)\n"
+    EMIT("  if (!bad) from[u] = off;\n  else { ");
+    emit_bad(e, "m");
+    EMIT(" }\n }\n _Pragma(\"unroll\") for (int u = 0; u < %d; u++)\n"
          "  if (from[u] >= 0) x[u] = ((const %s *)p.w[%u])[from[u]];\n"
          " _Pragma(\"unroll\") for (int u = 0; u < %d; u++)\n"
          "  if (from[u] >= 0) ((%s *)p.w[%u])[first + u * 256] = x[u];\n}\n",
@@ -126,10 +158,11 @@ static void emit_update_key(emitter *e, const scattering *s, const char *key) {
          "  ll off = 0;\n  bool bad = false;\n",
          key);
     emit_slice(e, s->indices, s->params->axes, s->params->count, s->target, s->strides, s->unit);
-    EMIT("  if (bad) ");
-    emit_report(e, REPORT_INDEX, "m");
-    EMIT("\n  return bad ? ~(K)0 : (K)off;\n }\n"
-         " static METHOD unsigned load(const Words<#> &p, ll, ll m) { return (unsigned)m; }\n};\n");
+    EMIT("  if (bad) { ");
+    emit_bad(e, "m");
+    EMIT(" }\n  return bad ? ~(K)0 : (K)off;\n }\n"
+         " static METHOD unsigned load(const Words<#> &p, ll, ll m) { return (unsigned)m; }\n"
+         " static const bool TELLS = false;\n static METHOD unsigned told(K) { return 0; }\n};\n");
 }
 
 // Where an element of a slice lies in it.
@@ -199,7 +232,7 @@ static void emit_apply(emitter *e, scattering *s, const sorting *order) {
 
 #define UPDATES_MOST ((int64_t)1 << 22) // for which the bins of sums have room
 #define BINNED_MOST ((int64_t)1 << 23)  // elements of a target with bins
-enum { BIN_BYTES = 64 };
+enum { BIN_BYTES = 64, BINS_MANY = 1 << 16 };
 
 static bool adds_in_place(int type) {
     return type == EMLX_S32 || type == EMLX_U32 || type == EMLX_S64 || type == EMLX_U64;
@@ -221,9 +254,9 @@ static void begin_updates(emitter *e, const scattering *s) {
     emit_quotient(e, "n", s->slice);
     EMIT(", element = t - m * p.w[%u];\n ll off = 0;\n bool bad = false;\n", s->slice_word);
     emit_slice(e, s->indices, s->params->axes, s->params->count, s->target, s->strides, 1);
-    EMIT(" if (bad) {\n  if (element == 0) ");
-    emit_report(e, REPORT_INDEX, "m");
-    EMIT("\n  return;\n }\n off += Slice@::offset(p, element);\n");
+    EMIT(" if (bad) {\n  if (element == 0) { ");
+    emit_bad(e, "m");
+    EMIT(" }\n  return;\n }\n off += Slice@::offset(p, element);\n");
     code_launch_add(e->code, 'p', s->count * s->slice, 0);
 }
 
@@ -253,6 +286,8 @@ static void add_in_bins(emitter *e, const scattering *s, int type, int64_t eleme
     EMIT(" const T_%s x = ((const T_%s *)p.w[%u])[t];\n"
          " add_to_bins(p.w[%u], p.w[%u], off, %s);\n}\n",
          name, name, s->updates_word, bins, marks, wide);
+    // The host goes on while bins are read.
+    if (e->code->checks == 0 && elements >= BINS_MANY) e->code->checks = e->code->launch_count;
     emit_function(e, 'f', 256);
     EMIT(" const ll t = blockIdx.x * 256ll + threadIdx.x;\n if (t >= p.w[%u]) return;\n"
          " double sum;\n const T_%s before = ((const T_%s *)p.w[%u])[t];\n"
@@ -293,6 +328,8 @@ void emit_scatter(emitter *e) {
     s.count_word = code_word(e->code, s.count);
     s.slice_word = code_word(e->code, s.slice);
     e->code->parts |= PART_SCATTER;
+    if (checks_first(s.slice * (int64_t)type_size((emlx_type)k->accesses[0].type), s.count))
+        emit_check(e, s.indices, s.params->axes, s.params->count, s.target, s.count);
     int type = k->accesses[0].type;
     bool adds = s.params->kind == SCATTER_ADD;
     if (adds && adds_in_place(type))

@@ -14,6 +14,8 @@ enum {
     SHORT = 512,
     LONG = 1 << 14, // a pass over digits is three launches
     LONG_OF_WIDE = 1 << 19,
+    COUNTED = 8192, // keys that a block holds to count them
+    COUNTS_MOST = 1 << 26,
     FEW_KEYS = 1 << 17, // for which larger tiles are too few
     FIRST_OF = 1024     // elements of which some may be wanted
 };
@@ -73,6 +75,8 @@ static void sort_by_merging(emitter *e, sorting *s) {
     set_sorted(e, s, &b, passes % 2 == 1);
 }
 
+static const char *out_text(const sorting *s) { return s->puts ? "Out@" : "Kept"; }
+
 static void sort_by_digits(emitter *e, sorting *s) {
     int items = s->lines * s->length < FEW_KEYS ? 4 : s->key_size > 4 ? 8 : 16;
     int passes = (s->key_bits + 7) / 8;
@@ -81,18 +85,27 @@ static void sort_by_digits(emitter *e, sorting *s) {
     uint32_t counts_word = code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)e->code->scratch);
     uint32_t totals_word =
         code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)e->code->scratch + counts * tiles * 4);
-    e->code->scratch += (size_t)(counts * (tiles + 1) * 4 + 255) / 256 * 256;
+    int64_t others = counts * (tiles + 1), tells = others + s->lines * tiles;
+    uint32_t others_word =
+        code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)e->code->scratch + others * 4);
+    uint32_t tells_word =
+        code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)e->code->scratch + tells * 4);
+    e->code->scratch += (size_t)up_to_line((tells + s->lines) * 4);
     e->code->parts |= PART_RADIX;
     emit_function(e, 'b', LARGE);
-    EMIT(" radix_count<Key@, %d>(p, p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n", items,
-         b.length, b.turn, b.first, b.second, counts_word);
+    EMIT(" radix_count<Key@, %d>(p, p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n",
+         items, b.length, b.turn, b.first, b.second, counts_word, others_word);
     emit_function(e, 'd', LARGE);
-    EMIT(" radix_add(p.w[%u], p.w[%u], p.w[%u]);\n}\n", counts_word, totals_word,
-         code_word(e->code, tiles));
+    uint32_t tiles_word = code_word(e->code, tiles);
+    EMIT(" radix_add(p.w[%u], p.w[%u], p.w[%u]);\n"
+         " if (Key@::TELLS && p.w[%u] == 0) radix_tells(p.w[%u], p.w[%u], p.w[%u]);\n}\n",
+         counts_word, totals_word, tiles_word, b.turn, others_word, tells_word, tiles_word);
     emit_function(e, 't', LARGE);
-    EMIT(" radix_move<Key@, %d>(p, p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
-         "p.w[%u]);\n}\n",
-         items, b.length, b.turn, b.first, b.second, b.places, counts_word, totals_word);
+    EMIT(" radix_move<Key@, %s, %d>(p, p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
+         "p.w[%u], p.w[%u], p.w[%u]);\n}\n",
+         out_text(s), items, b.length, b.turn, b.first, b.second, b.places, counts_word,
+         totals_word, tells_word, code_word(e->code, passes - 1));
+    s->put = s->puts;
     for (int pass = 0; pass < passes; pass++) {
         add_pass(e, &b, 'b', LARGE, tiles * s->lines, pass);
         add_pass(e, &b, 'd', LARGE, counts, pass);
@@ -107,10 +120,29 @@ static void sort_by_lines(emitter *e, sorting *s) {
     sort_buffers b = make_buffers(e, s, false);
     e->code->parts |= PART_RADIX;
     emit_function(e, 'b', LARGE);
-    EMIT(" radix_line<Key@, %d>(p, p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n", items, b.length,
-         code_word(e->code, (s->key_bits + 7) / 8), b.first, b.places);
+    EMIT(" radix_line<Key@, %s, %d>(p, p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n", out_text(s),
+         items, b.length, code_word(e->code, (s->key_bits + 7) / 8), b.first, b.places);
+    s->put = s->puts;
     add_pass(e, &b, 'b', LARGE, s->lines, 0);
     set_sorted(e, s, &b, false);
+    if (s->put) e->code->scratch = (size_t)b.at;
+}
+
+static bool counts(const sorting *s) {
+    return s->key_size <= 4 && s->length > SHORT && s->length <= COUNTED &&
+           s->lines * s->length * s->length <= COUNTS_MOST;
+}
+
+static void sort_by_counting(emitter *e, sorting *s) {
+    sort_buffers b = make_buffers(e, s, false);
+    e->code->parts |= PART_RADIX;
+    emit_function(e, 'b', LARGE);
+    EMIT(" sort_counting<Key@, %s, %d>(p, p.w[%u], p.w[%u], p.w[%u]);\n}\n", out_text(s), COUNTED,
+         b.length, b.first, b.places);
+    add_pass(e, &b, 'b', LARGE, s->lines * ((s->length + 31) / 32), 0);
+    set_sorted(e, s, &b, false);
+    s->put = s->puts;
+    if (s->put) e->code->scratch = (size_t)b.at;
 }
 
 // The first ones of pieces of a line, then of what these gave, until a piece is all of it.
@@ -154,7 +186,9 @@ static bool sorts_first(const sorting *s, int64_t keep) {
 // Passes over digits are as many however long a line is; merges are more the longer it is.
 void emit_sorting(emitter *e, sorting *s) {
     bool narrow = s->key_size <= 4;
-    if (narrow && s->length > SHORT && s->length <= LARGE * 16)
+    if (counts(s))
+        sort_by_counting(e, s);
+    else if (narrow && s->length > SHORT && s->length <= LARGE * 16)
         sort_by_lines(e, s);
     else if (s->length > (narrow && s->key_bits <= 16 ? LARGE * 16 : narrow ? LONG : LONG_OF_WIDE))
         sort_by_digits(e, s);
@@ -186,6 +220,21 @@ typedef struct sort_axis {
     uint32_t in, length_word, inner_word, keep_word;
 } sort_axis;
 
+// The bits of a number from its key, but for zeros below zero and NaN.
+static void emit_told(emitter *e, const sort_axis *s, bool descending) {
+    unsigned sign = 1u << (s->size * 8 - 1);
+    EMIT(" static const bool TELLS = %s;\n"
+         " static METHOD unsigned told(K key) {\n  const unsigned k = (unsigned)%skey;\n  return ",
+         truth_text(s->carried), descending ? "~" : "");
+    if (!s->carried || type_class_of((emlx_type)s->type) == CLASS_UNSIGNED)
+        EMIT("k");
+    else if (type_class_of((emlx_type)s->type) == CLASS_SIGNED)
+        EMIT("k ^ %uu", sign);
+    else
+        EMIT("k & %uu ? k ^ %uu : %uu | (%uu - k)", sign, sign, sign, sign - 1);
+    EMIT(";\n }\n");
+}
+
 // The struct that gives a line's keys, and what goes with them.
 static void emit_sort_keys(emitter *e, const sort_axis *s, size_t key_size, bool descending) {
     char key[256];
@@ -204,10 +253,26 @@ static void emit_sort_keys(emitter *e, const sort_axis *s, size_t key_size, bool
          " static METHOD unsigned load(const Words<#> &p, ll line, ll i) {\n",
          s->in, s->length_word, i, key, descending ? "~" : "");
     if (s->carried)
-        EMIT("  return ((const %s *)p.w[%u])[base(p, line, p.w[%u]) + i * p.w[%u]];\n }\n};\n",
+        EMIT("  return ((const %s *)p.w[%u])[base(p, line, p.w[%u]) + i * p.w[%u]];\n }\n",
              raw_type(s->size), s->in, s->length_word, i);
     else
-        EMIT("  return (unsigned)i;\n }\n};\n");
+        EMIT("  return (unsigned)i;\n }\n");
+    emit_told(e, s, descending);
+    EMIT("};\n");
+}
+
+// A result where all of a line is wanted, and lines lie one after another.
+static void emit_out(emitter *e, const sort_axis *s) {
+    uint32_t to = output_word(e);
+    EMIT("struct Out@ {\n template <class K, class W>\n"
+         " static METHOD void put(const W &p, ll, ll, ll line, ll place, K, unsigned load) {\n"
+         "  ((%s *)p.w[%u])[place] = ",
+         s->indices ? "ll" : raw_type(s->size), to);
+    if (s->indices || s->carried)
+        EMIT("load;\n }\n};\n");
+    else
+        EMIT("((const %s *)p.w[%u])[line * p.w[%u] + load];\n }\n};\n", raw_type(s->size), s->in,
+             s->length_word);
 }
 
 // Results in the order of memory, where neighbours are neighbours of the innermost axes.
@@ -263,6 +328,8 @@ void emit_sort(emitter *e) {
     e->code->parts |= PART_SORT;
     e->wide = count > INDEX_MOST;
     emit_sort_keys(e, &s, order.key_size, p->descending);
+    order.puts = s.inner == 1 && p->keep == length;
+    if (order.puts) emit_out(e, &s);
     uint32_t line_word = s.length_word;
     if (sorts_first(&order, p->keep)) {
         emit_first(e, &order, p->keep);
@@ -270,5 +337,5 @@ void emit_sort(emitter *e) {
     } else {
         emit_sorting(e, &order);
     }
-    emit_sorted(e, &s, &order, p->keep, line_word);
+    if (!order.put) emit_sorted(e, &s, &order, p->keep, line_word);
 }
