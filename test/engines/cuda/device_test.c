@@ -60,10 +60,24 @@ NUMBERS(sum_f32, EMLX_F32, "cumulative_sum")
 NUMBERS(sum_s32, EMLX_S32, "cumulative_sum")
 NUMBERS(max_f32, EMLX_F32, "cumulative_max")
 
+// The bits of zeros of both signs, which are equal and so keep their order.
+static emlx_tensor *sort_signs(const emlx_shape *shape, int64_t axis) {
+    emlx_shape scalar = {0, {0}};
+    double nothing = 0;
+    emlx_tensor *x = random_tensor(EMLX_F32, shape, -9, 9);
+    emlx_tensor *zero = tensor_of(EMLX_F32, &scalar, &nothing);
+    emlx_tensor *sorted = with_axis("sort", apply_two("multiply", x, zero), axis);
+    emlx_tensor *bits = apply_to("bitcast", &sorted, 1, NULL, 0, EMLX_S32);
+    emlx_tensor_release(x);
+    emlx_tensor_release(zero);
+    emlx_tensor_release(sorted);
+    return bits;
+}
+
 static void test_sorts(void **state) {
     (void)state;
-    static const int64_t lengths[] = {1, 300, 5000, 16384, 20011};
-    for (int i = 0; i < 5; i++) {
+    static const int64_t lengths[] = {1, 300, 3000, 5000, 16384, 20011};
+    for (int i = 0; i < 6; i++) {
         emlx_shape line = {1, {lengths[i]}}, rows = {2, {2, lengths[i]}},
                    columns = {2, {lengths[i], 2}};
         compare_devices("sort f32", sort_f32, line, 0, 0);
@@ -72,6 +86,7 @@ static void test_sorts(void **state) {
         compare_devices("argsort s64", argsort_s64, line, 0, 0);
         compare_devices("sort bf16", sort_bf16, rows, 1, 0);
         compare_devices("sort u8", sort_u8, line, 0, 0);
+        compare_devices("sort of zeros", sort_signs, rows, 1, 0);
     }
 }
 
@@ -142,6 +157,38 @@ static void test_updates(void **state) {
         compare_devices("indexed_add of numbers", add_updates, shape, 1, 1e-6);
         compare_devices("indexed_add of rows", add_updates, shape, 12, 1e-6);
     }
+}
+
+static emlx_tensor *windows_of(const char *op, emlx_type type, const emlx_shape *shape) {
+    static const int64_t window[] = {1, 3, 2, 1}, strides[] = {1, 2, 1, 1};
+    static const int64_t padding[] = {0, 0, 1, 2, 3, -1, 0, 0}, dilations[] = {1, 1, 2, 1};
+    emlx_attr attrs[] = {with_ints("window", window, 4), with_ints("strides", strides, 4),
+                         with_ints("padding", padding, 8),
+                         with_ints("window_dilations", dilations, 4)};
+    emlx_tensor *x = random_tensor(type, shape, -90, 90);
+    emlx_tensor *t = apply_to(op, &x, 1, attrs, 4, EMLX_TYPE_DEFAULT);
+    emlx_tensor_release(x);
+    return t;
+}
+static emlx_tensor *window_max_f32(const emlx_shape *shape, int64_t unused) {
+    (void)unused;
+    return windows_of("window_max", EMLX_F32, shape);
+}
+static emlx_tensor *window_min_s8(const emlx_shape *shape, int64_t unused) {
+    (void)unused;
+    return windows_of("window_min", EMLX_S8, shape);
+}
+static emlx_tensor *window_sum_bf16(const emlx_shape *shape, int64_t unused) {
+    (void)unused;
+    return windows_of("window_sum", EMLX_BF16, shape);
+}
+
+static void test_windows(void **state) {
+    (void)state;
+    emlx_shape shape = {4, {3, 61, 50, 17}};
+    compare_devices("windows of f32", window_max_f32, shape, 0, 0);
+    compare_devices("windows of s8", window_min_s8, shape, 0, 0);
+    compare_devices("windows of bf16", window_sum_bf16, shape, 0, 0);
 }
 
 static emlx_tensor *product_of(emlx_type type, const emlx_shape *shape, int64_t terms) {
@@ -475,12 +522,13 @@ static void test_attention(void **state) {
 int main(void) {
     emlx_error err;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sorts),     cmocka_unit_test(test_firsts),
-        cmocka_unit_test(test_scans),     cmocka_unit_test(test_updates),
-        cmocka_unit_test(test_products),  cmocka_unit_test(test_wide_products),
-        cmocka_unit_test(test_depthwise), cmocka_unit_test(test_transforms),
-        cmocka_unit_test(test_rows),      cmocka_unit_test(test_transforms_down),
-        cmocka_unit_test(test_factors),   cmocka_unit_test(test_attention)};
+        cmocka_unit_test(test_sorts),           cmocka_unit_test(test_firsts),
+        cmocka_unit_test(test_scans),           cmocka_unit_test(test_updates),
+        cmocka_unit_test(test_windows),         cmocka_unit_test(test_products),
+        cmocka_unit_test(test_wide_products),   cmocka_unit_test(test_depthwise),
+        cmocka_unit_test(test_transforms),      cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_transforms_down), cmocka_unit_test(test_factors),
+        cmocka_unit_test(test_attention)};
     if (!open_gpu_or_skip("engines/cuda/device")) return 0;
     gpu_device = test_device;
     if (emlx_device_open("cpu", &cpu_device, &err) != EMLX_OK) return 1;

@@ -109,9 +109,9 @@ static void make_folds(emlx_type type) {
 }
 
 static void make_ordered(emlx_type type) {
-    static const int64_t lengths[] = {5, 300, 5000, 20000};
+    static const int64_t lengths[] = {5, 600, 5000, 20000}, rows[] = {2, 400, 2, 2};
     for (int i = 0; i < 4 && type < EMLX_C64; i++) {
-        emlx_tensor *x = matrix(type, 2, lengths[i]);
+        emlx_tensor *x = matrix(type, rows[i], lengths[i]);
         for (int64_t axis = 0; axis < 2; axis++) {
             emlx_attr one = with_int("axis", axis);
             compute_one(apply_to("sort", &x, 1, &one, 1, EMLX_TYPE_DEFAULT));
@@ -120,6 +120,36 @@ static void make_ordered(emlx_type type) {
         }
         emlx_tensor_release(x);
     }
+}
+
+// Windows beyond the operand, whose results are those of the padded one. The host computes both
+// here, the first ones element by element.
+static void make_windows(emlx_type type) {
+    static const int64_t window[] = {2, 3}, strides[] = {1, 2}, low_high[] = {1, 1, 0, 2};
+    static const int64_t zeros[] = {1, 1, 0, 0, 2, 0};
+    static const char *const ops[] = {"window_max", "window_sum"};
+    emlx_attr attrs[] = {with_ints("window", window, 2), with_ints("strides", strides, 2),
+                         with_ints("padding", low_high, 4)};
+    emlx_attr pads = with_ints("padding", zeros, 6);
+    emlx_shape shape = {2, {6, 9}}, scalar = {0, {0}};
+    if (type >= EMLX_C64) return;
+    emlx_tensor *in[] = {random_tensor(type, &shape, 0, 1),
+                         tensor_of(type, &scalar, (double[]){0})};
+    emlx_tensor *padded = apply_to("pad", in, 2, &pads, 1, EMLX_TYPE_DEFAULT);
+    for (int i = 0; i < 2; i++) {
+        emlx_tensor *a = apply_to(ops[i], in, 1, attrs, 3, EMLX_TYPE_DEFAULT);
+        emlx_tensor *b = apply_to(ops[i], &padded, 1, attrs, 2, EMLX_TYPE_DEFAULT);
+        double *found = values_of(a), *wanted = values_of(b);
+        assert_int_equal(number_count(emlx_tensor_type(a), emlx_tensor_shape(a)), 7 * 5);
+        for (int n = 0; n < 7 * 5; n++) assert_true(found[n] == wanted[n]);
+        free(found);
+        free(wanted);
+        emlx_tensor_release(a);
+        emlx_tensor_release(b);
+    }
+    emlx_tensor_release(in[0]);
+    emlx_tensor_release(in[1]);
+    emlx_tensor_release(padded);
 }
 
 static void make_indexed(emlx_type type) {
@@ -227,6 +257,7 @@ static void test_all_kinds(void **state) {
         make_folds(type);
         make_ordered(type);
         make_indexed(type);
+        make_windows(type);
         make_products(type);
         if (type == EMLX_F32 || type == EMLX_F16 || type == EMLX_BF16) make_attention(type);
         if (type < EMLX_F32) continue;

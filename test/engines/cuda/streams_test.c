@@ -275,6 +275,43 @@ static void reports_reach_their_callers(void **state) {
     emlx_tensor_release(from);
 }
 
+// Where rows are long their indices are checked apart from them.
+static emlx_tensor *many_rows(emlx_tensor *from, double second) {
+    enum { ROWS = 9000 };
+    emlx_shape shape = {2, {ROWS, 1}};
+    double *rows = calloc(ROWS, sizeof *rows);
+    assert_non_null(rows);
+    for (int i = 0; i < ROWS; i++) rows[i] = i == 1 ? second : i % 10;
+    emlx_tensor *in[2] = {from, tensor_of(EMLX_S64, &shape, rows)};
+    static const int64_t first[] = {0};
+    emlx_attr axes = with_ints("axes", first, 1);
+    emlx_tensor *out = apply_to("gather", in, 2, &axes, 1, EMLX_TYPE_DEFAULT);
+    emlx_tensor_release(in[1]);
+    free(rows);
+    return out;
+}
+
+static void checks_reach_their_callers(void **state) {
+    (void)state;
+    emlx_error err;
+    emlx_shape shape = {2, {10, 64}};
+    emlx_tensor *flat = counted(test_device, 640, 0);
+    emlx_attr dims = with_ints("shape", shape.dims, 2);
+    emlx_tensor *from = apply_to("reshape", &flat, 1, &dims, 1, EMLX_TYPE_DEFAULT);
+    for (int i = 0; i < 30; i++) {
+        emlx_tensor *bad = many_rows(from, i % 2 ? 12 : -3), *good = many_rows(from, i % 10);
+        float value;
+        assert_error(emlx_eval(&bad, 1, &err), EMLX_OUT_OF_BOUNDS, err, i % 2 ? "12" : "-3");
+        assert_ok(emlx_eval(&good, 1, &err), err);
+        assert_ok(emlx_tensor_read(good, 65 * sizeof value, &value, sizeof value, &err), err);
+        assert_true(value == (float)(i % 10 * 64 + 1));
+        emlx_tensor_release(bad);
+        emlx_tensor_release(good);
+    }
+    emlx_tensor_release(from);
+    emlx_tensor_release(flat);
+}
+
 // Memory -----------------------------------------------------------------------------------------
 
 static void memory_has_an_account(void **state) {
@@ -567,6 +604,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(threads_share_the_memory),
         cmocka_unit_test(replays_have_their_own_operands),
         cmocka_unit_test(reports_reach_their_callers),
+        cmocka_unit_test(checks_reach_their_callers),
         cmocka_unit_test(memory_has_an_account),
         cmocka_unit_test(tensors_lie_at_addresses),
         cmocka_unit_test(other_processes_open_tensors),

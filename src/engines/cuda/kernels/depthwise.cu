@@ -47,18 +47,20 @@ template <class OP> DEVICE void convolve_channels(const ll *w) {
     if (batch >= w[DW_BATCH] || channel >= channels) return;
     const T *in = (const T *)w[DW_IN] + batch * w[DW_IN_STEPS] + channel;
     const int left = column * OP::STRIDE - (int)w[DW_BEFORE], width = (int)w[DW_COLUMNS];
+    const int step = (int)w[DW_IN_STEPS + 2];
     float sum[RESULTS][VECTOR] = {};
-#pragma unroll 1
+#pragma unroll(OP::ROWS <= 3 ? OP::ROWS : 1)
     for (int r = 0; r < OP::ROWS; r++) {
         const int y = row * (int)w[DW_STRIDE] + r * (int)w[DW_DILATION] - (int)w[DW_ABOVE];
         const bool inside = y >= 0 && y < w[DW_ROWS];
+        const T *own = in + y * w[DW_IN_STEPS + 1];
         Vector<T, VECTOR> x[SPAN];
 #pragma unroll
         for (int i = 0; i < SPAN; i++) {
             const int at = left + i;
             x[i] = Vector<T, VECTOR>{};
             if (!inside || at < 0 || at >= width) continue;
-            x[i] = *(const Vector<T, VECTOR> *)(in + y * w[DW_IN_STEPS + 1] + at * w[DW_IN_STEPS + 2]);
+            x[i] = *(const Vector<T, VECTOR> *)(own + (ll)at * step);
         }
 #pragma unroll
         for (int c = 0; c < OP::COLUMNS; c++) {

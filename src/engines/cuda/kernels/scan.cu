@@ -61,17 +61,22 @@ template <class T> struct Staging {
     METHOD T *at(int element) { return x + element / ITEMS * RUN + element % ITEMS; }
 };
 
-// The warp's elements from `first` on, as far as there are any before `to`; a thread's own to x.
+// The warp's elements from `first` on, as far as there are any before `to`, as they lie together.
 template <class T, int WIDTH, int REVERSE>
-DEVICE void stage_in(Staging<T> &s, const T *in, ll length, ll first, ll to, T *x) {
-    const int ITEMS = Staging<T>::ITEMS;
+DEVICE void fetch(const T *in, ll length, ll first, ll to, T *x) {
     int lane = threadIdx.x % 32;
 #pragma unroll
-    for (int i = 0; i < ITEMS; i += WIDTH) {
+    for (int i = 0; i < Staging<T>::ITEMS; i += WIDTH) {
         int e = i * 32 + lane * WIDTH;
         if (first + e < to)
             vector_load<T, WIDTH, REVERSE>(in + vector_place<WIDTH, REVERSE>(length, first + e), x + i);
     }
+}
+
+// Of what the warp has fetched a thread's own.
+template <class T, int WIDTH> DEVICE void stage_in(Staging<T> &s, T *x) {
+    const int ITEMS = Staging<T>::ITEMS;
+    int lane = threadIdx.x % 32;
 #pragma unroll
     for (int i = 0; i < ITEMS; i += WIDTH)
         vector_store<T, WIDTH, 0>(s.at(i * 32 + lane * WIDTH), x + i);
@@ -102,16 +107,21 @@ DEVICE void stage_out(Staging<T> &s, T *out, ll length, ll first, ll to, const T
 // begins with `carry`. Lines are whole vectors.
 template <class A, class T, int WIDTH, int REVERSE, int TOTAL>
 DEVICE void scan_row(const T *in, T *out, ll length, ll from, ll to, A &carry) {
-    const int ITEMS = Staging<T>::ITEMS, THREADS = 256;
+    const int ITEMS = Staging<T>::ITEMS, THREADS = 256, STEP = THREADS * ITEMS;
     __shared__ A shared[THREADS / 32];
     __shared__ Staging<T> staging[THREADS / 32];
     Staging<T> &own = staging[threadIdx.x / 32];
-    for (ll tile = from; tile < to; tile += THREADS * ITEMS) {
-        ll first = tile + threadIdx.x * ITEMS, begin = tile + threadIdx.x / 32 * (32 * ITEMS);
-        T x[ITEMS];
+    ll begin = from + threadIdx.x / 32 * (32 * ITEMS);
+    T x[ITEMS], next[ITEMS];
+    fetch<T, WIDTH, REVERSE>(in, length, begin, to, next);
+    for (ll tile = from; tile < to; tile += STEP, begin += STEP) {
+        ll first = tile + threadIdx.x * ITEMS;
         A mine, total;
         mine.init();
-        stage_in<T, WIDTH, REVERSE>(own, in, length, begin, to, x);
+#pragma unroll
+        for (int i = 0; i < ITEMS; i++) x[i] = next[i];
+        stage_in<T, WIDTH>(own, x);
+        if (tile + STEP < to) fetch<T, WIDTH, REVERSE>(in, length, begin + STEP, to, next);
 #pragma unroll
         for (int i = 0; i < ITEMS; i++)
             if (first + i < to) mine.step(x[i], 0);

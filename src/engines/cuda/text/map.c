@@ -121,7 +121,7 @@ static void map_vectors(emitter *e, int width, int64_t elements) {
     static const emit_loads loads = {.text = "q$[u].x[j]", .holds = access_is_dense};
     const plan_kernel *k = e->kernel;
     int64_t vectors = elements / width;
-    int many = dense_loads(e), count = vectors < VECTORS_MANY ? 1 : many < 2 ? 4 : many < 4 ? 2 : 1;
+    int many = dense_loads(e), count = vectors < VECTORS_MANY || many >= 4 ? 1 : 2;
     uint32_t word = code_word(e->code, vectors);
     for (uint32_t i = 0; i < k->step_count; i++) {
         const expr_step *s = &k->steps[i];

@@ -201,7 +201,9 @@ static void emit_fold_loop(emitter *e, const folding *f) {
         return;
     }
     int stride = f->vectors ? f->row_threads * 4 : f->row_threads;
-    int width = f->vectors ? 4 : 1, count = f->vectors ? 4 : 8;
+    // What is held of a place is more than a number.
+    bool places = reduce_table[e->kernel->reduce].gives == GIVES_PLACED;
+    int width = f->vectors ? 4 : 1, count = f->vectors ? (places ? 3 : 4) : 8;
     EMIT("  X f = from + lane * %d;\n", width);
     if (f->vectors || f->batches) {
         emit_ahead(e, f, count, width, stride);

@@ -41,7 +41,8 @@ static int64_t span_of(const spatial *columns) {
 // Places along it are of 32 bits.
 static bool is_near(const spatial *a) {
     return a->size < INDEX_MOST && a->filter < INDEX_MOST && a->dilation < INDEX_MOST / a->filter &&
-           a->stride < INDEX_MOST / (a->results + 1) && llabs(a->low) < INDEX_MOST;
+           a->stride < INDEX_MOST / (a->results + 1) && llabs(a->low) < INDEX_MOST &&
+           llabs(a->step) < INDEX_MOST;
 }
 
 static bool is_taken_type(emlx_type type) {
