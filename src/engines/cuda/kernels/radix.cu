@@ -37,17 +37,6 @@ DEVICE void radix_loads(const W &p, ll line, ll start, int step, ll length, ll p
         radix_each(start, step, length, load, [&](ll at) { return in[at]; });
 }
 
-// Whether a load is another than its key tells. What is beyond the line's end is not asked.
-template <class KEY, int ITEMS>
-DEVICE bool any_other(ll start, int step, ll length, const typename KEY::K (&key)[ITEMS],
-                      const unsigned (&load)[ITEMS]) {
-    bool other = false;
-#pragma unroll
-    for (int i = 0; i < ITEMS; i++)
-        other |= start + i * step < length && KEY::told(key[i]) != load[i];
-    return __syncthreads_or(other);
-}
-
 // counts[line][digit][tile], and in the first pass others[line][tile].
 template <class KEY, int ITEMS, class W>
 DEVICE void radix_count(const W &p, ll length, ll pass, ll first, ll second, ll counts, ll others) {
@@ -63,9 +52,10 @@ DEVICE void radix_count(const W &p, ll length, ll pass, ll first, ll second, ll 
     radix_keys<KEY>(p, line, start, RADIX, length, pass,
                     (const K *)(pass % 2 ? first : second) + line * length, key);
     if (KEY::TELLS && pass == 0) {
-        unsigned load[ITEMS];
-        radix_loads<KEY>(p, line, start, RADIX, length, pass, (const unsigned *)0, load);
-        bool other = any_other<KEY>(start, RADIX, length, key, load);
+        bool other = false;
+        for (ll at = start; at < tile * TILE + TILE && at < length; at += RADIX)
+            other |= KEY::told(KEY::key(p, line, at)) != KEY::load(p, line, at);
+        other = __syncthreads_or(other);
         if (threadIdx.x == 0) ((unsigned *)others)[blockIdx.x] = other;
     }
     __syncthreads();
@@ -252,7 +242,13 @@ DEVICE void radix_line(const W &p, ll length, ll passes, ll to, ll loads_at) {
     bool tells = KEY::TELLS;
     radix_keys<KEY>(p, line, (ll)mine, 32, length, 0, (const K *)0, key);
     radix_loads<KEY>(p, line, (ll)mine, 32, length, 0, (const unsigned *)0, load);
-    if (KEY::TELLS) tells = !any_other<KEY>((ll)mine, 32, length, key, load);
+    if (KEY::TELLS) {
+        bool other = false;
+#pragma unroll
+        for (int i = 0; i < ITEMS; i++)
+            other |= mine + i * 32 < length && KEY::told(key[i]) != load[i];
+        tells = !__syncthreads_or(other);
+    }
     for (int pass = 0; pass < passes; pass++) {
         rank_digits(ranking, key, 8 * pass, rank);
         __syncthreads();
