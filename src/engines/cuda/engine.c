@@ -202,8 +202,8 @@ static emlx_status prepare_all(gpu *g, thread_pool *pool, gpu_plan *p, const eml
 }
 
 // `pool`: threads that may help to compile, where the caller holds no lock.
-static emlx_status make_plan(gpu *g, thread_pool *pool, const emlx_plan *plan, gpu_plan **out,
-                             emlx_error *err) {
+static emlx_status make_gpu_plan(gpu *g, thread_pool *pool, const emlx_plan *plan, gpu_plan **out,
+                                 emlx_error *err) {
     gpu_plan *p = mem_alloc(sizeof *p);
     if (p == NULL) return error_no_memory(err, "to prepare a plan");
     p->generation = atomic_load(&g->generation);
@@ -232,7 +232,7 @@ static emlx_status cuda_prepare(emlx_device *device, const emlx_plan *plan, void
     pthread_mutex_init(&f->lock, NULL);
     emlx_status status = g->rehearsal ? EMLX_OK : gpu_begin(g, err);
     if (status == EMLX_OK) {
-        status = make_plan(g, g->threads, plan, &made, err);
+        status = make_gpu_plan(g, g->threads, plan, &made, err);
         if (!g->rehearsal) gpu_end(g);
     }
     atomic_store(&f->now, made);
@@ -250,7 +250,7 @@ static emlx_status current_plan(gpu *g, gpu_form *f, const emlx_plan *plan, gpu_
     if (atomic_load_explicit(&f->generation, memory_order_acquire) != generation) {
         pthread_mutex_lock(&f->lock);
         gpu_plan *old = atomic_load(&f->now), *made = NULL;
-        if (old->generation != generation) status = make_plan(g, NULL, plan, &made, err);
+        if (old->generation != generation) status = make_gpu_plan(g, NULL, plan, &made, err);
         if (made != NULL) {
             atomic_store(&f->now, made);
             atomic_store(&f->generation, generation);
