@@ -304,6 +304,17 @@ def product(kind, m, k, n, turned=False, scale=1.0, **more):
     return row
 
 
+def widened(kind, to, m, k, n):
+    """The same of operands that are converted to a wider type first."""
+    row = product(kind, m, k, n, scale=100.0 if kind[0] in "su" else 1.0)
+    row.name = row.name.replace(f"dot {kind}", f"dot {kind} to {to}")
+    row.ours = lambda nx, a, b: nx.matmul(nx.as_type(a, type=to), nx.as_type(b, type=to))
+    if to == "f32":
+        row.libraries["torch"] = lambda xp, a, b: xp.matmul(a.float(), b.float())
+        row.check = False
+    return row
+
+
 def attention(nx, q, k):
     return nx.dot(q, k, contract_left=[3], batch_left=[0, 1], contract_right=[3],
                   batch_right=[0, 1])
@@ -320,6 +331,8 @@ def products():
              for kind in ("f32", "f64", "bf16", "f16", "f8", "s8", "u8")
              for turned in (False, True)]
     rows += [product(kind, m, 1024, 3072, True) for kind in ("f32", "bf16") for m in (4, 16, 128)]
+    rows += [widened("s8", "s32", 1024, 1024, 1024), widened("s8", "s32", 16, 1024, 3072),
+             widened("bf16", "f32", 1, 4096, 4096)]
     rows += [product("f32", n, n, n) for n in (8, 16, 32, 64, 96, 200, 256, 512)]
     rows += [
         Row("dot 64 of 128", [batch, batch],

@@ -136,6 +136,14 @@ emlx_type type_holding(emlx_type t, emlx_type from) {
     return type_is_complex(t) || type_is_complex(from) ? type_complex(type) : type;
 }
 
+bool type_has(emlx_type to, emlx_type from) {
+    if (to == from) return true;
+    if (type_is_complex(to) || type_is_complex(from)) return false;
+    if (type_is_float(from)) return to == EMLX_F64 || (to == EMLX_F32 && type_compute(from) == to);
+    bool signs = type_class_of(from) != CLASS_SIGNED || type_class_of(to) != CLASS_UNSIGNED;
+    return signs && type_table[to].digits >= type_table[from].digits;
+}
+
 // Narrow floats ---------------------------------------------------------------------------------
 
 // A float format of at most 16 bits. `limit` is the code (without sign) of everything past the

@@ -44,6 +44,10 @@ emlx_type type_part(emlx_type t);               // of a complex type's parts; ot
 // wider float where that does not hold the operand's numbers, and complex where either is.
 emlx_type type_holding(emlx_type t, emlx_type from);
 
+// Whether every number of `from` is one of `to`, so that a cast changes none. Not told of complex
+// types, and of two floats only where `to` is f32 or wider.
+bool type_has(emlx_type to, emlx_type from);
+
 // A number stored in a type's memory form, as Nx casts: integers wrap, floats round once.
 // `out` has room for 16 bytes.
 void type_store(emlx_type type, const emlx_number *value, void *out);

@@ -83,6 +83,27 @@ static void digits_are_exact(void **state) {
     assert_int_equal(type_table[EMLX_C128].digits, 53);
 }
 
+// Also as single numbers have it.
+static void has_what_casts_keep(void **state) {
+    (void)state;
+    assert_true(type_has(EMLX_S16, EMLX_U8) && type_has(EMLX_S16, EMLX_S8));
+    assert_true(type_has(EMLX_F32, EMLX_BF16) && type_has(EMLX_F64, EMLX_F32));
+    assert_true(type_has(EMLX_F32, EMLX_S16) && type_has(EMLX_F64, EMLX_U32));
+    assert_false(type_has(EMLX_U32, EMLX_S8) || type_has(EMLX_S8, EMLX_U8));
+    assert_false(type_has(EMLX_F32, EMLX_S32) || type_has(EMLX_F32, EMLX_F64));
+    assert_false(type_has(EMLX_S64, EMLX_F8) || type_has(EMLX_F16, EMLX_BF16));
+    assert_false(type_has(EMLX_C64, EMLX_F32) || type_has(EMLX_F32, EMLX_C64));
+    for (unsigned to = EMLX_F8; to <= EMLX_F64; to++)
+        for (unsigned from = 0; from <= EMLX_S16; from++) {
+            bool low = type_class_of((emlx_type)from) == CLASS_SIGNED;
+            double most = ldexp(1, type_table[from].digits) - 1, least = low ? -most - 1 : 0;
+            if (!type_has((emlx_type)to, (emlx_type)from) || type_is_complex((emlx_type)to))
+                continue;
+            assert_true(through((emlx_type)to, most) == most);
+            assert_true(through((emlx_type)to, least) == least);
+        }
+}
+
 // Result types ----------------------------------------------------------------------------------
 
 static void merges(void **state) {
@@ -398,7 +419,7 @@ int main(void) {
         cmocka_unit_test(e4m3_saturates),         cmocka_unit_test(f32_and_f64),
         cmocka_unit_test(complex_parts),          cmocka_unit_test(integers_come_back),
         cmocka_unit_test(narrow_codes_come_back), cmocka_unit_test(narrow_floats_round_to_nearest),
-        cmocka_unit_test(decodes_known_values),
+        cmocka_unit_test(decodes_known_values),   cmocka_unit_test(has_what_casts_keep),
     };
     return RUN_TESTS("base/types", tests);
 }

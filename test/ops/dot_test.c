@@ -180,11 +180,95 @@ static void test_tiny(void **state) {
     for (size_t i = 0; i < sizeof gone / sizeof *gone; i++) emlx_tensor_release(gone[i]);
 }
 
+// Any numbers of a type of bytes or halves.
+static emlx_tensor *any_numbers(emlx_type type, int64_t rows, int64_t columns) {
+    emlx_shape shape = {3, {1, rows, columns}};
+    int64_t count = rows * columns;
+    double *values = malloc((size_t)count * sizeof *values);
+    assert_non_null(values);
+    bool negative = type != EMLX_U8;
+    uint32_t all = type == EMLX_S16 ? 1 << 16 : 1 << 8;
+    for (int64_t i = 0; i < count; i++)
+        values[i] = draw(4) == 0 ? (double)draw(2) * (all - 1) : (double)draw(all);
+    for (int64_t i = 0; i < count && negative; i++) values[i] -= all / 2;
+    emlx_tensor *t = tensor_of(type, &shape, values);
+    free(values);
+    return t;
+}
+
+static void check_wide(emlx_type left, emlx_type right, emlx_type type, const dot_case *c) {
+    emlx_tensor *t[5] = {any_numbers(left, c->m, c->k), any_numbers(right, c->k, c->n)};
+    t[2] = as_type(t[0], type), t[3] = as_type(t[1], type);
+    t[4] = product(t[2], t[3], EMLX_TYPE_DEFAULT);
+    double *x = wide_values(t[0]), *y = wide_values(t[1]), *found = wide_values(t[4]);
+    for (int64_t at = 0; at < c->m * c->n; at += 1 + (int64_t)draw(50)) {
+        int64_t sum = 0;
+        for (int64_t k = 0; k < c->k; k++)
+            sum += (int64_t)(x[at / c->n * c->k + k] * y[k * c->n + at % c->n]);
+        if (type == EMLX_S32) sum = (int32_t)sum;
+        assert_true(found[at] == (double)sum);
+    }
+    free(x), free(y), free(found);
+    for (int i = 0; i < 5; i++) emlx_tensor_release(t[i]);
+}
+
+// Products of bytes and halves whose sums are wider are exact, and wrap where these do: the longest
+// has sums of more than 32 bits.
+static void test_wide_sums(void **state) {
+    (void)state;
+    static const emlx_type narrow[] = {EMLX_U8, EMLX_S8, EMLX_S16};
+    static const dot_case cases[] = {{1, 2, 3, 4},       {1, 1, 300, 90}, {1, 65, 31, 70},
+                                     {1, 260, 130, 140}, {1, 90, 70, 1},  {1, 20, 70000, 33}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (size_t pair = 0; pair < 9; pair++)
+            for (int wide = 0; wide < 2; wide++)
+                check_wide(narrow[pair / 3], narrow[pair % 3], wide ? EMLX_S64 : EMLX_S32,
+                           &cases[i]);
+}
+
+static void check_converted(emlx_type left, emlx_type right, const dot_case *c, bool turned) {
+    emlx_tensor *t[6] = {matrix(EMLX_F32, 1, c->m, c->k, false),
+                         matrix(EMLX_F32, 1, c->k, c->n, turned)};
+    emlx_tensor *by[2], *narrow[2];
+    emlx_shape scalar = {0, {0}};
+    double third = 1.0 / 3;
+    by[0] = tensor_of(EMLX_F32, &scalar, &third);
+    for (int i = 0; i < 2; i++) {
+        by[1] = apply_two("multiply", t[i], by[0]);
+        narrow[i] = as_type(by[1], i == 0 ? left : right);
+        t[2 + i] = as_type(narrow[i], EMLX_F32);
+        emlx_tensor_release(by[1]);
+    }
+    t[4] = product(t[2], t[3], EMLX_TYPE_DEFAULT);
+    double *found = values_of(t[4]);
+    for (int i = 2; i < 4; i++) free(values_of(t[i])); // what was not kept then is now
+    t[5] = product(t[2], t[3], EMLX_TYPE_DEFAULT);
+    double *wanted = values_of(t[5]);
+    assert_memory_equal(found, wanted, (size_t)(c->m * c->n) * sizeof *found);
+    free(found), free(wanted);
+    emlx_tensor_release(by[0]);
+    for (int i = 0; i < 2; i++) emlx_tensor_release(narrow[i]);
+    for (int i = 0; i < 6; i++) emlx_tensor_release(t[i]);
+}
+
+// A product that reads narrow floats in place of what they are converted to gives the same bits.
+static void test_converted(void **state) {
+    (void)state;
+    static const emlx_type narrow[] = {EMLX_F32, EMLX_BF16, EMLX_F16, EMLX_F8, EMLX_F8_E4M3FN};
+    static const dot_case cases[] = {{1, 2, 3, 4},    {1, 1, 200, 37}, {1, 1, 300, 37},
+                                     {1, 3, 700, 65}, {1, 65, 31, 70}, {1, 260, 130, 140},
+                                     {1, 90, 70, 1},  {1, 1, 70000, 5}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (size_t pair = 1; pair < 25; pair++)
+            check_converted(narrow[pair / 5], narrow[pair % 5], &cases[i], pair % 2 == 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_vectors), cmocka_unit_test(test_matrices),
-        cmocka_unit_test(test_long),    cmocka_unit_test(test_strides),
-        cmocka_unit_test(test_tiny),
+        cmocka_unit_test(test_vectors),   cmocka_unit_test(test_matrices),
+        cmocka_unit_test(test_long),      cmocka_unit_test(test_strides),
+        cmocka_unit_test(test_tiny),      cmocka_unit_test(test_wide_sums),
+        cmocka_unit_test(test_converted),
     };
     return RUN_ON_CPU("dot", tests);
 }

@@ -174,6 +174,67 @@ static void rows_end_at_other_rows(void **unused) {
 }
 
 // Views are read through; a transposed operand costs no kernel.
+static bool all_but_s16(const emlx_device *device, emlx_type from, emlx_type type) {
+    (void)device;
+    return from != EMLX_S16 && type == EMLX_S32;
+}
+
+static emlx_tensor *square(emlx_tensor *a, emlx_tensor *b) {
+    int64_t left = 1, right = 1;
+    emlx_attr attrs[4] = {with_ints("contract_left", &left, 1), with_ints("batch_left", NULL, 0),
+                          with_ints("contract_right", &right, 1),
+                          with_ints("batch_right", NULL, 0)};
+    emlx_tensor *both[2] = {a, b};
+    return apply_to("dot", both, 2, attrs, 4, EMLX_TYPE_DEFAULT);
+}
+
+// What only widens an operand of a product is read by the product itself, where the device does
+// that, also behind a view. Who else wants it gets it.
+static void products_widen(void **unused) {
+    (void)unused;
+    engine_ops ops = *test_device->ops;
+    emlx_device device = *test_device;
+    ops.widens = all_but_s16;
+    device.ops = &ops;
+    const int64_t axes[2] = {1, 0};
+    emlx_attr turned = with_ints("axes", axes, 2);
+    emlx_shape one = {2, {50, 40}};
+    emlx_tensor *t[8] = {random_tensor(EMLX_S8, &matrix, -9, 9),
+                         random_tensor(EMLX_S8, &one, -9, 9)};
+    t[2] = as_type(t[0], EMLX_S16);
+    t[3] = as_type(t[2], EMLX_S32);
+    t[4] = as_type(t[1], EMLX_S32);
+    t[5] = apply_to("transpose", &t[4], 1, &turned, 1, EMLX_TYPE_DEFAULT);
+    t[6] = square(t[3], t[5]);
+    t[7] = square(t[5], t[5]);
+    emlx_plan *plan = plan_for(&device, &t[7], 1, t, 2);
+    const plan_kernel *k = plan->kernels;
+    assert_int_equal(plan->kernel_count, 1);
+    assert_int_equal(k->kind, KERNEL_DOT);
+    assert_int_equal(k->accesses[0].type, EMLX_S8);
+    assert_int_equal(k->accesses[0].value, 1);
+    assert_int_equal(k->accesses[0].strides[0], 1);
+    assert_int_equal(k->accesses[0].strides[1], 40);
+    plan_release(plan);
+    plan = plan_for(&device, &t[6], 1, t, 2);
+    assert_int_equal(plan->kernel_count, 2); // s16 is not widened
+    assert_int_equal(plan->kernels[1].accesses[0].type, EMLX_S32);
+    assert_int_equal(plan->kernels[1].accesses[1].type, EMLX_S8);
+    plan_release(plan);
+    emlx_tensor *wanted[2] = {t[7], t[4]};
+    plan = plan_for(&device, wanted, 2, t, 2);
+    assert_int_equal(plan->kernel_count, 2);
+    plan_release(plan);
+    ops.widens = NULL;
+    plan_cache_clear(NULL);
+    plan = plan_for(&device, &t[7], 1, t, 2);
+    assert_int_equal(plan->kernel_count, 2);
+    assert_int_equal(plan->kernels[1].accesses[0].type, EMLX_S32);
+    plan_release(plan);
+    plan_cache_clear(NULL);
+    release_all(t, 8);
+}
+
 static void views_cost_nothing(void **unused) {
     (void)unused;
     int64_t axes[2] = {1, 0};
@@ -352,6 +413,7 @@ int main(void) {
         cmocka_unit_test(softmax_may_be_three_kernels),
         cmocka_unit_test(rows_are_found_among_others),
         cmocka_unit_test(rows_end_at_other_rows),
+        cmocka_unit_test(products_widen),
         cmocka_unit_test(views_cost_nothing),
         cmocka_unit_test(equal_parts_are_computed_once),
         cmocka_unit_test(plans_are_shared_by_structure),

@@ -110,6 +110,7 @@ const engine_ops cpu_engine = {
     .download = host_download,
     .rows = cpu_rows,
     .takes = cpu_takes,
+    .widens = cpu_widens,
     .prepare = cpu_prepare,
     .discard = cpu_discard,
     .submit = cpu_submit,

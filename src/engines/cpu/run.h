@@ -41,6 +41,9 @@ void fold_rows(const fold_form *fold, tile_run *run, int64_t row, int64_t end, c
 // Writes the results of n accumulators, of the given type.
 void fold_finish(const fold_form *fold, emlx_type type, void *out, const char *acc, size_t n);
 
+// Whether products in `type` read operands of type `from` as they are.
+bool cpu_widens(const emlx_device *device, emlx_type from, emlx_type type);
+
 typedef struct cpu_run {
     emlx_device *device;
     const cpu_kernels *kernels;

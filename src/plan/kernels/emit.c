@@ -334,21 +334,23 @@ static void emit_custom(emitter *e, uint32_t n) {
     e->kernel->output = e->value_of[n];
 }
 
-static void operand_access(emitter *e, uint32_t n, bool strided) {
-    const emlx_tensor *t = e->g->nodes[n];
+// How the kernel of node n reads an operand.
+static void operand_access(emitter *e, uint32_t n, uint32_t operand) {
+    bool strided = reads_strided((primitive)e->g->nodes[n]->primitive);
+    uint32_t o = read_by(e->f, n, operand), value = NO_INDEX;
+    const emlx_tensor *t = e->g->nodes[o];
     index_map map;
     map_dense(&t->shape, &map);
-    uint32_t value = NO_INDEX;
-    if (strided && is_primitive(e->g, n, PRIM_view)) {
+    if (strided && is_primitive(e->g, o, PRIM_view)) {
         const region *r = &((const view_params *)t->params)->region;
         if (r->start_count == 0) {
             map.offset = r->offset;
             memcpy(map.strides, r->strides, sizeof map.strides);
-            value = value_of(e, operand_of(e->g, n, 0));
+            value = value_of(e, read_by(e->f, n, operand_of(e->g, o, 0)));
         }
     }
-    if (value == NO_INDEX) value = value_of(e, n);
-    add_access(e, value, (emlx_type)t->type, &map);
+    if (value == NO_INDEX) value = value_of(e, o);
+    add_access(e, value, e->plan->values[value].type, &map);
 }
 
 static void emit_whole(emitter *e, uint32_t n, kernel_kind kind) {
@@ -365,7 +367,7 @@ static void emit_whole(emitter *e, uint32_t n, kernel_kind kind) {
     for (uint32_t i = 0; i < count && !e->failed; i++) {
         uint32_t operand = operand_of(e->g, n, i);
         k->shapes[i] = e->g->nodes[operand]->shape;
-        operand_access(e, operand, reads_strided((primitive)kind));
+        operand_access(e, n, operand);
     }
     // Scatter works on the copy of its target that the kernel before it made.
     if (kind == KERNEL_SCATTER && !e->failed) k->accesses[0].value = k->output;

@@ -6,6 +6,8 @@
 
 #include "base/error.h"
 #include "base/shape.h"
+#include "base/types.h"
+#include "engine.h"
 #include "memory/list.h"
 
 enum {
@@ -209,6 +211,8 @@ static void own_kernel(fuser *u, uint32_t n) {
 }
 
 static void visit_map(fuser *u, uint32_t n) {
+    // A conversion that products make as they read is wanted by nobody.
+    if (!u->f->kept[n] && u->requests[n] == NULL) return;
     if (!u->f->kept[n] && inline_everywhere(u, n)) return;
     u->f->kept[n] = true;
     if (!store_on_the_way(u, n)) own_kernel(u, n);
@@ -324,6 +328,28 @@ static void visit_scatter(fuser *u, uint32_t n) {
     if (!u->failed) ask_whole(u, operand_of(g, n, 0), root);
 }
 
+// Whether a node is nothing but its operand's numbers in a type that has them all.
+static bool only_widens(const subgraph *g, uint32_t n) {
+    if (!is_primitive(g, n, PRIM_map)) return false;
+    const map_params *p = g->nodes[n]->params;
+    const emlx_tensor *t = g->nodes[n], *from = g->nodes[operand_of(g, n, 0)];
+    return p->guard == GUARD_NONE && p->op == SCALAR_identity &&
+           shape_equal(&t->shape, &from->shape) &&
+           type_has((emlx_type)p->compute, (emlx_type)from->type) &&
+           type_has((emlx_type)t->type, (emlx_type)p->compute);
+}
+
+uint32_t read_by(const fusion *f, uint32_t n, uint32_t o) {
+    const subgraph *g = f->g;
+    bool (*widens)(const emlx_device *, emlx_type, emlx_type) = f->device->ops->widens;
+    emlx_type type = (emlx_type)g->nodes[n]->type;
+    if (widens == NULL || !is_primitive(g, n, PRIM_dot)) return o;
+    while (only_widens(g, o) &&
+           widens(f->device, (emlx_type)g->nodes[operand_of(g, o, 0)]->type, type))
+        o = operand_of(g, o, 0);
+    return o;
+}
+
 // Of a view that is read through strides only the base has to be in memory.
 static void visit_whole(fuser *u, uint32_t n) {
     subgraph *g = u->g;
@@ -331,9 +357,9 @@ static void visit_whole(fuser *u, uint32_t n) {
     u->f->kept[n] = true;
     add_root(u, n, 0, &g->nodes[n]->shape);
     for (uint32_t i = g->first[n]; i < g->first[n + 1]; i++) {
-        uint32_t o = g->operands[i];
+        uint32_t o = read_by(u->f, n, g->operands[i]);
         bool view = strided && is_primitive(g, o, PRIM_view) && view_region(g, o)->start_count == 0;
-        keep(u, view ? operand_of(g, o, 0) : o, (uint64_t)n << 32);
+        keep(u, view ? read_by(u->f, n, operand_of(g, o, 0)) : o, (uint64_t)n << 32);
     }
 }
 
@@ -360,9 +386,9 @@ static bool begin_fusing(fuser *u) {
     return u->f->roots && u->f->kept && u->requests && u->first_use && u->weight;
 }
 
-emlx_status fuse(subgraph *g, fusion *f, emlx_error *err) {
+emlx_status fuse(subgraph *g, const emlx_device *device, fusion *f, emlx_error *err) {
     fuser u = {.g = g, .f = f};
-    memset(f, 0, sizeof *f);
+    *f = (fusion){.device = device};
     u.failed = !begin_fusing(&u);
     if (!u.failed) {
         memset(u.first_use, 0xff, g->count * sizeof *u.first_use);

@@ -43,10 +43,15 @@ typedef struct fusion {
     uint32_t root_count;
     fuse_root *roots; // in descending order of execution
     bool *kept;       // of each node: whether its value is in memory
+    const emlx_device *device;
 } fusion;
 
 // Everything lives in g's memory.
-emlx_status fuse(subgraph *g, fusion *f, emlx_error *err);
+emlx_status fuse(subgraph *g, const emlx_device *device, fusion *f, emlx_error *err);
+
+// What the kernel of node n reads for node `o`, an operand or what one is a view of: that, or,
+// where the device widens it as it reads, what it is converted from.
+uint32_t read_by(const fusion *f, uint32_t n, uint32_t o);
 
 // The node whose value holds that of `n`: n itself, or what it is a plain reshape of.
 uint32_t value_node(const subgraph *g, uint32_t n);

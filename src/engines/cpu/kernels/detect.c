@@ -117,7 +117,7 @@ static const struct {
 enum { LEVELS = sizeof levels / sizeof *levels };
 
 static cpu_kernels tables[LEVELS];
-static product_fns products[LEVELS][EMLX_TYPE_COUNT];
+static product_fns products[LEVELS][PRODUCT_COUNT];
 static packed_fns packed[LEVELS][PACKED_COUNT];
 static size_t selected;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -126,7 +126,7 @@ static void fill_level(size_t i) {
     tables[i] = levels[i].kernels != NULL ? *levels[i].kernels : tables[i - 1];
     tables[i].level = levels[i].name;
     memcpy(products[i], tables[i].product, sizeof products[i]);
-    for (size_t t = 0; levels[i].products != NULL && t < EMLX_TYPE_COUNT; t++)
+    for (size_t t = 0; levels[i].products != NULL && t < PRODUCT_COUNT; t++)
         if (levels[i].products[t].tile != NULL) products[i][t] = levels[i].products[t];
     tables[i].product = products[i];
     memcpy(packed[i], tables[i].packed, sizeof packed[i]);

@@ -41,7 +41,7 @@ typedef struct cpu_kernels {
     const struct fft_fns *fft;
     // By the matrix's element type. `across` is NULL for types that have none; so is `tile`.
     const struct vector_fns *vector;
-    const struct product_fns *product;
+    const struct product_fns *product; // and behind them others: see tables/product.h
     const struct attention_fns *attention;
     const struct packed_fns *packed; // by packed_kind
 } cpu_kernels;

@@ -8,6 +8,7 @@
 #include "base/sanitize.h"
 #include "base/types.h"
 #include "engines/cpu/kernels/math/complex.h"
+#include "engines/cpu/kernels/tables/product.h"
 #include "engines/cpu/matrix/blas.h"
 #include "engines/cpu/matrix/matrix.h"
 
@@ -245,6 +246,19 @@ static emlx_status multiply_and_round(dot_work *w, emlx_error *err) {
         w->run->kernels->cast[w->type][w->out_type](out, wide, NULL, NULL, count);
     data_free(wide, size);
     return status;
+}
+
+// Floats where a matrix is read at its own width and no product is BLAS's, whose order of terms
+// depends on how a matrix lies; bytes and halves where there are dot instructions for them.
+bool cpu_widens(const emlx_device *device, emlx_type from, emlx_type type) {
+    const cpu_kernels *kernels = device->state;
+    const vector_fns *fns = &kernels->vector[from];
+    if (type == EMLX_F32)
+        return type_is_float(from) && fns->across != NULL && fns->sum == type &&
+               kernels->product[type].tile != NULL;
+    bool narrow = from == EMLX_U8 || from == EMLX_S8 || from == EMLX_S16;
+    return type_is_integer(type) && type_size(type) >= 4 && narrow &&
+           kernels->product[PRODUCT_HALVES].tile != NULL;
 }
 
 static emlx_status run_work(dot_work *w, emlx_error *err) {

@@ -45,11 +45,32 @@ typedef struct product {
     task_errors errors;
 } product;
 
+// Terms that sums of 32 bits hold the products of, whatever bytes they are.
+#define MOST_BYTES (INT32_MAX / (255 * 255))
+
+static bool is_byte(emlx_type t) { return t == EMLX_U8 || t == EMLX_S8; }
+static bool is_half(emlx_type t) { return is_byte(t) || t == EMLX_S16; }
+
+// Of bytes and halves whose sums are wider: sums of 32 bits are those of 64 where they do not wrap.
+static const product_fns *find_wide(const dot_work *w) {
+    const product_fns *table = w->run->kernels->product, *bytes = NULL, *halves = NULL;
+    emlx_type l = w->left.type, r = w->right.type;
+    bool both = is_byte(l) && is_byte(r);
+    if (!type_is_integer(w->type) || type_size(w->type) < 4) return NULL;
+    if (type_size(w->type) > 4 && !(both && w->k <= MOST_BYTES)) return NULL;
+    if (both) bytes = &table[PRODUCT_BYTES + 2 * (l == EMLX_S8) + (r == EMLX_S8)];
+    if (is_half(l) && is_half(r)) halves = &table[PRODUCT_HALVES];
+    if (bytes != NULL && bytes->tile != NULL) return bytes;
+    return halves != NULL && halves->tile != NULL ? halves : NULL;
+}
+
+// What is converted to f32 before it is multiplied has the bits of f32.
 static const product_fns *find_fns(const dot_work *w) {
-    const product_fns *table = w->run->kernels->product;
+    const product_fns *table = w->run->kernels->product, *wide = find_wide(w);
     emlx_type l = w->left.type, r = w->right.type;
     bool narrow = type_is_float(l) && type_is_float(r) && l != EMLX_F16 && r != EMLX_F16 &&
-                  type_size(l) < 4 && type_size(r) < 4;
+                  type_size(l) < 4 && type_size(r) < 4 && w->out_type != EMLX_F32;
+    if (wide != NULL) return wide;
     if (w->type == EMLX_F32 && narrow && table[EMLX_BF16].tile != NULL) return &table[EMLX_BF16];
     return &table[w->type];
 }

@@ -81,14 +81,28 @@ static void *pack_some(const product_fns *fns, const panel_form *form, const voi
     return panel;
 }
 
-static void check_tile(const product_fns *fns, emlx_type type, bool left_rows, bool right_rows,
+// The types of both sides: bytes of either may have signs, whatever they are packed as.
+typedef struct tile_types {
+    emlx_type left, right, sum;
+} tile_types;
+
+// Of row `row` of the table.
+static tile_types types_of(const product_fns *fns, int row) {
+    static const emlx_type bytes[2] = {EMLX_U8, EMLX_S8};
+    if (row < EMLX_TYPE_COUNT) return (tile_types){fns->packed, fns->packed, (emlx_type)row};
+    if (row == PRODUCT_HALVES) return (tile_types){fns->packed, fns->packed, fns->sum};
+    int signs = row - PRODUCT_BYTES;
+    return (tile_types){bytes[signs / 2], bytes[signs % 2], fns->sum};
+}
+
+static void check_tile(const product_fns *fns, tile_types types, bool left_rows, bool right_rows,
                        size_t rows, size_t columns, size_t terms) {
     static double l[MOST * STEP], r[MOST * STEP];
     size_t group =
         (size_t)(fns->left.group > fns->right.group ? fns->left.group : fns->right.group);
     size_t whole = (terms + group - 1) / group * group;
-    void *left = whole_numbers(fns->packed, l, MOST * STEP);
-    void *right = whole_numbers(fns->packed, r, MOST * STEP);
+    void *left = whole_numbers(types.left, l, MOST * STEP);
+    void *right = whole_numbers(types.right, r, MOST * STEP);
     void *a = pack_some(fns, &fns->left, left, left_rows, rows, terms, whole);
     void *b = pack_some(fns, &fns->right, right, right_rows, columns, terms, whole);
     int64_t step = fns->right.lines + 3;
@@ -103,7 +117,7 @@ static void check_tile(const product_fns *fns, emlx_type type, bool left_rows, b
             for (size_t t = 0; t < terms; t++)
                 sum += l[left_rows ? i * STEP + t : t * STEP + i] *
                        r[right_rows ? j * STEP + t : t * STEP + j];
-            check_sum(type, fns->sum, sums, i * (size_t)step + j, 2 * sum);
+            check_sum(types.sum, fns->sum, sums, i * (size_t)step + j, 2 * sum);
         }
     free(left), free(right), free(a), free(b), free(sums);
 }
@@ -145,14 +159,15 @@ static void test_tiles(void **state) {
     (void)state;
     static const size_t terms[] = {1, 3, 16, 31, 64, 100, 256};
     FOR_EACH_LEVEL(k)
-    for (emlx_type type = 0; type < EMLX_TYPE_COUNT; type++) {
-        const product_fns *fns = &k->product[type];
+    for (int row = 0; row < PRODUCT_COUNT; row++) {
+        const product_fns *fns = &k->product[row];
         if (fns->tile == NULL) continue;
+        tile_types types = types_of(fns, row);
         size_t rows = (size_t)fns->left.lines, columns = (size_t)fns->right.lines;
         for (size_t i = 0; i < sizeof terms / sizeof *terms; i++)
             for (unsigned layout = 0; layout < 4; layout++) {
-                check_tile(fns, type, layout & 1, layout >> 1, rows, columns, terms[i]);
-                check_tile(fns, type, layout & 1, layout >> 1, rows - 1, columns - 3, terms[i]);
+                check_tile(fns, types, layout & 1, layout >> 1, rows, columns, terms[i]);
+                check_tile(fns, types, layout & 1, layout >> 1, rows - 1, columns - 3, terms[i]);
             }
     }
 }

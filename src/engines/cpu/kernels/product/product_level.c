@@ -10,8 +10,8 @@
 #define COPY(v, p) memcpy(&(v), p, sizeof(v))
 #define SAME(e) (e)
 
-// Bytes of a line from which on it is long, and how far ahead of what is read memory is asked for:
-// of long lines, and of what is less in all, as keys and values of attention are.
+// Bytes of a vector from which on lines are long, and how far ahead of what is read memory is asked
+// for: of long lines, and of what is less in all, as keys and values of attention are.
 enum { LONG_LINE = 1024, AHEAD = 8192, LITTLE_AHEAD = 3072 };
 
 #define NAME vector_f32
@@ -330,7 +330,7 @@ const vector_fns KERNEL(vector, table)[EMLX_TYPE_COUNT] = {
 #undef SQUARE
 #undef UNIT
 
-const product_fns KERNEL(product, table)[EMLX_TYPE_COUNT] = {
+const product_fns KERNEL(product, table)[PRODUCT_COUNT] = {
 #define PRODUCT_ROW(TYPE, PACKED, name, size)                                                      \
     [EMLX_##TYPE] = {.packed = EMLX_##PACKED,                                                      \
                      .sum = EMLX_##PACKED,                                                         \

@@ -48,16 +48,21 @@ typedef struct product_fns {
     void (*leave)(void);
 } product_fns;
 
+// Products are found by the type that they are computed in; behind those are they whose sums, of 32
+// bits, are wider than what is multiplied: halves with signs, and bytes, by whether the left side
+// and the right one have signs. `tile` is NULL where a level has none.
+enum { PRODUCT_HALVES = EMLX_TYPE_COUNT, PRODUCT_BYTES, PRODUCT_COUNT = PRODUCT_BYTES + 4 };
+
 // Of the levels that have dot instructions.
 #define CPU_LEVEL(...)
-#define CPU_DOTS(name, ...) extern const product_fns name##_product_table[EMLX_TYPE_COUNT];
+#define CPU_DOTS(name, ...) extern const product_fns name##_product_table[PRODUCT_COUNT];
 #include "engines/cpu/kernels/levels.def"
 #undef CPU_LEVEL
 #undef CPU_DOTS
 
 #ifdef LEVEL
 extern const vector_fns KERNEL(vector, table)[EMLX_TYPE_COUNT];
-extern const product_fns KERNEL(product, table)[EMLX_TYPE_COUNT];
+extern const product_fns KERNEL(product, table)[PRODUCT_COUNT];
 #endif
 
 #endif

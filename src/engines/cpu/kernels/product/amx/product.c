@@ -71,7 +71,10 @@ static void leave(void) { _tile_release(); }
         STORE_SUMS(c, step);                                                                       \
     }
 TILE(bf16_tile, _tile_dpbf16ps, 32)
-TILE(u8_tile, _tile_dpbuud, 64)
+TILE(uu_tile, _tile_dpbuud, 64)
+TILE(us_tile, _tile_dpbusd, 64)
+TILE(su_tile, _tile_dpbsud, 64)
+TILE(ss_tile, _tile_dpbssd, 64)
 
 #include "engines/cpu/kernels/shuffle.h"
 
@@ -91,14 +94,14 @@ TILE(u8_tile, _tile_dpbuud, 64)
 #define GROUP 64
 #include "engines/cpu/kernels/product/pack.inc"
 
-#define BYTES_ROW                                                                                  \
+#define BYTES_ROW(what, function)                                                                  \
     {                                                                                              \
-        .packed = EMLX_U8, .sum = EMLX_U32, .left = {32, 64, amx_left_u8_pack},                    \
-        .right = {32, 4, vnni_right_u8_pack}, .terms = 1024, .tile = u8_tile, .enter = enter,      \
+        .packed = EMLX_U8, .sum = what, .left = {32, 64, amx_left_u8_pack},                        \
+        .right = {32, 4, vnni_right_u8_pack}, .terms = 1024, .tile = function, .enter = enter,     \
         .leave = leave                                                                             \
     }
 
-const product_fns amx_product_table[EMLX_TYPE_COUNT] = {
+const product_fns amx_product_table[PRODUCT_COUNT] = {
     [EMLX_BF16] = {.packed = EMLX_BF16,
                    .sum = EMLX_F32,
                    .left = {32, 32, amx_left_bf16_pack},
@@ -108,8 +111,12 @@ const product_fns amx_product_table[EMLX_TYPE_COUNT] = {
                    .tile = bf16_tile,
                    .enter = enter,
                    .leave = leave},
-    [EMLX_U8] = BYTES_ROW,
-    [EMLX_S8] = BYTES_ROW,
+    [EMLX_U8] = BYTES_ROW(EMLX_U32, uu_tile),
+    [EMLX_S8] = BYTES_ROW(EMLX_U32, uu_tile),
+    [PRODUCT_BYTES] = BYTES_ROW(EMLX_S32, uu_tile),
+    [PRODUCT_BYTES + 1] = BYTES_ROW(EMLX_S32, us_tile),
+    [PRODUCT_BYTES + 2] = BYTES_ROW(EMLX_S32, su_tile),
+    [PRODUCT_BYTES + 3] = BYTES_ROW(EMLX_S32, ss_tile),
 };
 
 // Those of the level before, but products of matrices are quicker. mxfp8 has no dot instructions.

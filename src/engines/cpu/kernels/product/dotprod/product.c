@@ -49,7 +49,7 @@
         .tile = dotprod_product_u8_tile                                                            \
     }
 
-const product_fns dotprod_product_table[EMLX_TYPE_COUNT] = {
+const product_fns dotprod_product_table[PRODUCT_COUNT] = {
     [EMLX_U8] = BYTES_ROW,
     [EMLX_S8] = BYTES_ROW,
 };

@@ -81,7 +81,7 @@ static bool flushes(const void *panel, size_t count) { return any_below_normal(p
         .right = {12, 8, mmla_right_u8_pack}, .terms = 1024, .tile = mmla_product_u8_tile          \
     }
 
-const product_fns mmla_product_table[EMLX_TYPE_COUNT] = {
+const product_fns mmla_product_table[PRODUCT_COUNT] = {
     [EMLX_BF16] = {.packed = EMLX_BF16,
                    .sum = EMLX_F32,
                    .left = {8, 4, mmla_left_bf16_pack},

@@ -28,6 +28,14 @@
 #undef NAME
 #undef GROUP
 #undef MADD
+
+#define NAME product_s16
+#define GROUP 2
+#define MADD(s, x, y) (__typeof__(s))_mm512_dpwssd_epi32((__m512i)(s), (__m512i)(x), (__m512i)(y))
+#include "engines/cpu/kernels/product/tile.inc"
+#undef NAME
+#undef GROUP
+#undef MADD
 #undef T
 
 #include "engines/cpu/kernels/shuffle.h"
@@ -81,7 +89,7 @@ bool vnni_flushes(const void *panel, size_t count) { return any_below_normal(pan
         .right = {32, 4, vnni_right_u8_pack}, .terms = 1024, .tile = vnni_product_u8_tile          \
     }
 
-const product_fns vnni_product_table[EMLX_TYPE_COUNT] = {
+const product_fns vnni_product_table[PRODUCT_COUNT] = {
     [EMLX_BF16] = {.packed = EMLX_BF16,
                    .sum = EMLX_F32,
                    .left = {ROWS, 2, vnni_left_bf16_pack},
@@ -91,5 +99,11 @@ const product_fns vnni_product_table[EMLX_TYPE_COUNT] = {
                    .tile = vnni_product_bf16_tile},
     [EMLX_U8] = BYTES_ROW,
     [EMLX_S8] = BYTES_ROW,
+    [PRODUCT_HALVES] = {.packed = EMLX_S16,
+                        .sum = EMLX_S32,
+                        .left = {ROWS, 2, vnni_left_bf16_pack},
+                        .right = {32, 2, vnni_right_bf16_pack},
+                        .terms = 512,
+                        .tile = vnni_product_s16_tile},
 };
 #endif
