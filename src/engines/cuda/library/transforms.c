@@ -136,9 +136,10 @@ static emlx_status run_all(gpu *g, const gpu_kernel *k, const kernel_call *call,
     if (l->taken) out = memory + l->out_place;
     cuda_stream stream;
     TRY(gpu_queue(g, &stream, err));
+    // Where the library wants no memory there may be none behind the lines.
+    cuda_address work = c->room > c->work_place ? memory + c->work_place : 0;
     pthread_mutex_lock(&calls);
-    int result =
-        transform_lines(c, stream, (void *)in, (void *)out, (void *)(memory + c->work_place));
+    int result = transform_lines(c, stream, (void *)in, (void *)out, (void *)work);
     pthread_mutex_unlock(&calls);
     TRY(fft_check(result, "a transform", err));
     return l->taken ? launch_part(g, k, call, memory, 'b', err) : EMLX_OK;
