@@ -76,7 +76,7 @@ static void set_side(side *s, const emlx_shape *shape, const int64_t *steps) {
     }
 }
 
-static void set_result(side *s, const emlx_shape *out, bool channels_last) {
+static void set_result_of(side *s, const emlx_shape *out, bool channels_last) {
     emlx_shape shape = {.rank = out->rank};
     int64_t steps[EMLX_MAX_RANK], step = 1;
     for (int32_t d = out->rank - 1; d >= 0; d--) {
@@ -220,7 +220,7 @@ static void set_tensors(conv_form *f, const plan_kernel *k) {
 }
 
 // Axes by the steps that they are written with, the longest first.
-static void order_axes(const int64_t *steps, int rank, int order[DNN_RANK_MOST]) {
+static void order_of_memory(const int64_t *steps, int rank, int order[DNN_RANK_MOST]) {
     for (int d = 0; d < rank; d++) {
         int at = d;
         for (; at > 0 && steps[order[at - 1]] < steps[d]; at--) order[at] = order[at - 1];
@@ -243,7 +243,7 @@ static int find_copies(const conv_form *f, tensor_copy copies[SIDES]) {
                            .offset = s->offset,
                            .place = s->place,
                            .rank = f->c.rank};
-        order_axes(result ? s->steps : dense, f->c.rank, order);
+        order_of_memory(result ? s->steps : dense, f->c.rank, order);
         for (int d = 0; d < f->c.rank; d++) {
             c->dims[d] = s->dims[order[d]];
             c->steps[d] = (result ? dense : s->steps)[order[d]];
@@ -279,7 +279,7 @@ static bool find_form(const emlx_plan *plan, const plan_kernel *k, conv_form *f)
     *f = (conv_form){.c = {.type = k->accesses[0].type, .rank = out->rank + added},
                      .channels_last = p->channels_last != 0};
     for (int i = 0; i < 2; i++) set_side(&f->sides[i], &k->shapes[i], k->accesses[i].strides);
-    set_result(&f->sides[2], out, f->channels_last);
+    set_result_of(&f->sides[2], out, f->channels_last);
     f->c.way = find_way(f, p);
     if (!knows_groups(f, p)) return false;
     turn_sides(f, p->feature_groups);

@@ -270,7 +270,7 @@ static bool take_choice(builder *b, dnn_descriptor choice) {
 }
 
 // The first choice of a kind of estimate that suits; the others are let go of.
-static void choose(builder *b, dnn_descriptor graph, int mode, emlx_type type) {
+static void choose_dnn_plan(builder *b, dnn_descriptor graph, int mode, emlx_type type) {
     dnn_descriptor choices[CHOICES_MOST], estimate = make(b, ESTIMATE);
     int64_t count = 0, room = 0;
     bool failed = b->failed;
@@ -292,8 +292,8 @@ static void choose(builder *b, dnn_descriptor graph, int mode, emlx_type type) {
 
 static void make_plan(builder *b, const dnn_convolution *c) {
     dnn_descriptor graph = make_graph(b, c);
-    choose(b, graph, ESTIMATED, c->type);
-    if (b->plan->plan == NULL) choose(b, graph, FALLBACK, c->type);
+    choose_dnn_plan(b, graph, ESTIMATED, c->type);
+    if (b->plan->plan == NULL) choose_dnn_plan(b, graph, FALLBACK, c->type);
     if (b->plan->plan == NULL) dnn_plan_clear(b->plan);
 }
 
