@@ -38,7 +38,8 @@ void spares_give(buffer_spares *spares, emlx_buffer *buffer) {
 bool spares_clear(buffer_spares *spares) {
     bool any = false;
     for (uint32_t i = 0; spares != NULL && i < SPARE_COUNT; i++) {
-        any = any || spares->items[i] != NULL;
+        if (spares->items[i] == NULL) continue;
+        any = true;
         buffer_release(spares->items[i]);
         spares->items[i] = NULL;
     }

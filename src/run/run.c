@@ -442,6 +442,7 @@ static emlx_status advance(program_run *run, emlx_error *err) {
 static void drop_spares(program_run *run) {
     spares_clear(&run->spares);
     for (uint32_t i = 0; i < RUN_FRAMES; i++) {
+        if (run->frames[i] == NULL) continue;
         frame_free(run->frames[i]);
         run->frames[i] = NULL;
     }

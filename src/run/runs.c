@@ -15,9 +15,15 @@ enum { FEW = 16 };
 
 // Checking ---------------------------------------------------------------------------------------
 
-// `what` says which tensor it is.
-static emlx_status check_tensor(const emlx_device *device, const emlx_port *port,
-                                const emlx_tensor *given, const char *what, emlx_error *err) {
+static bool fits(const emlx_device *device, const emlx_port *port, const emlx_tensor *given) {
+    return given != NULL && emlx_tensor_type(given) == port->type &&
+           shape_equal(emlx_tensor_shape(given), &port->shape) &&
+           emlx_tensor_device(given) == device;
+}
+
+// Says why it does not fit; `what` which tensor it is.
+static emlx_status refuse(const emlx_device *device, const emlx_port *port,
+                          const emlx_tensor *given, const char *what, emlx_error *err) {
     if (given == NULL) return error_set(err, EMLX_INVALID, "%s is missing", what);
     emlx_type type = emlx_tensor_type(given);
     const emlx_shape *shape = emlx_tensor_shape(given);
@@ -26,10 +32,8 @@ static emlx_status check_tensor(const emlx_device *device, const emlx_port *port
         return error_set(err, EMLX_INVALID, "%.100s is %.170s, %.170s expected", what,
                          signature_print(type, shape, a),
                          signature_print(port->type, &port->shape, b));
-    if (emlx_tensor_device(given) != device)
-        return error_set(err, EMLX_INVALID, "%s is on device %s, %s expected", what,
-                         emlx_device_name(emlx_tensor_device(given)), emlx_device_name(device));
-    return EMLX_OK;
+    return error_set(err, EMLX_INVALID, "%s is on device %s, %s expected", what,
+                     emlx_device_name(emlx_tensor_device(given)), emlx_device_name(device));
 }
 
 static emlx_status check_inputs(const emlx_program *p, emlx_tensor *const *inputs, size_t count,
@@ -39,8 +43,9 @@ static emlx_status check_inputs(const emlx_program *p, emlx_tensor *const *input
                          p->main->input_count);
     for (size_t i = 0; i < count; i++) {
         char what[100];
+        if (fits(p->device, &p->inputs[i], inputs[i])) continue;
         snprintf(what, sizeof what, "program input \"%.60s\"", p->inputs[i].name);
-        TRY(check_tensor(p->device, &p->inputs[i], inputs[i], what, err));
+        return refuse(p->device, &p->inputs[i], inputs[i], what, err);
     }
     return EMLX_OK;
 }
@@ -52,8 +57,10 @@ static emlx_status check_results(const emlx_device *device, const step *call,
                          call->output_count);
     for (size_t i = 0; i < count; i++) {
         char what[48];
+        const emlx_port *port = &call->ports[call->input_count + i];
+        if (fits(device, port, results[i])) continue;
         snprintf(what, sizeof what, "result %zu of a call", i);
-        TRY(check_tensor(device, &call->ports[call->input_count + i], results[i], what, err));
+        return refuse(device, port, results[i], what, err);
     }
     return EMLX_OK;
 }
