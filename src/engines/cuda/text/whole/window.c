@@ -49,12 +49,13 @@ static window_axis axis_of(const emitter *e, int32_t d) {
     return a;
 }
 
+// At least one.
 static int32_t find_axes(const emitter *e, window_axis axes[EMLX_MAX_RANK]) {
-    int32_t count = 0;
-    for (int32_t d = 0; d < e->kernel->shapes[0].rank; d++) {
-        window_axis a = axis_of(e, d), *last = &axes[count - 1];
-        if (!a.slides && a.out == 1) continue;
-        if (count > 0 && !a.slides && !last->slides && last->stride == a.stride * a.in) {
+    int32_t count = 0, rank = e->kernel->shapes[0].rank;
+    for (int32_t d = 0; d < rank; d++) {
+        window_axis a = axis_of(e, d), *last = count > 0 ? &axes[count - 1] : NULL;
+        if (!a.slides && a.out == 1 && (d + 1 < rank || count > 0)) continue;
+        if (last != NULL && !a.slides && !last->slides && last->stride == a.stride * a.in) {
             last->out = last->in *= a.in;
             last->stride = a.stride;
         } else {
@@ -154,7 +155,7 @@ void emit_window(emitter *e) {
     bool sum = p->either.bits == REDUCE_SUM;
     char fold[64], wide[CAST_TEXT], finish[CAST_TEXT], step[CAST_TEXT + 64];
     const char *name = type_text(type);
-    window_axis axes[EMLX_MAX_RANK];
+    window_axis axes[EMLX_MAX_RANK] = {{0}};
     int64_t outputs = emlx_shape_count(&e->plan->values[k->output].shape);
     int32_t count = find_axes(e, axes);
     int each = outputs_each(&axes[count - 1]);
