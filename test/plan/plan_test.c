@@ -188,6 +188,27 @@ static emlx_tensor *square(emlx_tensor *a, emlx_tensor *b) {
     return apply_to("dot", both, 2, attrs, 4, EMLX_TYPE_DEFAULT);
 }
 
+// A scatter works on a copy of its target that has its own type, which the target need not have.
+static void scatters_work_on_their_type(void **unused) {
+    (void)unused;
+    const int64_t first = 0;
+    emlx_attr axes = with_ints("axes", &first, 1);
+    emlx_shape line = {1, {9}}, places = {2, {5, 1}}, updates = {1, {5}};
+    emlx_tensor *t[4] = {random_tensor(EMLX_S8, &line, -9, 9),
+                         random_tensor(EMLX_U16, &places, 0, 8),
+                         random_tensor(EMLX_U8, &updates, 0, 9)};
+    t[3] = apply_to("indexed_add", t, 3, &axes, 1, EMLX_TYPE_DEFAULT);
+    emlx_plan *plan = plan_for(test_device, &t[3], 1, t, 3);
+    const plan_kernel *k = &plan->kernels[plan->kernel_count - 1];
+    assert_int_equal(k->kind, KERNEL_SCATTER);
+    for (uint32_t i = 0; i < k->access_count; i++)
+        assert_int_equal(k->accesses[i].type, plan->values[k->accesses[i].value].type);
+    assert_int_equal(k->accesses[0].type, EMLX_S16);
+    plan_release(plan);
+    plan_cache_clear(NULL);
+    release_all(t, 4);
+}
+
 // What only widens an operand of a product is read by the product itself, where the device does
 // that, also behind a view. Who else wants it gets it.
 static void products_widen(void **unused) {
@@ -414,6 +435,7 @@ int main(void) {
         cmocka_unit_test(rows_are_found_among_others),
         cmocka_unit_test(rows_end_at_other_rows),
         cmocka_unit_test(products_widen),
+        cmocka_unit_test(scatters_work_on_their_type),
         cmocka_unit_test(views_cost_nothing),
         cmocka_unit_test(equal_parts_are_computed_once),
         cmocka_unit_test(plans_are_shared_by_structure),
