@@ -187,10 +187,10 @@ static emlx_tensor *any_numbers(emlx_type type, int64_t rows, int64_t columns) {
     double *values = malloc((size_t)count * sizeof *values);
     assert_non_null(values);
     bool negative = type != EMLX_U8;
-    uint32_t all = type == EMLX_S16 ? 1 << 16 : 1 << 8;
+    uint32_t half = type == EMLX_S16 ? 1 << 15 : 1 << 7, all = 2 * half;
     for (int64_t i = 0; i < count; i++)
         values[i] = draw(4) == 0 ? (double)draw(2) * (all - 1) : (double)draw(all);
-    for (int64_t i = 0; i < count && negative; i++) values[i] -= all / 2;
+    for (int64_t i = 0; i < count && negative; i++) values[i] -= half;
     emlx_tensor *t = tensor_of(type, &shape, values);
     free(values);
     return t;

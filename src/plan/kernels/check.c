@@ -132,6 +132,12 @@ static emlx_status check_row_kernel(const checker *c, const plan_kernel *k) {
     return EMLX_OK;
 }
 
+// A kernel without steps converts nothing on the way.
+static emlx_status check_type(const checker *c, const plan_kernel *k, const plan_access *a) {
+    bool same = k->shapes == NULL || a->type == c->plan->values[a->value].type;
+    return same ? EMLX_OK : fault(c, "reads in another type the", a->value);
+}
+
 static emlx_status check_reads(const checker *c, const plan_kernel *k) {
     if (k->kind == KERNEL_ROWS) return check_row_kernel(c, k);
     for (uint32_t i = 0; i < k->access_count; i++) {
@@ -141,6 +147,7 @@ static emlx_status check_reads(const checker *c, const plan_kernel *k) {
             TRY(check_target(c, a->value));
         else if (is_loaded(k, i))
             TRY(check_read(c, a->value));
+        TRY(check_type(c, k, a));
     }
     return EMLX_OK;
 }

@@ -337,20 +337,18 @@ static void emit_custom(emitter *e, uint32_t n) {
 // How the kernel of node n reads an operand.
 static void operand_access(emitter *e, uint32_t n, uint32_t operand) {
     bool strided = reads_strided((primitive)e->g->nodes[n]->primitive);
-    uint32_t o = read_by(e->f, n, operand), value = NO_INDEX;
-    const emlx_tensor *t = e->g->nodes[o];
+    uint32_t o = read_by(e->f, n, operand), from = o;
     index_map map;
-    map_dense(&t->shape, &map);
+    map_dense(&e->g->nodes[o]->shape, &map);
     if (strided && is_primitive(e->g, o, PRIM_view)) {
-        const region *r = &((const view_params *)t->params)->region;
+        const region *r = &((const view_params *)e->g->nodes[o]->params)->region;
         if (r->start_count == 0) {
             map.offset = r->offset;
             memcpy(map.strides, r->strides, sizeof map.strides);
-            value = value_of(e, read_by(e->f, n, operand_of(e->g, o, 0)));
+            from = read_by(e->f, n, operand_of(e->g, o, 0));
         }
     }
-    if (value == NO_INDEX) value = value_of(e, o);
-    add_access(e, value, e->plan->values[value].type, &map);
+    add_access(e, value_of(e, from), (emlx_type)e->g->nodes[from]->type, &map);
 }
 
 static void emit_whole(emitter *e, uint32_t n, kernel_kind kind) {

@@ -222,7 +222,7 @@ typedef struct sort_axis {
 
 // The bits of a number from its key, but for zeros below zero and NaN.
 static void emit_told(emitter *e, const sort_axis *s, bool descending) {
-    unsigned sign = 1u << (s->size * 8 - 1);
+    unsigned sign = s->carried ? 1u << (s->size * 8 - 1) : 0;
     EMIT(" static const bool TELLS = %s;\n"
          " static METHOD unsigned told(K key) {\n  const unsigned k = (unsigned)%skey;\n  return ",
          truth_text(s->carried), descending ? "~" : "");
