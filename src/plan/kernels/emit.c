@@ -367,11 +367,8 @@ static void emit_whole(emitter *e, uint32_t n, kernel_kind kind) {
         k->shapes[i] = e->g->nodes[operand]->shape;
         operand_access(e, n, operand);
     }
-    // Scatter works on the copy of its target that the kernel before it made, converted.
-    if (kind == KERNEL_SCATTER && !e->failed) {
-        k->accesses[0].value = k->output;
-        k->accesses[0].type = (uint8_t)e->plan->values[k->output].type;
-    }
+    // Scatter works on the copy of its target that the kernel before it made.
+    if (kind == KERNEL_SCATTER && !e->failed) k->accesses[0].value = k->output;
 }
 
 static void emit_kernel(emitter *e, const fuse_root *r) {
