@@ -60,7 +60,7 @@ defmodule NxTests do
     suite = %EMLX.Suite{
       source: source,
       list: Path.join(__DIR__, "known.txt"),
-      versions: [@mark | if(mlx?(), do: ["[mlx] "], else: [])],
+      versions: [@mark | marks(System.get_env("EMLX_TEST_DEVICE", ""))],
       names: [{[:Nx, :Defn, :Evaluator], EMLX}, {[:Evaluator], EMLX}]
     }
 
@@ -70,7 +70,8 @@ defmodule NxTests do
     end)
   end
 
-  defp mlx?, do: String.starts_with?(System.get_env("EMLX_TEST_DEVICE", ""), "mlx")
+  defp marks(device),
+    do: for(engine <- ["mlx", "cuda"], String.starts_with?(device, engine), do: "[#{engine}] ")
 
   defp chosen?(file, arguments), do: Enum.any?(arguments, &String.contains?(file, &1))
 
