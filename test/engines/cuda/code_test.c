@@ -7,9 +7,9 @@
 
 // out[i] = in[i] + constant, over up to two axes.
 typedef struct sample {
-    plan_value values[2];
+    plan_value values[3];
     plan_access accesses[2];
-    expr_step steps[3];
+    expr_step steps[5];
     expr_store store;
     plan_kernel kernel;
     emlx_plan plan;
@@ -253,6 +253,32 @@ static void test_folds_in_pieces(void **state) {
     code_clear(&s.code);
 }
 
+// What a fold computes on its way and others want is written where it goes through all elements.
+static void test_folds_store_on_the_way(void **state) {
+    (void)state;
+    static const kernel_kind kinds[] = {KERNEL_REDUCE, KERNEL_CUSTOM};
+    for (int i = 0; i < 2; i++) {
+        sample s;
+        make_sample(&s, EMLX_F32, 4, 5);
+        s.values[2] = (plan_value){EMLX_F32, {1, {4}}, 0};
+        s.plan.value_count = 3;
+        s.steps[3] = (expr_step){.kind = EXPR_CARRY, .type = EMLX_F32};
+        s.steps[4] = s.steps[2];
+        s.steps[4].args[0] = 3;
+        s.steps[4].args[1] = 2;
+        s.kernel.kind = kinds[i];
+        s.kernel.axes = 2;
+        s.kernel.output = 2;
+        s.kernel.start = 1;
+        s.kernel.carry = 3;
+        s.kernel.step_count = kinds[i] == KERNEL_CUSTOM ? 5 : 3;
+        s.kernel.reduced = s.kernel.step_count - 1;
+        generate(&s);
+        assert_non_null(strstr(s.code.text, "] = v2;"));
+        code_clear(&s.code);
+    }
+}
+
 // As the device computes it: see `quotient` of core.cu.
 static uint64_t divide(uint64_t n, uint64_t word) {
     uint64_t high = n * (word & UINT32_MAX) >> 32;
@@ -283,11 +309,12 @@ static void test_divisors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes_share_text),    cmocka_unit_test(test_words),
-        cmocka_unit_test(test_layers_share_text),   cmocka_unit_test(test_nothing_to_do),
-        cmocka_unit_test(test_guards_report),       cmocka_unit_test(test_scalar_texts),
-        cmocka_unit_test(test_scalar_without_text), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_folds_in_pieces),     cmocka_unit_test(test_divisors),
+        cmocka_unit_test(test_sizes_share_text),       cmocka_unit_test(test_words),
+        cmocka_unit_test(test_layers_share_text),      cmocka_unit_test(test_nothing_to_do),
+        cmocka_unit_test(test_guards_report),          cmocka_unit_test(test_scalar_texts),
+        cmocka_unit_test(test_scalar_without_text),    cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_folds_in_pieces),        cmocka_unit_test(test_divisors),
+        cmocka_unit_test(test_folds_store_on_the_way),
     };
     return RUN_TESTS("engines/cuda/code", tests);
 }

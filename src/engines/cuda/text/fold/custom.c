@@ -38,6 +38,7 @@ void emit_custom(emitter *e) {
     emit_indices(e, "f", folded, folded_count);
     snprintf(carry, sizeof carry, "first ? v%u : c", k->start);
     emit_steps(e, NULL, carry);
+    emit_stores(e);
     EMIT("  c = v%u;\n  first = false;\n  }\n  ((T_%s *)p.w[%u])[cell] = c;\n }\n}\n", k->reduced,
          type, out);
 }
