@@ -28,37 +28,9 @@ defmodule EMLX.Expr do
   # A hook or runtime call becomes a `call` instruction with a number, where the
   # program stops and asks; what to do then is collected beside the block.
 
-  alias EMLX.{Backend, Call, Liveness, Ops, Packed, Quantization, Steps, Types}
+  alias EMLX.{Backend, Call, Liveness, Ops, Packed, Quantization, Scope, Steps, Types}
   alias Nx.Defn.{Composite, Expr}
   alias Nx.Tensor, as: T
-
-  defmodule Scope do
-    @moduledoc false
-    # params: :inputs (a closed scope), a tuple of values and types (the default of a
-    # block is being inlined) or :outer (an open scope). inputs: of a closed scope within
-    # another, for each of its parameters the first input of the block, the type, and the
-    # weights where it is such. packed: the values that are quantized weights. outputs:
-    # what the scope computes. ids: what belongs to it or to one around it, once it is asked
-    # for (`with_ids`). outer: what belongs to one around it. types:
-    # of the nodes whose type is not the declared one, a tuple for a node of several
-    # results. calls: by number, in the outermost scope only, those of the whole program.
-    @enforce_keys [:params, :outputs]
-    defstruct [
-      :params,
-      :outputs,
-      :ids,
-      :env,
-      :inputs,
-      packed: %{},
-      outer: %{},
-      memo: %{},
-      types: %{},
-      code: [],
-      next: 0,
-      captures: %{},
-      calls: %{}
-    ]
-  end
 
   @type block :: {list, list, list}
   @type call ::
@@ -576,20 +548,15 @@ defmodule EMLX.Expr do
 
   # What the second predicate and the branches after it have in common would run twice,
   # so they become a cond of their own, within the last branch of this one.
-  defp build_cond(tensor, [first | clauses], last, scopes) do
-    [scope | _] = scopes = with_ids(scopes)
+  defp build_cond(tensor, [first | clauses], last, [scope | outer]) do
+    scope = Scope.with_ids(scope)
+    scopes = [scope | outer]
     room? = clauses != [] and length(scopes) + length(clauses) <= @most_nested
 
     if room? and Liveness.shared?(clauses, last, scope.ids),
       do: flat_cond(tensor, [first], inner_cond(tensor, clauses, last), scopes),
       else: flat_cond(tensor, [first | clauses], last, scopes)
   end
-
-  # What is known of a scope since it has branches: most have none.
-  defp with_ids([%Scope{ids: nil} = scope | outer]),
-    do: [%{scope | ids: Liveness.ids(scope.outputs, scope.outer)} | outer]
-
-  defp with_ids(scopes), do: scopes
 
   defp inner_cond(tensor, clauses, last) do
     inner = node(tensor, :cond, [clauses, last])
