@@ -8,62 +8,48 @@
 
 enum { BLOCK = 256, BLOCKS_MOST = 2112, SQUARE = 64 };
 
-// A copy with as few axes as it takes: those of one element are left out, and those that are
-// stepped through as one are one.
+// A copy with as few axes as it takes.
 typedef struct walk {
-    int32_t rank;
-    int64_t dims[EMLX_MAX_RANK], steps[EMLX_MAX_RANK];
+    axis_list axes;    // of what is read
     uint32_t from, to; // words
 } walk;
 
-static void merge_axes(const tensor_copy *c, walk *w) {
-    w->rank = 0;
-    for (int32_t d = 0; d < c->rank; d++) {
-        int32_t last = w->rank - 1;
-        if (c->dims[d] == 1) continue;
-        if (last >= 0 && axes_are_one(w->steps[last], c->steps[d], c->dims[d])) {
-            w->dims[last] *= c->dims[d];
-            w->steps[last] = c->steps[d];
-            continue;
-        }
-        w->dims[w->rank] = c->dims[d];
-        w->steps[w->rank++] = c->steps[d];
-    }
-}
-
 // Whether its last two axes change places and the rest is one, with fours of two bytes everywhere.
-static bool turns(const walk *w, size_t size, int64_t offset) {
+static bool turns(const axis_list *w, size_t size, int64_t offset) {
     bool two = w->rank == 2 || w->rank == 3, fours = offset % 4 == 0;
     for (int32_t d = 0; d < w->rank && two; d++)
-        fours = fours &&
-                (d == w->rank - 2 ? w->steps[d] == 1 : w->steps[d] % 4 == 0 && w->steps[d] > 0);
+        fours = fours && (d == w->rank - 2 ? w->strides[d] == 1
+                                           : w->strides[d] % 4 == 0 && w->strides[d] > 0);
     return size == 2 && two && fours && w->dims[w->rank - 2] % 4 == 0 &&
            w->dims[w->rank - 1] % 4 == 0;
 }
 
 // Blocks of which each has a square; returns their number.
-static int64_t emit_turned(emitter *e, const walk *w) {
+static int64_t emit_turned(emitter *e, const walk *copy) {
+    const axis_list *w = &copy->axes;
     int64_t outer = w->dims[w->rank - 2], inner = w->dims[w->rank - 1];
     int64_t batch = w->rank == 3 ? w->dims[0] : 1;
     int64_t squares = (outer + SQUARE - 1) / SQUARE * ((inner + SQUARE - 1) / SQUARE);
-    const int64_t sizes[] = {outer, inner, w->steps[w->rank - 1], w->rank == 3 ? w->steps[0] : 0};
+    const int64_t sizes[] = {outer, inner, w->strides[w->rank - 1],
+                             w->rank == 3 ? w->strides[0] : 0};
     EMIT(" if (blockIdx.x < p.w[%u]) turn_pairs(p.w[%u], p.w[%u]",
-         code_word(e->code, batch * squares), w->from, w->to);
+         code_word(e->code, batch * squares), copy->from, copy->to);
     for (int i = 0; i < 4; i++) EMIT(", p.w[%u]", code_word(e->code, sizes[i]));
     EMIT(");\n");
     return batch * squares;
 }
 
 // As many blocks as there are.
-static int64_t emit_each(emitter *e, const walk *w, size_t size) {
+static int64_t emit_each(emitter *e, const walk *copy, size_t size) {
+    const axis_list *w = &copy->axes;
     const char *raw = raw_type(size);
-    int64_t count = axes_product(w->dims, w->rank), blocks = (count + BLOCK - 1) / BLOCK;
+    int64_t blocks = (w->count + BLOCK - 1) / BLOCK;
     EMIT(" for (ll t = blockIdx.x * %dll + threadIdx.x; t < p.w[%u]; t += gridDim.x * %dll) {\n"
          "  X left = t;\n  ll at = 0;\n",
-         BLOCK, code_word(e->code, count), BLOCK);
-    for (int32_t d = w->rank - 1; d > 0; d--) emit_axis(e, "at", w->dims[d], w->steps[d]);
-    if (w->rank > 0) EMIT("  at += left * p.w[%u];\n", code_word(e->code, w->steps[0]));
-    EMIT("  ((%s *)p.w[%u])[t] = ((const %s *)p.w[%u])[at];\n }\n", raw, w->to, raw, w->from);
+         BLOCK, code_word(e->code, w->count), BLOCK);
+    for (int32_t d = w->rank - 1; d > 0; d--) emit_axis(e, "at", w->dims[d], w->strides[d]);
+    if (w->rank > 0) EMIT("  at += left * p.w[%u];\n", code_word(e->code, w->strides[0]));
+    EMIT("  ((%s *)p.w[%u])[t] = ((const %s *)p.w[%u])[at];\n }\n", raw, copy->to, raw, copy->from);
     return blocks < BLOCKS_MOST ? blocks : BLOCKS_MOST;
 }
 
@@ -78,9 +64,9 @@ static int64_t emit_copy(emitter *e, const tensor_copy *c) {
     uint32_t memory = code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)c->place);
     uint32_t other = result ? output_word(e) : operand(e, c);
     int64_t offset = result ? 0 : e->kernel->accesses[c->access].offset + c->offset;
-    walk w = {.from = result ? memory : other, .to = result ? other : memory};
-    merge_axes(c, &w);
-    return turns(&w, size, offset) ? emit_turned(e, &w) : emit_each(e, &w, size);
+    walk w = {.axes = {.count = 1}, .from = result ? memory : other, .to = result ? other : memory};
+    for (int32_t d = 0; d < c->rank; d++) axes_add(&w.axes, c->dims[d], c->steps[d]);
+    return turns(&w.axes, size, offset) ? emit_turned(e, &w) : emit_each(e, &w, size);
 }
 
 // Those of one suffix are a launch.

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/shape.h"
 #include "base/types.h"
 #include "engines/cuda/text/whole/whole.h"
 
@@ -55,7 +56,8 @@ static int32_t find_axes(const emitter *e, window_axis axes[EMLX_MAX_RANK]) {
     for (int32_t d = 0; d < rank; d++) {
         window_axis a = axis_of(e, d), *last = count > 0 ? &axes[count - 1] : NULL;
         if (!a.slides && a.out == 1 && (d + 1 < rank || count > 0)) continue;
-        if (last != NULL && !a.slides && !last->slides && last->stride == a.stride * a.in) {
+        if (last != NULL && !a.slides && !last->slides &&
+            axes_are_one(last->stride, a.stride, a.in)) {
             last->out = last->in *= a.in;
             last->stride = a.stride;
         } else {
