@@ -370,6 +370,7 @@ emlx_status convolution_prepare(gpu *g, gpu_kernel *k, const emlx_plan *plan,
     convolution *c = mem_alloc(sizeof *c);
     if (c == NULL) return error_no_memory(err, "for a convolution");
     c->form = form;
+    c->form.c.tf32 = g->tf32;
     emlx_status status = plan_convolution(g, c, err);
     // Where filters have one channel, what comes with the library is slow.
     bool found = status == EMLX_OK && c->plan.plan != NULL &&

@@ -216,10 +216,10 @@ static dnn_descriptor make_graph(builder *b, const dnn_convolution *c) {
 enum { CHOICES_MOST = 128 };
 #define WORKSPACE_MOST ((int64_t)1 << 30)
 
-// Tensor cores would round f32 to fewer digits.
-static int refused_notes(emlx_type type) {
+// Tensor cores round f32 to fewer digits.
+static int refused_notes(const dnn_convolution *c) {
     int refused = ROUNDED_OPERANDS | ROUNDED_SUMS | FOURIER | ANY_ORDER | WINOGRAD;
-    return type == EMLX_F32 ? refused | TENSOR_CORES : refused;
+    return c->type == EMLX_F32 && !c->tf32 ? refused | TENSOR_CORES : refused;
 }
 
 // An engine's notes of a kind, as bits.
@@ -232,7 +232,7 @@ static bool read_notes(dnn_descriptor engine, int attribute, int type, int *bits
     return true;
 }
 
-static bool choice_suits(dnn_descriptor choice, emlx_type type, bool *compiled) {
+static bool choice_suits(dnn_descriptor choice, const dnn_convolution *c, bool *compiled) {
     int numbers = 0, work = 0;
     int64_t found = 0;
     dnn_descriptor engine = NULL;
@@ -242,7 +242,7 @@ static bool choice_suits(dnn_descriptor choice, emlx_type type, bool *compiled) 
                  read_notes(engine, ENGINE_WORK_NOTES, OF_WORK_NOTE, &work);
     if (engine != NULL) dnn.drop(engine);
     *compiled = work & COMPILED;
-    return known && (numbers & refused_notes(type)) == 0;
+    return known && (numbers & refused_notes(c)) == 0;
 }
 
 // Whether the choice, which becomes the plan's, can be made into one.
@@ -270,7 +270,7 @@ static bool take_choice(builder *b, dnn_descriptor choice) {
 }
 
 // The first choice of a kind of estimate that suits; the others are let go of.
-static void choose_dnn_plan(builder *b, dnn_descriptor graph, int mode, emlx_type type) {
+static void choose_dnn_plan(builder *b, dnn_descriptor graph, int mode, const dnn_convolution *c) {
     dnn_descriptor choices[CHOICES_MOST], estimate = make(b, ESTIMATE);
     int64_t count = 0, room = 0;
     bool failed = b->failed;
@@ -283,8 +283,7 @@ static void choose_dnn_plan(builder *b, dnn_descriptor graph, int mode, emlx_typ
         count = 0;
     for (int64_t i = 0; i < room; i++) {
         bool taken = i < count && b->plan->plan == NULL &&
-                     choice_suits(choices[i], type, &b->plan->compiled) &&
-                     take_choice(b, choices[i]);
+                     choice_suits(choices[i], c, &b->plan->compiled) && take_choice(b, choices[i]);
         if (!taken) dnn.drop(choices[i]);
     }
     b->failed = failed;
@@ -292,8 +291,8 @@ static void choose_dnn_plan(builder *b, dnn_descriptor graph, int mode, emlx_typ
 
 static void make_plan(builder *b, const dnn_convolution *c) {
     dnn_descriptor graph = make_graph(b, c);
-    choose_dnn_plan(b, graph, ESTIMATED, c->type);
-    if (b->plan->plan == NULL) choose_dnn_plan(b, graph, FALLBACK, c->type);
+    choose_dnn_plan(b, graph, ESTIMATED, c);
+    if (b->plan->plan == NULL) choose_dnn_plan(b, graph, FALLBACK, c);
     if (b->plan->plan == NULL) dnn_plan_clear(b->plan);
 }
 

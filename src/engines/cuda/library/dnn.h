@@ -26,7 +26,8 @@ typedef enum dnn_way { DNN_FORWARD, DNN_OF_IMAGE, DNN_OF_FILTER } dnn_way;
 typedef struct dnn_convolution {
     dnn_way way;
     emlx_type type;
-    int rank; // 4 or 5
+    bool tf32; // f32 may be rounded for tensor cores
+    int rank;  // 4 or 5
     dnn_tensor tensors[DNN_TENSORS];
     int64_t strides[DNN_SPATIAL_MOST], dilations[DNN_SPATIAL_MOST];
     int64_t low[DNN_SPATIAL_MOST], high[DNN_SPATIAL_MOST]; // padding before and behind
@@ -50,7 +51,7 @@ void dnn_destroy(dnn_handle handle);
 
 bool dnn_knows(emlx_type type);
 // The first of the library's plans by its own estimate that gives the same bits each time and
-// rounds no operands: `plan` of it is NULL where there is none.
+// rounds no operands beyond what is allowed: `plan` of it is NULL where there is none.
 void dnn_plan_make(dnn_handle handle, const dnn_convolution *convolution, dnn_plan *out);
 // The same for a device that is not there, by the library's description of it.
 void dnn_plan_rehearse(const char *device, const dnn_convolution *convolution, dnn_plan *out);

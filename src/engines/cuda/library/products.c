@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // products.c - products of matrices by cuBLASLt. What it is asked for, and the algorithm, are
-// chosen once a plan; f32 is computed in full f32, integers exactly.
+// chosen once a plan; f32 is computed in full f32 but where TF32 is allowed, integers exactly.
 #include "engines/cuda/library/products.h"
 
 #include <stdio.h>
@@ -39,6 +39,7 @@ enum {
     COMPUTE_32F = 68,
     COMPUTE_64F = 70,
     COMPUTE_32I = 72,
+    COMPUTE_TF32 = 77,
     TYPE_S8 = 3,
     TYPE_S32 = 10
 };
@@ -174,13 +175,14 @@ typedef struct product_type {
     int type, compute, scale; // the library's numbers
 } product_type;
 
-static bool find_type(emlx_type type, product_type *out) {
+static bool find_type(const gpu *g, emlx_type type, product_type *out) {
+    int f32 = g->tf32 ? COMPUTE_TF32 : COMPUTE_32F;
     switch (type) {
-    case EMLX_F32: *out = (product_type){0, COMPUTE_32F, 0}; return true;
+    case EMLX_F32: *out = (product_type){0, f32, 0}; return true;
     case EMLX_F64: *out = (product_type){1, COMPUTE_64F, 1}; return true;
     case EMLX_F16: *out = (product_type){2, COMPUTE_32F, 0}; return true;
     case EMLX_BF16: *out = (product_type){14, COMPUTE_32F, 0}; return true;
-    case EMLX_C64: *out = (product_type){4, COMPUTE_32F, 4}; return true;
+    case EMLX_C64: *out = (product_type){4, f32, 4}; return true;
     case EMLX_C128: *out = (product_type){5, COMPUTE_64F, 5}; return true;
     default: return false;
     }
@@ -291,7 +293,7 @@ static emlx_status make_product(const gpu *g, product *p, const product_shape *s
         find_matrix(s->columns.count, s->columns.stride[1], s->terms.count, s->terms.stride[1]);
     matrix b = find_matrix(s->terms.count, s->terms.stride[0], s->rows.count, s->rows.stride[0]);
     matrix d = {s->columns.count, s->rows.count, s->columns.count, false, true};
-    *found = a.fits && b.fits && find_type(type, &t);
+    *found = a.fits && b.fits && find_type(g, type, &t);
     if (!*found) return EMLX_OK;
     p->wide = t.compute == COMPUTE_64F;
     TRY(make_desc(p, &t, &a, &b, err));
