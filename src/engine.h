@@ -49,6 +49,13 @@ typedef struct loop_call {
     size_t again_size;     // its bytes
 } loop_call;
 
+// How far a loop has come.
+typedef enum loop_progress {
+    LOOP_REFUSED, // nothing has happened
+    LOOP_LEFT,    // turns were made, and one at least is to come
+    LOOP_ENDED
+} loop_progress;
+
 // What of a plan an engine runs.
 typedef enum plan_form {
     FORM_KERNELS, // its kernels, fused by us
@@ -146,11 +153,12 @@ typedef struct engine_ops {
     // Fails at once for what is wrong before anything is queued.
     emlx_status (*submit)(emlx_device *device, void *stream, const plan_call *call, fence **end,
                           emlx_error *err);
-    // Runs a loop, of which one turn at least is to be made, without asking the host at each. *done
-    // stays false where it does not do that: then nothing has happened. Looks at the flag every few
+    // Runs a loop, of which one turn at least is to be made, without asking the host at each, to
+    // its end or until others have waited for a while for what it runs on: it is then to be left.
+    // Where it does not do that *progress stays LOOP_REFUSED. Looks at the flag every few
     // milliseconds. May be NULL: never.
-    emlx_status (*loop)(emlx_device *device, void *stream, const loop_call *call, bool *done,
-                        emlx_error *err);
+    emlx_status (*loop)(emlx_device *device, void *stream, const loop_call *call,
+                        loop_progress *progress, emlx_error *err);
     // Records what the device does into the file `path`, or ends that where it is NULL; work that
     // was queued before has ended then. May be NULL: it cannot.
     emlx_status (*capture)(emlx_device *device, const char *path, emlx_error *err);

@@ -157,12 +157,12 @@ emlx_status whole_submit(const planned *planned, const plan_submission *submissi
 }
 
 emlx_status plan_loop(const planned *planned, emlx_device *device, void *stream, loop_call *call,
-                      bool *done, emlx_error *err) {
-    *done = false;
+                      loop_progress *progress, emlx_error *err) {
+    *progress = LOOP_REFUSED;
     if (device->ops->loop == NULL || planned->plan->part_count > 0) return EMLX_OK;
     call->turn.plan = planned->plan;
     call->turn.constants = planned->constants;
     call->turn.functions = planned->functions;
     TRY(whole_prepare(device, planned->plan, &call->turn.prepared, err));
-    return device->ops->loop(device, stream, call, done, err);
+    return device->ops->loop(device, stream, call, progress, err);
 }

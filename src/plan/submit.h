@@ -27,10 +27,10 @@ emlx_status plan_prepare(emlx_plan *plan, emlx_error *err);
 emlx_status plan_submit(const planned *planned, const plan_submission *submission, fence **end,
                         emlx_error *err);
 
-// Has the device run a loop whose turn this is, and of which `call` has all but the plan. *done
-// stays false where it does not, and nothing has happened.
+// Has the device run a loop whose turn this is, and of which `call` has all but the plan. As
+// `loop` in engine.h.
 emlx_status plan_loop(const planned *planned, emlx_device *device, void *stream, loop_call *call,
-                      bool *done, emlx_error *err);
+                      loop_progress *progress, emlx_error *err);
 
 // The same two of a plan that is not divided. *form stays the plan's.
 emlx_status whole_prepare(emlx_device *device, emlx_plan *plan, void **form, emlx_error *err);

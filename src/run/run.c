@@ -308,11 +308,12 @@ static emlx_status device_loop_new(program_run *run, const step *st, device_loop
     return EMLX_OK;
 }
 
-// The turns that are left, by the device. *done stays false where it does not take them.
-static emlx_status loop_there(program_run *run, frame *f, const step *st, bool *done,
+// The turns that are left, by the device, where it takes them; it is asked once more at the next
+// turn if it leaves some, as others wait.
+static emlx_status loop_there(program_run *run, frame *f, const step *st, loop_progress *progress,
                               emlx_error *err) {
     device_loop *l = NULL;
-    *done = false;
+    *progress = LOOP_REFUSED;
     if (run->device->ops->loop == NULL || ++f->turns != TURNS_HERE + 1 || !is_one_plan(st))
         return EMLX_OK;
     TRY(device_loop_new(run, st, &l, err));
@@ -320,8 +321,9 @@ static emlx_status loop_there(program_run *run, frame *f, const step *st, bool *
     if (describe_loop(l, st->blocks[1])) {
         for (uint32_t i = 0; i < st->output_count; i++)
             l->call.states[i] = slot_take(f, st->outputs[i].slot, true);
-        status = plan_loop(&l->turn->planned, run->device, run->stream, &l->call, done, err);
+        status = plan_loop(&l->turn->planned, run->device, run->stream, &l->call, progress, err);
         for (uint32_t i = 0; i < st->output_count; i++) set_state(run, f, st, i, l->call.states[i]);
+        if (*progress == LOOP_LEFT) f->turns = TURNS_HERE;
     }
     mem_free(l, l->size);
     return status;
@@ -342,9 +344,9 @@ static emlx_status resume_while(program_run *run, frame *f, const step *st, emlx
         return enter(run, st, 0, st->outputs, PASS_COPIES, err);
     }
     TRY(decide(run, "while", &yes, err));
-    bool done = false;
-    if (yes) TRY(loop_there(run, f, st, &done, err));
-    if (yes && !done) return enter(run, st, 1, st->outputs, PASS_ALL, err);
+    loop_progress progress = LOOP_REFUSED;
+    if (yes) TRY(loop_there(run, f, st, &progress, err));
+    if (yes && progress != LOOP_ENDED) return enter(run, st, 1, st->outputs, PASS_ALL, err);
     for (uint32_t i = 0; i < st->output_count; i++)
         if (st->outputs[i].last) spares_give(&run->spares, slot_take(f, st->outputs[i].slot, true));
     f->next++;

@@ -14,6 +14,16 @@
 typedef struct gpu_stream gpu_stream;
 typedef struct staging staging;
 
+// Who waits for a stream does so in order: loops among themselves, as not every stream is for them.
+typedef struct stream_line {
+    pthread_mutex_t lock;
+    pthread_cond_t freed;
+    atomic_int waiting;
+    struct {
+        uint64_t next, now; // numbers given out, and whose turn it is
+    } kinds[2];
+} stream_line;
+
 typedef struct gpu {
     int number, device, major, minor, multiprocessors, shared_most;
     char name[64];
@@ -24,6 +34,7 @@ typedef struct gpu {
     bool tf32; // products and convolutions of f32 may be of operands rounded to 11 bits
     cuda_context context;
     gpu_stream *streams[STREAM_COUNT];
+    stream_line line;
     memory_account memory;
     device_heap *heap;
     kernel_store *store;

@@ -373,24 +373,24 @@ static emlx_status read_fixed(gpu_stream *s, const loop_call *call, emlx_error *
     return EMLX_OK;
 }
 
-static emlx_status queue_loop(emlx_device *device, gpu_stream *s, const loop_call *call, bool *done,
-                              emlx_error *err) {
+static emlx_status queue_loop(emlx_device *device, gpu_stream *s, const loop_call *call,
+                              loop_progress *progress, emlx_error *err) {
     gpu_plan *form = NULL;
     TRY(current_plan(device->state, call->turn.prepared, call->turn.plan, &form, err));
     if (!loop_suits(s->gpu, call, form->kernels, form->count)) return EMLX_OK;
     TRY(read_fixed(s, call, err));
     kernel_loop turn = {.run = run_kernel, .context = form};
-    return loop_run(device, s, call, form->kernels, &turn, done, err);
+    return loop_run(device, s, call, form->kernels, &turn, progress, err);
 }
 
-static emlx_status cuda_loop(emlx_device *device, void *stream, const loop_call *call, bool *done,
-                             emlx_error *err) {
+static emlx_status cuda_loop(emlx_device *device, void *stream, const loop_call *call,
+                             loop_progress *progress, emlx_error *err) {
     (void)stream;
     gpu_stream *s = NULL;
     gpu *g = device->state;
     if (g->rehearsal) return EMLX_OK;
-    TRY(stream_begin(g, STREAM_ANY, &s, err));
-    return stream_end(s, queue_loop(device, s, call, done, err), err);
+    TRY(stream_begin(g, STREAM_LOOP, &s, err));
+    return stream_end(s, queue_loop(device, s, call, progress, err), err);
 }
 
 const engine_ops cuda_engine = {

@@ -3,7 +3,8 @@
 // copies of the new state to where the old one was, and a kernel that looks at the condition.
 //
 // That kernel also counts turns down and stops where none are left, so that the host can look every
-// few milliseconds whether anybody still wants the result.
+// few milliseconds whether anybody still wants the result, or waits for the stream or the thread:
+// these are then left, and the loop is taken up later, by a graph made anew.
 #include "engines/cuda/loop.h"
 
 #include "base/error.h"
@@ -17,7 +18,9 @@ enum {
     FIRST_TURNS = 64,
     TURNS_MOST = 1 << 24,
     SHORT = 2000, // microseconds that a stretch of turns takes at least, and at most
-    LONG = 8000
+    LONG = 8000,
+    WORTH =
+        4 // the graph is run for so many times as long as it took to make, others waiting or not
 };
 
 // Machine code for it would have to be linked with a library of the toolkit's; the driver, which
@@ -132,6 +135,7 @@ typedef struct loop_graph {
     cuda_node last; // of the body; what comes next is behind it
     device_block left;
     size_t moved_bytes;
+    int64_t made, making;  // when the graph was, and how long that took
     bool refused;          // a library cannot be recorded
     emlx_buffer **outputs; // of a turn
     emlx_buffer **moved;   // by part of the state: a copy of what is part of the old one, or NULL
@@ -358,13 +362,22 @@ static emlx_status run_turns(loop_graph *l, unsigned turns, bool *again, emlx_er
     return EMLX_OK;
 }
 
-static emlx_status run_stretches(loop_graph *l, emlx_error *err) {
+// Whether it is the turn of others, or the device is being opened anew.
+static bool is_due(const loop_graph *l) {
+    const gpu *g = l->s->gpu;
+    int64_t ran = gpu_clock() - l->made;
+    if (atomic_load(&g->fault) != 0) return true;
+    if (ran < SHORT || ran < WORTH * l->making) return false;
+    return streams_wanted(g) || pool_due(g->threads);
+}
+
+static emlx_status run_stretches(loop_graph *l, bool *again, emlx_error *err) {
     unsigned turns = FIRST_TURNS;
-    bool again = true;
-    while (again) {
+    *again = true;
+    while (*again && !is_due(l)) {
         if (cancel_raised(l->call->turn.cancel)) return error_set(err, EMLX_CANCELLED, "cancelled");
         int64_t begun = gpu_clock();
-        TRY(run_turns(l, turns, &again, err));
+        TRY(run_turns(l, turns, again, err));
         int64_t took = gpu_clock() - begun;
         if (took < SHORT && turns < TURNS_MOST) turns *= 2;
         if (took > LONG && turns > 1) turns /= 2;
@@ -391,17 +404,25 @@ static void clear_graph(loop_graph *l) {
     if (l->left.address != 0) gpu_give(l->s->gpu, &l->left);
 }
 
-static emlx_status run_graph(loop_graph *l, emlx_device *device, bool *done, emlx_error *err) {
+static emlx_status run_graph(loop_graph *l, emlx_device *device, loop_progress *progress,
+                             emlx_error *err) {
     const loop_call *call = l->call;
+    int64_t begun = gpu_clock();
+    bool again = false;
     TRY(gpu_take(l->s->gpu, sizeof(uint32_t), &l->left, err));
     for (uint32_t i = 0; i < call->state_count; i++) TRY(own_state(l->s, &call->states[i], err));
     TRY(make_graph(l, device, err));
-    *done = l->moved_bytes <= (size_t)MOVED_MOST * (call->turn.plan->kernel_count + 1);
-    return *done ? run_stretches(l, err) : EMLX_OK;
+    // Until it has been run the loop may be left to the host.
+    if (l->moved_bytes > (size_t)MOVED_MOST * (call->turn.plan->kernel_count + 1)) return EMLX_OK;
+    l->made = gpu_clock();
+    l->making = l->made - begun;
+    TRY(run_stretches(l, &again, err));
+    *progress = again ? LOOP_LEFT : LOOP_ENDED;
+    return EMLX_OK;
 }
 
 emlx_status loop_run(emlx_device *device, gpu_stream *s, const loop_call *call,
-                     const gpu_kernel *kernels, const kernel_loop *turn, bool *done,
+                     const gpu_kernel *kernels, const kernel_loop *turn, loop_progress *progress,
                      emlx_error *err) {
     uint32_t outputs = call->turn.plan->output_count, parts = call->state_count;
     size_t pointers = ((size_t)outputs + parts) * sizeof(emlx_buffer *);
@@ -411,10 +432,8 @@ emlx_status loop_run(emlx_device *device, gpu_stream *s, const loop_call *call,
     loop_graph l = {.s = s, .call = call, .kernels = kernels, .turn = turn, .lent = room};
     l.outputs = (emlx_buffer **)(room + parts + 1);
     l.moved = l.outputs + outputs;
-    emlx_status status = run_graph(&l, device, done, err);
+    emlx_status status = run_graph(&l, device, progress, err);
     if (l.refused) status = EMLX_OK;
-    // Until it has been run the loop may be left to the host.
-    *done = *done || status != EMLX_OK;
     clear_graph(&l);
     mem_free(room, size);
     return status;

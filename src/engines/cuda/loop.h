@@ -8,7 +8,7 @@
 // As `loop` in engine.h, of a plan with these kernels, each of which `turn` runs. The stream's
 // piece is the thread's.
 emlx_status loop_run(emlx_device *device, gpu_stream *s, const loop_call *call,
-                     const gpu_kernel *kernels, const kernel_loop *turn, bool *done,
+                     const gpu_kernel *kernels, const kernel_loop *turn, loop_progress *progress,
                      emlx_error *err);
 // Whether it may: the device does all of its kernels.
 bool loop_suits(const gpu *g, const loop_call *call, const gpu_kernel *kernels, uint32_t count);

@@ -62,6 +62,8 @@ static emlx_status open_stream(gpu *g, int number, emlx_error *err) {
 }
 
 emlx_status streams_open(gpu *g, emlx_error *err) {
+    pthread_mutex_init(&g->line.lock, NULL);
+    pthread_cond_init(&g->line.freed, NULL);
     for (int i = 0; i < STREAM_COUNT; i++) TRY(open_stream(g, i, err));
     return EMLX_OK;
 }
@@ -82,6 +84,10 @@ static void close_in_context(gpu_stream *s) {
 }
 
 void streams_close(gpu *g, bool alive) {
+    if (g->streams[0] != NULL) {
+        pthread_cond_destroy(&g->line.freed);
+        pthread_mutex_destroy(&g->line.lock);
+    }
     for (int i = 0; i < STREAM_COUNT; i++) {
         gpu_stream *s = g->streams[i];
         g->streams[i] = NULL;
@@ -166,20 +172,53 @@ emlx_status stream_wait(gpu_stream *s, emlx_error *err) {
 
 // Pieces ------------------------------------------------------------------------------------------
 
-// The stream that is wanted, else the first that is free; where none is, that one.
-static gpu_stream *lock_stream(gpu *g, int wanted) {
-    static atomic_uint turn;
-    if (wanted == STREAM_ANY) wanted = usual;
-    int count = STREAM_COUNT - STREAM_FIRST;
-    if (wanted == STREAM_ANY)
-        wanted = STREAM_FIRST + (int)(atomic_fetch_add(&turn, 1) % (unsigned)count);
+// The stream that is wanted, else another of so many that is free, or NULL.
+static gpu_stream *find_free(gpu *g, int wanted, int count) {
     if (mutex_try_lock(&g->streams[wanted]->lock)) return g->streams[wanted];
-    for (int i = 1; i < count; i++) {
+    for (int i = 1; i <= count; i++) {
         int other = STREAM_FIRST + (wanted - STREAM_FIRST + i + count) % count;
         if (mutex_try_lock(&g->streams[other]->lock)) return g->streams[other];
     }
-    mutex_lock(&g->streams[wanted]->lock);
-    return g->streams[wanted];
+    return NULL;
+}
+
+static gpu_stream *wait_in_line(gpu *g, bool loop, int wanted, int count) {
+    stream_line *line = &g->line;
+    gpu_stream *s;
+    mutex_lock(&line->lock);
+    uint64_t number = line->kinds[loop].next++;
+    atomic_fetch_add(&line->waiting, 1);
+    while (number != line->kinds[loop].now || (s = find_free(g, wanted, count)) == NULL)
+        pthread_cond_wait(&line->freed, &line->lock);
+    line->kinds[loop].now++;
+    // The next one may find another that is free.
+    if (atomic_fetch_sub(&line->waiting, 1) > 1) pthread_cond_broadcast(&line->freed);
+    mutex_unlock(&line->lock);
+    return s;
+}
+
+// Of a stream that has just become free those are told who wait, whoever began to since. What has
+// been added nothing to is seen by who adds to it next, and with it the stream.
+static void call_waiting(gpu *g) {
+    if (atomic_fetch_add(&g->line.waiting, 0) == 0) return;
+    mutex_lock(&g->line.lock);
+    pthread_cond_broadcast(&g->line.freed);
+    mutex_unlock(&g->line.lock);
+}
+
+bool streams_wanted(const gpu *g) {
+    return atomic_load_explicit(&g->line.waiting, memory_order_relaxed) > 0;
+}
+
+static gpu_stream *lock_stream(gpu *g, int wanted) {
+    static atomic_uint turn;
+    bool loop = wanted == STREAM_LOOP;
+    int count = loop ? LOOP_STREAMS : STREAM_COUNT - STREAM_FIRST;
+    if (wanted < 0) wanted = usual;
+    if (wanted < 0 || (loop && wanted >= STREAM_FIRST + count))
+        wanted = STREAM_FIRST + (int)(atomic_fetch_add(&turn, 1) % (unsigned)count);
+    gpu_stream *s = streams_wanted(g) ? NULL : find_free(g, wanted, count);
+    return s != NULL ? s : wait_in_line(g, loop, wanted, count);
 }
 
 emlx_status stream_begin(gpu *g, int wanted, gpu_stream **out, emlx_error *err) {
@@ -219,6 +258,7 @@ emlx_status stream_end(gpu_stream *s, emlx_status status, emlx_error *err) {
     }
     s->held_count = 0;
     mutex_unlock(&s->lock);
+    call_waiting(g);
     for (size_t i = 0; i < count; i++) buffer_release(held[i]);
     if (held != few) mem_free(held, room * sizeof *held);
     gpu_end(g);

@@ -29,8 +29,9 @@ typedef struct reporter {
 
 enum { REPORTERS_MOST = 64, REPORT_WORDS = 2, RING_BYTES = 512 << 10 };
 
-// What streams are for: the first two take long copies to and from the device.
-enum { STREAM_UP, STREAM_DOWN, STREAM_FIRST, STREAM_ANY = -1 };
+// What streams are for: the first two take long copies to and from the device. Loops, which keep
+// one for milliseconds, have the next ones only, so that others find one.
+enum { STREAM_UP, STREAM_DOWN, STREAM_FIRST, STREAM_ANY = -1, STREAM_LOOP = -2, LOOP_STREAMS = 4 };
 
 // What was launched one after the other before, as graphs (graph.h).
 typedef struct graph_list graph_list;
@@ -78,10 +79,12 @@ void streams_close(gpu *g, bool alive);
 // Pieces -----------------------------------------------------------------------------------------
 
 // Begins a piece on a stream, which is the calling thread's until stream_end: on `wanted` if it is
-// free, or STREAM_ANY. The context is entered.
+// free, or STREAM_ANY, or STREAM_LOOP. The context is entered.
 emlx_status stream_begin(gpu *g, int wanted, gpu_stream **out, emlx_error *err);
 // Queues what is left of it. Gives the status that came before, or what went wrong.
 emlx_status stream_end(gpu_stream *s, emlx_status status, emlx_error *err);
+// Whether somebody waits to begin one.
+bool streams_wanted(const gpu *g);
 // The stream of the piece that this thread is queuing on the device, or NULL.
 gpu_stream *stream_now(const gpu *g);
 

@@ -9,7 +9,7 @@
 
 // Up to SMALL bytes go through rings and slots, which nobody else keeps for long; others in chunks
 // through two buffers each way.
-enum { SMALL = 128 << 10, SLOTS = 8, SLICES = 8 };
+enum { SMALL = 128 << 10, SLOTS = 31, SLICES = 8 };
 #define CHUNK ((size_t)4 << 20)
 
 // Two buffers that take turns.

@@ -209,19 +209,33 @@ static void loops_report_errors(void **state) {
 
 static void take_stop(void *context, const emlx_stop *stop) { end_come(context, stop->status); }
 
+// Counts by twos until it meets a number: never, where that is odd. A turn with a choice in it is
+// several plans, and the host's to make.
+static emlx_program *count_to(emlx_device *device, int64_t end, bool choice) {
+    emlx_error err;
+    emlx_block *b = new_block(), *condition = new_block(), *body = new_block();
+    uint32_t x = input(b, "x", EMLX_S64, 0), first, n = input(condition, NULL, EMLX_S64, 0);
+    output(condition, NULL, op(condition, "not_equal", 2, n, int_constant(condition, end)));
+    n = input(body, NULL, EMLX_S64, 0);
+    if (choice) {
+        emlx_block *blocks[3] = {new_block(), new_block(), new_block()};
+        for (int i = 0; i < 3; i++) {
+            uint32_t y = input(blocks[i], NULL, EMLX_S64, 0), zero = int_constant(blocks[i], 0);
+            output(blocks[i], NULL, op(blocks[i], i == 0 ? "less" : "add", 2, y, zero));
+        }
+        assert_ok(emlx_block_cond(body, blocks, 1, blocks + 1, 2, &n, 1, &n, &err), err);
+    }
+    output(body, NULL, op(body, "add", 2, n, int_constant(body, 2)));
+    assert_ok(emlx_block_while(b, condition, body, &x, 1, &first, &err), err);
+    output(b, "y", first);
+    return compile(b, device);
+}
+
 // A loop without end goes on on the device until nobody wants it.
 static void loops_are_cancelled(void **state) {
     (void)state;
     emlx_error err;
-    emlx_block *b = new_block(), *condition = new_block(), *body = new_block();
-    uint32_t x = input(b, "x", EMLX_S64, 0), first;
-    output(condition, NULL,
-           op(condition, "greater_equal", 2, input(condition, NULL, EMLX_S64, 0),
-              int_constant(condition, 0)));
-    output(body, NULL, op(body, "add", 2, input(body, NULL, EMLX_S64, 0), int_constant(body, 1)));
-    assert_ok(emlx_block_while(b, condition, body, &x, 1, &first, &err), err);
-    output(b, "y", first);
-    emlx_program *p = compile(b, test_device);
+    emlx_program *p = count_to(test_device, 1, false);
     emlx_tensor *in = number(EMLX_S64, 0);
     emlx_cancel flag = {0};
     emlx_work work = {.cancel = &flag};
@@ -235,12 +249,158 @@ static void loops_are_cancelled(void **state) {
     emlx_program_release(p);
 }
 
+// Loops beside other work
+// --------------------------------------------------------------------------
+
+// A run with an end, in the background or on a thread of its own.
+typedef struct runner {
+    emlx_program *program;
+    emlx_cancel *flag;
+    bool here;
+    ending end;
+    int64_t result;
+    pthread_t thread;
+} runner;
+
+static void take_result(void *context, const emlx_stop *stop) {
+    runner *r = context;
+    emlx_error err;
+    emlx_status status = stop->status;
+    if (status == EMLX_OK)
+        status = emlx_tensor_read(stop->tensors[0], 0, &r->result, sizeof r->result, &err);
+    for (size_t i = 0; i < stop->count; i++) emlx_tensor_release(stop->tensors[i]);
+    end_come(&r->end, status);
+}
+
+static void *start_run(void *context) {
+    runner *r = context;
+    emlx_error err;
+    emlx_tensor *zero = number(EMLX_S64, 0);
+    emlx_work work = {.cancel = r->flag, .here = r->here};
+    emlx_status status = emlx_program_start(r->program, &zero, 1, &work, take_result, r, &err);
+    emlx_tensor_release(zero);
+    if (status != EMLX_OK) end_come(&r->end, status);
+    return NULL;
+}
+
+static void begin_run(runner *r, emlx_program *program, emlx_cancel *flag, bool here) {
+    *r = (runner){.program = program, .flag = flag, .here = here, .end = NO_END};
+    if (here)
+        assert_int_equal(pthread_create(&r->thread, NULL, start_run, r), 0);
+    else
+        start_run(r);
+}
+
+static emlx_status end_run(runner *r) {
+    emlx_status status = end_wait(&r->end);
+    if (r->here) pthread_join(r->thread, NULL);
+    return status;
+}
+
+// Ops by themselves, a program, loops with an end: at once, and in the background.
+static void do_other_work(void) {
+    emlx_error err;
+    emlx_program *p = count_to(test_device, 3000, false),
+                 *by_host = count_to(test_device, 20, true);
+    for (int turn = 0; turn < 3; turn++) {
+        emlx_shape shape = {1, {1000}};
+        emlx_tensor *a = random_tensor(EMLX_F32, &shape, -9, 9), *zero, *out;
+        emlx_tensor *sum = apply_two("add", a, a);
+        double *values = values_of(sum), *halves = values_of(a);
+        for (int i = 0; i < 1000; i++) assert_true(values[i] == 2 * halves[i]);
+        free(values);
+        free(halves);
+        emlx_tensor_release(sum);
+        emlx_tensor_release(a);
+        for (int which = 0; which < 2; which++) {
+            emlx_program *program = which == 0 ? p : by_host;
+            zero = number(EMLX_S64, 0);
+            assert_ok(emlx_program_run(program, &zero, 1, &out, 1, &err), err);
+            double *end = values_of(out);
+            assert_true(*end == (which == 0 ? 3000 : 20));
+            free(end);
+            emlx_tensor_release(zero);
+            emlx_tensor_release(out);
+            runner r;
+            begin_run(&r, program, NULL, false);
+            assert_int_equal(end_run(&r), EMLX_OK);
+            assert_int_equal(r.result, which == 0 ? 3000 : 20);
+        }
+    }
+    emlx_program_release(p);
+    emlx_program_release(by_host);
+}
+
+// More loops than a device has streams, and the pool threads.
+enum { ENDLESS = 40, OWN_THREADS = 12 };
+
+static void endless_loops_let_others_work(void **state) {
+    (void)state;
+    static runner runs[ENDLESS];
+    for (int form = 0; form < 3; form++) {
+        bool here = form == 1, choice = form == 2;
+        int count = here ? OWN_THREADS : ENDLESS;
+        emlx_cancel flag = {0};
+        emlx_program *p = count_to(test_device, 1, choice);
+        for (int i = 0; i < count; i++) begin_run(&runs[i], p, &flag, here);
+        usleep(50000);
+        do_other_work();
+        for (int i = 0; i < count; i++) assert_false(runs[i].end.ended);
+        emlx_cancel_raise(&flag);
+        for (int i = 0; i < count; i++) assert_int_equal(end_run(&runs[i]), EMLX_CANCELLED);
+        emlx_program_release(p);
+    }
+}
+
+// Of many that take turns each makes all of its own.
+static void loops_that_give_way_go_on_where_they_were(void **state) {
+    (void)state;
+    static runner runs[ENDLESS];
+    emlx_program *p = count_to(test_device, 40000, false);
+    for (int i = 0; i < ENDLESS; i++) begin_run(&runs[i], p, NULL, i < OWN_THREADS);
+    for (int i = 0; i < ENDLESS; i++) {
+        assert_int_equal(end_run(&runs[i]), EMLX_OK);
+        assert_int_equal(runs[i].result, 40000);
+    }
+    emlx_program_release(p);
+}
+
+// A loop on one device keeps nothing from those on another.
+static void devices_have_loops_of_their_own(void **state) {
+    (void)state;
+    static runner runs[2 * ENDLESS];
+    emlx_error err;
+    emlx_device *second = NULL, *first = test_device;
+    if (emlx_device_open("cuda:1", &second, &err) != EMLX_OK) return;
+    emlx_program *p[2] = {count_to(first, 1, false), NULL};
+    emlx_cancel flag = {0};
+    test_device = second;
+    p[1] = count_to(second, 1, false);
+    for (int i = 0; i < 2 * ENDLESS; i++) {
+        test_device = i % 2 == 0 ? first : second;
+        begin_run(&runs[i], p[i % 2], &flag, false);
+    }
+    usleep(50000);
+    for (int i = 0; i < 2; i++) {
+        test_device = i == 0 ? first : second;
+        do_other_work();
+    }
+    test_device = first;
+    emlx_cancel_raise(&flag);
+    for (int i = 0; i < 2 * ENDLESS; i++) assert_int_equal(end_run(&runs[i]), EMLX_CANCELLED);
+    for (int i = 0; i < 2; i++) emlx_program_release(p[i]);
+    emlx_device_release(second);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(loops_carry_their_state),
         cmocka_unit_test(loops_give_what_the_cpu_gives),
         cmocka_unit_test(loops_report_errors),
         cmocka_unit_test(loops_are_cancelled),
+        cmocka_unit_test(endless_loops_let_others_work),
+        cmocka_unit_test(loops_that_give_way_go_on_where_they_were),
+        cmocka_unit_test(devices_have_loops_of_their_own),
     };
     if (!open_gpu_or_skip("engines/cuda/loops")) return 0;
     int failed = cmocka_run_group_tests_name("engines/cuda/loops", tests, NULL, NULL);
