@@ -26,6 +26,7 @@
 // `x < constant` into two copies of what follows, one of them folded, and a blend at the end.
 typedef struct math_limits {
     float exp_low, exp_high; // exp is 0 below and infinite above
+    float exp_lanes_high;    // exp of registers is left to double above, in size
     float expm1_low;         // expm1 rounds to -1 below
     float tanh_high;         // tanh rounds to 1 above
     float erf_high;          // as erf

@@ -3,8 +3,9 @@
 #include "engines/cpu/kernels/math/core.h"
 
 const math_limits math_limit = {
-    .exp_low = -105.0f, // exp(-103.98) is 2^-150, which rounds to 0
-    .exp_high = 90.0f,  // exp(88.73) is above the highest f32
+    .exp_low = -105.0f,      // exp(-103.98) is 2^-150, which rounds to 0
+    .exp_high = 90.0f,       // exp(88.73) is above the highest f32
+    .exp_lanes_high = 87.3f, // exp(-87.34) is the lowest normal number
     .expm1_low = -20.0f,
     .tanh_high = 10.0f,
     .erf_high = 3.949f,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // math_level.c - math functions on tiles, and the table of them. f32 is computed in double by
-// circle.h, error.h, exp.h and log.h and rounded once; special values are put in place afterwards,
+// circle.h, error.h, exp.h and log.h and rounded once (exp by exp_lanes.h where that does); special values are put in place afterwards,
 // in f32, where they cost least. f64 is computed by f64_*.h. What these do not take goes to libm,
 // an element at a time.
 #include <math.h>
@@ -9,6 +9,7 @@
 #include "engines/cpu/kernels/math/circle.h"
 #include "engines/cpu/kernels/math/error.h"
 #include "engines/cpu/kernels/math/exp.h"
+#include "engines/cpu/kernels/math/exp_lanes.h"
 #include "engines/cpu/kernels/math/f64_circle.h"
 #include "engines/cpu/kernels/math/f64_error.h"
 #include "engines/cpu/kernels/math/f64_exp.h"
