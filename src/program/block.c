@@ -88,6 +88,26 @@ static void block_push(emlx_block *block, instr *i, emlx_tensor *const *symbols,
     for (size_t s = 0; s < count; s++) block->symbols.items[block->symbols.count++] = symbols[s];
 }
 
+emlx_status block_move_instr(emlx_block *to, const emlx_block *from, instr *in, uint32_t *first,
+                             emlx_error *err) {
+    size_t count = in->value_count;
+    TRY(block_reserve(to, count, err));
+    emlx_tensor *const *symbols = from->symbols.items + in->first;
+    instr moved = *in;
+    *in = (instr){.kind = in->kind, .first = in->first, .value_count = in->value_count};
+    for (size_t s = 0; s < count; s++) (void)emlx_tensor_retain(symbols[s]);
+    block_push(to, &moved, symbols, count, first);
+    return EMLX_OK;
+}
+
+void block_swap_code(emlx_block *a, emlx_block *b) {
+    const emlx_block old = *a;
+    a->symbols = b->symbols;
+    a->code = b->code;
+    b->symbols = old.symbols;
+    b->code = old.code;
+}
+
 // Values ---------------------------------------------------------------------------------------
 
 // A node that stands for data given later.

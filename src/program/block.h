@@ -68,6 +68,16 @@ bool block_is_plain(const emlx_block *block);
 emlx_status block_merge_loop(const emlx_block *condition, const emlx_block *body, emlx_block **out,
                              emlx_error *err);
 
+// Moves an instruction of `from`, whose operands are numbered as values of `to` by then, with what
+// stands for its results. `from` is fit to be released only.
+emlx_status block_move_instr(emlx_block *to, const emlx_block *from, instr *in, uint32_t *first,
+                             emlx_error *err);
+// The two have each other's instructions; the ports stay.
+void block_swap_code(emlx_block *a, emlx_block *b);
+// Replaces loops whose turns are known and few by the ops of their turns, also in blocks inside.
+// Where it fails the block is fit to be released only.
+emlx_status block_unroll(emlx_block *block, emlx_error *err);
+
 // Room for signature_print.
 #define SIGNATURE_TEXT 384
 // "f32 {2, 3}"; returns `text`.

@@ -43,8 +43,9 @@ static void ports_free(emlx_port *ports) {
 }
 
 static emlx_status compile(emlx_block *block, emlx_program *p, emlx_error *err) {
-    TRY(code_compile(block, p->device, &p->main, err));
     p->op_count = count_ops(block);
+    TRY(block_unroll(block, err));
+    TRY(code_compile(block, p->device, &p->main, err));
     TRY(take_ports(block, block->inputs.items, block->inputs.count, &p->inputs, err));
     block->inputs.count = 0;
     TRY(take_ports(block, block->outputs.items, block->outputs.count, &p->outputs, err));

@@ -331,6 +331,48 @@ static void a_dying_base_is_written_in_place(void **unused) {
     release_all(t, 4);
 }
 
+static emlx_tensor *beside(emlx_tensor *a, emlx_tensor *b, int64_t axis) {
+    emlx_attr attr = with_int("axis", axis);
+    return apply_to("concatenate", (emlx_tensor *[]){a, b}, 2, &attr, 1, EMLX_TYPE_DEFAULT);
+}
+
+// What is computed of both halves of a concatenation is one kernel, which computes what the halves
+// share once; whoever reads a half reads what that was made of. Only who reads across them has the
+// whole in memory.
+static void halves_are_no_whole(void **unused) {
+    (void)unused;
+    for (int64_t axis = 0; axis < 2; axis++) {
+        emlx_tensor *t[10] = {input_tensor(), input_tensor()};
+        t[9] = apply_two("add", t[0], t[1]);
+        t[2] = unary("exp", t[9]);
+        t[3] = apply_two("multiply", t[2], t[0]);
+        t[4] = apply_two("multiply", t[2], t[1]);
+        t[5] = beside(t[3], t[4], axis);
+        t[6] = unary("sqrt", t[5]);
+        emlx_plan *plan = plan_of(&t[6], 1, t, 2);
+        assert_int_equal(plan->kernel_count, 1);
+        assert_int_equal(plan->value_count, 3);
+        assert_int_equal(plan->kernels[0].store_count, 2);
+        plan_release(plan);
+
+        const emlx_attr cut[] = {with_ints("starts", (int64_t[]){axis ? 0 : 40, axis ? 50 : 0}, 2),
+                                 with_ints("lengths", matrix.dims, 2),
+                                 with_ints("strides", (int64_t[]){1, 1}, 2)};
+        t[7] = apply_to("slice", &t[5], 1, cut, 3, EMLX_TYPE_DEFAULT);
+        t[8] = unary("tanh", t[7]);
+        plan = plan_of(&t[8], 1, t, 2);
+        assert_int_equal(plan->kernel_count, 1);
+        assert_int_equal(plan->value_count, 3);
+        plan_release(plan);
+
+        plan = plan_of(&t[5], 1, t, 2);
+        assert_int_equal(plan->kernel_count, 1);
+        assert_int_equal(plan->kernels[0].store_count, 2);
+        plan_release(plan);
+        release_all(t, 10);
+    }
+}
+
 static emlx_tensor *sorted(emlx_tensor *t) {
     emlx_attr axis = with_int("axis", 1);
     return apply_to("sort", &t, 1, &axis, 1, EMLX_TYPE_DEFAULT);
@@ -436,6 +478,7 @@ int main(void) {
         cmocka_unit_test(rows_end_at_other_rows),
         cmocka_unit_test(products_widen),
         cmocka_unit_test(scatters_work_on_their_type),
+        cmocka_unit_test(halves_are_no_whole),
         cmocka_unit_test(views_cost_nothing),
         cmocka_unit_test(equal_parts_are_computed_once),
         cmocka_unit_test(plans_are_shared_by_structure),

@@ -161,11 +161,13 @@ static uint32_t free_step(emitter *e, uint32_t n, const index_map *map) {
 }
 
 static uint32_t read_view(emitter *e, uint32_t n, const index_map *map);
+static uint32_t read_source(emitter *e, uint32_t n, const index_map *map);
 
 static uint32_t read_node(emitter *e, uint32_t n, const index_map *map) {
     uint32_t step = find_placement(e, n, map);
     if (step != NO_INDEX || e->failed) return step;
     if (is_primitive(e->g, n, PRIM_view)) return read_view(e, n, map);
+    if (is_primitive(e->g, n, PRIM_write) && !e->f->kept[n]) return read_source(e, n, map);
     bool is_free = is_primitive(e->g, n, PRIM_constant) || is_primitive(e->g, n, PRIM_iota);
     step = is_free ? free_step(e, n, map) : load_step(e, e->value_of[n], map);
     add_placement(e, n, map, step);
@@ -189,6 +191,13 @@ static uint32_t read_view(emitter *e, uint32_t n, const index_map *map) {
     }
     add_placement(e, n, map, step);
     return step;
+}
+
+// Of what is not in memory one source is read.
+static uint32_t read_source(emitter *e, uint32_t n, const index_map *map) {
+    index_map within;
+    uint32_t i = source_within(e->g, n, e->space, map, &within);
+    return read_node(e, operand_of(e->g, n, i), &within);
 }
 
 // Writing a node -------------------------------------------------------------------------------
@@ -256,14 +265,14 @@ static void emit_copy(emitter *e, uint32_t n, uint32_t source) {
     e->kernel->copies = k->step_count == 1 && k->steps[0].kind == EXPR_LOAD;
 }
 
-static void emit_source(emitter *e, const fuse_root *root) {
+static void emit_source(emitter *e, const fuse_root *root, uint32_t part) {
     uint32_t n = root->node;
     const write_params *p = e->g->nodes[n]->params;
-    const region *r = &p->regions[root->part - 1];
+    const region *r = &p->regions[part - 1];
     index_map dense, place = {.offset = r->offset};
     map_dense(e->space, &dense);
     memcpy(place.strides, r->strides, sizeof place.strides);
-    uint32_t step = read_node(e, operand_of(e->g, n, root->part), &dense);
+    uint32_t step = read_node(e, operand_of(e->g, n, part), &dense);
     if (e->failed) return;
     store_region(e, n, step, &place);
     if (r->start_count > 0 && !e->failed)
@@ -390,7 +399,7 @@ static void emit_kernel(emitter *e, const fuse_root *r) {
     else if (p == PRIM_view)
         emit_view_copy(e, n);
     else if (p == PRIM_write && r->part > 0)
-        emit_source(e, r);
+        for (uint32_t i = 0; i < r->parts && !e->failed; i++) emit_source(e, r, r->part + i);
     else if (p == PRIM_write || (p == PRIM_scatter && r->part == 0))
         emit_copy(e, n, operand_of(e->g, n, 0));
     else if (primitive_table[p].form == FORM_WHOLE)

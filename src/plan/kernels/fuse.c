@@ -11,8 +11,10 @@
 #include "memory/list.h"
 
 enum {
-    CHEAP = 3,         // weight up to which a node is rather computed again than kept
-    KERNEL_NODES = 400 // most nodes in one kernel
+    CHEAP = 3,          // weight up to which a node is rather computed again than kept
+    KERNEL_NODES = 400, // most nodes in one kernel
+    PARTS_MOST = 8,     // of a node in one kernel
+    SOURCES_MOST = 64   // of a `write` that is looked through
 };
 
 #define LAST UINT64_MAX
@@ -32,6 +34,9 @@ typedef struct fuser {
     hash_table asked;    // all of them
     uint64_t *first_use; // of each kept node: order of the first kernel that needs it whole, before
     uint8_t *weight;
+    uint32_t *uses;  // of each node: by others, and as a result
+    uint32_t *parts; // of each node: the `write` that it is a map of, element by element, and that
+                     // nobody else reads; or NO_INDEX
     bool failed;
 } fuser;
 
@@ -55,6 +60,29 @@ uint32_t value_node(const subgraph *g, uint32_t n) {
     return n;
 }
 
+// Whether a `write` is nothing but its sources, each in its own place.
+static bool is_side_by_side(const subgraph *g, uint32_t n) {
+    if (!is_primitive(g, n, PRIM_write)) return false;
+    const write_params *p = g->nodes[n]->params;
+    int64_t count = emlx_shape_count(&g->nodes[n]->shape);
+    for (uint32_t i = 0; i < (uint32_t)p->count; i++) {
+        if (p->regions[i].start_count > 0) return false;
+        count -= emlx_shape_count(&g->nodes[operand_of(g, n, i + 1)]->shape);
+    }
+    return p->covers && p->count > 0 && p->count <= SOURCES_MOST && count == 0;
+}
+
+uint32_t source_within(const subgraph *g, uint32_t n, const emlx_shape *space, const index_map *map,
+                       index_map *out) {
+    const write_params *p = g->nodes[n]->params;
+    for (uint32_t i = 1; i <= (uint32_t)p->count; i++) {
+        const region *r = &p->regions[i - 1];
+        const emlx_shape *source = &g->nodes[operand_of(g, n, i)]->shape;
+        if (map_within(space, map, source, r->offset, r->strides, out)) return i;
+    }
+    return 0;
+}
+
 // Weights --------------------------------------------------------------------------------------
 
 static uint32_t scalar_weight(const map_params *p) {
@@ -76,6 +104,30 @@ static void weigh(fuser *u) {
     }
 }
 
+static void count_uses(fuser *u) {
+    const subgraph *g = u->g;
+    for (uint32_t i = 0; i < g->first[g->count]; i++) u->uses[g->operands[i]]++;
+    for (uint32_t i = 0; i < g->root_count; i++) u->uses[g->roots[i]]++;
+}
+
+// The `write` that operand `o` of n is a map of, if it has an element for each of n's.
+static uint32_t parts_through(const fuser *u, uint32_t n, uint32_t o) {
+    const emlx_tensor *t = u->g->nodes[n], *operand = u->g->nodes[o];
+    bool same = emlx_shape_count(&t->shape) == emlx_shape_count(&operand->shape);
+    return same && u->uses[o] == 1 ? u->parts[o] : NO_INDEX;
+}
+
+static void find_parts(fuser *u) {
+    const subgraph *g = u->g;
+    for (uint32_t n = 0; n < g->count; n++) {
+        uint32_t *parts = &u->parts[n];
+        *parts = is_side_by_side(g, n) ? n : NO_INDEX;
+        if (!is_primitive(g, n, PRIM_map) && !is_plain_reshape(g, n)) continue;
+        for (uint32_t i = g->first[n]; i < g->first[n + 1] && *parts == NO_INDEX; i++)
+            *parts = parts_through(u, n, g->operands[i]);
+    }
+}
+
 // Roots and requests ---------------------------------------------------------------------------
 
 // Later nodes run later; the parts of a node in order.
@@ -91,7 +143,7 @@ static uint32_t add_root(fuser *u, uint32_t node, uint32_t part, const emlx_shap
         u->failed = true;
         return 0;
     }
-    f->roots[f->root_count] = (fuse_root){.node = node, .part = part, .space = *space};
+    f->roots[f->root_count] = (fuse_root){.node = node, .part = part, .parts = 1, .space = *space};
     return f->root_count++;
 }
 
@@ -175,10 +227,18 @@ static bool worth_inlining(const fuser *u, const request *r, uint32_t n) {
     return u->weight[n] <= CHEAP || !repeats || count == 1;
 }
 
+// Whether those who ask for a node want more elements of it than it has.
+static bool wanted_often(const fuser *u, uint32_t n) {
+    int64_t left = emlx_shape_count(&u->g->nodes[n]->shape);
+    for (const request *r = u->requests[n]; r != NULL && left >= 0; r = r->next)
+        left -= emlx_shape_count(&u->f->roots[r->root].space);
+    return left < 0;
+}
+
 static bool inline_everywhere(fuser *u, uint32_t n) {
     const request *first = u->requests[n];
     if (first == NULL) return false;
-    if (first->next != NULL && u->weight[n] > CHEAP) return false;
+    if (first->next != NULL && u->weight[n] > CHEAP && wanted_often(u, n)) return false;
     for (const request *r = first; r != NULL; r = r->next)
         if (!worth_inlining(u, r, n)) return false;
     for (const request *r = first; r != NULL; r = r->next)
@@ -210,12 +270,62 @@ static void own_kernel(fuser *u, uint32_t n) {
     if (!u->failed) take_in(u, n, root, &map, true);
 }
 
+static void map_of_region(const region *r, index_map *out) {
+    *out = (index_map){.offset = r->offset};
+    memcpy(out->strides, r->strides, sizeof out->strides);
+}
+
+// Whether the node's operands can be read for the elements that stand where a source is written.
+static bool can_part(const fuser *u, uint32_t n, uint32_t write) {
+    const subgraph *g = u->g;
+    const write_params *p = g->nodes[write]->params;
+    for (uint32_t s = 0; s < (uint32_t)p->count; s++) {
+        const emlx_shape *space = &g->nodes[operand_of(g, write, s + 1)]->shape;
+        index_map place, map;
+        map_of_region(&p->regions[s], &place);
+        for (uint32_t i = g->first[n]; i < g->first[n + 1]; i++)
+            if (!map_operand(space, &place, &g->nodes[n]->shape, &g->nodes[g->operands[i]]->shape,
+                             &map))
+                return false;
+    }
+    return true;
+}
+
+// Whether sources have one shape, so that a kernel can write them all.
+static bool are_alike(const subgraph *g, uint32_t write) {
+    const write_params *p = g->nodes[write]->params;
+    const emlx_shape *first = &g->nodes[operand_of(g, write, 1)]->shape;
+    for (uint32_t i = 2; i <= (uint32_t)p->count; i++)
+        if (!shape_equal(first, &g->nodes[operand_of(g, write, i)]->shape)) return false;
+    return p->count <= PARTS_MOST;
+}
+
+// Kernels of a node for the elements that stand where the sources of a `write` are written.
+static void own_kernels(fuser *u, uint32_t n, uint32_t write) {
+    subgraph *g = u->g;
+    const write_params *p = g->nodes[write]->params;
+    bool alike = are_alike(g, write);
+    uint32_t root = 0;
+    for (uint32_t i = (uint32_t)p->count; i > 0 && !u->failed; i--) {
+        bool first = i == (uint32_t)p->count;
+        if (first || !alike) root = add_root(u, n, i, &g->nodes[operand_of(g, write, i)]->shape);
+        index_map place;
+        map_of_region(&p->regions[i - 1], &place);
+        if (!u->failed) take_in(u, n, root, &place, true);
+    }
+}
+
 static void visit_map(fuser *u, uint32_t n) {
     // A conversion that products make as they read is wanted by nobody.
     if (!u->f->kept[n] && u->requests[n] == NULL) return;
     if (!u->f->kept[n] && inline_everywhere(u, n)) return;
     u->f->kept[n] = true;
-    if (!store_on_the_way(u, n)) own_kernel(u, n);
+    if (store_on_the_way(u, n)) return;
+    uint32_t write = u->parts[n];
+    if (write != NO_INDEX && can_part(u, n, write))
+        own_kernels(u, n, write);
+    else
+        own_kernel(u, n);
 }
 
 // The other primitives --------------------------------------------------------------------------
@@ -297,12 +407,11 @@ static bool is_uniform(const subgraph *g, uint32_t n) {
 }
 
 // A source may read the base; computed before, it leaves the base free to be overwritten in place.
-static void visit_write(fuser *u, uint32_t n) {
+static void write_in_turn(fuser *u, uint32_t n) {
     subgraph *g = u->g;
     const write_params *p = g->nodes[n]->params;
     uint32_t base = operand_of(g, n, 0);
     bool ahead = !p->covers && !is_uniform(g, base);
-    u->f->kept[n] = true;
     uint32_t start = g->first[n + 1];
     for (uint32_t i = (uint32_t)p->count; i > 0; i--) {
         uint32_t source = operand_of(g, n, i);
@@ -317,6 +426,40 @@ static void visit_write(fuser *u, uint32_t n) {
     if (p->covers) return;
     uint32_t root = add_root(u, n, 0, &g->nodes[n]->shape);
     if (!u->failed) ask_whole(u, base, root);
+}
+
+// Has everybody who asks for a part of what is written ask for the source of that, if it is one.
+static bool ask_sources(fuser *u, uint32_t n) {
+    subgraph *g = u->g;
+    index_map map;
+    for (const request *r = u->requests[n]; r != NULL; r = r->next)
+        if (source_within(g, n, &u->f->roots[r->root].space, &r->map, &map) == 0) return false;
+    for (const request *r = u->requests[n]; r != NULL && !u->failed; r = r->next) {
+        uint32_t i = source_within(g, n, &u->f->roots[r->root].space, &r->map, &map);
+        ask(u, operand_of(g, n, i), r->root, &map);
+    }
+    return true;
+}
+
+// One kernel for sources of one shape that are computed: what they share is computed once.
+static bool write_at_once(fuser *u, uint32_t n) {
+    subgraph *g = u->g;
+    uint32_t count = (uint32_t)((const write_params *)g->nodes[n]->params)->count;
+    if (count < 2 || !are_alike(g, n)) return false;
+    for (uint32_t i = 1; i <= count; i++)
+        if (!is_primitive(g, operand_of(g, n, i), PRIM_map)) return false;
+    uint32_t root = add_root(u, n, 1, &g->nodes[operand_of(g, n, 1)]->shape);
+    if (u->failed) return true;
+    u->f->roots[root].parts = count;
+    for (uint32_t i = 1; i <= count; i++) ask_whole(u, operand_of(g, n, i), root);
+    return true;
+}
+
+static void visit_write(fuser *u, uint32_t n) {
+    bool side_by_side = is_side_by_side(u->g, n);
+    if (side_by_side && !u->f->kept[n] && ask_sources(u, n)) return;
+    u->f->kept[n] = true;
+    if (!side_by_side || !write_at_once(u, n)) write_in_turn(u, n);
 }
 
 static void visit_scatter(fuser *u, uint32_t n) {
@@ -383,7 +526,10 @@ static bool begin_fusing(fuser *u) {
     u->requests = arena_array(&g->memory, g->count, sizeof(request *));
     u->first_use = arena_array(&g->memory, g->count, sizeof *u->first_use);
     u->weight = arena_array(&g->memory, g->count, 1);
-    return u->f->roots && u->f->kept && u->requests && u->first_use && u->weight;
+    u->uses = arena_array(&g->memory, g->count, sizeof *u->uses);
+    u->parts = arena_array(&g->memory, g->count, sizeof *u->parts);
+    return u->f->roots && u->f->kept && u->requests && u->first_use && u->weight && u->uses &&
+           u->parts;
 }
 
 emlx_status fuse(subgraph *g, const emlx_device *device, fusion *f, emlx_error *err) {
@@ -393,6 +539,8 @@ emlx_status fuse(subgraph *g, const emlx_device *device, fusion *f, emlx_error *
     if (!u.failed) {
         memset(u.first_use, 0xff, g->count * sizeof *u.first_use);
         weigh(&u);
+        count_uses(&u);
+        find_parts(&u);
         for (uint32_t i = 0; i < g->root_count; i++) keep(&u, g->roots[i], LAST);
     }
     for (uint32_t n = g->count; n-- > g->leaf_count && !u.failed;) {

@@ -5,7 +5,9 @@
 // through an affine map from the kernel's index space. A `map` node asked for by one kernel in one
 // way becomes part of that kernel. One asked for in several ways is kept: computed once into
 // memory. It is then stored by the first kernel that reads it, if that one reads it element by
-// element, and otherwise by a kernel of its own.
+// element, and otherwise by a kernel of its own. What is written side by side, as concatenate does,
+// is in memory only if somebody reads across: others read the sources, and a `map` of the whole is
+// computed part by part.
 #ifndef EMLX_PLAN_KERNELS_FUSE_H
 #define EMLX_PLAN_KERNELS_FUSE_H
 
@@ -29,9 +31,11 @@ typedef struct inlined {
 
 // A kernel in the making. The parts of a node that takes several kernels: `write` copies its base
 // in part 0 and writes source i in part 1 + i; `scatter` copies its target in part 0 and scatters
-// in part 1.
+// in part 1; a `map` of a `write` is computed in the parts of that. One kernel may do several
+// parts.
 typedef struct fuse_root {
     uint32_t node, part;
+    uint32_t parts;  // how many, from `part` on
     uint32_t starts; // a source of `write`: which operand is its first run-time start
     emlx_shape space;
     uint32_t size; // nodes inlined
@@ -53,6 +57,11 @@ emlx_status fuse(subgraph *g, const emlx_device *device, fusion *f, emlx_error *
 // where the device widens it as it reads, what it is converted from.
 uint32_t read_by(const fusion *f, uint32_t n, uint32_t o);
 
+// Which source of the `write` n alone is read through the map, from 1 on, and the map into that; 0
+// where it is not one.
+uint32_t source_within(const subgraph *g, uint32_t n, const emlx_shape *space, const index_map *map,
+                       index_map *out);
+
 // The node whose value holds that of `n`: n itself, or what it is a plain reshape of.
 uint32_t value_node(const subgraph *g, uint32_t n);
 static inline bool is_leaf(const subgraph *g, uint32_t n) { return n < g->leaf_count; }
@@ -71,6 +80,11 @@ static inline uint32_t operand_of(const subgraph *g, uint32_t n, uint32_t i) {
 // affine indexing of that shape's axes; false when the two together are not affine.
 bool map_compose(const emlx_shape *space, const index_map *map, const emlx_shape *shape,
                  int64_t offset, const int64_t *strides, index_map *out);
+// The reverse: the map into a dense array of shape `shape`, of which `map` reaches the copy that
+// lies in another at `offset` with `strides`; false when that is not affine, or reaches anything
+// else.
+bool map_within(const emlx_shape *space, const index_map *map, const emlx_shape *shape,
+                int64_t offset, const int64_t *strides, index_map *out);
 // The map of an operand of `n`, whose shape is n's or stretches to it.
 bool map_operand(const emlx_shape *space, const index_map *map, const emlx_shape *shape,
                  const emlx_shape *operand, index_map *out);
