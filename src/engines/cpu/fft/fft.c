@@ -75,16 +75,18 @@ static void copy_in(const fft_work *w, const char *line, char *to, int64_t from,
     stride_fn gather = w->run->kernels->gather[__builtin_ctzl(element)];
     tile_fn cast = w->run->kernels->cast[type_part(w->from_type)][w->type];
     bool spread = is_real(w) && w->way != WAY_UNFOLD;
+    tile_fn with_zeros = cpu_scalar(w->run->kernels, SCALAR_complex, w->type);
+    static const double zeros[STAGE / 2];
     int64_t there = least(end, w->from_length), wide = width(w->from_type), count;
     _Alignas(64) char stage[STAGE * sizeof(double)], numbers[STAGE * sizeof(double)];
     for (int64_t at = from; at < there; at += count) {
         count = least(there - at, STAGE / 2);
-        gather(stage, line + at * w->beside * (int64_t)element, w->beside, (size_t)count);
+        const char *elements = line + at * w->beside * (int64_t)element;
+        if (w->beside > 1) gather(stage, elements, w->beside, (size_t)count);
         int64_t place = at * (spread ? 2 : wide) * (int64_t)number;
-        cast(spread ? numbers : to + place, stage, NULL, NULL, (size_t)(count * wide));
-        if (!spread) continue;
-        memset(to + place, 0, (size_t)count * 2 * number);
-        w->run->kernels->scatter[__builtin_ctzl(number)](to + place, numbers, 2, (size_t)count);
+        cast(spread ? numbers : to + place, w->beside > 1 ? stage : elements, NULL, NULL,
+             (size_t)(count * wide));
+        if (spread) with_zeros(to + place, numbers, zeros, NULL, (size_t)count);
     }
     int64_t first = there > from ? there : from, each = (spread ? 2 : wide) * (int64_t)number;
     if (end > first) memset(to + first * each, 0, (size_t)((end - first) * each));
