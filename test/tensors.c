@@ -158,11 +158,19 @@ emlx_tensor *random_tensor(emlx_type type, const emlx_shape *shape, int low, int
     return t;
 }
 
+void *bytes_of(emlx_tensor *tensor) {
+    size_t size = emlx_tensor_bytes(tensor);
+    void *data = malloc(size + 1);
+    emlx_error err;
+    assert_non_null(data);
+    assert_ok(emlx_tensor_read(tensor, 0, data, size, &err), err);
+    return data;
+}
+
 double *values_of(emlx_tensor *tensor) {
     emlx_type type = emlx_tensor_type(tensor);
     int64_t count = number_count(type, emlx_tensor_shape(tensor));
     double *values = malloc(((size_t)count + 1) * sizeof *values);
-    emlx_error err;
     assert_non_null(values);
     if (!has_elements(emlx_tensor_type(tensor))) {
         emlx_tensor *wide = as_type(tensor, EMLX_F64);
@@ -171,10 +179,7 @@ double *values_of(emlx_tensor *tensor) {
         emlx_tensor_release(wide);
         return values;
     }
-    size_t bytes = emlx_tensor_bytes(tensor);
-    void *data = malloc(bytes + 1);
-    assert_non_null(data);
-    assert_ok(emlx_tensor_read(tensor, 0, data, bytes, &err), err);
+    void *data = bytes_of(tensor);
     for (int64_t i = 0; i < count; i++) values[i] = element_get(part_of(type), data, i);
     free(data);
     return values;

@@ -45,6 +45,9 @@ emlx_tensor *as_type(emlx_tensor *t, emlx_type type);
 // The elements, computed; to be freed.
 double *values_of(emlx_tensor *tensor);
 
+// The bytes of the elements, computed; to be freed. The device's memory need not be the host's.
+void *bytes_of(emlx_tensor *tensor);
+
 emlx_attr with_ints(const char *name, const int64_t *values, size_t count);
 emlx_attr with_int(const char *name, int64_t value);
 emlx_attr with_bool(const char *name, bool value);

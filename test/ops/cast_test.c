@@ -168,13 +168,11 @@ static emlx_tensor *tensor_of_bits(const format *f, const uint64_t *elements, in
 // ones, with any.
 static void compare_bits(const char *op, emlx_tensor *out, const format *from, const format *to,
                          const uint64_t *elements, const uint64_t *expected, int count) {
-    const void *data;
-    emlx_error err;
-    assert_ok(emlx_tensor_data(out, &data, &err), err);
+    char *data = bytes_of(out);
     for (int i = 0; i < count; i++) {
         char wanted[8] = {0};
         store_bits(to, expected[i], wanted);
-        const char *got = (const char *)data + (size_t)i * emlx_type_size(to->type);
+        const char *got = data + (size_t)i * emlx_type_size(to->type);
         if (memcmp(got, wanted, emlx_type_size(to->type)) == 0) continue;
         bool nan = is_float(from) && is_float(to) && isnan(decode(from, elements[i]));
         if (nan && isnan(decode(to, load_bits(to, got)))) continue;
@@ -183,6 +181,7 @@ static void compare_bits(const char *op, emlx_tensor *out, const format *from, c
                  emlx_type_name(to->type), (unsigned long long)load_bits(to, got),
                  (unsigned long long)load_bits(to, wanted));
     }
+    free(data);
     emlx_tensor_release(out);
 }
 
@@ -286,11 +285,8 @@ static emlx_tensor *by_put_slice(emlx_tensor *t, emlx_type type) {
 static emlx_tensor *by_constants(emlx_tensor *t, emlx_type type) {
     size_t count = (size_t)emlx_shape_count(emlx_tensor_shape(t));
     emlx_tensor **all = malloc(count * sizeof(emlx_tensor *));
-    const int64_t *data;
-    emlx_error err;
-    int64_t none = 0;
+    int64_t none = 0, *data = bytes_of(t);
     assert_non_null(all);
-    assert_ok(emlx_tensor_data(t, (const void **)&data, &err), err);
     for (size_t i = 0; i < count; i++) {
         bool is_signed = emlx_tensor_type(t) == EMLX_S64;
         emlx_attr attrs[2] = {with_ints("shape", &none, 0),
@@ -303,6 +299,7 @@ static emlx_tensor *by_constants(emlx_tensor *t, emlx_type type) {
     emlx_tensor *out = apply_to("stack", all, count, &axis, 1, EMLX_TYPE_DEFAULT);
     for (size_t i = 0; i < count; i++) emlx_tensor_release(all[i]);
     free(all);
+    free(data);
     return out;
 }
 

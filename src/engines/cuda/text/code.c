@@ -68,7 +68,7 @@ uint32_t code_patch_word(kernel_code *code, patch_kind kind, uint32_t index, int
 }
 
 code_launch *code_launch_add(kernel_code *code, char suffix, int64_t threads, int64_t most) {
-    static code_launch none;
+    static _Thread_local code_launch none;
     if (!mem_reserve(&code->launches, &code->launch_room, code->launch_count, 1,
                      sizeof *code->launches)) {
         code->failed = true;

@@ -83,7 +83,8 @@ void code_text(kernel_code *code, const char *format, ...) __attribute__((format
 uint32_t code_word(kernel_code *code, int64_t value);
 uint32_t code_double(kernel_code *code, double value);
 uint32_t code_patch_word(kernel_code *code, patch_kind kind, uint32_t index, int64_t offset);
-// A launch of enough blocks for `threads` threads, and at most `most` blocks (0: any number).
+// A launch of enough blocks for `threads` threads, and at most `most` blocks (0: any number). Never
+// NULL: where there was no memory for it the code has failed, and what is given is not launched.
 code_launch *code_launch_add(kernel_code *code, char suffix, int64_t threads, int64_t most);
 
 // Makes the code of a kernel. Fails with EMLX_UNSUPPORTED, and a message that says what, for what

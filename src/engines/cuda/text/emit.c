@@ -47,10 +47,10 @@ void emit_function_of(emitter *e, char suffix, int block, int blocks) {
 
 void emit_function(emitter *e, char suffix, int block) { emit_function_of(e, suffix, block, 0); }
 
-void emit_loop(emitter *e, int64_t count) {
+code_launch *emit_loop(emitter *e, int64_t count) {
     EMIT(" for (ll t = blockIdx.x * 256ll + threadIdx.x; t < p.w[%u]; t += gridDim.x * 256ll) {\n",
          code_word(e->code, count));
-    code_launch_add(e->code, 'k', count, BLOCKS_MOST);
+    return code_launch_add(e->code, 'k', count, BLOCKS_MOST);
 }
 
 uint32_t value_word(emitter *e, uint32_t value, int64_t bytes) {

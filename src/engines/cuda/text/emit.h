@@ -58,7 +58,7 @@ void emit_function(emitter *e, char suffix, int block);
 // The same, of which `blocks` are to fit on a multiprocessor.
 void emit_function_of(emitter *e, char suffix, int block, int blocks);
 // A loop of all threads over t below the count, and the launch for it.
-void emit_loop(emitter *e, int64_t count);
+code_launch *emit_loop(emitter *e, int64_t count);
 uint32_t value_word(emitter *e, uint32_t value, int64_t bytes);
 // The address of operand i's first element.
 uint32_t operand_word(emitter *e, uint32_t i);

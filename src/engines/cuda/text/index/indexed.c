@@ -31,8 +31,7 @@ static bool checks_first(int64_t slice, int64_t rows) {
 static void emit_check(emitter *e, uint32_t indices, const int32_t *axes, int32_t count,
                        const emlx_shape *shape, int64_t rows) {
     emit_function(e, 'c', 256);
-    emit_loop(e, rows);
-    e->code->launches[e->code->launch_count - 1].suffix = 'c';
+    emit_loop(e, rows)->suffix = 'c';
     EMIT("  bool bad = false;\n");
     for (int32_t i = 0; i < count; i++)
         EMIT("  bad |= ((const ull *)p.w[%u])[t * %d + %d] >= (ull)p.w[%u];\n", indices, count, i,

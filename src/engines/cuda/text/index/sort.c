@@ -281,8 +281,7 @@ static void emit_sorted(emitter *e, const sort_axis *s, const sorting *order, in
                         uint32_t line) {
     uint32_t i = s->inner_word, k = s->keep_word, to = output_word(e);
     emit_function(e, 'w', 256);
-    emit_loop(e, order->lines * keep);
-    e->code->launches[e->code->launch_count - 1].suffix = 'w';
+    emit_loop(e, order->lines * keep)->suffix = 'w';
     if (order->lines == 1) {
         EMIT("  const ll rank = t, line = 0;\n");
     } else if (s->inner == 1) {

@@ -58,8 +58,7 @@ static void emit_side(emitter *e, const byte_product *b, int side) {
         code_launch_add(e->code, suffix, blocks * BLOCK, 0);
         return;
     }
-    emit_loop(e, b->batch * s->padded * b->padded_terms);
-    e->code->launches[e->code->launch_count - 1].suffix = suffix;
+    emit_loop(e, b->batch * s->padded * b->padded_terms)->suffix = suffix;
     EMIT("  bring_bytes(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
          "p.w[%u], t);\n }\n}\n",
          in, to, w, w + 1, w + 2, w + 3, w + 4, w + 5, w + 6);
@@ -93,8 +92,7 @@ static void emit_joined(emitter *e, const byte_product *b) {
     uint32_t to = output_word(e);
     e->wide = count > INDEX_MOST;
     emit_function(e, 'b', BLOCK);
-    emit_loop(e, count);
-    e->code->launches[e->code->launch_count - 1].suffix = 'b';
+    emit_loop(e, count)->suffix = 'b';
     EMIT("  const X n = t, row = ");
     emit_quotient(e, "n", columns);
     EMIT(";\n  const ll at = t + row * p.w[%u];\n"
@@ -109,8 +107,7 @@ static void emit_result(emitter *e, const byte_product *b) {
     uint32_t in = code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)b->out_place);
     uint32_t to = output_word(e);
     emit_function(e, 'b', BLOCK);
-    emit_loop(e, count / width);
-    e->code->launches[e->code->launch_count - 1].suffix = 'b';
+    emit_loop(e, count / width)->suffix = 'b';
     EMIT("  take_bytes<%d>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], t);\n }\n}\n", width, in, to,
          code_word(e->code, columns), code_word(e->code, b->sides[1].padded));
 }

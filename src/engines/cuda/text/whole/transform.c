@@ -26,8 +26,7 @@ static void emit_bring(emitter *e, const transform *t, const library_lines *l) {
     uint32_t in = operand_word(e, 0);
     uint32_t to = code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)l->in_place);
     emit_function(e, 'a', 256);
-    emit_loop(e, t->lines * l->in);
-    e->code->launches[e->code->launch_count - 1].suffix = 'a';
+    emit_loop(e, t->lines * l->in)->suffix = 'a';
     EMIT("  bring_line<T_%s, T_%s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
          "p.w[%u], t);\n }\n}\n",
          type_text(t->from), type_text(l->in_type), in, to, code_word(e->code, t->given),
@@ -39,8 +38,7 @@ static void emit_take(emitter *e, const transform *t, const library_lines *l) {
     uint32_t to = output_word(e);
     uint32_t in = code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)l->out_place);
     emit_function(e, 'b', 256);
-    emit_loop(e, t->lines * t->results);
-    e->code->launches[e->code->launch_count - 1].suffix = 'b';
+    emit_loop(e, t->lines * t->results)->suffix = 'b';
     EMIT("  take_line<T_%s, T_%s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], *(const double "
          "*)&p.w[%u], "
          "*(const double *)&p.w[%u], t);\n }\n}\n",
