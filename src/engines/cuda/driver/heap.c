@@ -21,9 +21,10 @@ typedef struct free_block {
     block_uses uses;
 } free_block;
 
+// There is room for those that are given out as well, so that giving one back cannot fail.
 typedef struct free_list {
     free_block *blocks;
-    size_t count, room;
+    size_t count, room, given;
 } free_list;
 
 typedef struct slab {
@@ -166,6 +167,9 @@ static emlx_status take_block(device_heap *heap, size_t size, const uint64_t kno
         return EMLX_OK;
     }
     out->uses = (block_uses){{0}};
+    if (!mem_reserve(&list->blocks, &list->room, list->count, list->given + 1,
+                     sizeof *list->blocks))
+        return error_no_memory(err, "for a device's heap");
     return is_small_block(size) ? cut_slab(heap, size, &out->address, err)
                                 : driver_take(heap, size, &out->address, err);
 }
@@ -182,6 +186,7 @@ emlx_status device_heap_take(device_heap *heap, size_t size, const uint64_t know
     if (atomic_load_explicit(&heap->account->cached, memory_order_relaxed) > most)
         trim(heap, most / 2);
     emlx_status status = take_block(heap, block, known, out, err);
+    heap->classes[out->size_class].given += status == EMLX_OK;
     pthread_mutex_unlock(&heap->lock);
     if (status != EMLX_OK)
         account_give(heap->account, block);
@@ -195,12 +200,8 @@ void device_heap_free(device_heap *heap, const device_block *b) {
     free_list *list = &heap->classes[b->size_class];
     pthread_mutex_lock(&heap->lock);
     account_give(heap->account, block);
-    if (mem_reserve(&list->blocks, &list->room, list->count, 1, sizeof *list->blocks)) {
-        list->blocks[list->count++] = (free_block){b->address, b->uses};
-        atomic_fetch_add_explicit(&heap->account->cached, block, memory_order_relaxed);
-    } else if (!is_small_block(block)) {
-        heap->wait(heap->context);
-        cuda.free(b->address);
-    }
+    list->given--;
+    list->blocks[list->count++] = (free_block){b->address, b->uses};
+    atomic_fetch_add_explicit(&heap->account->cached, block, memory_order_relaxed);
     pthread_mutex_unlock(&heap->lock);
 }

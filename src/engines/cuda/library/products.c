@@ -81,7 +81,8 @@ void product_close(void *handle) {
 
 static emlx_status lt_check(int result, const char *what, emlx_error *err) {
     if (result == 0) return EMLX_OK;
-    return error_set(err, EMLX_INTERNAL, "cuBLASLt: %s failed (error %d)", what, result);
+    emlx_status code = result == 3 ? EMLX_OUT_OF_MEMORY : EMLX_INTERNAL;
+    return error_set(err, code, "cuBLASLt: %s failed (error %d)", what, result);
 }
 
 // One handle a device.
