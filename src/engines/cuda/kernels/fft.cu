@@ -31,24 +31,33 @@ template <class T> DEVICE void put_result(T &to, T_c128 z, double by, double alm
     put_pair(to, {fabs(z.re) <= almost ? 0 : z.re, fabs(z.im) <= almost ? 0 : z.im});
 }
 
+// As `times`; of a turn by quarters without what would be zero times infinity.
+DEVICE T_c128 turned(T_c128 z, T_c128 w) {
+    if (w.im == 0) return {z.re * w.re, z.im * w.re};
+    if (w.re == 0) return {-z.im * w.im, z.re * w.im};
+    return times(z, w);
+}
+
 // A block a line: every result is a sum over the line, with turns from a table.
 template <class F, class T, int ROOM, bool INVERSE>
 DEVICE void transform_line(ll in, ll out, ll given, ll half, ll n, ll results, ll beside, double almost) {
     __shared__ T_c128 x[ROOM], turns[ROOM];
     const F *line = (const F *)in + line_at(blockIdx.x, given, beside);
     T *to = (T *)out + line_at(blockIdx.x, results, beside);
+    bool plain = true;
     for (int k = threadIdx.x; k < n; k += blockDim.x) {
         double re, im;
         x[k] = line_element(line, beside, given, half, n, k);
+        plain = plain && isfinite(x[k].re) && isfinite(x[k].im);
         sincospi(2.0 * k / (double)n, &im, &re);
         turns[k] = {re, INVERSE ? im : -im};
     }
-    __syncthreads();
+    plain = !__syncthreads_or(!plain);
     for (int k = threadIdx.x; k < results; k += blockDim.x) {
         T_c128 sum = {0, 0};
         int at = 0, by = k % (int)n;
         for (int j = 0; j < n; j++) {
-            sum = f_add(sum, times(x[j], turns[at]));
+            sum = f_add(sum, plain ? times(x[j], turns[at]) : turned(x[j], turns[at]));
             at += by;
             if (at >= n) at -= (int)n;
         }

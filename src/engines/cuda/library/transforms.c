@@ -61,6 +61,16 @@ typedef struct transform_call {
     size_t work_place, room; // of working memory in all
 } transform_call;
 
+// The library makes lines whose length has a larger prime convolutions, which lose digits in f32:
+// they are computed in double, as on the CPU.
+enum { PRIME_MOST = 127 };
+
+static bool is_convolved(int64_t length) {
+    for (int64_t prime = 2; prime <= PRIME_MOST; prime++)
+        while (length % prime == 0) length /= prime;
+    return length > 1;
+}
+
 // The library keeps a work area and a stream in a plan, so that one thread uses it at a time.
 static pthread_mutex_t calls = PTHREAD_MUTEX_INITIALIZER;
 
@@ -170,7 +180,8 @@ emlx_status transform_prepare(gpu *g, gpu_kernel *k, const emlx_plan *plan,
     transform_call *c = mem_alloc(sizeof *c);
     if (c == NULL) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory for a transform");
     c->plan = -1;
-    c->wide = type_part((emlx_type)t.from) == EMLX_F64 || type_part((emlx_type)t.to) == EMLX_F64;
+    c->wide = type_part((emlx_type)t.from) == EMLX_F64 || type_part((emlx_type)t.to) == EMLX_F64 ||
+              is_convolved(t.length);
     c->backward = t.inverse;
     choose_lines(c, &t, p->kind == ROUTINE_irfft);
     k->library = c;
