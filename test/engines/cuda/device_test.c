@@ -212,8 +212,54 @@ static emlx_tensor *product_bf16(const emlx_shape *shape, int64_t terms) {
     return product_of(EMLX_BF16, shape, terms);
 }
 
+// Heads of a matrix with queries, keys and values beside each other: {batch, positions, heads,
+// size}. No batch of matrices lies in one step.
+static emlx_tensor *heads(emlx_tensor *x, const emlx_shape *shape, int64_t part) {
+    const int64_t *n = shape->dims, width = n[2] * n[3], starts[] = {0, 0, part * width},
+                  lengths[] = {n[0], n[1], width}, ones[] = {1, 1, 1}, axes[] = {0, 2, 1, 3};
+    emlx_attr cut[] = {with_ints("starts", starts, 3), with_ints("lengths", lengths, 3),
+                       with_ints("strides", ones, 3)};
+    emlx_attr split = with_ints("shape", n, 4), turn = with_ints("axes", axes, 4);
+    emlx_tensor *a = apply_to("slice", &x, 1, cut, 3, EMLX_TYPE_DEFAULT);
+    emlx_tensor *b = apply_to("reshape", &a, 1, &split, 1, EMLX_TYPE_DEFAULT);
+    emlx_tensor *c = apply_to("transpose", &b, 1, &turn, 1, EMLX_TYPE_DEFAULT);
+    emlx_tensor_release(a);
+    emlx_tensor_release(b);
+    return c;
+}
+
+// Queries by keys, and that by values.
+static emlx_tensor *products_of_heads(emlx_type type, const emlx_shape *shape) {
+    static const int64_t batch[] = {0, 1}, last[] = {3}, before[] = {2};
+    emlx_shape whole = {3, {shape->dims[0], shape->dims[1], 3 * shape->dims[2] * shape->dims[3]}};
+    emlx_attr attrs[] = {with_ints("contract_left", last, 1), with_ints("batch_left", batch, 2),
+                         with_ints("contract_right", last, 1), with_ints("batch_right", batch, 2)};
+    emlx_tensor *x = random_tensor(type, &whole, -3, 3), *part[3];
+    for (int i = 0; i < 3; i++) part[i] = heads(x, shape, i);
+    emlx_tensor *scores = apply_to("dot", part, 2, attrs, 4, EMLX_TYPE_DEFAULT);
+    attrs[2] = with_ints("contract_right", before, 1);
+    emlx_tensor *weighed =
+        apply_to("dot", (emlx_tensor *[]){scores, part[2]}, 2, attrs, 4, EMLX_TYPE_DEFAULT);
+    for (int i = 0; i < 3; i++) emlx_tensor_release(part[i]);
+    emlx_tensor_release(scores);
+    emlx_tensor_release(x);
+    return weighed;
+}
+static emlx_tensor *heads_f32(const emlx_shape *shape, int64_t axis) {
+    (void)axis;
+    return products_of_heads(EMLX_F32, shape);
+}
+static emlx_tensor *heads_bf16(const emlx_shape *shape, int64_t axis) {
+    (void)axis;
+    return products_of_heads(EMLX_BF16, shape);
+}
+
 static void test_products(void **state) {
     (void)state;
+    emlx_shape even = {4, {2, 32, 3, 16}}, odd = {4, {2, 33, 3, 15}};
+    compare_devices("heads of f32", heads_f32, even, 0, 1e-6);
+    compare_devices("heads of f32", heads_f32, odd, 0, 1e-6);
+    compare_devices("heads of bf16", heads_bf16, even, 0, 1e-2);
     static const int64_t sides[] = {1, 32, 100, 128};
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < 4; j++) {

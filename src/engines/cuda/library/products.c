@@ -4,11 +4,13 @@
 #include "engines/cuda/library/products.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "base/shape.h"
 #include "base/types.h"
 #include "engines/cuda/text/product/bytes.h"
+#include "engines/cuda/text/product/copies.h"
 
 typedef struct lt_handle_st *lt_handle;
 typedef struct lt_desc_st *lt_desc;
@@ -104,24 +106,22 @@ static emlx_status open_handle(gpu *g, emlx_error *err) {
 
 // Axes that are walked as one. `fits` is false where they do not lie so.
 typedef struct merged {
-    int64_t count, stride[2];
+    int64_t count, stride;
     bool fits;
 } merged;
 
 // Adds an axis inside of those so far.
-static void merge_axis(merged *m, int64_t dim, int64_t left, int64_t right) {
+static void merge_axis(merged *m, int64_t dim, int64_t stride) {
     if (dim == 1) return;
-    if (m->count > 1 &&
-        !(axes_are_one(m->stride[0], left, dim) && axes_are_one(m->stride[1], right, dim)))
-        m->fits = false;
+    m->fits = m->fits && (m->count == 1 || axes_are_one(m->stride, stride, dim));
     m->count *= dim;
-    m->stride[0] = left;
-    m->stride[1] = right;
+    m->stride = stride;
 }
 
-typedef struct product_shape {
-    merged batch, rows, columns, terms;
-} product_shape;
+// An operand: `outer` axes are the result's.
+typedef struct operand_shape {
+    merged batch, outer, terms;
+} operand_shape;
 
 static bool is_contracted(const int32_t *axes, int32_t count, int32_t d) {
     for (int32_t i = 0; i < count; i++)
@@ -129,22 +129,26 @@ static bool is_contracted(const int32_t *axes, int32_t count, int32_t d) {
     return false;
 }
 
-static product_shape find_shape(const plan_kernel *k) {
+// The axes of an operand: batch, outer, terms. Returns how many are of the first two kinds.
+static int32_t order_axes(const plan_kernel *k, int side, int32_t order[EMLX_MAX_RANK]) {
     const dot_params *p = k->params;
-    const plan_access *l = &k->accesses[0], *r = &k->accesses[1];
-    const merged none = {1, {0, 0}, true};
-    product_shape s = {none, none, none, none};
-    for (int32_t d = 0; d < p->batch; d++)
-        merge_axis(&s.batch, k->shapes[0].dims[d], l->strides[d], r->strides[d]);
-    for (int32_t d = p->batch; d < k->shapes[0].rank; d++)
-        if (!is_contracted(p->left, p->contracted, d))
-            merge_axis(&s.rows, k->shapes[0].dims[d], l->strides[d], 0);
-    for (int32_t d = p->batch; d < k->shapes[1].rank; d++)
-        if (!is_contracted(p->right, p->contracted, d))
-            merge_axis(&s.columns, k->shapes[1].dims[d], 0, r->strides[d]);
-    for (int32_t i = 0; i < p->contracted; i++)
-        merge_axis(&s.terms, k->shapes[0].dims[p->left[i]], l->strides[p->left[i]],
-                   r->strides[p->right[i]]);
+    const int32_t *contracted = side == 0 ? p->left : p->right;
+    int32_t count = 0;
+    for (int32_t d = 0; d < k->shapes[side].rank; d++)
+        if (d < p->batch || !is_contracted(contracted, p->contracted, d)) order[count++] = d;
+    for (int32_t i = 0; i < p->contracted; i++) order[count + i] = contracted[i];
+    return count;
+}
+
+static operand_shape find_operand(const plan_kernel *k, int side) {
+    const merged none = {1, 0, true};
+    operand_shape s = {none, none, none};
+    int32_t order[EMLX_MAX_RANK], batch = ((const dot_params *)k->params)->batch;
+    int32_t outer = order_axes(k, side, order);
+    for (int32_t i = 0; i < k->shapes[side].rank; i++) {
+        merged *m = i < batch ? &s.batch : i < outer ? &s.outer : &s.terms;
+        merge_axis(m, k->shapes[side].dims[order[i]], k->accesses[side].strides[order[i]]);
+    }
     return s;
 }
 
@@ -168,6 +172,25 @@ static matrix find_matrix(int64_t rows, int64_t row_stride, int64_t columns,
         m = (matrix){columns, 1, columns, true, true};
     m.fits = m.fits && m.leading >= m.rows && m.leading <= INT32_MAX;
     return m;
+}
+
+// The operand with its terms down the columns, as the library counts.
+static matrix matrix_of(const operand_shape *s) {
+    return find_matrix(s->terms.count, s->terms.stride, s->outer.count, s->outer.stride);
+}
+
+// Whether the library can read it where it is.
+static bool lies_well(const operand_shape *s) {
+    return s->batch.fits && s->outer.fits && s->terms.fits && s->batch.stride >= 0 &&
+           matrix_of(s).fits;
+}
+
+// The operand as a copy has it.
+static operand_shape copied(const operand_shape *s) {
+    int64_t outer = s->outer.count, terms = s->terms.count;
+    return (operand_shape){.batch = {s->batch.count, outer * terms, true},
+                           .outer = {outer, terms, true},
+                           .terms = {terms, 1, true}};
 }
 
 // Types -------------------------------------------------------------------------------------------
@@ -220,6 +243,10 @@ typedef struct product {
     bool wide; // scales are doubles
     bool of_bytes;
     byte_product bytes;
+    // Operands that lie in a way that the library has not are copied first, to working memory.
+    operand_shape sides[2];
+    bool copied[2];
+    size_t places[2], copied_bytes;
 } product;
 
 static void free_product(product *p) {
@@ -284,26 +311,61 @@ static emlx_status choose_algorithm(const gpu *g, product *p, const uint32_t ali
     return EMLX_OK;
 }
 
+static uint32_t side_alignment(const product *p, const plan_kernel *k, int side) {
+    return p->copied[side] ? DEVICE_ALIGNMENT : alignment(&k->accesses[side]);
+}
+
+// Where operands are read, copied if need be.
+static void place_operands(product *p, const plan_kernel *k) {
+    for (int i = 0; i < 2; i++) {
+        operand_shape *s = &p->sides[i];
+        p->copied[i] = !lies_well(s);
+        if (!p->copied[i]) continue;
+        size_t bytes = (size_t)(s->batch.count * s->outer.count * s->terms.count) *
+                       type_size(k->accesses[i].type);
+        *s = copied(s);
+        p->places[i] = p->copied_bytes;
+        p->copied_bytes += (bytes + DEVICE_ALIGNMENT - 1) / DEVICE_ALIGNMENT * DEVICE_ALIGNMENT;
+    }
+}
+
 // The result is [rows, columns] row by row: to the library [columns, rows], the product of the
 // right operand's transpose and the left one's.
-static emlx_status make_product(const gpu *g, product *p, const product_shape *s,
-                                const plan_kernel *k, bool *found, emlx_error *err) {
-    emlx_type type = k->accesses[0].type;
+static emlx_status make_product(const gpu *g, product *p, const plan_kernel *k, bool *found,
+                                emlx_error *err) {
     product_type t;
-    matrix a =
-        find_matrix(s->columns.count, s->columns.stride[1], s->terms.count, s->terms.stride[1]);
-    matrix b = find_matrix(s->terms.count, s->terms.stride[0], s->rows.count, s->rows.stride[0]);
-    matrix d = {s->columns.count, s->rows.count, s->columns.count, false, true};
-    *found = a.fits && b.fits && find_type(g, type, &t);
+    *found = find_type(g, k->accesses[0].type, &t);
     if (!*found) return EMLX_OK;
+    place_operands(p, k);
+    const operand_shape *left = &p->sides[0], *right = &p->sides[1];
+    int64_t rows = left->outer.count, columns = right->outer.count, batch = left->batch.count;
+    matrix a = find_matrix(columns, right->outer.stride, right->terms.count, right->terms.stride);
+    matrix b = matrix_of(left), d = {columns, rows, columns, false, true};
     p->wide = t.compute == COMPUTE_64F;
     TRY(make_desc(p, &t, &a, &b, err));
     product_part *part = p->parts;
-    TRY(make_layout(&part->a, t.type, &a, s->batch.count, s->batch.stride[1], err));
-    TRY(make_layout(&part->b, t.type, &b, s->batch.count, s->batch.stride[0], err));
-    TRY(make_layout(&p->d, t.type, &d, s->batch.count, s->rows.count * s->columns.count, err));
-    const uint32_t aligned[2] = {alignment(&k->accesses[1]), alignment(&k->accesses[0])};
+    TRY(make_layout(&part->a, t.type, &a, batch, right->batch.stride, err));
+    TRY(make_layout(&part->b, t.type, &b, batch, left->batch.stride, err));
+    TRY(make_layout(&p->d, t.type, &d, batch, rows * columns, err));
+    const uint32_t aligned[2] = {side_alignment(p, k, 1), side_alignment(p, k, 0)};
     return choose_algorithm(g, p, aligned, found, err);
+}
+
+static int find_copies(const product *p, const plan_kernel *k, tensor_copy copies[2]) {
+    int count = 0;
+    for (int i = 0; i < 2; i++) {
+        if (!p->copied[i]) continue;
+        int32_t order[EMLX_MAX_RANK];
+        tensor_copy *c = &copies[count++];
+        *c = (tensor_copy){
+            .suffix = 'a', .access = (uint32_t)i, .place = p->places[i], .rank = k->shapes[i].rank};
+        order_axes(k, i, order);
+        for (int32_t d = 0; d < c->rank; d++) {
+            c->dims[d] = k->shapes[i].dims[order[d]];
+            c->steps[d] = k->accesses[i].strides[order[d]];
+        }
+    }
+    return count;
 }
 
 // The product that counts 256^n: the first n + 1 digits of the left side's rows, the last of the
@@ -336,20 +398,21 @@ static bool digits_suit(const byte_product *b) {
 
 // Bytes: [rows, terms] and [columns, terms], whose product the library counts as above. Wider
 // integers by their digits.
-static emlx_status make_byte_product(const gpu *g, product *p, const product_shape *s,
-                                     const plan_kernel *k, bool *found, emlx_error *err) {
+static emlx_status make_byte_product(const gpu *g, product *p, const plan_kernel *k, bool *found,
+                                     emlx_error *err) {
     const product_type t = {TYPE_S8, COMPUTE_32I, TYPE_S32};
     const matrix plain = {.fits = true}, turned = {.transposed = true, .fits = true};
     byte_product *b = &p->bytes;
-    *b = (byte_product){.batch = s->batch.count,
-                        .terms = s->terms.count,
+    *b = (byte_product){.batch = p->sides[0].batch.count,
+                        .terms = p->sides[0].terms.count,
                         .digits = (int)type_size(k->accesses[0].type)};
     for (int i = 0; i < 2; i++) {
-        const merged *outer = i == 0 ? &s->rows : &s->columns;
-        b->sides[i] = (byte_side){.outer = outer->count,
-                                  .outer_step = outer->stride[i],
-                                  .terms_step = s->terms.stride[i],
-                                  .batch_step = s->batch.count > 1 ? s->batch.stride[i] : 0};
+        const operand_shape *s = &p->sides[i];
+        if (!s->batch.fits || !s->outer.fits || !s->terms.fits) return EMLX_OK;
+        b->sides[i] = (byte_side){.outer = s->outer.count,
+                                  .outer_step = s->outer.stride,
+                                  .terms_step = s->terms.stride,
+                                  .batch_step = s->batch.count > 1 ? s->batch.stride : 0};
     }
     byte_product_place(b, k);
     p->of_bytes = true;
@@ -410,26 +473,40 @@ static emlx_status run_product(gpu *g, const gpu_kernel *k, const kernel_call *c
     const plan_kernel *kernel = call->kernel;
     device_block memory = {0};
     cuda_address at[2], out = buffer_address(call->buffers[kernel->output]);
-    size_t room = p->workspace + (p->of_bytes ? p->bytes.work_place : 0);
+    size_t room = p->workspace + (p->of_bytes ? p->bytes.work_place : p->copied_bytes);
+    if (room > 0) TRY(gpu_take(g, room, &memory, err));
     for (int i = 0; i < 2; i++) {
         const plan_access *a = &kernel->accesses[i];
         at[i] = buffer_address(call->buffers[a->value]) +
                 (cuda_address)(a->offset * (int64_t)type_size(a->type));
+        if (p->copied[i]) at[i] = memory.address + p->places[i];
     }
-    if (room > 0) TRY(gpu_take(g, room, &memory, err));
-    emlx_status status = p->of_bytes ? multiply_bytes(g, k, call, at, memory.address, err)
-                                     : multiply(g, p, p->parts, at, out, memory.address, err);
+    emlx_status status = EMLX_OK;
+    if (p->copied_bytes > 0) status = launch_part(g, k, call, memory.address, 'a', err);
+    if (status == EMLX_OK)
+        status = p->of_bytes
+                     ? multiply_bytes(g, k, call, at, memory.address, err)
+                     : multiply(g, p, p->parts, at, out, memory.address + p->copied_bytes, err);
     if (room > 0) gpu_give(g, &memory);
     return status;
 }
 
-static bool is_suitable(const emlx_plan *plan, const plan_kernel *k, const product_shape *s) {
+static bool is_suitable(const emlx_plan *plan, const plan_kernel *k, const operand_shape sides[2]) {
     const plan_access *l = &k->accesses[0], *r = &k->accesses[1];
     emlx_type out = plan->values[k->output].type;
-    double work = (double)s->batch.count * (double)s->rows.count * (double)s->columns.count *
-                  (double)s->terms.count;
+    double work = (double)sides[0].batch.count * (double)sides[0].outer.count *
+                  (double)sides[1].outer.count * (double)sides[0].terms.count;
     return l->type == r->type && l->type == out && l->start_count + r->start_count == 0 &&
-           s->batch.fits && s->rows.fits && s->columns.fits && s->terms.fits && work > SMALL_WORK;
+           work > SMALL_WORK;
+}
+
+// What is launched besides the library's calls.
+static emlx_status code_product(kernel_code *code, const emlx_plan *plan, const plan_kernel *k,
+                                const product *p, emlx_error *err) {
+    tensor_copy copies[2];
+    if (p->of_bytes) return code_bytes(code, plan, k, &p->bytes, err);
+    int count = find_copies(p, k, copies);
+    return count > 0 ? code_copies(code, plan, k, copies, count, err) : EMLX_OK;
 }
 
 emlx_status product_prepare(gpu *g, gpu_kernel *k, const emlx_plan *plan, const plan_kernel *kernel,
@@ -439,17 +516,16 @@ emlx_status product_prepare(gpu *g, gpu_kernel *k, const emlx_plan *plan, const 
     emlx_type type = kernel->accesses[0].type;
     bool whole = type_is_integer(type);
     if (type_is_sub_byte(type) || (!whole && type_size(type) == 1)) return EMLX_OK;
-    product_shape shape = find_shape(kernel);
-    if (!is_suitable(plan, kernel, &shape) || library_open(&library, NULL) != EMLX_OK)
+    const operand_shape sides[2] = {find_operand(kernel, 0), find_operand(kernel, 1)};
+    if (!is_suitable(plan, kernel, sides) || library_open(&library, NULL) != EMLX_OK)
         return EMLX_OK;
     TRY(gpu_enter(g, err));
     TRY(open_handle(g, err));
     product *p = mem_alloc(sizeof *p);
     if (p == NULL) return error_no_memory(err, "for a product");
-    emlx_status status =
-        (whole ? make_byte_product : make_product)(g, p, &shape, kernel, &found, err);
-    if (status == EMLX_OK && found && whole)
-        status = code_bytes(&k->code, plan, kernel, &p->bytes, err);
+    memcpy(p->sides, sides, sizeof p->sides);
+    emlx_status status = (whole ? make_byte_product : make_product)(g, p, kernel, &found, err);
+    if (status == EMLX_OK && found) status = code_product(&k->code, plan, kernel, p, err);
     if (status != EMLX_OK || !found) {
         free_product(p);
         return status;

@@ -39,9 +39,28 @@ static int64_t emit_turned(emitter *e, const walk *copy) {
     return batch * squares;
 }
 
+// Whether elements go two by two, `offset` being that of the first.
+static bool are_pairs(const axis_list *w, int64_t offset) {
+    int32_t last = w->rank - 1;
+    bool even = last >= 0 && w->strides[last] == 1 && w->dims[last] % 2 == 0 && offset % 2 == 0;
+    for (int32_t d = 0; d < last; d++) even = even && w->strides[d] % 2 == 0;
+    return even;
+}
+
+// What lies side by side on both sides as elements of up to 16 bytes.
+static size_t widen(axis_list *w, int64_t offset, size_t size) {
+    enum { WIDEST = 16 };
+    for (; size < WIDEST && are_pairs(w, offset); size *= 2, offset /= 2, w->count /= 2) {
+        w->dims[w->rank - 1] /= 2;
+        for (int32_t d = 0; d < w->rank - 1; d++) w->strides[d] /= 2;
+    }
+    return size;
+}
+
 // As many blocks as there are.
-static int64_t emit_each(emitter *e, const walk *copy, size_t size) {
-    const axis_list *w = &copy->axes;
+static int64_t emit_each(emitter *e, const walk *copy, int64_t offset, size_t narrow) {
+    axis_list axes = copy->axes, *w = &axes;
+    size_t size = widen(w, offset, narrow);
     const char *raw = raw_type(size);
     int64_t blocks = (w->count + BLOCK - 1) / BLOCK;
     EMIT(" for (ll t = blockIdx.x * %dll + threadIdx.x; t < p.w[%u]; t += gridDim.x * %dll) {\n"
@@ -66,7 +85,7 @@ static int64_t emit_copy(emitter *e, const tensor_copy *c) {
     int64_t offset = result ? 0 : e->kernel->accesses[c->access].offset + c->offset;
     walk w = {.axes = {.count = 1}, .from = result ? memory : other, .to = result ? other : memory};
     for (int32_t d = 0; d < c->rank; d++) axes_add(&w.axes, c->dims[d], c->steps[d]);
-    return turns(&w.axes, size, offset) ? emit_turned(e, &w) : emit_each(e, &w, size);
+    return turns(&w.axes, size, offset) ? emit_turned(e, &w) : emit_each(e, &w, offset, size);
 }
 
 // Those of one suffix are a launch.
