@@ -23,21 +23,33 @@
 
 enum { PATH_ROOM = 1024, NAME = 32 };
 #define BYTES_MOST ((uint64_t)1 << 30)
-#define MAGIC UINT64_C(0x31616475635f786c) // changes with the form of the file
+#define MAGIC UINT64_C(0x32616475635f786c) // changes with the form of the file
 
 typedef struct file_head {
     uint64_t magic, size, group;
 } file_head;
 
+static void mix_word(uint64_t *a, uint64_t *b, uint64_t word) {
+    *a = (*a ^ word) * UINT64_C(0xff51afd7ed558ccd);
+    *b = (*b ^ word) * UINT64_C(0x9fb21c651e98df25);
+    *a ^= *a >> 32;
+    *b ^= *b >> 29;
+}
+
+// Images have hundreds of kilobytes: they are gone through in words.
 disk_key disk_digest(disk_key from, const void *data, size_t size) {
-    const uint8_t *bytes = data;
+    const char *bytes = data;
     uint64_t a = from.words[0] ^ UINT64_C(0xcbf29ce484222325), b = from.words[1] + 0x9e3779b9;
-    for (size_t i = 0; i < size; i++) {
-        a = (a ^ bytes[i]) * UINT64_C(0x100000001b3);
-        b = (b ^ bytes[i]) * UINT64_C(0x9fb21c651e98df25);
-        b ^= b >> 29;
+    uint64_t word, last = 0;
+    size_t at = 0;
+    for (; at + sizeof word <= size; at += sizeof word) {
+        memcpy(&word, bytes + at, sizeof word);
+        mix_word(&a, &b, word);
     }
-    return (disk_key){{a ^ a >> 31, b}};
+    memcpy(&last, bytes + at, size - at);
+    mix_word(&a, &b, last);
+    mix_word(&a, &b, size);
+    return (disk_key){{a, b}};
 }
 
 uint64_t disk_group(const void *image, size_t size) {
@@ -87,12 +99,15 @@ static void path_of(const disk_key *key, char path[PATH_ROOM]) {
 
 // Reading ----------------------------------------------------------------------------------------
 
+static bool read_head(FILE *from, file_head *head) {
+    struct stat about;
+    if (fread(head, sizeof *head, 1, from) != 1 || fstat(fileno(from), &about) != 0) return false;
+    return head->magic == MAGIC && head->size == (uint64_t)about.st_size - sizeof *head;
+}
+
 static void *read_image(FILE *from, size_t *size, uint64_t *group) {
     file_head head;
-    struct stat about;
-    if (fread(&head, sizeof head, 1, from) != 1 || fstat(fileno(from), &about) != 0) return NULL;
-    bool whole = head.magic == MAGIC && head.size == (uint64_t)about.st_size - sizeof head;
-    void *image = whole ? mem_alloc(head.size) : NULL;
+    void *image = read_head(from, &head) ? mem_alloc(head.size) : NULL;
     if (image == NULL) return NULL;
     if (fread(image, 1, head.size, from) == head.size &&
         disk_group(image, head.size) == head.group) {
@@ -104,11 +119,27 @@ static void *read_image(FILE *from, size_t *size, uint64_t *group) {
     return NULL;
 }
 
-void *disk_read(const disk_key *key, size_t *size, uint64_t *group) {
-    char path[PATH_ROOM];
+static FILE *open_image(const disk_key *key, char path[PATH_ROOM]) {
     if (!has_folder()) return NULL;
     path_of(key, path);
-    FILE *from = fopen(path, "rb");
+    return fopen(path, "rb");
+}
+
+bool disk_find(const disk_key *key, uint64_t *group) {
+    char path[PATH_ROOM];
+    file_head head;
+    FILE *from = open_image(key, path);
+    if (from == NULL) return false;
+    bool there = read_head(from, &head);
+    fclose(from);
+    if (!there) unlink(path);
+    *group = head.group;
+    return there;
+}
+
+void *disk_read(const disk_key *key, size_t *size, uint64_t *group) {
+    char path[PATH_ROOM];
+    FILE *from = open_image(key, path);
     if (from == NULL) return NULL;
     void *image = read_image(from, size, group);
     fclose(from);

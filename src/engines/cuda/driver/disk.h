@@ -4,6 +4,7 @@
 #ifndef EMLX_CUDA_DISK_H
 #define EMLX_CUDA_DISK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,7 +16,9 @@ typedef struct disk_key {
 // What tells an image from others: a digest of its bytes.
 uint64_t disk_group(const void *image, size_t size);
 
-// The image that holds a kernel, freed by mem_free with *size; NULL when there is none.
+// Whether there is an image that holds a kernel, and which one.
+bool disk_find(const disk_key *key, uint64_t *group);
+// That image, freed by mem_free with *size; NULL when there is none.
 void *disk_read(const disk_key *key, size_t *size, uint64_t *group);
 // Keeps an image under the keys of all its kernels.
 void disk_write(const disk_key *keys, size_t count, const void *image, size_t size);

@@ -136,11 +136,17 @@ static stored_kernel *find_kernel(kernel_store *s, const disk_key *key) {
     return k;
 }
 
+// Under the lock.
+static loaded_module *find_module(const kernel_store *s, uint64_t group) {
+    loaded_module *m = s->modules;
+    while (m != NULL && m->group != group) m = m->next;
+    return m;
+}
+
 // The module of an image; one that is loaded already is not loaded again. Under the lock.
 static emlx_status load_module(kernel_store *s, const void *image, uint64_t group,
                                cuda_module *module, emlx_error *err) {
-    loaded_module *m = s->modules;
-    while (m != NULL && m->group != group) m = m->next;
+    loaded_module *m = find_module(s, group);
     if (m == NULL) {
         m = mem_alloc(sizeof *m);
         if (m == NULL) return error_no_memory(err, "for a module");
@@ -272,13 +278,18 @@ static emlx_status add_group(compiling *c, emlx_error *err) {
     return EMLX_OK;
 }
 
-// A damaged image is compiled anew.
+// A damaged image is compiled anew. One that holds several kernels is read once.
 static bool read_from_disk(kernel_store *s, wanted *w) {
-    size_t size;
+    size_t size = 0;
     uint64_t group;
     emlx_error err;
-    void *image = disk_read(&w->key, &size, &group);
-    if (image == NULL) return false;
+    void *image = NULL;
+    if (!disk_find(&w->key, &group)) return false;
+    pthread_mutex_lock(&s->lock);
+    bool loaded = find_module(s, group) != NULL;
+    pthread_mutex_unlock(&s->lock);
+    if (!loaded) image = disk_read(&w->key, &size, &group);
+    if (!loaded && image == NULL) return false;
     bool good = add_kernel(s, w, image, group, &err) == EMLX_OK;
     mem_free(image, size);
     pthread_mutex_lock(&s->lock);
