@@ -10,7 +10,7 @@
 static cuda_function function_of(const stored_kernel *k, char suffix) {
     int i = 0;
     while (k->suffixes[i] != suffix) i++;
-    return k->functions[i];
+    return atomic_load_explicit(&k->functions[i], memory_order_relaxed);
 }
 
 static void fill_words(const gpu_stream *s, const kernel_code *code, const kernel_call *call,

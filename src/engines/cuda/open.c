@@ -82,7 +82,7 @@ static emlx_status open_context(gpu *g, emlx_error *err) {
 }
 
 static emlx_status open_store(gpu *g, emlx_error *err) {
-    return store_open(g->major * 10 + g->minor, g->f32_in_double, !g->rehearsal, &g->store, err);
+    return store_open(g->major * 10 + g->minor, g->f32_in_double, g->context, &g->store, err);
 }
 
 static emlx_status open_gpu(gpu *g, emlx_error *err) {
@@ -156,6 +156,7 @@ static void forget_context(gpu *g) {
 static void shut_out(gpu *g) {
     atomic_store(&g->fault, -1);
     while (atomic_load(&g->inside) > 0) usleep(100);
+    store_settle(g->store);
 }
 
 static emlx_status open_anew(gpu *g, emlx_error *err) {

@@ -3,12 +3,14 @@
 #include "engines/cuda/driver/nvrtc.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "engines/cuda/driver/libraries.h"
 #include "memory/memory.h"
 
-enum { MINIMAL_SINCE = 12040, SPLIT_SINCE = 13000, SPLIT_KERNELS = 4 };
+enum { MINIMAL_SINCE = 12040, SPLIT_SINCE = 13000, QUICK_SINCE = 13000, SPLIT_KERNELS = 4 };
 
 typedef struct nvrtc_program_st *nvrtc_program;
 
@@ -37,6 +39,12 @@ int nvrtc_version(void) {
     return 1000 * major + 10 * minor;
 }
 
+// EMLX_CUDA_QUICK=0: kernels are compiled well at once.
+bool nvrtc_is_quick(void) {
+    const char *asked = getenv("EMLX_CUDA_QUICK");
+    return nvrtc_version() >= QUICK_SINCE && (asked == NULL || strcmp(asked, "0") != 0);
+}
+
 const char *nvrtc_path(void) { return library_path(&library); }
 
 // The compiler's first words are the message.
@@ -61,18 +69,20 @@ static emlx_status take_image(nvrtc_program program, void **image, size_t *size,
 }
 
 // Products and sums are not contracted: results are to be those of the CPU.
-emlx_status nvrtc_compile(const char *source, uint32_t kernels, int architecture,
-                          bool f32_in_double, void **image, size_t *size, emlx_error *err) {
+emlx_status nvrtc_compile(const char *source, uint32_t kernels, nvrtc_effort effort,
+                          int architecture, bool f32_in_double, void **image, size_t *size,
+                          emlx_error *err) {
     char target[48], mode[32];
     nvrtc_program program = NULL;
     TRY(nvrtc_open(err));
     snprintf(target, sizeof target, "--gpu-architecture=sm_%d%s", architecture,
              architecture == 90 ? "a" : ""); // products of groups of warps
     snprintf(mode, sizeof mode, "-DF32_IN_DOUBLE=%d", f32_in_double);
-    const char *options[8] = {target, mode, "--fmad=false", "--std=c++17", "-default-device", "-w"};
+    const char *options[9] = {target, mode, "--fmad=false", "--std=c++17", "-default-device", "-w"};
     int count = 6;
     // What it leaves out is not used, and takes time to read.
     if (nvrtc_version() >= MINIMAL_SINCE) options[count++] = "--minimal";
+    if (effort == NVRTC_QUICK) options[count++] = "--Ofast-compile=mid";
     // Machine code of several kernels is made on so many threads.
     if (nvrtc_version() >= SPLIT_SINCE && kernels >= SPLIT_KERNELS)
         options[count++] = "--split-compile=4";

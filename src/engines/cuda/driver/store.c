@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "base/error.h"
+#include "engines/cuda/driver/background.h"
 #include "engines/cuda/driver/disk.h"
 #include "engines/cuda/driver/nvrtc.h"
 #include "engines/cuda/kernels/kernels.h"
@@ -20,6 +21,7 @@ enum {
     GROUP = 64, // kernels of one program at most
     GROUP_LEAST = 4,
     TOGETHER = 8, // programs compiled at once
+    REFINED = 8,  // kernels compiled once more at a time
     SHARED_PLAIN = 48 << 10
 };
 
@@ -44,7 +46,8 @@ typedef struct wanted {
 struct kernel_store {
     pthread_mutex_t lock;
     int architecture;
-    bool f32_in_double, load;
+    bool f32_in_double;
+    cuda_context context;
     disk_key base; // of everything but a kernel's text and the parts it needs
     disk_key parts[CODE_PART_COUNT];
     stored_kernel *buckets[BUCKETS];
@@ -67,15 +70,15 @@ static disk_key base_key(const kernel_store *s) {
     return disk_digest((disk_key){{0}}, facts, sizeof facts);
 }
 
-emlx_status store_open(int architecture, bool f32_in_double, bool load, kernel_store **out,
-                       emlx_error *err) {
+emlx_status store_open(int architecture, bool f32_in_double, cuda_context context,
+                       kernel_store **out, emlx_error *err) {
     TRY(nvrtc_open(err));
     kernel_store *s = mem_alloc(sizeof *s);
     if (s == NULL) return error_no_memory(err, "for compiled kernels");
     pthread_mutex_init(&s->lock, NULL);
     s->architecture = architecture;
     s->f32_in_double = f32_in_double;
-    s->load = load;
+    s->context = context;
     s->base = base_key(s);
     for (int i = 0; i < CODE_PART_COUNT; i++)
         s->parts[i] = disk_digest((disk_key){{0}}, sources[i], strlen(sources[i]));
@@ -166,13 +169,16 @@ static emlx_status load_module(kernel_store *s, const void *image, uint64_t grou
 static emlx_status find_functions(const wanted *w, cuda_module module, stored_kernel *k,
                                   emlx_error *err) {
     char name[NAME + 8];
+    cuda_function found[FUNCTIONS_MOST];
     for (int i = 0; i < FUNCTIONS_MOST && w->suffixes[i] != '\0'; i++) {
         snprintf(name, sizeof name, "k%016" PRIx64 "_%c", w->key.words[0], w->suffixes[i]);
-        CUDA_TRY("finding a kernel", cuda.module_function(&k->functions[i], module, name));
+        CUDA_TRY("finding a kernel", cuda.module_function(&found[i], module, name));
         if (w->shared[i] > SHARED_PLAIN)
             CUDA_TRY("shared memory",
-                     cuda.function_set(k->functions[i], CUDA_FUNCTION_SHARED, (int)w->shared[i]));
+                     cuda.function_set(found[i], CUDA_FUNCTION_SHARED, (int)w->shared[i]));
     }
+    for (int i = 0; i < FUNCTIONS_MOST && w->suffixes[i] != '\0'; i++)
+        atomic_store_explicit(&k->functions[i], found[i], memory_order_relaxed);
     return EMLX_OK;
 }
 
@@ -186,8 +192,8 @@ static emlx_status add_kernel(kernel_store *s, wanted *w, const void *image, uin
         cuda_module module = NULL;
         stored_kernel *k = mem_alloc(sizeof *k);
         if (k == NULL) status = error_no_memory(err, "for a kernel");
-        if (k != NULL && s->load) status = load_module(s, image, group, &module, err);
-        if (status == EMLX_OK && s->load) status = find_functions(w, module, k, err);
+        if (k != NULL && s->context != NULL) status = load_module(s, image, group, &module, err);
+        if (status == EMLX_OK && s->context != NULL) status = find_functions(w, module, k, err);
         if (status == EMLX_OK) {
             memcpy(k->key, w->key.words, sizeof k->key);
             memcpy(k->suffixes, w->suffixes, sizeof k->suffixes);
@@ -233,6 +239,7 @@ typedef struct compiling {
     kernel_store *store;
     wanted *first;
     uint32_t count;
+    nvrtc_effort effort;
     void *image;
     size_t size;
     emlx_status status;
@@ -245,10 +252,11 @@ static emlx_status make_image(compiling *c, emlx_error *err) {
     disk_key keys[GROUP];
     char *source = join_sources(c->first, c->count, &room);
     if (source == NULL) return error_no_memory(err, "for a program's text");
-    emlx_status status = nvrtc_compile(source, c->count, s->architecture, s->f32_in_double,
-                                       &c->image, &c->size, err);
+    emlx_status status = nvrtc_compile(source, c->count, c->effort, s->architecture,
+                                       s->f32_in_double, &c->image, &c->size, err);
     mem_free(source, room);
     TRY(status);
+    if (c->effort == NVRTC_QUICK) return EMLX_OK;
     for (uint32_t i = 0; i < c->count; i++) keys[i] = c->first[i].key;
     disk_write(keys, c->count, c->image, c->size);
     return EMLX_OK;
@@ -260,6 +268,10 @@ static void compile_group(void *context, int64_t index) {
     kernel_store *s = c->store;
     double start = now();
     c->status = make_image(c, &c->err);
+    if (c->status != EMLX_OK && c->effort == NVRTC_QUICK) {
+        c->effort = NVRTC_FULL;
+        c->status = make_image(c, &c->err);
+    }
     pthread_mutex_lock(&s->lock);
     s->counts.compiled += c->status == EMLX_OK ? c->count : 0;
     s->counts.programs += c->status == EMLX_OK;
@@ -308,16 +320,77 @@ static uint32_t count_groups(const thread_pool *pool, uint32_t count) {
     return useful > needed ? useful : needed;
 }
 
+// Once more ---------------------------------------------------------------------------------------
+
+// Kernels that were compiled quickly, and their texts.
+typedef struct refining {
+    background_job job;
+    kernel_store *store;
+    uint32_t count;
+    wanted kernels[REFINED];
+} refining;
+
+// Those who launch a kernel find the one or the other; graphs keep what they were made with.
+static void exchange(kernel_store *s, const wanted *w, const void *image, uint64_t group) {
+    emlx_error err;
+    cuda_module module = NULL;
+    pthread_mutex_lock(&s->lock);
+    stored_kernel *k = find_kernel(s, &w->key);
+    if (k != NULL && load_module(s, image, group, &module, &err) == EMLX_OK)
+        (void)find_functions(w, module, k, &err);
+    pthread_mutex_unlock(&s->lock);
+}
+
+// Where it fails the kernels stay what they are.
+static void refine(background_job *job, bool is_wanted) {
+    refining *r = (refining *)job;
+    kernel_store *s = r->store;
+    compiling c = {.store = s, .first = r->kernels, .count = r->count, .effort = NVRTC_FULL};
+    if (is_wanted) {
+        compile_group(&c, 0);
+        if (c.status == EMLX_OK && cuda.context_set(s->context) == 0) {
+            uint64_t group = disk_group(c.image, c.size);
+            for (uint32_t i = 0; i < r->count; i++) exchange(s, &r->kernels[i], c.image, group);
+        }
+        mem_free(c.image, c.size);
+    }
+    for (uint32_t i = 0; i < r->count; i++) clear_wanted(&r->kernels[i]);
+    mem_free(r, sizeof *r);
+}
+
+// Takes the texts.
+static void refine_later(kernel_store *s, wanted *w, uint32_t count) {
+    for (uint32_t from = 0; from < count; from += REFINED) {
+        refining *r = mem_alloc(sizeof *r);
+        if (r == NULL) return;
+        r->job = (background_job){.owner = s, .run = refine};
+        r->store = s;
+        r->count = count - from < REFINED ? count - from : REFINED;
+        for (uint32_t i = 0; i < r->count; i++) {
+            r->kernels[i] = w[from + i];
+            r->kernels[i].code = NULL;
+            w[from + i].text = NULL;
+            w[from + i].room = 0;
+        }
+        background_submit(&r->job);
+    }
+}
+
+void store_settle(kernel_store *store) {
+    if (store != NULL) background_drop(store);
+}
+
 static emlx_status compile_all(kernel_store *s, thread_pool *pool, wanted *w, uint32_t count,
                                emlx_error *err) {
     uint32_t groups = count_groups(pool, count);
+    nvrtc_effort effort = s->context != NULL && nvrtc_is_quick() ? NVRTC_QUICK : NVRTC_FULL;
     compiling *all = mem_alloc(groups * sizeof *all);
     emlx_status status = EMLX_OK;
     if (all == NULL) return error_no_memory(err, "to compile kernels");
     for (uint32_t i = 0; i < groups; i++) {
         uint32_t from = (uint32_t)((uint64_t)count * i / groups);
         uint32_t to = (uint32_t)((uint64_t)count * (i + 1) / groups);
-        all[i] = (compiling){.store = s, .first = w + from, .count = to - from};
+        all[i] = (compiling){.store = s, .first = w + from, .count = to - from, .effort = effort};
     }
     if (pool != NULL && groups > 1)
         pool_for(pool, groups, compile_group, all);
@@ -328,6 +401,7 @@ static emlx_status compile_all(kernel_store *s, thread_pool *pool, wanted *w, ui
         mem_free(all[i].image, all[i].size);
     }
     mem_free(all, groups * sizeof *all);
+    if (status == EMLX_OK && effort == NVRTC_QUICK) refine_later(s, w, count);
     return status;
 }
 
@@ -368,6 +442,7 @@ emlx_status store_finish(kernel_store *store, thread_pool *pool, emlx_error *err
 void store_close(kernel_store *store, bool alive) {
     emlx_error err;
     if (store == NULL) return;
+    store_settle(store);
     if (store_finish(store, NULL, &err) != EMLX_OK) fprintf(stderr, "emlx: %s\n", err.message);
     for (size_t i = 0; i < BUCKETS; i++)
         for (stored_kernel *k = store->buckets[i], *next; k != NULL; k = next) {
@@ -419,8 +494,8 @@ emlx_status store_get(kernel_store *store, thread_pool *pool, const kernel_code 
     if (new == NULL || keys == NULL) status = error_no_memory(err, "for kernels");
     if (status == EMLX_OK) status = collect(store, codes, count, new, &new_count, keys, err);
     if (status == EMLX_OK && new_count > 0)
-        status = store->load ? compile_all(store, pool, new, new_count, err)
-                             : put_off(store, new, new_count, err);
+        status = store->context != NULL ? compile_all(store, pool, new, new_count, err)
+                                        : put_off(store, new, new_count, err);
     for (uint32_t i = 0; i < new_count; i++) clear_wanted(&new[i]);
     pthread_mutex_lock(&store->lock);
     for (uint32_t i = 0; i < count && status == EMLX_OK; i++)
