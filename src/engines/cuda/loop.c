@@ -19,8 +19,7 @@ enum {
     TURNS_MOST = 1 << 24,
     SHORT = 2000, // microseconds that a stretch of turns takes at least, and at most
     LONG = 8000,
-    WORTH =
-        4 // the graph is run for so many times as long as it took to make, others waiting or not
+    WORTH = 4 // times as long as the graph took to make it is run, others waiting or not
 };
 
 // Machine code for it would have to be linked with a library of the toolkit's; the driver, which

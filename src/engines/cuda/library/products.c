@@ -130,7 +130,7 @@ static bool is_contracted(const int32_t *axes, int32_t count, int32_t d) {
 }
 
 // The axes of an operand: batch, outer, terms. Returns how many are of the first two kinds.
-static int32_t order_axes(const plan_kernel *k, int side, int32_t order[EMLX_MAX_RANK]) {
+static int32_t order_operand(const plan_kernel *k, int side, int32_t order[EMLX_MAX_RANK]) {
     const dot_params *p = k->params;
     const int32_t *contracted = side == 0 ? p->left : p->right;
     int32_t count = 0;
@@ -144,7 +144,7 @@ static operand_shape find_operand(const plan_kernel *k, int side) {
     const merged none = {1, 0, true};
     operand_shape s = {none, none, none};
     int32_t order[EMLX_MAX_RANK], batch = ((const dot_params *)k->params)->batch;
-    int32_t outer = order_axes(k, side, order);
+    int32_t outer = order_operand(k, side, order);
     for (int32_t i = 0; i < k->shapes[side].rank; i++) {
         merged *m = i < batch ? &s.batch : i < outer ? &s.outer : &s.terms;
         merge_axis(m, k->shapes[side].dims[order[i]], k->accesses[side].strides[order[i]]);
@@ -351,7 +351,7 @@ static emlx_status make_product(const gpu *g, product *p, const plan_kernel *k, 
     return choose_algorithm(g, p, aligned, found, err);
 }
 
-static int find_copies(const product *p, const plan_kernel *k, tensor_copy copies[2]) {
+static int copies_of(const product *p, const plan_kernel *k, tensor_copy copies[2]) {
     int count = 0;
     for (int i = 0; i < 2; i++) {
         if (!p->copied[i]) continue;
@@ -359,7 +359,7 @@ static int find_copies(const product *p, const plan_kernel *k, tensor_copy copie
         tensor_copy *c = &copies[count++];
         *c = (tensor_copy){
             .suffix = 'a', .access = (uint32_t)i, .place = p->places[i], .rank = k->shapes[i].rank};
-        order_axes(k, i, order);
+        order_operand(k, i, order);
         for (int32_t d = 0; d < c->rank; d++) {
             c->dims[d] = k->shapes[i].dims[order[d]];
             c->steps[d] = k->accesses[i].strides[order[d]];
@@ -505,7 +505,7 @@ static emlx_status code_product(kernel_code *code, const emlx_plan *plan, const 
                                 const product *p, emlx_error *err) {
     tensor_copy copies[2];
     if (p->of_bytes) return code_bytes(code, plan, k, &p->bytes, err);
-    int count = find_copies(p, k, copies);
+    int count = copies_of(p, k, copies);
     return count > 0 ? code_copies(code, plan, k, copies, count, err) : EMLX_OK;
 }
 

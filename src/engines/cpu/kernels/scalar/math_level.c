@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // math_level.c - math functions on tiles, and the table of them. f32 is computed in double by
-// circle.h, error.h, exp.h and log.h and rounded once (exp by exp_lanes.h where that does); special values are put in place afterwards,
-// in f32, where they cost least. f64 is computed by f64_*.h. What these do not take goes to libm,
-// an element at a time.
+// circle.h, error.h, exp.h and log.h and rounded once, exp in two f32 where exp_lanes.h can;
+// special values are put in place afterwards, in f32, where they cost least. f64 is computed by
+// f64_*.h. What these do not take goes to libm, an element at a time.
 #include <math.h>
 
 #include "engines/cpu/kernels/level.h"
