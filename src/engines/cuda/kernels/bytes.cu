@@ -11,36 +11,6 @@ DEVICE void bring_bytes(ll in, ll out, ll outer, ll inner, ll outer_step, ll inn
         there ? ((const T_u8 *)in)[batch * batch_step + row * outer_step + k * inner_step] : 0;
 }
 
-// The same for whole words of an operand that lies the other way: blocks of 64 by 64 bytes, a
-// thread turns 4 by 4 of them.
-DEVICE void turn_bytes(ll in, ll out, ll outer, ll inner, ll inner_step, ll batch_step, ll padded_outer,
-                       ll padded_inner) {
-    __shared__ unsigned turned[64][17];
-    ll across = (padded_outer + 63) / 64, down = (padded_inner + 63) / 64;
-    ll o0 = blockIdx.x % across * 64, k0 = blockIdx.x / across % down * 64, batch = blockIdx.x / across / down;
-    int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
-    unsigned x[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        ll k = k0 + ty * 4 + i, o = o0 + tx * 4;
-        x[i] = k < inner && o < outer
-                   ? *(const unsigned *)((const T_u8 *)in + batch * batch_step + k * inner_step + o)
-                   : 0;
-    }
-#pragma unroll
-    for (int j = 0; j < 4; j++)
-        turned[tx * 4 + j][ty] = (x[0] >> (8 * j) & 255) | (x[1] >> (8 * j) & 255) << 8 |
-                                 (x[2] >> (8 * j) & 255) << 16 | (x[3] >> (8 * j)) << 24;
-    __syncthreads();
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        ll o = o0 + ty * 4 + i, k = k0 + tx * 4;
-        if (o < padded_outer && k < padded_inner)
-            *(unsigned *)((T_u8 *)out + (batch * padded_outer + o) * padded_inner + k) =
-                turned[ty * 4 + i][tx];
-    }
-}
-
 // WIDTH neighbours of a result a thread.
 template <int WIDTH> DEVICE void take_bytes(ll in, ll out, ll columns, ll padded, ll t) {
     ll row = t * WIDTH / columns, column = t * WIDTH - row * columns;

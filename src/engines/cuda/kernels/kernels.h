@@ -16,12 +16,12 @@
     XX(linalg, PART_LINALG)                                                                        \
     XX(fft, PART_FFT)                                                                              \
     XX(radix, PART_RADIX)                                                                          \
-    XX(bytes, PART_BYTES)                                                                          \
+    XX(copies, PART_COPIES)                                                                        \
     XX(attention, PART_ATTENTION)                                                                  \
     XX(packed, PART_PACKED)                                                                        \
     XX(factors, PART_FACTORS)                                                                      \
     XX(depthwise, PART_DEPTHWISE)                                                                  \
-    XX(copies, PART_COPIES)
+    XX(bytes, PART_BYTES)
 
 #define XX(file, part) extern const char cuda_source_##file[];
 CUDA_SOURCE_MAP(XX)

@@ -19,12 +19,12 @@ typedef enum code_part {
     PART_LINALG = 256,
     PART_FFT = 512,
     PART_RADIX = 1024,
-    PART_BYTES = 2048,
+    PART_COPIES = 2048,
     PART_ATTENTION = 4096,
     PART_PACKED = 8192,
     PART_FACTORS = 16384,
     PART_DEPTHWISE = 32768,
-    PART_COPIES = 65536
+    PART_BYTES = 65536
 } code_part;
 
 enum { CODE_PART_COUNT = 17 };

@@ -50,7 +50,7 @@ static void emit_side(emitter *e, const byte_product *b, int side) {
     code_word(e->code, b->padded_terms);
     emit_function(e, suffix, BLOCK);
     if (turns(s, b, e->kernel->accesses[side].offset)) {
-        EMIT(" turn_bytes(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
+        EMIT(" turn_squares<T_u8>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
              "p.w[%u]);\n}\n",
              in, to, w, w + 1, w + 3, w + 4, w + 5, w + 6);
         int64_t blocks = round_up(s->padded, SQUARE) / SQUARE *
@@ -115,7 +115,7 @@ static void emit_result(emitter *e, const byte_product *b) {
 emlx_status code_bytes(kernel_code *code, const emlx_plan *plan, const plan_kernel *kernel,
                        const byte_product *b, emlx_error *err) {
     emitter e = {.plan = plan, .kernel = kernel, .code = code};
-    *code = (kernel_code){.parts = PART_CORE | PART_BYTES};
+    *code = (kernel_code){.parts = PART_CORE | PART_COPIES | PART_BYTES};
     emit_begin(&e);
     for (int side = 0; side < 2; side++)
         if (b->sides[side].brought) (b->digits > 1 ? emit_digits : emit_side)(&e, b, side);

@@ -30,12 +30,14 @@ static int64_t emit_turned(emitter *e, const walk *copy) {
     int64_t outer = w->dims[w->rank - 2], inner = w->dims[w->rank - 1];
     int64_t batch = w->rank == 3 ? w->dims[0] : 1;
     int64_t squares = (outer + SQUARE - 1) / SQUARE * ((inner + SQUARE - 1) / SQUARE);
-    const int64_t sizes[] = {outer, inner, w->strides[w->rank - 1],
-                             w->rank == 3 ? w->strides[0] : 0};
-    EMIT(" if (blockIdx.x < p.w[%u]) turn_pairs(p.w[%u], p.w[%u]",
-         code_word(e->code, batch * squares), copy->from, copy->to);
-    for (int i = 0; i < 4; i++) EMIT(", p.w[%u]", code_word(e->code, sizes[i]));
-    EMIT(");\n");
+    uint32_t sizes = code_word(e->code, outer);
+    code_word(e->code, inner);
+    code_word(e->code, w->strides[w->rank - 1]);
+    code_word(e->code, w->rank == 3 ? w->strides[0] : 0);
+    EMIT(" if (blockIdx.x < p.w[%u]) turn_squares<T_u16>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
+         "p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n",
+         code_word(e->code, batch * squares), copy->from, copy->to, sizes, sizes + 1, sizes + 2,
+         sizes + 3, sizes, sizes + 1);
     return batch * squares;
 }
 
