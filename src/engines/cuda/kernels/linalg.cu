@@ -22,6 +22,9 @@ DEVICE double length_of(double x) { return fabs(x); }
 DEVICE double length_of(T_c128 z) { return hypot(z.re, z.im); }
 DEVICE double square_of(double x) { return x * x; }
 DEVICE double square_of(T_c128 z) { return z.re * z.re + z.im * z.im; }
+// x / size, its phase.
+DEVICE double phase_of(double x, double) { return x < 0 ? -1 : 1; }
+DEVICE T_c128 phase_of(T_c128 z, double size) { return {z.re / size, z.im / size}; }
 // By what LAPACK chooses pivots.
 DEVICE double pivot_size(double x) { return fabs(x); }
 DEVICE double pivot_size(T_c128 z) { return fabs(z.re) + fabs(z.im); }
@@ -392,98 +395,147 @@ DEVICE void rotation(double apart, double beside, double &c, double &s) {
     s = t * c;
 }
 
+// The same in fewer steps, for numbers that are not far from 1: the angle to the digits of f32, which
+// leaves some 1e-7 of what is beside, and a turn of length 1 to all digits. `s` has the sign of
+// `beside`.
+DEVICE void quick_rotation(double apart, double beside, double &c, double &s) {
+    double angle = fabs(apart) * reciprocal_short(2 * beside), t = 0.5 / angle;
+    if (angle < 1e6) {
+        double root = fma(angle, angle, 1.0);
+        t = reciprocal_short(fma(root, (double)rsqrtf((float)root), angle));
+    }
+    if (apart < 0) t = -t;
+    c = rsqrt(fma(t, t, 1.0));
+    s = t * c;
+}
+
+// Of rows and columns p and q: p becomes c p - s q, q becomes conjugated(s) p + c q.
 template <class A> struct Turn {
-    double c, s;
-    A phase;
+    double c;
     int p, q;
+    A s;
 };
+
+// c x + s y
+DEVICE double mixed(double c, double x, double s, double y) { return fma(c, x, s * y); }
+DEVICE T_c128 mixed(double c, T_c128 x, T_c128 s, T_c128 y) {
+    return {fma(c, x.re, fma(s.re, y.re, -(s.im * y.im))), fma(c, x.im, fma(s.re, y.im, s.im * y.re))};
+}
+// What a turn makes of two numbers in its columns, and in its rows.
+template <class A> DEVICE void turn_columns(const Turn<A> &t, A &p, A &q) {
+    A first = mixed(t.c, p, scaled(t.s, -1), q);
+    q = mixed(t.c, q, conjugated(t.s), p);
+    p = first;
+}
+template <class A> DEVICE void turn_rows(const Turn<A> &t, A &p, A &q) {
+    A first = mixed(t.c, p, scaled(conjugated(t.s), -1), q);
+    q = mixed(t.c, q, t.s, p);
+    p = first;
+}
+
+template <class A> DEVICE Turn<A> turn_for(const A *a, int step, int p, int q, double little) {
+    Turn<A> t = {1, p, q, Unit<A>::of(0)};
+    A beside = a[p * step + q];
+    double size = length_of(beside), s;
+    if (!(size > little)) return t;
+    quick_rotation(real_part(a[q * step + q]) - real_part(a[p * step + p]), size, t.c, s);
+    t.s = scaled(phase_of(conjugated(beside), size), s);
+    return t;
+}
 
 enum { SWEEPS = 40 };
 
-// Jacobi's rotations, half of the rows at a time. False if they do not end.
-template <class A> DEVICE bool jacobi(A *a, A *v, Turn<A> *turns, int n) {
-    int even = n + n % 2, half = even / 2;
-    double sum = 0;
-    EACH(at, 0, n *n) sum += square_of(a[at]);
-    double little = sqrt(block_sum(sum)) * 0x1p-56;
+// Jacobi's rotations, half of the rows of `even` at a time: two pairs meet in a block of 2 by 2, and
+// each has its columns of the vectors. Rows are `step` apart. False if they do not end.
+template <class A>
+DEVICE bool jacobi(A *a, A *v, Turn<A> *turns, int n, int even, int step, double little) {
+    int half = even / 2;
+    // A row of so many items by a product: they are fewer than 2^14.
+    unsigned inverse = (1u << 20) / half + 1;
     for (int sweep = 0; sweep < SWEEPS; sweep++) {
-        double turned = 0;
+        int turned = 0;
         for (int r = 0; r < even - 1; r++) {
             EACH(i, 0, half) {
                 int p, q;
                 pair_of(i, r, even, p, q);
-                turns[i].s = 0;
-                turns[i].p = p;
-                turns[i].q = q;
-                if (q >= n) continue;
-                A beside = a[(ll)p * n + q];
-                double size = length_of(beside);
-                if (size <= little) continue;
-                turned = 1;
-                turns[i].phase = over(conjugated(beside), size);
-                rotation(real_part(a[(ll)q * n + q]) - real_part(a[(ll)p * n + p]), size, turns[i].c,
-                         turns[i].s);
+                turns[i] = turn_for(a, step, p, q, little);
+                turned |= !is_none(turns[i].s);
             }
             __syncthreads();
-            EACH(at, 0, half *n) {
-                // Neighbours have the same row.
-                int i = at % half, k = at / half;
-                Turn<A> t = turns[i];
-                if (t.s == 0) continue;
-                A *x = a + (ll)k * n, *y = v + (ll)k * n, xp = x[t.p], yp = y[t.p];
-                A xq = f_multiply(x[t.q], t.phase), yq = f_multiply(y[t.q], t.phase);
-                x[t.p] = f_subtract(scaled(xp, t.c), scaled(xq, t.s));
-                x[t.q] = f_add(scaled(xp, t.s), scaled(xq, t.c));
-                y[t.p] = f_subtract(scaled(yp, t.c), scaled(yq, t.s));
-                y[t.q] = f_add(scaled(yp, t.s), scaled(yq, t.c));
-            }
-            __syncthreads();
-            EACH(at, 0, half *n) {
-                int i = at / n, k = at % n;
-                Turn<A> t = turns[i];
-                if (t.s == 0) continue;
-                A *x = a + (ll)t.p * n + k, *y = a + (ll)t.q * n + k, xp = *x;
-                A xq = f_multiply(*y, conjugated(t.phase));
-                *x = f_subtract(scaled(xp, t.c), scaled(xq, t.s));
-                *y = f_add(scaled(xp, t.s), scaled(xq, t.c));
+            EACH(at, 0, (half + n) * half) {
+                int row = at * inverse >> 20;
+                Turn<A> by = turns[at - row * half];
+                if (row < half) {
+                    Turn<A> other = turns[row];
+                    A *x = a + other.p * step, *y = a + other.q * step;
+                    A pp = x[by.p], pq = x[by.q], qp = y[by.p], qq = y[by.q];
+                    turn_columns(by, pp, pq);
+                    turn_columns(by, qp, qq);
+                    turn_rows(other, pp, qp);
+                    turn_rows(other, pq, qq);
+                    x[by.p] = pp;
+                    x[by.q] = pq;
+                    y[by.p] = qp;
+                    y[by.q] = qq;
+                } else {
+                    A *x = v + (row - half) * step, p = x[by.p], q = x[by.q];
+                    turn_columns(by, p, q);
+                    x[by.p] = p;
+                    x[by.q] = q;
+                }
             }
             __syncthreads();
         }
-        if (block_sum(turned) == 0) return true;
+        if (!__syncthreads_or(turned)) return true;
     }
     return false;
 }
 
 // In the order of descending size, lower first among equals. False if the iteration does not end.
+// What is computed is near 1, a power of two away from the matrix.
 template <class T, class R, class A> DEVICE bool eigh(const T *in, T *out, A *work, int n) {
-    A *a = work, *v = a + (ll)n * n;
-    Turn<A> *turns = (Turn<A> *)(v + (ll)n * n);
-    double bad = 0;
-    EACH(at, 0, n *n) {
-        int i = at / n, j = at % n;
-        A value = i <= j ? wide_of(in[at]) : conjugated(wide_of(in[(ll)j * n + i]));
+    int even = n + n % 2, step = even + 1;
+    A *a = work, *v = a + even * step;
+    Turn<A> *turns = (Turn<A> *)(v + n * step);
+    double most = 0, sum = 0;
+    bool bad = false;
+    EACH(at, 0, even *even) {
+        int i = at / even, j = at % even;
+        A value = Unit<A>::of(0);
+        if (i < n && j < n)
+            value = i <= j ? wide_of(in[i * n + j]) : conjugated(wide_of(in[j * n + i]));
         if (i == j) value = Unit<A>::of(real_part(value));
-        a[at] = value;
-        v[at] = Unit<A>::of(i == j);
-        bad += !is_finite(value);
+        a[i * step + j] = value;
+        if (i < n) v[i * step + j] = Unit<A>::of(i == j);
+        most = fmax(most, length_of(value));
+        bad = bad || !is_finite(value);
     }
-    if (block_sum(bad) > 0) {
+    if (__syncthreads_or(bad)) {
         EACH(at, 0, n *(n + 1)) set(out[at], Unit<A>::none());
         return true;
     }
-    if (!jacobi(a, v, turns, n)) return false;
+    most = block_most(most);
+    int power = most > 0 ? max(ilogb(most), -1000) : 0;
+    EACH(at, 0, even *even) {
+        A *x = &a[at / even * step + at % even];
+        *x = scaled(*x, ldexp(1.0, -power));
+        sum += square_of(*x);
+    }
+    double little = sqrt(block_sum(sum)) * 0x1p-56;
+    if (!jacobi(a, v, turns, n, even, step, little)) return false;
     EACH(i, 0, n) {
         int rank = 0;
-        R own = (R)real_part(a[(ll)i * n + i]), size = own < 0 ? -own : own;
+        R own = (R)ldexp(real_part(a[i * (step + 1)]), power), size = own < 0 ? -own : own;
         ONE_BY_ONE(int j = 0; j < n; j++) {
-            R other = (R)real_part(a[(ll)j * n + j]), other_size = other < 0 ? -other : other;
+            R other = (R)ldexp(real_part(a[j * (step + 1)]), power);
+            R other_size = other < 0 ? -other : other;
             rank += other_size > size ||
                     (other_size == size && (other < own || (other == own && j < i)));
         }
-        A by = turn_of(v + i, n, n);
+        A by = turn_of(v + i, n, step);
         set(out[rank], (double)own);
         ONE_BY_ONE(int k = 0; k < n; k++)
-            set(out[(ll)(k + 1) * n + rank], f_add(f_multiply(v[(ll)k * n + i], by), Unit<A>::of(0)));
+            set(out[(ll)(k + 1) * n + rank], f_add(f_multiply(v[k * step + i], by), Unit<A>::of(0)));
     }
     return true;
 }

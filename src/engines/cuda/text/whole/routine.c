@@ -29,7 +29,7 @@ static int64_t work_size(const matrices *m) {
     case ROUTINE_triangular_solve:
     case ROUTINE_solve: return area + n * m->other + n;
     case ROUTINE_qr: return area + m->rows * m->inner + shorter;
-    case ROUTINE_eigh: return 2 * area + 4 * (n / 2 + 1);
+    case ROUTINE_eigh: return (2 * n + 1) * (n + 2) + 4 * (n / 2 + 1);
     case ROUTINE_svd:
         return (m->params->flags & ROUTINE_FULL ? longer : shorter) * (longer + 1) +
                shorter * (shorter + 3);
