@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// graph.c - graphs of launches, kept with the form of a plan.
+// graph.c - graphs of launches, kept with the form of a plan. A library's call is recorded as a
+// graph within.
 //
 // A launch costs the host three to four microseconds, a graph a little more than one, and each of
 // its nodes whose words are set anew a third of one. Graphs take long to make, so that launches
@@ -13,27 +14,35 @@
 #include "memory/list.h"
 
 enum {
-    PATIENCE = 10,     // how often launches come before they are made a graph, for 20 to 120 us
-    GRAPHS_MOST = 1024 // of a device
+    PATIENCE = 10,      // how often launches come before they are made a graph, for 20 to 120 us
+    GRAPHS_MOST = 1024, // of a device
+    SETS = 4            // of addresses that calls are recorded for
 };
 
-// What was launched at one place of a plan.
+// What was launched at one place of a plan. Words of kernels may change from run to run, those of
+// calls are in their recordings.
 typedef struct plan_graph {
     queued_launch *launches;
     int64_t *words;
     cuda_node *nodes;
     size_t count, word_count;
-    uint32_t seen; // how often in a row
-    bool refused;  // by the driver
+    uint32_t seen; // how often
+    uint64_t used; // when last
     cuda_graph graph;
     cuda_graph_exec exec;
 } plan_graph;
+
+typedef struct plan_segment {
+    plan_graph sets[SETS];
+    uint64_t turn;
+    bool refused; // by the driver, or a library
+} plan_segment;
 
 struct graph_list {
     pthread_mutex_t lock;
     uint32_t patience;
     unsigned generation;
-    plan_graph *items; // by segment
+    plan_segment *items;
     size_t count, room;
 };
 
@@ -63,7 +72,8 @@ void graph_list_free(gpu *g, graph_list *list) {
     emlx_error err;
     bool held = gpu_hold(g, &err) == EMLX_OK;
     bool alive = held && list->generation == atomic_load(&g->generation);
-    for (size_t i = 0; i < list->count; i++) forget(g, &list->items[i], alive);
+    for (size_t i = 0; i < list->count; i++)
+        for (int set = 0; set < SETS; set++) forget(g, &list->items[i].sets[set], alive);
     if (held) gpu_end(g);
     mem_free(list->items, list->room * sizeof *list->items);
     pthread_mutex_destroy(&list->lock);
@@ -77,6 +87,10 @@ static emlx_status launch_each(gpu_stream *s, const queued_launch *launches, siz
     for (size_t i = 0; i < count; i++) {
         const queued_launch *l = &launches[i];
         void *arguments[] = {s->words + l->words};
+        if (l->call != NULL) {
+            TRY(l->call(s->gpu, l->context, s->words + l->words, stream_target(s), err));
+            continue;
+        }
         GPU_TRY(s->gpu, "a launch",
                 cuda.launch(l->function, l->grid_x, l->grid_y, 1, l->block, 1, 1, l->shared,
                             stream_target(s), arguments, NULL));
@@ -87,36 +101,64 @@ static emlx_status launch_each(gpu_stream *s, const queued_launch *launches, siz
 // As a graph --------------------------------------------------------------------------------------
 
 static bool same_launch(const queued_launch *a, const queued_launch *b) {
-    return a->function == b->function && a->grid_x == b->grid_x && a->grid_y == b->grid_y &&
-           a->block == b->block && a->shared == b->shared && a->words == b->words &&
-           a->word_count == b->word_count;
+    return a->function == b->function && a->call == b->call && a->context == b->context &&
+           a->grid_x == b->grid_x && a->grid_y == b->grid_y && a->block == b->block &&
+           a->shared == b->shared && a->words == b->words && a->word_count == b->word_count;
+}
+
+static bool same_words(const plan_graph *p, const int64_t *words, const queued_launch *l) {
+    return memcmp(p->words + l->words, words + l->words, l->word_count * sizeof *words) == 0;
 }
 
 static bool same_launches(const plan_graph *p, const gpu_stream *s, const queued_launch *launches,
                           size_t count) {
-    if (p->count != count || p->word_count != s->word_count) return false;
-    for (size_t i = 0; i < count; i++)
-        if (!same_launch(&p->launches[i], &launches[i])) return false;
+    if (p->words == NULL || p->count != count || p->word_count != s->word_count) return false;
+    for (size_t i = 0; i < count; i++) {
+        const queued_launch *l = &launches[i];
+        if (!same_launch(&p->launches[i], l)) return false;
+        if (l->call != NULL && !same_words(p, s->words, l)) return false;
+    }
     return true;
+}
+
+static bool make_room(plan_graph *p, size_t count, size_t word_count) {
+    p->launches = mem_alloc(count * sizeof *p->launches);
+    p->words = mem_alloc(word_count * sizeof *p->words);
+    p->nodes = mem_alloc(count * sizeof(cuda_node));
+    p->count = count;
+    p->word_count = word_count;
+    return p->launches != NULL && p->words != NULL && p->nodes != NULL;
 }
 
 static void remember(plan_graph *p, const gpu_stream *s, const queued_launch *launches,
                      size_t count) {
-    bool refused = p->refused;
-    forget(s->gpu, p, true);
-    p->refused = refused;
-    p->launches = mem_alloc(count * sizeof *launches);
-    p->words = mem_alloc(s->word_count * sizeof *s->words);
-    p->nodes = mem_alloc(count * sizeof(cuda_node));
-    p->count = count;
-    p->word_count = s->word_count;
-    if (p->launches == NULL || p->words == NULL || p->nodes == NULL) {
+    bool fits = p->exec == NULL && p->graph == NULL && p->words != NULL && p->count == count &&
+                p->word_count == s->word_count;
+    if (!fits) forget(s->gpu, p, true);
+    if (!fits && !make_room(p, count, s->word_count)) {
         forget(s->gpu, p, true);
         return;
     }
     memcpy(p->launches, launches, count * sizeof *launches);
     memcpy(p->words, s->words, s->word_count * sizeof *s->words);
     p->seen = 1;
+}
+
+// What these launches were last time, or in place of what came longest ago.
+static plan_graph *find_set(plan_segment *segment, const gpu_stream *s,
+                            const queued_launch *launches, size_t count) {
+    plan_graph *oldest = segment->sets, *found = NULL;
+    for (plan_graph *p = segment->sets; p < segment->sets + SETS && found == NULL; p++) {
+        if (same_launches(p, s, launches, count)) found = p;
+        if (p->used < oldest->used) oldest = p;
+    }
+    if (found != NULL)
+        found->seen++;
+    else
+        remember(oldest, s, launches, count);
+    plan_graph *p = found != NULL ? found : oldest;
+    p->used = ++segment->turn;
+    return p;
 }
 
 cuda_kernel_node launch_node(const gpu *g, const queued_launch *l, void **arguments) {
@@ -132,23 +174,44 @@ cuda_kernel_node launch_node(const gpu *g, const queued_launch *l, void **argume
                               .context = g->context};
 }
 
-static cuda_result add_nodes(const gpu *g, plan_graph *p) {
-    cuda_result result = graphs.create(&p->graph, 0);
-    for (size_t i = 0; i < p->count && result == 0; i++) {
-        void *arguments[] = {p->words + p->launches[i].words};
-        cuda_kernel_node node = launch_node(g, &p->launches[i], arguments);
-        result = graphs.add_kernel(&p->nodes[i], p->graph, i > 0 ? &p->nodes[i - 1] : NULL,
-                                   i > 0 ? 1 : 0, &node);
-    }
-    return result == 0 ? graphs.instantiate(&p->exec, p->graph, 0) : result;
+static emlx_status add_call(gpu_stream *s, plan_graph *p, size_t i, emlx_error *err) {
+    const queued_launch *l = &p->launches[i];
+    cuda_graph child = NULL;
+    if (!loops_open()) return EMLX_UNSUPPORTED;
+    TRY(stream_record(s, err));
+    emlx_status status = l->call(s->gpu, l->context, p->words + l->words, stream_target(s), err);
+    emlx_status ended = stream_record_end(s, &child, err);
+    if (status == EMLX_OK && ended == EMLX_OK)
+        status = gpu_check(s->gpu,
+                           loops.add_child(&p->nodes[i], p->graph, i > 0 ? &p->nodes[i - 1] : NULL,
+                                           i > 0 ? 1 : 0, child),
+                           "a library's part of a graph", err);
+    if (child != NULL) graphs.destroy(child);
+    return status == EMLX_OK ? ended : status;
 }
 
-// Sets the words of the launches that differ.
+static emlx_status add_nodes(gpu_stream *s, plan_graph *p, emlx_error *err) {
+    const gpu *g = s->gpu;
+    GPU_TRY(g, "a graph", graphs.create(&p->graph, 0));
+    for (size_t i = 0; i < p->count; i++) {
+        if (p->launches[i].call != NULL) {
+            TRY(add_call(s, p, i, err));
+            continue;
+        }
+        void *arguments[] = {p->words + p->launches[i].words};
+        cuda_kernel_node node = launch_node(g, &p->launches[i], arguments);
+        GPU_TRY(g, "a graph",
+                graphs.add_kernel(&p->nodes[i], p->graph, i > 0 ? &p->nodes[i - 1] : NULL,
+                                  i > 0 ? 1 : 0, &node));
+    }
+    return gpu_check(g, graphs.instantiate(&p->exec, p->graph, 0), "a graph", err);
+}
+
+// Sets the words of the kernels that differ.
 static cuda_result update(const gpu *g, plan_graph *p, int64_t *words) {
     for (size_t i = 0; i < p->count; i++) {
         const queued_launch *l = &p->launches[i];
-        size_t size = l->word_count * sizeof *words;
-        if (memcmp(p->words + l->words, words + l->words, size) == 0) continue;
+        if (same_words(p, words, l)) continue;
         void *arguments[] = {words + l->words};
         cuda_kernel_node node = launch_node(g, l, arguments);
         cuda_result result = graphs.set_kernel(p->exec, p->nodes[i], &node);
@@ -159,23 +222,21 @@ static cuda_result update(const gpu *g, plan_graph *p, int64_t *words) {
 }
 
 // False where it has to be done one by one. Under the list's lock.
-static bool launch_graph(gpu_stream *s, plan_graph *p, const queued_launch *launches, size_t count,
-                         uint32_t patience, emlx_status *status, emlx_error *err) {
+static bool launch_graph(gpu_stream *s, plan_segment *segment, const queued_launch *launches,
+                         size_t count, uint32_t patience, emlx_status *status, emlx_error *err) {
     const gpu *g = s->gpu;
-    if (p->refused) return false;
-    if (same_launches(p, s, launches, count))
-        p->seen++;
-    else
-        remember(p, s, launches, count);
+    emlx_error own;
+    if (segment->refused) return false;
+    plan_graph *p = find_set(segment, s, launches, count);
     if (p->words == NULL || p->seen < patience) return false;
     if (p->exec == NULL) {
         if (atomic_load(&g->graphs) >= GRAPHS_MOST) return false;
         memcpy(p->words, s->words, p->word_count * sizeof *p->words);
-        p->refused = add_nodes(g, p) != 0;
+        segment->refused = add_nodes(s, p, &own) != EMLX_OK;
         atomic_fetch_add(&s->gpu->graphs, p->exec != NULL);
     }
-    p->refused = p->refused || update(g, p, s->words) != 0;
-    if (p->refused) return false;
+    segment->refused = segment->refused || update(g, p, s->words) != 0;
+    if (segment->refused) return false;
     *status = gpu_check(g, graphs.launch(p->exec, s->stream), "a graph", err);
     return true;
 }

@@ -281,6 +281,15 @@ emlx_status stream_launch(gpu_stream *s, const queued_launch *launch, emlx_error
     return s->launch_count < LAUNCHES_MOST ? EMLX_OK : stream_flush(s, err);
 }
 
+emlx_status stream_call(gpu_stream *s, queued_call call, const void *context, const int64_t *words,
+                        uint32_t count, emlx_error *err) {
+    queued_launch launch = {.call = call, .context = context, .word_count = count};
+    int64_t *own = stream_words(s, count, &launch.words);
+    if (own == NULL) return error_no_memory(err, "to queue work");
+    memcpy(own, words, count * sizeof *words);
+    return stream_launch(s, &launch, err);
+}
+
 emlx_status stream_flush(gpu_stream *s, emlx_error *err) {
     size_t count = s->launch_count;
     if (count == 0) return EMLX_OK;

@@ -14,9 +14,16 @@
 
 #include "engines/cuda/device.h"
 
-// A launch that is to be made; its words are in the stream's list.
+// A library's call that queues work on a stream. Besides the words it depends on nothing but
+// `context`, which is of the plan's form.
+typedef emlx_status (*queued_call)(gpu *g, const void *context, const int64_t *words,
+                                   cuda_stream stream, emlx_error *err);
+
+// A launch that is to be made, or a library's call; its words are in the stream's list.
 typedef struct queued_launch {
     cuda_function function;
+    queued_call call; // NULL: the function is launched
+    const void *context;
     uint32_t grid_x, grid_y, block, shared; // `shared`: bytes of memory besides the kernel's own
     uint32_t words, word_count;
 } queued_launch;
@@ -99,6 +106,8 @@ emlx_status stream_hold(gpu_stream *s, emlx_buffer *b, emlx_error *err);
 // Room for the words of a launch, at *place of the stream's list.
 int64_t *stream_words(gpu_stream *s, uint32_t count, uint32_t *place);
 emlx_status stream_launch(gpu_stream *s, const queued_launch *launch, emlx_error *err);
+emlx_status stream_call(gpu_stream *s, queued_call call, const void *context, const int64_t *words,
+                        uint32_t count, emlx_error *err);
 // Makes the launches.
 emlx_status stream_flush(gpu_stream *s, emlx_error *err);
 // The same, and waits until all that is queued on it has ended.

@@ -207,6 +207,69 @@ static emlx_program *several_kernels(int64_t count) {
     return compile(b, test_device);
 }
 
+// x becomes a sixteenth of x times w, 1 added, and again, by a library's products.
+static emlx_program *several_products(int64_t side) {
+    static const int64_t left[] = {1}, right[] = {0};
+    emlx_attr attrs[] = {with_ints("contract_left", left, 1), with_ints("batch_left", NULL, 0),
+                         with_ints("contract_right", right, 1), with_ints("batch_right", NULL, 0)};
+    emlx_block *b = new_block();
+    uint32_t x = input(b, "x", EMLX_F32, 2, side, side);
+    uint32_t w = input(b, "w", EMLX_F32, 2, side, side);
+    for (int i = 0; i < 3; i++) {
+        uint32_t product = op_with(b, "dot", attrs, 4, 2, x, w);
+        x = op(b, "add", 2, op(b, "multiply", 2, product, real_constant(b, 0.0625)),
+               real_constant(b, 1));
+    }
+    output(b, "y", x);
+    return compile(b, test_device);
+}
+
+static emlx_tensor *filled(int64_t side, float value) {
+    emlx_error err;
+    emlx_tensor *t;
+    emlx_shape shape = {2, {side, side}};
+    size_t count = (size_t)(side * side);
+    float *data = malloc(count * sizeof *data);
+    for (size_t i = 0; i < count; i++) data[i] = value;
+    assert_ok(
+        emlx_tensor_from_data(test_device, EMLX_F32, &shape, data, count * sizeof *data, &t, &err),
+        err);
+    free(data);
+    return t;
+}
+
+// Calls of a library are recorded with the addresses that they had: results that are kept for a
+// while see to it that these come again, or do not.
+static void replays_call_libraries_with_their_own_operands(void **state) {
+    (void)state;
+    enum { SIDE = 64, KEPT = 7, RUNS = 200 };
+    emlx_error err;
+    emlx_program *p = several_products(SIDE);
+    emlx_tensor *kept[KEPT] = {NULL}, *w = filled(SIDE, 0.25f); // a product is 16 times as much
+    float first[KEPT];
+    for (int run = 0; run < RUNS; run++) {
+        int room = run < RUNS / 2 ? 2 : KEPT, at = run * run % room;
+        emlx_tensor *in[2] = {filled(SIDE, (float)run), w};
+        if (kept[at] != NULL) emlx_tensor_release(kept[at]);
+        assert_ok(emlx_program_run(p, in, 2, &kept[at], 1, &err), err);
+        emlx_tensor_release(in[0]);
+        first[at] = (float)run + 3;
+        for (int i = 0; i < KEPT; i++) {
+            if (kept[i] == NULL) continue;
+            float value;
+            size_t place = (size_t)(run * 31 % (SIDE * SIDE)) * sizeof value;
+            assert_ok(emlx_tensor_read(kept[i], place, &value, sizeof value, &err), err);
+            if (value != first[i])
+                fail_msg("run %d: result %d is %g, not %g", run, i, (double)value,
+                         (double)first[i]);
+        }
+    }
+    for (int i = 0; i < KEPT; i++)
+        if (kept[i] != NULL) emlx_tensor_release(kept[i]);
+    emlx_tensor_release(w);
+    emlx_program_release(p);
+}
+
 // A plan that comes again is launched as a graph, over other memory each time.
 static void replays_have_their_own_operands(void **state) {
     (void)state;
@@ -603,6 +666,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(threads_read_what_others_make),
         cmocka_unit_test(threads_share_the_memory),
         cmocka_unit_test(replays_have_their_own_operands),
+        cmocka_unit_test(replays_call_libraries_with_their_own_operands),
         cmocka_unit_test(reports_reach_their_callers),
         cmocka_unit_test(checks_reach_their_callers),
         cmocka_unit_test(memory_has_an_account),

@@ -433,24 +433,36 @@ static emlx_status make_byte_product(const gpu *g, product *p, const plan_kernel
     return EMLX_OK;
 }
 
-// Where the library reads and writes, and its own working memory.
-static emlx_status multiply(gpu *g, const product *p, const product_part *part,
-                            const cuda_address at[2], cuda_address out, cuda_address workspace,
-                            emlx_error *err) {
-    const void *left = (const void *)at[0], *right = (const void *)(at[1] + part->begin);
-    void *to = (void *)(out + part->out);
+// Words of a call: where the operands are, the result and working memory, and which part it is.
+enum { CALL_LEFT, CALL_RIGHT, CALL_OUT, CALL_WORKSPACE, CALL_PART, CALL_WORDS };
+
+static emlx_status call_library(gpu *g, const void *context, const int64_t *words,
+                                cuda_stream stream, emlx_error *err) {
+    const product *p = context;
+    const product_part *part = &p->parts[words[CALL_PART]];
+    const void *left = (const void *)words[CALL_LEFT], *right = (const void *)words[CALL_RIGHT];
+    void *to = (void *)words[CALL_OUT];
     const double one[2] = {1, 0}, none[2] = {0, 0};
     const float one_f32[2] = {1, 0};
     const int32_t one_s32 = 1;
-    cuda_stream stream;
-    TRY(gpu_queue(g, &stream, err));
     const void *alpha = p->of_bytes ? (const void *)&one_s32
                         : p->wide   ? (const void *)one
                                     : one_f32;
     int result = lt.multiply(g->products, p->desc, alpha, right, part->a, left, part->b, none, to,
-                             p->d, to, p->d, &part->choice.algorithm, (void *)workspace,
+                             p->d, to, p->d, &part->choice.algorithm, (void *)words[CALL_WORKSPACE],
                              part->choice.workspace, stream);
     return lt_check(result, "a product", err);
+}
+
+static emlx_status multiply(gpu *g, const product *p, int n, const cuda_address at[2],
+                            cuda_address out, cuda_address workspace, emlx_error *err) {
+    const product_part *part = &p->parts[n];
+    const int64_t words[CALL_WORDS] = {[CALL_LEFT] = (int64_t)at[0],
+                                       [CALL_RIGHT] = (int64_t)(at[1] + part->begin),
+                                       [CALL_OUT] = (int64_t)(out + part->out),
+                                       [CALL_WORKSPACE] = (int64_t)workspace,
+                                       [CALL_PART] = n};
+    return stream_call(stream_now(g), call_library, p, words, CALL_WORDS, err);
 }
 
 static emlx_status multiply_bytes(gpu *g, const gpu_kernel *k, const kernel_call *call,
@@ -463,7 +475,7 @@ static emlx_status multiply_bytes(gpu *g, const gpu_kernel *k, const kernel_call
         at[i] = memory + b->sides[i].place;
     }
     for (int n = 0; n < p->part_count; n++)
-        TRY(multiply(g, p, &p->parts[n], at, memory + b->out_place, memory + b->work_place, err));
+        TRY(multiply(g, p, n, at, memory + b->out_place, memory + b->work_place, err));
     return launch_part(g, k, call, memory, 'b', err);
 }
 
@@ -484,9 +496,8 @@ static emlx_status run_product(gpu *g, const gpu_kernel *k, const kernel_call *c
     emlx_status status = EMLX_OK;
     if (p->copied_bytes > 0) status = launch_part(g, k, call, memory.address, 'a', err);
     if (status == EMLX_OK)
-        status = p->of_bytes
-                     ? multiply_bytes(g, k, call, at, memory.address, err)
-                     : multiply(g, p, p->parts, at, out, memory.address + p->copied_bytes, err);
+        status = p->of_bytes ? multiply_bytes(g, k, call, at, memory.address, err)
+                             : multiply(g, p, 0, at, out, memory.address + p->copied_bytes, err);
     if (room > 0) gpu_give(g, &memory);
     return status;
 }
