@@ -24,12 +24,13 @@ static void fill_image(unsigned char image[IMAGE], int seed) {
 
 // Whether a kernel's image is there, and this one.
 static bool has_image(const disk_key *key, const unsigned char *image) {
-    uint64_t found = 0, read = 1;
+    disk_image found = {0}, read = {1, false};
     size_t size = 0;
     bool there = disk_find(key, &found);
     void *bytes = disk_read(key, &size, &read);
     if (bytes == NULL) return false;
-    assert_true(there && found == read && read == disk_group(bytes, size));
+    assert_true(there && found.group == read.group && read.group == disk_group(bytes, size));
+    assert_int_equal(found.quick, read.quick);
     bool same = size == IMAGE && memcmp(bytes, image, size) == 0;
     mem_free(bytes, size);
     return same;
@@ -60,19 +61,35 @@ static void kernels_share_an_image(void **state) {
     unsigned char image[IMAGE];
     fill_image(image, 1);
     for (int i = 0; i < KERNELS; i++) assert_false(has_image(&keys[i], image));
-    disk_write(keys, KERNELS, image, IMAGE);
+    disk_write(keys, KERNELS, image, IMAGE, false);
     for (int i = 0; i < KERNELS; i++) assert_true(has_image(&keys[i], image));
-    // Who comes later with other kernels in it finds those that are there.
-    unsigned char other[IMAGE];
-    fill_image(other, 2);
-    disk_write(keys, KERNELS, other, IMAGE);
-    for (int i = 0; i < KERNELS; i++) assert_true(has_image(&keys[i], image));
+}
+
+// What was compiled quickly is never in place of what was compiled well.
+static void better_images_replace_quick_ones(void **state) {
+    (void)state;
+    static const disk_key own[2] = {{{11, 12}}, {{13, 14}}};
+    unsigned char quick[IMAGE], better[IMAGE];
+    disk_image about;
+    fill_image(quick, 3);
+    fill_image(better, 4);
+    disk_write(own, 2, quick, IMAGE, true);
+    assert_true(has_image(&own[0], quick) && has_image(&own[1], quick));
+    assert_true(disk_find(&own[0], &about) && about.quick);
+    disk_write(&own[1], 1, better, IMAGE, false);
+    disk_write(own, 2, quick, IMAGE, true);
+    assert_true(has_image(&own[0], quick) && has_image(&own[1], better));
+    disk_write(own, 2, better, IMAGE, false);
+    for (int i = 0; i < 2; i++) {
+        assert_true(has_image(&own[i], better));
+        assert_true(disk_find(&own[i], &about) && !about.quick);
+    }
 }
 
 // In the head, in the image, cut at any place.
 static void damaged_images_are_written_anew(void **state) {
     (void)state;
-    static const long places[] = {0, 9, 17, 24, 500, 24 + IMAGE - 1};
+    static const long places[] = {0, 9, 17, 32, 500, 32 + IMAGE - 1};
     unsigned char image[IMAGE];
     for (int turn = 0; turn < 12; turn++) {
         fill_image(image, turn + 3);
@@ -82,11 +99,11 @@ static void damaged_images_are_written_anew(void **state) {
                      (unsigned long long)keys[i].words[0], (unsigned long long)keys[i].words[1]);
             unlink(path);
         }
-        disk_write(keys, KERNELS, image, IMAGE);
+        disk_write(keys, KERNELS, image, IMAGE, false);
         assert_true(has_image(&keys[0], image));
         damage_files(places[turn / 2], turn % 2 == 1);
         for (int i = 0; i < KERNELS; i++) assert_false(has_image(&keys[i], image));
-        disk_write(keys, KERNELS, image, IMAGE);
+        disk_write(keys, KERNELS, image, IMAGE, false);
         for (int i = 0; i < KERNELS; i++) assert_true(has_image(&keys[i], image));
     }
 }
@@ -113,6 +130,7 @@ static void digests_tell_texts_apart(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kernels_share_an_image),
+        cmocka_unit_test(better_images_replace_quick_ones),
         cmocka_unit_test(damaged_images_are_written_anew),
         cmocka_unit_test(digests_tell_texts_apart),
     };

@@ -23,10 +23,10 @@
 
 enum { PATH_ROOM = 1024, NAME = 32 };
 #define BYTES_MOST ((uint64_t)1 << 30)
-#define MAGIC UINT64_C(0x32616475635f786c) // changes with the form of the file
+#define MAGIC UINT64_C(0x33616475635f786c) // changes with the form of the file
 
 typedef struct file_head {
-    uint64_t magic, size, group;
+    uint64_t magic, size, group, quick;
 } file_head;
 
 static void mix_word(uint64_t *a, uint64_t *b, uint64_t word) {
@@ -105,14 +105,18 @@ static bool read_head(FILE *from, file_head *head) {
     return head->magic == MAGIC && head->size == (uint64_t)about.st_size - sizeof *head;
 }
 
-static void *read_image(FILE *from, size_t *size, uint64_t *group) {
+static disk_image about_image(const file_head *head) {
+    return (disk_image){head->group, head->quick != 0};
+}
+
+static void *read_image(FILE *from, size_t *size, disk_image *about) {
     file_head head;
     void *image = read_head(from, &head) ? mem_alloc(head.size) : NULL;
     if (image == NULL) return NULL;
     if (fread(image, 1, head.size, from) == head.size &&
         disk_group(image, head.size) == head.group) {
         *size = head.size;
-        *group = head.group;
+        *about = about_image(&head);
         return image;
     }
     mem_free(image, head.size);
@@ -125,23 +129,23 @@ static FILE *open_image(const disk_key *key, char path[PATH_ROOM]) {
     return fopen(path, "rb");
 }
 
-bool disk_find(const disk_key *key, uint64_t *group) {
+bool disk_find(const disk_key *key, disk_image *about) {
     char path[PATH_ROOM];
-    file_head head;
+    file_head head = {0};
     FILE *from = open_image(key, path);
     if (from == NULL) return false;
     bool there = read_head(from, &head);
     fclose(from);
     if (!there) unlink(path);
-    *group = head.group;
+    *about = about_image(&head);
     return there;
 }
 
-void *disk_read(const disk_key *key, size_t *size, uint64_t *group) {
+void *disk_read(const disk_key *key, size_t *size, disk_image *about) {
     char path[PATH_ROOM];
     FILE *from = open_image(key, path);
     if (from == NULL) return NULL;
-    void *image = read_image(from, size, group);
+    void *image = read_image(from, size, about);
     fclose(from);
     if (image == NULL) unlink(path);
     return image;
@@ -209,18 +213,25 @@ static bool write_image(const char *path, const file_head *head, const void *ima
     return whole;
 }
 
-void disk_write(const disk_key *keys, size_t count, const void *image, size_t size) {
+// Another name of the image, in place of what has that name now.
+static void replace(const char *own, const char *path) {
+    char beside[PATH_ROOM + 8];
+    snprintf(beside, sizeof beside, "%s-name", own);
+    if (link(own, beside) == 0 && rename(beside, path) != 0) unlink(beside);
+}
+
+void disk_write(const disk_key *keys, size_t count, const void *image, size_t size, bool quick) {
     static atomic_uint written;
     char own[PATH_ROOM], path[PATH_ROOM];
     if (!has_folder() || count == 0) return;
     unsigned number = atomic_fetch_add(&written, 1);
     if (number % 256 == 0) trim();
     snprintf(own, sizeof own, "%s/new-%ld-%u", folder.path, (long)getpid(), number);
-    file_head head = {MAGIC, size, disk_group(image, size)};
+    file_head head = {MAGIC, size, disk_group(image, size), quick};
     if (!write_image(own, &head, image)) return;
     for (size_t i = 0; i < count; i++) {
         path_of(&keys[i], path);
-        if (link(own, path) != 0 && count == 1) rename(own, path);
+        if (link(own, path) != 0 && !quick) replace(own, path);
     }
     unlink(own);
 }

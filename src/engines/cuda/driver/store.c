@@ -21,7 +21,7 @@ enum {
     GROUP = 64, // kernels of one program at most
     GROUP_LEAST = 4,
     TOGETHER = 8, // programs compiled at once
-    REFINED = 8,  // kernels compiled once more at a time
+    REFINED = 4,  // kernels compiled once more at a time
     SHARED_PLAIN = 48 << 10
 };
 
@@ -256,9 +256,8 @@ static emlx_status make_image(compiling *c, emlx_error *err) {
                                        s->f32_in_double, &c->image, &c->size, err);
     mem_free(source, room);
     TRY(status);
-    if (c->effort == NVRTC_QUICK) return EMLX_OK;
     for (uint32_t i = 0; i < c->count; i++) keys[i] = c->first[i].key;
-    disk_write(keys, c->count, c->image, c->size);
+    disk_write(keys, c->count, c->image, c->size, c->effort == NVRTC_QUICK);
     return EMLX_OK;
 }
 
@@ -290,23 +289,29 @@ static emlx_status add_group(compiling *c, emlx_error *err) {
     return EMLX_OK;
 }
 
+static bool compiles_quickly(const kernel_store *s) {
+    return s->context != NULL && nvrtc_is_quick();
+}
+
 // A damaged image is compiled anew. One that holds several kernels is read once.
-static bool read_from_disk(kernel_store *s, wanted *w) {
+static bool read_from_disk(kernel_store *s, wanted *w, bool *quick) {
     size_t size = 0;
-    uint64_t group;
+    disk_image about;
     emlx_error err;
     void *image = NULL;
-    if (!disk_find(&w->key, &group)) return false;
+    if (!disk_find(&w->key, &about)) return false;
+    if (about.quick && !compiles_quickly(s)) return false;
     pthread_mutex_lock(&s->lock);
-    bool loaded = find_module(s, group) != NULL;
+    bool loaded = find_module(s, about.group) != NULL;
     pthread_mutex_unlock(&s->lock);
-    if (!loaded) image = disk_read(&w->key, &size, &group);
+    if (!loaded) image = disk_read(&w->key, &size, &about);
     if (!loaded && image == NULL) return false;
-    bool good = add_kernel(s, w, image, group, &err) == EMLX_OK;
+    bool good = add_kernel(s, w, image, about.group, &err) == EMLX_OK;
     mem_free(image, size);
     pthread_mutex_lock(&s->lock);
     s->counts.read += good;
     pthread_mutex_unlock(&s->lock);
+    *quick = good && about.quick;
     return good;
 }
 
@@ -383,7 +388,7 @@ void store_settle(kernel_store *store) {
 static emlx_status compile_all(kernel_store *s, thread_pool *pool, wanted *w, uint32_t count,
                                emlx_error *err) {
     uint32_t groups = count_groups(pool, count);
-    nvrtc_effort effort = s->context != NULL && nvrtc_is_quick() ? NVRTC_QUICK : NVRTC_FULL;
+    nvrtc_effort effort = compiles_quickly(s) ? NVRTC_QUICK : NVRTC_FULL;
     compiling *all = mem_alloc(groups * sizeof *all);
     emlx_status status = EMLX_OK;
     if (all == NULL) return error_no_memory(err, "to compile kernels");
@@ -467,41 +472,60 @@ static bool is_repeated(const wanted *w, uint32_t count, const disk_key *key) {
     return false;
 }
 
-static emlx_status collect(kernel_store *s, const kernel_code *codes, uint32_t count, wanted *new,
-                           uint32_t *new_count, disk_key *keys, emlx_error *err) {
+// Kernels that are to be compiled, and at the end of their list those that were found on disk as
+// they had been compiled quickly.
+typedef struct kernel_list {
+    wanted *items;
+    uint32_t room, fresh, quick;
+} kernel_list;
+
+static emlx_status collect(kernel_store *s, const kernel_code *codes, uint32_t count,
+                           kernel_list *list, disk_key *keys, emlx_error *err) {
     for (uint32_t i = 0; i < count; i++) {
-        wanted *w = &new[*new_count];
+        wanted *w = &list->items[list->fresh];
+        bool quick = false;
         if (codes[i].launch_count == 0) continue;
         TRY(finish_text(s, &codes[i], w, err));
         keys[i] = w->key;
         pthread_mutex_lock(&s->lock);
         bool there = find_kernel(s, &w->key) != NULL;
         pthread_mutex_unlock(&s->lock);
-        if (there || is_repeated(new, *new_count, &w->key) || read_from_disk(s, w))
+        there =
+            there || is_repeated(list->items, list->fresh, &w->key) || read_from_disk(s, w, &quick);
+        if (quick)
+            list->items[list->room - ++list->quick] = *w;
+        else if (there)
             clear_wanted(w);
         else
-            (*new_count)++;
+            list->fresh++;
     }
     return EMLX_OK;
 }
 
+static emlx_status make_kernels(kernel_store *s, thread_pool *pool, kernel_list *list,
+                                emlx_error *err) {
+    if (list->quick > 0) refine_later(s, list->items + list->room - list->quick, list->quick);
+    if (list->fresh == 0) return EMLX_OK;
+    return s->context != NULL ? compile_all(s, pool, list->items, list->fresh, err)
+                              : put_off(s, list->items, list->fresh, err);
+}
+
 emlx_status store_get(kernel_store *store, thread_pool *pool, const kernel_code *codes,
                       uint32_t count, stored_kernel **kernels, emlx_error *err) {
-    uint32_t new_count = 0;
-    wanted *new = mem_alloc((count + 1) * sizeof *new);
+    kernel_list list = {.room = count + 1};
+    list.items = mem_alloc(list.room * sizeof *list.items);
     disk_key *keys = mem_alloc((count + 1) * sizeof *keys);
     emlx_status status = EMLX_OK;
-    if (new == NULL || keys == NULL) status = error_no_memory(err, "for kernels");
-    if (status == EMLX_OK) status = collect(store, codes, count, new, &new_count, keys, err);
-    if (status == EMLX_OK && new_count > 0)
-        status = store->context != NULL ? compile_all(store, pool, new, new_count, err)
-                                        : put_off(store, new, new_count, err);
-    for (uint32_t i = 0; i < new_count; i++) clear_wanted(&new[i]);
+    if (list.items == NULL || keys == NULL) status = error_no_memory(err, "for kernels");
+    if (status == EMLX_OK) status = collect(store, codes, count, &list, keys, err);
+    if (status == EMLX_OK) status = make_kernels(store, pool, &list, err);
+    for (uint32_t i = 0; i < list.fresh; i++) clear_wanted(&list.items[i]);
+    for (uint32_t i = 0; i < list.quick; i++) clear_wanted(&list.items[list.room - 1 - i]);
     pthread_mutex_lock(&store->lock);
     for (uint32_t i = 0; i < count && status == EMLX_OK; i++)
         if (codes[i].launch_count > 0) kernels[i] = find_kernel(store, &keys[i]);
     pthread_mutex_unlock(&store->lock);
-    mem_free(new, (count + 1) * sizeof *new);
+    mem_free(list.items, list.room * sizeof *list.items);
     mem_free(keys, (count + 1) * sizeof *keys);
     return status;
 }
