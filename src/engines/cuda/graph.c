@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "engines/cuda/driver/graphs.h"
+#include "engines/cuda/record.h"
 #include "memory/list.h"
 
 enum {
@@ -178,9 +179,9 @@ static emlx_status add_call(gpu_stream *s, plan_graph *p, size_t i, emlx_error *
     const queued_launch *l = &p->launches[i];
     cuda_graph child = NULL;
     if (!loops_open()) return EMLX_UNSUPPORTED;
-    TRY(stream_record(s, err));
+    TRY(record_begin(s, err));
     emlx_status status = l->call(s->gpu, l->context, p->words + l->words, stream_target(s), err);
-    emlx_status ended = stream_record_end(s, &child, err);
+    emlx_status ended = record_end(s, &child, err);
     if (status == EMLX_OK && ended == EMLX_OK)
         status = gpu_check(s->gpu,
                            loops.add_child(&p->nodes[i], p->graph, i > 0 ? &p->nodes[i - 1] : NULL,

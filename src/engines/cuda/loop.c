@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "engines/cuda/graph.h"
+#include "engines/cuda/record.h"
 #include "engines/cuda/report.h"
 #include "threads/cancel.h"
 
@@ -301,7 +302,7 @@ static emlx_status add_part(emlx_device *device, void *context, const kernel_cal
                             emlx_error *err) {
     loop_graph *l = context;
     bool generated = l->kernels[call->kernel - call->plan->kernels].run == launch_generated;
-    if (!generated) TRY(stream_record(l->s, err));
+    if (!generated) TRY(record_begin(l->s, err));
     emlx_status status = l->turn->run(device, l->turn->context, call, err);
     if (generated && status == EMLX_OK) status = add_queued(l, err);
     if (generated) return status == EMLX_OK ? keep_indices(l, err) : status;

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "engines/cuda/driver/graphs.h"
 #include "engines/cuda/graph.h"
+#include "engines/cuda/record.h"
 #include "memory/list.h"
 #include "threads/mutex.h"
 
@@ -308,21 +309,10 @@ emlx_status gpu_queue(const gpu *g, cuda_stream *out, emlx_error *err) {
 
 // Recording ---------------------------------------------------------------------------------------
 
-emlx_status stream_record(gpu_stream *s, emlx_error *err) {
-    const gpu *g = s->gpu;
-    if (s->recorder == NULL)
-        GPU_TRY(g, "cuStreamCreate", cuda.stream_create(&s->recorder, CUDA_STREAM_NON_BLOCKING));
-    GPU_TRY(g, "recording", loops.record(s->recorder, CUDA_RECORD_ANYTHING));
-    s->records = true;
-    return EMLX_OK;
-}
-
 emlx_status stream_record_end(gpu_stream *s, cuda_graph *graph, emlx_error *err) {
     emlx_status flushed = stream_flush(s, err);
-    s->records = false;
     emlx_error own;
-    emlx_status ended = gpu_check(s->gpu, loops.record_end(s->recorder, graph), "recording",
-                                  flushed == EMLX_OK ? err : &own);
+    emlx_status ended = record_end(s, graph, flushed == EMLX_OK ? err : &own);
     return flushed == EMLX_OK ? ended : flushed;
 }
 

@@ -113,9 +113,8 @@ emlx_status stream_flush(gpu_stream *s, emlx_error *err);
 // The same, and waits until all that is queued on it has ended.
 emlx_status stream_wait(gpu_stream *s, emlx_error *err);
 
-// Between the two what is queued on the stream is not done, but becomes a graph.
+// What was queued since record_begin (record.h).
 struct CUgraph_st;
-emlx_status stream_record(gpu_stream *s, emlx_error *err);
 emlx_status stream_record_end(gpu_stream *s, struct CUgraph_st **graph, emlx_error *err);
 static inline cuda_stream stream_target(const gpu_stream *s) {
     return s->records ? s->recorder : s->stream;
