@@ -16,8 +16,8 @@
 enum { PAIR = 128, LANES = 16, MOST_ROWS = 4 };
 // Room for the codes of a pair, scales among them included.
 enum { LAST_BYTES = 160 };
-// How far from what is read memory is asked for more, in bytes: into the second-level cache, and,
-// of kinds whose blocks take many loads each, from there into the first.
+// How far behind the rows that are read memory is asked for, in bytes: into the second-level cache,
+// and, of kinds whose blocks take many loads each, from there into the first.
 enum { AHEAD = 4096, NEAR = 512 };
 
 // Vectors -----------------------------------------------------------------------------------------
@@ -458,14 +458,14 @@ ALWAYS_INLINE void multiply(const kind *k, const packed_rows *rows, int64_t row,
                             const void *const *vectors, int count, float *sums, int64_t step) {
     const int64_t span = span_of(k, rows->group), bytes = some * k->bytes / 2;
     const int shift = rows->group == 4 * k->unit ? 2 : rows->group == 2 * k->unit;
-    const char *ahead = (const char *)rows->bits + row * rows->row_bytes + AHEAD;
+    const char *next = (const char *)rows->bits + (row + some - 1) * rows->row_bytes;
     progress p = {.rows = rows, .vectors = vectors, .row = row, .some = some, .count = count};
-    for (int64_t at = 0; at < rows->terms; at += PAIR, ahead += bytes) {
+    for (int64_t at = 0; at < rows->terms; at += PAIR, next += bytes) {
         uint8_t last[MOST_ROWS][LAST_BYTES];
         int64_t place = find_bits(k, rows, row, some, at, p.from, last);
         for (int64_t i = 0; i < bytes; i += 64) {
-            _mm_prefetch(ahead + i, _MM_HINT_T1);
-            if (k->near) _mm_prefetch(ahead - AHEAD + NEAR + i, _MM_HINT_T0);
+            _mm_prefetch(next + AHEAD + i, _MM_HINT_T1);
+            if (k->near) _mm_prefetch(next + NEAR + i, _MM_HINT_T0);
         }
         if (span == PAIR || at % span == 0) begin_span(k, &p, at, place);
         __m512i units[2], before = _mm512_set1_epi32((int32_t)(at % span / k->unit));
