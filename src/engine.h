@@ -138,6 +138,9 @@ typedef struct engine_ops {
     // Whether it would run a kernel of the kind ROWS as one, rather than its stages as kernels of
     // their own. It is asked for every stage that could join those before it. May be NULL: never.
     bool (*rows)(const emlx_device *device, const plan_kernel *kernel);
+    // Whether it would run two kernels that have the same operand 0, and read nothing that the
+    // other makes, as one step (see `beside` in plan_kernel). May be NULL: never.
+    bool (*beside)(const emlx_device *device, const plan_kernel *first, const plan_kernel *kernel);
     // Makes the engine's form of a plan (not NULL), refusing what it cannot run with
     // EMLX_UNSUPPORTED and a message that names primitive and type. May be NULL: there is none.
     emlx_status (*prepare)(emlx_device *device, const emlx_plan *plan, void **form,
@@ -238,8 +241,9 @@ typedef emlx_status (*kernel_fn)(emlx_device *device, void *context, const kerne
                                  emlx_error *err);
 
 // How an engine of kernels runs a plan: calls `run` for each of its kernels in order, with buffers
-// for what it makes, and names the op in its error. With `end`, the fence of all of it, kernels may
-// be queued rather than done: buffers are then marked as used until it is signalled. Stops with
+// for what it makes, and names the op in its error. Of kernels that are one step it is called for
+// the first, which has the others done too. With `end`, the fence of all of it, kernels may be
+// queued rather than done: buffers are then marked as used until it is signalled. Stops with
 // EMLX_CANCELLED between kernels. `stream` is where reused buffers have to be free.
 typedef struct kernel_loop {
     kernel_fn run;

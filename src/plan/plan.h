@@ -92,6 +92,7 @@ typedef enum kernel_kind {
 } kernel_kind;
 
 enum { MOST_STAGES = 16 }; // of a kernel of the kind ROWS
+enum { MOST_BESIDE = 7 };  // see `beside`
 
 typedef struct plan_kernel {
     kernel_kind kind;
@@ -133,6 +134,10 @@ typedef struct plan_kernel {
     // of what folds make. `stores` are those of all stages, with the number of the stage as `step`.
     uint32_t stage_count;
     struct plan_kernel *stages;
+
+    // So many kernels behind this one, of which it is the first, are run with it as one step: none
+    // reads what another makes, and what ends in any of them ends behind the last.
+    uint32_t beside;
 
     // A MAP that copies one value unchanged: nothing to do when the copy took its source's buffer.
     bool copies;

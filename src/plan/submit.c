@@ -58,18 +58,23 @@ static emlx_status kernel_failed(const plan_kernel *k, emlx_status status, emlx_
     return told ? status : error_prefix(err, status, "%s", k->op);
 }
 
-static emlx_status run_kernel(const kernel_run *r, const kernel_call *call, emlx_error *err) {
-    const plan_kernel *k = call->kernel;
-    bool taken;
-    TRY(make_values(r, k, &taken, err));
-    if (!(taken && k->copies)) {
-        emlx_status status = r->loop->run(r->device, r->loop->context, call, err);
-        if (status != EMLX_OK) return kernel_failed(k, status, err);
-    }
+static void end_values(const kernel_run *r, const plan_kernel *k) {
     for (uint32_t i = 0; i < k->ended_count; i++) {
         spares_give(r->spares, r->buffers[k->ended[i]]);
         r->buffers[k->ended[i]] = NULL;
     }
+}
+
+// A kernel, and those that are one step with it.
+static emlx_status run_step(const kernel_run *r, const kernel_call *call, emlx_error *err) {
+    const plan_kernel *k = call->kernel;
+    bool taken = false;
+    for (uint32_t i = 0; i <= k->beside; i++) TRY(make_values(r, &k[i], &taken, err));
+    if (!(taken && k->copies)) {
+        emlx_status status = r->loop->run(r->device, r->loop->context, call, err);
+        if (status != EMLX_OK) return kernel_failed(k, status, err);
+    }
+    for (uint32_t i = 0; i <= k->beside; i++) end_values(r, &k[i]);
     return EMLX_OK;
 }
 
@@ -80,10 +85,10 @@ static emlx_status run_each(const kernel_run *r, const plan_call *call, emlx_err
                           .constants = call->constants,
                           .functions = call->functions,
                           .cancel = call->cancel};
-    for (uint32_t i = 0; i < r->plan->kernel_count; i++) {
+    for (uint32_t i = 0; i < r->plan->kernel_count; i += 1 + kernel.kernel->beside) {
         if (cancel_raised(call->cancel)) return error_set(err, EMLX_CANCELLED, "cancelled");
         kernel.kernel = &r->plan->kernels[i];
-        TRY(run_kernel(r, &kernel, err));
+        TRY(run_step(r, &kernel, err));
     }
     return EMLX_OK;
 }

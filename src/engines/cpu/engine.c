@@ -18,7 +18,7 @@ typedef struct kernel_runner {
 static const kernel_runner runners[KERNEL_COUNT] = {
     [KERNEL_MAP] = {prepare_map, run_map},
     [KERNEL_REDUCE] = {prepare_fold, run_fold},
-    [KERNEL_DOT] = {NULL, run_dot},
+    [KERNEL_DOT] = {NULL, run_products},
     [KERNEL_GATHER] = {NULL, run_gather},
     [KERNEL_SCATTER] = {NULL, run_scatter},
     [KERNEL_SORT] = {NULL, run_sort},
@@ -111,6 +111,7 @@ const engine_ops cpu_engine = {
     .rows = cpu_rows,
     .takes = cpu_takes,
     .widens = cpu_widens,
+    .beside = cpu_beside,
     .prepare = cpu_prepare,
     .discard = cpu_discard,
     .submit = cpu_submit,

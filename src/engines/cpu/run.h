@@ -44,6 +44,9 @@ void fold_finish(const fold_form *fold, emlx_type type, void *out, const char *a
 // Whether products in `type` read operands of type `from` as they are.
 bool cpu_widens(const emlx_device *device, emlx_type from, emlx_type type);
 
+// Whether products of the same vector are run together.
+bool cpu_beside(const emlx_device *device, const plan_kernel *first, const plan_kernel *kernel);
+
 typedef struct cpu_run {
     emlx_device *device;
     const cpu_kernels *kernels;
@@ -64,7 +67,7 @@ emlx_status prepare_routine(kernel_form *form, const emlx_plan *plan, const plan
 emlx_status run_map(const cpu_run *run, emlx_error *err);
 emlx_status run_fold(const cpu_run *run, emlx_error *err);
 emlx_status run_rows(const cpu_run *run, emlx_error *err);
-emlx_status run_dot(const cpu_run *run, emlx_error *err);
+emlx_status run_products(const cpu_run *run, emlx_error *err);
 emlx_status run_conv(const cpu_run *run, emlx_error *err);
 emlx_status run_gather(const cpu_run *run, emlx_error *err);
 emlx_status run_scatter(const cpu_run *run, emlx_error *err);

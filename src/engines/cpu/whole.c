@@ -10,7 +10,7 @@ static const struct {
     emlx_status (*run)(const cpu_run *run, emlx_error *err);
 } wholes[EITHER_COUNT] = {
     [EITHER_attention] = {attention_takes, run_attention},
-    [EITHER_quantized_dot] = {packed_takes, run_packed_dot},
+    [EITHER_quantized_dot] = {packed_takes, run_products},
     [EITHER_window] = {NULL, run_window},
 };
 

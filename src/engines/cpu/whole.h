@@ -13,7 +13,6 @@ bool attention_takes(const emlx_device *device, const emlx_tensor *either);
 emlx_status run_attention(const cpu_run *run, emlx_error *err);
 // A product with weights of few bits. See matrix/packed.c.
 bool packed_takes(const emlx_device *device, const emlx_tensor *either);
-emlx_status run_packed_dot(const cpu_run *run, emlx_error *err);
 // Folds over windows, only as others hand them over. See index/window.c.
 emlx_status run_window(const cpu_run *run, emlx_error *err);
 

@@ -13,7 +13,7 @@ typedef struct checker {
     arena memory;
     uint32_t *first, *last; // kernels that write a value; NO_INDEX for inputs
     bool *made, *ended;     // so far
-    uint32_t now;           // the kernel looked at
+    uint32_t now, step;     // the kernel looked at, and the first of its step
     emlx_error *err;
 } checker;
 
@@ -60,7 +60,7 @@ static emlx_status check_read(const checker *c, uint32_t value) {
     bool input = value < c->plan->input_count;
     if (value >= c->plan->value_count) return fault(c, "reads a missing", value);
     if (c->ended[value]) return fault(c, "reads an ended", value);
-    if (!input && (c->last[value] == NO_INDEX || c->last[value] >= c->now))
+    if (!input && (c->last[value] == NO_INDEX || c->last[value] >= c->step))
         return fault(c, "reads an incomplete", value);
     return EMLX_OK;
 }
@@ -205,8 +205,9 @@ static emlx_status check_ended(checker *c, const plan_kernel *k) {
 }
 
 static emlx_status check_kernels(checker *c) {
-    for (c->now = 0; c->now < c->plan->kernel_count; c->now++) {
+    for (c->now = c->step = 0; c->now < c->plan->kernel_count; c->now++) {
         const plan_kernel *k = &c->plan->kernels[c->now];
+        if (c->now > c->step + c->plan->kernels[c->step].beside) c->step = c->now;
         TRY(check_reads(c, k));
         TRY(check_made(c, k));
         TRY(check_ended(c, k));

@@ -261,31 +261,37 @@ bool cpu_widens(const emlx_device *device, emlx_type from, emlx_type type) {
            kernels->product[PRODUCT_HALVES].tile != NULL;
 }
 
-static emlx_status run_work(dot_work *w, emlx_error *err) {
-    if (!is_small(w) && vector_can(w)) return vector_multiply(w, err);
+static emlx_status begin_work(dense_product *p, product_tasks *tasks, emlx_error *err) {
+    dot_work *w = &p->dot;
+    if (!is_small(w) && vector_can(w)) return vector_begin(w, &p->vector, tasks, err);
     if (!is_small(w) && product_can(w)) return product_multiply(w, err);
     return multiply_and_round(w, err);
 }
 
-emlx_status run_dot(const cpu_run *run, emlx_error *err) {
+emlx_status dense_begin(const cpu_run *run, dense_product *product, product_tasks *tasks,
+                        emlx_error *err) {
     const dot_params *p = run->call->kernel->params;
     const plan_value *value = output_value(run);
-    dot_work w = {.run = run, .type = type_compute(value->type), .out_type = value->type};
+    dot_work *w = &product->dot;
+    *w = (dot_work){.run = run, .type = type_compute(value->type), .out_type = value->type};
+    product->vector.sums = NULL;
     int64_t count = emlx_shape_count(&value->shape);
-    side_find(run, 0, p->left, &w.left);
-    side_find(run, 1, p->right, &w.right);
-    w.out = output_data(run);
-    w.m = w.left.rows;
-    w.n = w.right.rows;
-    w.k = w.left.columns;
+    side_find(run, 0, p->left, &w->left);
+    side_find(run, 1, p->right, &w->right);
+    w->out = output_data(run);
+    w->m = w->left.rows;
+    w->n = w->right.rows;
+    w->k = w->left.columns;
     if (count == 0) return EMLX_OK;
-    w.batches = count / (w.m * w.n);
-    if (w.k == 0) {
-        memset(w.out, 0, value->bytes);
-        return EMLX_OK;
-    }
-    emlx_status status = run_work(&w, err);
-    side_clear(&w.left);
-    side_clear(&w.right);
+    w->batches = count / (w->m * w->n);
+    if (w->k > 0) return begin_work(product, tasks, err);
+    memset(w->out, 0, value->bytes);
+    return EMLX_OK;
+}
+
+emlx_status dense_end(dense_product *p, emlx_status status) {
+    status = vector_end(&p->vector, status);
+    side_clear(&p->dot.left);
+    side_clear(&p->dot.right);
     return status;
 }

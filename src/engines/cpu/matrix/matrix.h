@@ -55,10 +55,65 @@ typedef struct packed_side {
 // but at the row's end.
 void packed_values_of(const packed_side *s, int64_t row, int64_t at, int64_t count, float *to);
 
-// Each computes the whole product, the result's rounding included. See the files of that name.
-bool vector_can(const dot_work *w);
-emlx_status vector_multiply(dot_work *w, emlx_error *err);
+// Computes the whole product, the result's rounding included.
 bool product_can(const dot_work *w);
 emlx_status product_multiply(dot_work *w, emlx_error *err);
+
+// Products that have begun. What is left of one is tasks, none where all is done; they are to be
+// run in order, and then the product is ended, with the status that they had.
+typedef struct product_tasks {
+    int64_t count;
+    pool_body body;
+    void *work;
+} product_tasks;
+
+// A matrix and a few vectors. See vector.c.
+typedef struct vector_work {
+    const dot_work *w;
+    const struct vector_fns *fns;
+    const side *matrix;
+    side *vectors;
+    bool across; // the terms of a line lie side by side
+    int64_t few, lines, line_block, line_blocks, part, parts;
+    size_t size; // of a sum
+    char *sums;  // [part][batch][vector][line]
+} vector_work;
+
+bool vector_can(const dot_work *w);
+emlx_status vector_begin(dot_work *w, vector_work *v, product_tasks *tasks, emlx_error *err);
+emlx_status vector_end(vector_work *v, emlx_status status);
+
+// Dense operands. See dot.c.
+typedef struct dense_product {
+    dot_work dot;
+    vector_work vector;
+} dense_product;
+
+emlx_status dense_begin(const cpu_run *run, dense_product *p, product_tasks *tasks,
+                        emlx_error *err);
+emlx_status dense_end(dense_product *p, emlx_status status);
+
+// Packed weights. See packed.c.
+typedef struct packed_product {
+    dot_work dot;
+    packed_side side;
+    packed_kind kind;
+    const packed_info *info;
+    const char *x;           // dense
+    const char *given[3];    // packed weights, dense
+    const char *operands[3]; // the same, with scales that are read
+    emlx_type types[3];
+    void *memory; // of what follows
+    size_t bytes;
+    char *vectors; // as packed_fns want them
+    float *sums;   // [vector][row]
+    size_t vector_bytes;
+    int64_t rows_a_task;
+    task_errors errors;
+} packed_product;
+
+emlx_status packed_begin(const cpu_run *run, packed_product *p, product_tasks *tasks,
+                         emlx_error *err);
+emlx_status packed_end(packed_product *p, emlx_status status, emlx_error *err);
 
 #endif

@@ -23,28 +23,13 @@ bool packed_takes(const emlx_device *device, const emlx_tensor *either) {
     return terms > 0 && w->shape.dims[0] > 0 && emlx_shape_count(&either->shape) > 0;
 }
 
-typedef struct packed_work {
-    dot_work dot;
-    packed_side side;
-    packed_kind kind;
-    const packed_info *info;
-    const char *operands[3]; // packed weights, dense
-    emlx_type types[3];
-    char *vectors; // as packed_fns want them
-    float *sums;   // [vector][row]
-    size_t vector_bytes;
-    int64_t rows_a_task;
-    const char *x; // dense
-    task_errors errors;
-} packed_work;
-
 // Scales and biases ------------------------------------------------------------------------------
 
 // Those of `count` groups of all rows, counted on, from `first` on.
-typedef void (*scales_fn)(const packed_work *w, int64_t first, int64_t count, float *scale,
+typedef void (*scales_fn)(const packed_product *w, int64_t first, int64_t count, float *scale,
                           float *bias);
 
-static void affine_scales(const packed_work *w, int64_t first, int64_t count, float *scale,
+static void affine_scales(const packed_product *w, int64_t first, int64_t count, float *scale,
                           float *bias) {
     for (int i = 1; i <= 2; i++) {
         tile_fn cast = w->dot.run->kernels->cast[w->types[i]][EMLX_F32];
@@ -62,7 +47,7 @@ static void fit_e2m1(int64_t count, float *scale, float *bias) {
     }
 }
 
-static void power_scales(const packed_work *w, int64_t first, int64_t count, float *scale,
+static void power_scales(const packed_product *w, int64_t first, int64_t count, float *scale,
                          float *bias) {
     for (int64_t i = 0; i < count; i++) {
         uint32_t bits = (uint32_t)(uint8_t)w->operands[1][first + i] << 23;
@@ -73,7 +58,7 @@ static void power_scales(const packed_work *w, int64_t first, int64_t count, flo
     if (w->kind == PACKED_mxfp4) fit_e2m1(count, scale, bias);
 }
 
-static void e4m3_scales(const packed_work *w, int64_t first, int64_t count, float *scale,
+static void e4m3_scales(const packed_product *w, int64_t first, int64_t count, float *scale,
                         float *bias) {
     w->dot.run->kernels->cast[EMLX_F8_E4M3FN][EMLX_F32](scale, w->operands[1] + first, NULL, NULL,
                                                         (size_t)count);
@@ -88,7 +73,7 @@ static const scales_fn scales_apart[PACKED_COUNT] = {
     [PACKED_mxfp8] = power_scales,     [PACKED_nvfp4] = e4m3_scales,
 };
 
-static void scales_of_rows(const packed_work *w, int64_t first, int64_t count, float *scale,
+static void scales_of_rows(const packed_product *w, int64_t first, int64_t count, float *scale,
                            float *bias) {
     const packed_side *s = &w->side;
     if (s->fns->scales == NULL) {
@@ -111,7 +96,8 @@ static int64_t some_rows(const packed_side *s) {
     return rows < 1 ? 1 : rows > SOME_ROWS ? SOME_ROWS : rows;
 }
 
-static void multiply_rows(const packed_work *w, packed_rows *rows, int64_t first, int64_t count) {
+static void multiply_rows(const packed_product *w, packed_rows *rows, int64_t first,
+                          int64_t count) {
     const packed_side *s = &w->side;
     rows->bits = (const uint8_t *)s->bits + first * s->row_bytes;
     for (int i = 1; i <= 2; i++) {
@@ -128,7 +114,7 @@ static void multiply_rows(const packed_work *w, packed_rows *rows, int64_t first
 }
 
 // With scales made before.
-static void multiply_scaled(packed_work *w, packed_rows *rows, int64_t first, int64_t end) {
+static void multiply_scaled(packed_product *w, packed_rows *rows, int64_t first, int64_t end) {
     int64_t some = some_rows(&w->side);
     size_t scales = (size_t)(some * w->side.groups) + PACKED_ROOM;
     _Alignas(64) char room[ROOM_SIZE];
@@ -150,7 +136,7 @@ static void multiply_scaled(packed_work *w, packed_rows *rows, int64_t first, in
 }
 
 static void vector_task(void *context, int64_t index) {
-    packed_work *w = context;
+    packed_product *w = context;
     const packed_side *s = &w->side;
     int64_t first = index * w->rows_a_task, end = first + w->rows_a_task;
     if (end > w->dot.n) end = w->dot.n;
@@ -166,13 +152,13 @@ static void vector_task(void *context, int64_t index) {
 }
 
 // Scales of other types than kernels read become f32.
-static bool scales_are_read(const packed_work *w) {
+static bool scales_are_read(const packed_product *w) {
     emlx_type type = w->types[1];
     return !w->side.fns->reads_scales || w->info->operands == 1 || type == EMLX_U8 ||
            type == EMLX_F32 || type == EMLX_F16 || type == EMLX_BF16;
 }
 
-static void convert_scales(packed_work *w, float *to) {
+static void convert_scales(packed_product *w, float *to) {
     int64_t count = w->dot.n * w->side.groups;
     affine_scales(w, 0, count, to, to + count);
     for (int i = 1; i <= 2; i++) {
@@ -182,7 +168,7 @@ static void convert_scales(packed_work *w, float *to) {
 }
 
 static void prepare_task(void *context, int64_t index) {
-    packed_work *w = context;
+    packed_product *w = context;
     int64_t k = w->dot.k;
     emlx_type type = w->dot.left.type;
     float *wide = w->sums + w->dot.m * w->dot.n + index * k;
@@ -191,33 +177,30 @@ static void prepare_task(void *context, int64_t index) {
     w->side.fns->prepare(w->vectors + (size_t)index * w->vector_bytes, wide, k, w->side.group);
 }
 
-static emlx_status run_vectors(packed_work *w, emlx_error *err) {
+// What is needed lies in one block: vectors, sums, a vector in f32 each, and scales.
+static emlx_status begin_vectors(packed_product *w, product_tasks *tasks, emlx_error *err) {
     dot_work *d = &w->dot;
+    w->vector_bytes = (size_t)round_up((int64_t)w->side.fns->bytes(d->k, w->side.group), 64);
     w->rows_a_task = TASK_BYTES / w->side.row_bytes / 4 * 4 + 4;
+    size_t vectors = (size_t)d->m * w->vector_bytes, sums = (size_t)(d->m * (d->n + d->k));
+    size_t scales = scales_are_read(w) ? 0 : (size_t)(2 * d->n * w->side.groups);
+    w->bytes = vectors + (sums + scales) * sizeof(float);
+    TRY(data_alloc(w->bytes, &w->memory, err));
+    w->vectors = w->memory;
+    w->sums = (float *)((char *)w->memory + vectors);
+    if (scales > 0) convert_scales(w, w->sums + sums);
     TRY(run_tasks(d->run, d->m, prepare_task, w, err));
-    TRY(run_tasks_in_order(d->run, (d->n - 1) / w->rows_a_task + 1, vector_task, w, err));
-    TRY(task_result(&w->errors, err));
-    d->run->kernels->cast[EMLX_F32][d->out_type](d->out, w->sums, NULL, NULL,
-                                                 (size_t)(d->m * d->n));
+    *tasks = (product_tasks){(d->n - 1) / w->rows_a_task + 1, vector_task, w};
     return EMLX_OK;
 }
 
-// What is needed lies in one block: vectors, sums, a vector in f32 each, and scales.
-static emlx_status multiply_vectors(packed_work *w, emlx_error *err) {
+static emlx_status end_vectors(packed_product *w, emlx_status status, emlx_error *err) {
     dot_work *d = &w->dot;
-    w->vector_bytes = (size_t)round_up((int64_t)w->side.fns->bytes(d->k, w->side.group), 64);
-    size_t vectors = (size_t)d->m * w->vector_bytes, sums = (size_t)(d->m * (d->n + d->k));
-    size_t scales = scales_are_read(w) ? 0 : (size_t)(2 * d->n * w->side.groups);
-    size_t bytes = vectors + (sums + scales) * sizeof(float);
-    const packed_work given = *w;
-    void *memory;
-    TRY(data_alloc(bytes, &memory, err));
-    w->vectors = memory;
-    w->sums = (float *)((char *)memory + vectors);
-    if (scales > 0) convert_scales(w, w->sums + sums);
-    emlx_status status = run_vectors(w, err);
-    for (int i = 1; i <= 2 && scales > 0; i++) w->operands[i] = given.operands[i];
-    data_free(memory, bytes);
+    if (status == EMLX_OK) status = task_result(&w->errors, err);
+    if (status == EMLX_OK)
+        d->run->kernels->cast[EMLX_F32][d->out_type](d->out, w->sums, NULL, NULL,
+                                                     (size_t)(d->m * d->n));
+    data_free(w->memory, w->bytes);
     return status;
 }
 
@@ -230,13 +213,13 @@ static void dense_side(side *s, const char *data, emlx_type type, int64_t rows, 
 }
 
 static void scales_task(void *context, int64_t index) {
-    packed_work *w = context;
+    packed_product *w = context;
     packed_side *s = &w->side;
     scales_of_rows(w, index, 1, s->scale + index * s->groups, s->bias + index * s->groups);
 }
 
 // The rows are read through the side, with all scales at hand.
-static emlx_status multiply_many(packed_work *w, emlx_error *err) {
+static emlx_status multiply_many(packed_product *w, emlx_error *err) {
     dot_work *d = &w->dot;
     packed_side *s = &w->side;
     size_t scales = (size_t)(d->n * s->groups) + PACKED_ROOM, bytes = 2 * scales * sizeof(float);
@@ -276,7 +259,7 @@ static void let_operand_go(const cpu_run *run, uint32_t index, const char *data)
         data_free((void *)data, count * type_size(a->type));
 }
 
-static emlx_status multiply(packed_work *w, emlx_error *err) {
+static emlx_status begin_packed(packed_product *w, product_tasks *tasks, emlx_error *err) {
     dot_work *d = &w->dot;
     packed_side *s = &w->side;
     s->bits = w->operands[0];
@@ -284,33 +267,39 @@ static emlx_status multiply(packed_work *w, emlx_error *err) {
     dense_side(&d->right, s->bits, d->left.type == EMLX_BF16 ? EMLX_BF16 : EMLX_F32, d->n, d->k);
     d->right.weights = s;
     bool few = d->m <= s->fns->most || !product_can(d);
-    return few ? multiply_vectors(w, err) : multiply_many(w, err);
+    return few ? begin_vectors(w, tasks, err) : multiply_many(w, err);
 }
 
-emlx_status run_packed_dot(const cpu_run *run, emlx_error *err) {
+emlx_status packed_begin(const cpu_run *run, packed_product *w, product_tasks *tasks,
+                         emlx_error *err) {
     const plan_kernel *k = run->call->kernel;
     const either_params *p = k->params;
     const emlx_shape *x = &k->shapes[0], *bits = &k->shapes[1];
-    packed_work w = {.kind = (packed_kind)p->bits, .info = &packed_table[p->bits]};
-    w.dot = (dot_work){.run = run, .type = EMLX_F32, .out_type = output_value(run)->type};
-    w.dot.k = x->dims[x->rank - 1];
-    w.dot.n = bits->dims[0];
-    w.dot.m = emlx_shape_count(x) / w.dot.k;
-    w.dot.batches = 1;
-    w.dot.out = output_data(run);
-    w.dot.left.type = k->accesses[0].type;
-    w.side = (packed_side){.info = w.info,
-                           .fns = &run->kernels->packed[p->bits],
-                           .group = p->count,
-                           .groups = w.dot.k / p->count,
-                           .row_bytes = bits->dims[1] * (int64_t)type_size(k->accesses[1].type)};
-    emlx_status status = dense_operand(run, 0, &w.x, err);
-    for (uint32_t i = 0; i < w.info->operands && status == EMLX_OK; i++) {
-        w.types[i] = k->accesses[i + 1].type;
-        status = dense_operand(run, i + 1, &w.operands[i], err);
+    *w = (packed_product){.kind = (packed_kind)p->bits, .info = &packed_table[p->bits]};
+    w->dot = (dot_work){.run = run, .type = EMLX_F32, .out_type = output_value(run)->type};
+    w->dot.k = x->dims[x->rank - 1];
+    w->dot.n = bits->dims[0];
+    w->dot.m = emlx_shape_count(x) / w->dot.k;
+    w->dot.batches = 1;
+    w->dot.out = output_data(run);
+    w->dot.left.type = k->accesses[0].type;
+    w->side = (packed_side){.info = w->info,
+                            .fns = &run->kernels->packed[p->bits],
+                            .group = p->count,
+                            .groups = w->dot.k / p->count,
+                            .row_bytes = bits->dims[1] * (int64_t)type_size(k->accesses[1].type)};
+    TRY(dense_operand(run, 0, &w->x, err));
+    for (uint32_t i = 0; i < w->info->operands; i++) {
+        w->types[i] = k->accesses[i + 1].type;
+        TRY(dense_operand(run, i + 1, &w->given[i], err));
+        w->operands[i] = w->given[i];
     }
-    if (status == EMLX_OK) status = multiply(&w, err);
-    let_operand_go(run, 0, w.x);
-    for (uint32_t i = 0; i < w.info->operands; i++) let_operand_go(run, i + 1, w.operands[i]);
+    return begin_packed(w, tasks, err);
+}
+
+emlx_status packed_end(packed_product *w, emlx_status status, emlx_error *err) {
+    if (w->memory != NULL) status = end_vectors(w, status, err);
+    let_operand_go(w->dot.run, 0, w->x);
+    for (uint32_t i = 0; i < w->info->operands; i++) let_operand_go(w->dot.run, i + 1, w->given[i]);
     return status;
 }

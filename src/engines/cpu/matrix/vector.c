@@ -17,17 +17,6 @@
 // Vectors for which the matrix is gone through one after another, a part of it being in the cache.
 #define FEW 4
 
-typedef struct vector_work {
-    const dot_work *w;
-    const vector_fns *fns;
-    const side *matrix;
-    side *vectors;
-    bool across; // the terms of a line lie side by side
-    int64_t few, lines, line_block, line_blocks, part, parts;
-    size_t size; // of a sum
-    char *sums;  // [part][batch][vector][line]
-} vector_work;
-
 // A single row on either side, or a few on the left.
 static bool left_matrix(const dot_work *w) { return w->n == 1; }
 
@@ -87,21 +76,18 @@ static void add_parts(const vector_work *v) {
     w->run->kernels->cast[v->fns->sum][w->out_type](w->out, v->sums, NULL, NULL, count);
 }
 
-static emlx_status run_parts(vector_work *v, emlx_error *err) {
-    const dot_work *w = v->w;
-    cut_parts(v);
-    size_t bytes = (size_t)(v->parts * w->batches * v->few * v->lines) * v->size;
-    void *sums;
-    TRY(data_alloc(bytes, &sums, err));
-    v->sums = sums;
-    emlx_status status =
-        run_tasks_in_order(w->run, w->batches * v->parts * v->line_blocks, vector_task, v, err);
+static size_t sums_bytes(const vector_work *v) {
+    return (size_t)(v->parts * v->w->batches * v->few * v->lines) * v->size;
+}
+
+emlx_status vector_end(vector_work *v, emlx_status status) {
+    if (v->sums == NULL) return status;
     if (status == EMLX_OK) add_parts(v);
-    data_free(sums, bytes);
+    data_free(v->sums, sums_bytes(v));
     return status;
 }
 
-emlx_status vector_multiply(dot_work *w, emlx_error *err) {
+emlx_status vector_begin(dot_work *w, vector_work *v, product_tasks *tasks, emlx_error *err) {
     const vector_fns *fns = find_fns(w);
     bool left = left_matrix(w);
     side *matrix = left ? &w->left : &w->right, *vectors = left ? &w->right : &w->left;
@@ -109,13 +95,18 @@ emlx_status vector_multiply(dot_work *w, emlx_error *err) {
         TRY(side_pack(w, vectors, fns->sum, err));
     if (!side_steps(matrix) || (matrix->column_step != 1 && matrix->row_step != 1))
         TRY(side_pack(w, matrix, matrix->type, err));
-    vector_work v = {.w = w,
-                     .fns = fns,
-                     .matrix = matrix,
-                     .vectors = vectors,
-                     .across = matrix->column_step == 1,
-                     .few = vectors->rows,
-                     .lines = matrix->rows,
-                     .size = type_size(fns->sum)};
-    return run_parts(&v, err);
+    *v = (vector_work){.w = w,
+                       .fns = fns,
+                       .matrix = matrix,
+                       .vectors = vectors,
+                       .across = matrix->column_step == 1,
+                       .few = vectors->rows,
+                       .lines = matrix->rows,
+                       .size = type_size(fns->sum)};
+    cut_parts(v);
+    void *sums;
+    TRY(data_alloc(sums_bytes(v), &sums, err));
+    v->sums = sums;
+    *tasks = (product_tasks){w->batches * v->parts * v->line_blocks, vector_task, v};
+    return EMLX_OK;
 }
