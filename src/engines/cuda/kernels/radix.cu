@@ -329,12 +329,13 @@ DEVICE Bound find_digit(unsigned count, unsigned wanted) {
 
 // Pieces of RADIX * ITEMS elements of each line give their `keep` first ones in order, which lie one
 // after another: a line that is shorter, for the next turn, or what was asked for. Of equal ones
-// those that come first are first. Before the first turn keys are made, then read.
-template <class KEY, int ITEMS, bool FIRST, class W>
+// those that come first are first. In the first turn, which has no `in_keys`, keys are made, then read.
+template <class KEY, int ITEMS, class W>
 DEVICE void first_keys(const W &p, ll length, ll keep, ll pieces, ll in_keys, ll in_loads, ll out_keys,
                        ll out_loads) {
     typedef typename KEY::K K;
     const int DIGITS = sizeof(K);
+    const bool first = in_keys == 0;
     __shared__ unsigned seen[RADIX], taken, warps[RADIX / 32];
     __shared__ K keys[RADIX];
     __shared__ unsigned places[RADIX];
@@ -344,7 +345,7 @@ DEVICE void first_keys(const W &p, ll length, ll keep, ll pieces, ll in_keys, ll
     ll there = length - start < RADIX * ITEMS ? length - start : RADIX * ITEMS;
     unsigned wanted = (unsigned)(keep < there ? keep : there);
     K key[ITEMS], prefix = 0, mask = 0;
-    radix_keys<KEY>(p, line, start + mine, 32, length, FIRST ? 0 : 1, (const K *)in_keys + line * length,
+    radix_keys<KEY>(p, line, start + mine, 32, length, first ? 0 : 1, (const K *)in_keys + line * length,
                     key);
     if (threadIdx.x == 0) taken = 0;
 #pragma unroll 1
@@ -415,5 +416,5 @@ DEVICE void first_keys(const W &p, ll length, ll keep, ll pieces, ll in_keys, ll
         ((unsigned *)out_loads)[to] = 0;
     else
         ((unsigned *)out_loads)[to] =
-            FIRST ? KEY::load(p, line, start + at) : ((const unsigned *)in_loads)[line * length + start + at];
+            first ? KEY::load(p, line, start + at) : ((const unsigned *)in_loads)[line * length + start + at];
 }

@@ -145,38 +145,48 @@ static void sort_by_counting(emitter *e, sorting *s) {
     if (s->put) e->code->scratch = (size_t)b.at;
 }
 
-// The first ones of pieces of a line, then of what these gave, until a piece is all of it.
+// The first ones of pieces of a line, then of what these gave, until a piece is all of it. Every
+// turn has words of its own, one behind another, and all are launches of one function.
 static void emit_first(emitter *e, sorting *s, int64_t keep) {
-    const int items = 16, piece = LARGE * items;
-    int64_t length = s->length, pieces = (length + piece - 1) / piece, first_room = 0;
-    int64_t at = (int64_t)e->code->scratch;
-    uint32_t keys = 0, loads = 0;
+    enum { ITEMS_OF_FIRST = 16, PIECE = LARGE * ITEMS_OF_FIRST, TURN_WORDS = 7 };
+    int64_t length = s->length, pieces = (length + PIECE - 1) / PIECE, first_room = 0;
+    int64_t at = (int64_t)e->code->scratch, from_keys = -1, from_loads = -1;
+    uint32_t turn_word = code_word(e->code, 0), words = e->code->word_count;
     e->code->parts |= PART_RADIX;
+    emit_function(e, 'b', LARGE);
+    EMIT(" const int at = %u + %d * (int)p.w[%u];\n"
+         " first_keys<Key@, %d>(p, p.w[at], p.w[at + 1], p.w[at + 2], p.w[at + 3], p.w[at + 4], "
+         "p.w[at + 5], p.w[at + 6]);\n}\n",
+         words, TURN_WORDS, turn_word, ITEMS_OF_FIRST);
     for (int turn = 0;; turn++) {
         int64_t room = s->lines * pieces * keep,
                 key_bytes = up_to_line(room * (int64_t)s->key_size);
-        uint32_t to_keys = code_patch_word(e->code, PATCH_SCRATCH, 0, at);
-        uint32_t to_loads = code_patch_word(e->code, PATCH_SCRATCH, 0, at + key_bytes);
-        char suffix = (char)('b' + turn);
-        emit_function(e, suffix, LARGE);
-        EMIT(" first_keys<Key@, %d, %s>(p, p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
-             "p.w[%u]);\n}\n",
-             items, truth_text(turn == 0), code_word(e->code, length), code_word(e->code, keep),
-             code_word(e->code, pieces), keys, loads, to_keys, to_loads);
-        code_launch *launch = code_launch_add(e->code, suffix, 1, 0);
+        code_word(e->code, length);
+        code_word(e->code, keep);
+        code_word(e->code, pieces);
+        for (int i = 0; i < 2; i++) {
+            int64_t from = i == 0 ? from_keys : from_loads;
+            if (from < 0)
+                code_word(e->code, 0);
+            else
+                code_patch_word(e->code, PATCH_SCRATCH, 0, from);
+        }
+        s->keys = code_patch_word(e->code, PATCH_SCRATCH, 0, at);
+        s->places = code_patch_word(e->code, PATCH_SCRATCH, 0, at + key_bytes);
+        code_launch *launch = code_launch_add(e->code, 'b', 1, 0);
         launch->block = LARGE;
         launch->grid_x = s->lines * pieces;
+        launch->word = turn_word;
+        launch->turn = turn;
+        from_keys = at;
+        from_loads = at + key_bytes;
         first_room += key_bytes + up_to_line(room * 4);
         at += key_bytes + up_to_line(room * 4);
-        keys = to_keys;
-        loads = to_loads;
         if (pieces == 1) break;
         length = pieces * keep;
-        pieces = (length + piece - 1) / piece;
+        pieces = (length + PIECE - 1) / PIECE;
     }
     e->code->scratch += (size_t)first_room;
-    s->keys = keys;
-    s->places = loads;
 }
 
 static bool sorts_first(const sorting *s, int64_t keep) {
