@@ -35,13 +35,27 @@ void spares_give(buffer_spares *spares, emlx_buffer *buffer) {
     spares->next = (spares->next + 1) % SPARE_COUNT;
 }
 
+static uintptr_t place_of(const emlx_buffer *buffer) {
+    return (uintptr_t)(buffer->handle != NULL ? buffer->handle : buffer->data);
+}
+
+static uint32_t find_highest(const buffer_spares *spares) {
+    uint32_t found = SPARE_COUNT;
+    for (uint32_t i = 0; i < SPARE_COUNT; i++) {
+        if (spares->items[i] == NULL) continue;
+        if (found == SPARE_COUNT || place_of(spares->items[i]) > place_of(spares->items[found]))
+            found = i;
+    }
+    return found;
+}
+
+// What goes last is taken first: by going in order the same work finds the same memory each time.
 bool spares_clear(buffer_spares *spares) {
     bool any = false;
-    for (uint32_t i = 0; spares != NULL && i < SPARE_COUNT; i++) {
-        if (spares->items[i] == NULL) continue;
-        any = true;
-        buffer_release(spares->items[i]);
-        spares->items[i] = NULL;
+    if (spares == NULL) return false;
+    for (uint32_t at; (at = find_highest(spares)) < SPARE_COUNT; any = true) {
+        buffer_release(spares->items[at]);
+        spares->items[at] = NULL;
     }
     return any;
 }

@@ -2,6 +2,7 @@
 // stream.c - pieces of work on streams, and the order between those of different streams.
 #include "engines/cuda/stream.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -231,9 +232,16 @@ emlx_status stream_begin(gpu *g, int wanted, gpu_stream **out, emlx_error *err) 
     return EMLX_OK;
 }
 
-// Everybody may now have what the piece has left.
+static int compare_places(const void *a, const void *b) {
+    const device_block *x = a, *y = b;
+    return (x->address < y->address) - (x->address > y->address);
+}
+
+// Everybody may now have what the piece has left. The lowest block is the last: whoever does the
+// same again finds the same memory, and so the same graph.
 static void publish(gpu_stream *s) {
     atomic_store_explicit(&s->given, s->piece, memory_order_release);
+    if (s->freed_count > 1) qsort(s->freed, s->freed_count, sizeof *s->freed, compare_places);
     for (size_t i = 0; i < s->freed_count; i++) device_heap_free(s->gpu->heap, &s->freed[i]);
     s->freed_count = s->launch_count = s->word_count = 0;
     s->reporter_count = s->segment = 0;
