@@ -3,12 +3,13 @@
 """Sizes in small steps, past every threshold at which the library does something in another way: does
 any step cost much more than its work?
 
-usage: sweep.py [--all] [NAME...]
+usage: sweep.py [--all] [--cpu] [NAME...]
 
 A NAME keeps to the sweeps that contain it. Of each size the least time of four passes over all of them
 counts, as other work comes and goes. A step is how many times as long an element (a multiplication, ...) takes as at the size before: 1 or less where nothing changes,
 more where a cache ends or another way begins. Shown are the largest steps, each with the sizes between
-which it lies; --all shows every size.
+which it lies; --all shows every size. --cpu takes the time that the process' threads compute instead of
+the time that passes.
 """
 import sys
 import time
@@ -109,17 +110,20 @@ def other_sweeps():
     ]
 
 
+clock = time.perf_counter
+
+
 def least_time(call):
     call()
-    start = time.perf_counter()
+    start = clock()
     call()
-    count = max(1, min(1000, int(SLICE / LEAST / max(time.perf_counter() - start, 1e-7))))
+    count = max(1, min(1000, int(SLICE / LEAST / max(clock() - start, 1e-7))))
     found = []
     for _ in range(LEAST):
-        start = time.perf_counter()
+        start = clock()
         for _ in range(count):
             call()
-        found.append((time.perf_counter() - start) / count)
+        found.append((clock() - start) / count)
     return min(found)
 
 
@@ -136,7 +140,10 @@ def run(ours, name, sizes, operands, function, work, everything):
 
 
 def main():
-    names = [n for n in sys.argv[1:] if n != "--all"]
+    global clock
+    names = [n for n in sys.argv[1:] if n[:2] != "--"]
+    if "--cpu" in sys.argv:
+        clock = time.process_time
     ours = libraries.Ours()
     for found in other_sweeps() + row_sweeps() + product_sweeps():
         if any(n in found[0] for n in names or [""]):

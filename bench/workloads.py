@@ -301,7 +301,24 @@ def product(kind, m, k, n, turned=False, scale=1.0, **more):
         row.libraries["torch"] = ((lambda xp, a, b: xp._int_mm(a, b.T)) if turned else
                                   lambda xp, a, b: xp._int_mm(a, b)) if kind == "s8" else None
         row.check = False
+    if m * k * n > 512 ** 3:
+        # What goes term by term, for seconds.
+        row.libraries["mlx"] = None
+        if kind[0] in "su":
+            row.libraries.update(numpy=None, jax=None)
+        elif kind == "f16":
+            row.libraries["numpy"] = None
     return row
+
+
+def batched(kind, count, n):
+    """`count` products of n x n each."""
+    operand = (f"{count} of {n} {kind}", wave, (count, n, n), kind)
+    return Row(f"dot {kind} {count} of {n}", [operand] * 2,
+               lambda nx, a, b: nx.dot(a, b, contract_left=[2], batch_left=[0], contract_right=[1],
+                                       batch_right=[0]),
+               lambda xp, a, b: xp.matmul(a, b), flops=2 * count * n ** 3, rate=kind,
+               bytes=3 * BYTES[kind] * count * n * n)
 
 
 def widened(kind, to, m, k, n):
@@ -324,16 +341,19 @@ def products():
     batch = ("batch", wave, (64, 128, 128))
     q, k = ("q", wave, (8, 12, 128, 64)), ("k", wave, (8, 12, 128, 64), "f32", 0.5)
     rows = [product(kind, n, n, n, scale=100.0 if kind[0] in "su" else 1.0)
-            for kind, n in (("f32", 1024), ("f64", 1024), ("bf16", 1024), ("f16", 1024),
-                            ("f8", 1024), ("s8", 1024), ("u8", 1024), ("s32", 512),
-                            ("f32", 2048), ("bf16", 2048), ("s8", 2048))]
+            for n in (64, 256, 1024, 2048) for kind in ("f32", "f64", "bf16", "f16", "s8", "u8")]
+    rows.append(product("f8", 1024, 1024, 1024))
+    rows += [product("s32", n, n, n, scale=100.0) for n in (64, 256, 512)]
+    rows += [batched(kind, 256, 64) for kind in ("f32", "f64", "bf16", "f16")]
+    rows += [batched(kind, 16, 256) for kind in ("f32", "f64", "bf16", "f16")]
     rows += [product(kind, 1, 4096, 4096, turned, scale=100.0 if kind[0] in "su" else 1.0)
              for kind in ("f32", "f64", "bf16", "f16", "f8", "s8", "u8")
              for turned in (False, True)]
     rows += [product(kind, m, 1024, 3072, True) for kind in ("f32", "bf16") for m in (4, 16, 128)]
     rows += [widened("s8", "s32", 1024, 1024, 1024), widened("s8", "s32", 16, 1024, 3072),
+             widened("u8", "s32", 1024, 1024, 1024),
              widened("bf16", "f32", 1, 4096, 4096)]
-    rows += [product("f32", n, n, n) for n in (8, 16, 32, 64, 96, 200, 256, 512)]
+    rows += [product("f32", n, n, n) for n in (8, 16, 32, 96, 200, 512)]
     rows += [
         Row("dot 64 of 128", [batch, batch],
             lambda nx, a, b: nx.dot(a, b, contract_left=[2], batch_left=[0], contract_right=[1],
