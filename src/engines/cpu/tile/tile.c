@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "base/types.h"
 
-enum { CACHE_LINE = 64, FETCH_ELEMENTS = 256 };
+enum { CACHE_LINE = 64, FETCH_ELEMENTS = 256, CACHED_BYTES = 1 << 22 };
 enum { LARGEST_TILE = 1024, SMALLEST_TILE = 64, NO_STEP = UINT16_MAX };
 
 // Preparing -------------------------------------------------------------------------------------
@@ -286,17 +286,24 @@ static bool is_local(const preparer *p, uint32_t access) {
     return false;
 }
 
-// Notes what is walked through in order, and the first function that leaves time to fetch it.
+// Notes what is walked through in order, and the function beside which it is fetched: the first of
+// those that leave time for it, or, where caches do not hold what is walked through, the first.
 static void find_streams(const preparer *p) {
     tile_form *f = p->form;
-    f->slow = UINT32_MAX;
+    uint32_t first = UINT32_MAX;
+    int64_t bytes = 0;
+    f->fetching = UINT32_MAX;
     f->ahead = f->tile;
     for (uint32_t n = 0; n < f->kernel->step_count; n++) {
         bool far = f->steps[n].storage == STORAGE_MEMORY && !is_local(p, f->steps[n].access);
         if (far) f->streams[f->stream_count++] = n;
-        bool candidate = f->slow == UINT32_MAX && has_loop(&f->kernel->steps[n], LOOP_LONG);
-        if (candidate && f->steps[n].storage != STORAGE_FIXED) f->slow = n;
+        if (far) bytes += f->count * f->steps[n].size;
+        if (f->steps[n].fn == NULL || f->steps[n].storage == STORAGE_FIXED) continue;
+        if (first == UINT32_MAX) first = n;
+        bool slow = has_loop(&f->kernel->steps[n], LOOP_LONG);
+        if (slow && f->fetching == UINT32_MAX) f->fetching = n;
     }
+    if (f->fetching == UINT32_MAX && bytes > CACHED_BYTES) f->fetching = first;
 }
 
 emlx_status tile_prepare(tile_form *form, const emlx_plan *plan, const plan_kernel *kernel,
@@ -358,9 +365,9 @@ static void fetch_ahead(const tile_run *run, int64_t first, size_t count) {
     }
 }
 
-// A math function keeps the arithmetic units busy for long enough to fetch the next tile meanwhile.
-// It is asked for in parts, since a core has only some twenty fetches under way.
-static void run_slow_function(tile_run *run, uint32_t n, int64_t first, size_t count) {
+// The next tile is asked for in parts, since a core has only some twenty fetches under way. A CPU
+// does so by itself, but no farther than to the end of a page.
+static void run_and_fetch(tile_run *run, uint32_t n, int64_t first, size_t count) {
     const tile_form *f = run->form;
     const step_form *s = &f->steps[n];
     size_t size = s->size;
@@ -605,8 +612,8 @@ static void eval_step(tile_run *run, uint32_t n, const tile_part *part) {
     if (form->storage == STORAGE_MEMORY)
         run->at[n] = run->bases[form->access] + part->first * form->size;
     bool next = part->rows == 0 && part->first + f->tile + (int64_t)part->count <= f->count;
-    if (n == f->slow && next)
-        run_slow_function(run, n, part->first, part->count);
+    if (n == f->fetching && next)
+        run_and_fetch(run, n, part->first, part->count);
     else if (form->fn != NULL)
         apply_function(run, n, part->count);
     else if (form->storage == STORAGE_SLOT)

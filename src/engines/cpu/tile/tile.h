@@ -50,8 +50,8 @@ typedef struct tile_form {
     uint32_t tile;                     // elements
     int64_t block_rows, block_columns; // of a blocked walk, else 0: at most a tile
     size_t scratch;                    // bytes for the slots
-    uint32_t slow;                     // the first step that is a math function, or UINT32_MAX
-    int64_t ahead;                     // from an element to the one that is fetched meanwhile
+    uint32_t fetching; // the step beside which the next tile is fetched, or UINT32_MAX
+    int64_t ahead;     // from an element to the one that is fetched meanwhile
     uint32_t stream_count;
     uint32_t *streams; // steps whose elements are in memory, walked through in order
 } tile_form;
