@@ -102,19 +102,9 @@ def compare(row, results):
     return {n: d for n, d in far.items() if not d <= tolerance}
 
 
-def measure(row, found, rounds, limits):
-    operands = [o[1](*o[2:]) for o in row.operands]
-    calls, results, refused = {}, {}, {}
-    for library in found:
-        call, result = prepare(row, library, operands)
-        if call is not None:
-            calls[library.name], results[library.name] = call, result
-        elif result is not None:
-            refused[library.name] = result
-    differs = compare(row, results)
-    del results
-    times = {name: [] for name in calls}
-    bandwidth = []
+def take_turns(row, calls, rounds, limits):
+    """Every library's medians of each round, and the memory's rate meanwhile."""
+    times, bandwidth = {name: [] for name in calls}, []
     counts = {name: max(1, min(200, int(SLICE / max(repeat(call, 1), 1e-7))))
               for name, call in calls.items()}
     names = list(calls)
@@ -126,6 +116,21 @@ def measure(row, found, rounds, limits):
             gc.collect()
             calls[name]()
             times[name].append(repeat(calls[name], counts[name]))
+    return times, bandwidth
+
+
+def measure(row, found, rounds, limits):
+    operands = [o[1](*o[2:]) for o in row.operands]
+    calls, results, refused = {}, {}, {}
+    for library in found:
+        call, result = prepare(row, library, operands)
+        if call is not None:
+            calls[library.name], results[library.name] = call, result
+        elif result is not None:
+            refused[library.name] = result
+    differs = compare(row, results)
+    del results
+    times, bandwidth = take_turns(row, calls, rounds, limits)
     return summarise(row, times, bandwidth, refused, differs)
 
 

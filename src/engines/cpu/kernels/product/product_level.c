@@ -336,7 +336,7 @@ const product_fns KERNEL(product, table)[PRODUCT_COUNT] = {
                      .sum = EMLX_##PACKED,                                                         \
                      .left = {ROWS, 1, KERNEL(left_##size, pack)},                                 \
                      .right = {VECTORS * VECTOR_BYTES / size, 1, KERNEL(right_##size, pack)},      \
-                     .terms = 256,                                                                 \
+                     .terms = size == 8 ? 160 : 256,                                               \
                      .tile = KERNEL(product_##name, tile),                                         \
                      .lines = KERNEL(product_##name, lines)},
     PRODUCT_ROW(U8, U16, u16, 2) PRODUCT_ROW(S8, U16, u16, 2) PRODUCT_ROW(U16, U16, u16, 2)
