@@ -212,6 +212,42 @@ static emlx_tensor *product_bf16(const emlx_shape *shape, int64_t terms) {
     return product_of(EMLX_BF16, shape, terms);
 }
 
+// A function of every number of two bytes: its bits are those of the CPU, however it is computed.
+static const char *narrow_function;
+static emlx_tensor *narrow_of(emlx_type type, const emlx_shape *shape) {
+    emlx_attr attrs[] = {with_ints("shape", shape->dims, 1)};
+    emlx_error err;
+    emlx_tensor *bits, *x, *y;
+    assert_ok(
+        emlx_apply(emlx_op_find("iota"), test_device, NULL, 0, attrs, 1, EMLX_U16, &bits, &err),
+        err);
+    x = apply_to("bitcast", &bits, 1, NULL, 0, type);
+    y = apply_to(narrow_function, &x, 1, NULL, 0, EMLX_TYPE_DEFAULT);
+    emlx_tensor_release(bits);
+    emlx_tensor_release(x);
+    return y;
+}
+static emlx_tensor *narrow_bf16(const emlx_shape *shape, int64_t axis) {
+    (void)axis;
+    return narrow_of(EMLX_BF16, shape);
+}
+static emlx_tensor *narrow_f16(const emlx_shape *shape, int64_t axis) {
+    (void)axis;
+    return narrow_of(EMLX_F16, shape);
+}
+
+static void test_narrow_functions(void **state) {
+    (void)state;
+    static const char *const functions[] = {"exp",  "expm1", "log",  "log1p", "sigmoid", "sin",
+                                            "tanh", "rsqrt", "cbrt", "erf",   "erfc",    "acosh"};
+    emlx_shape every = {1, {65536}};
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
+        narrow_function = functions[i];
+        compare_devices(narrow_function, narrow_bf16, every, 0, 0);
+        compare_devices(narrow_function, narrow_f16, every, 0, 0);
+    }
+}
+
 // Heads of a matrix with queries, keys and values beside each other: {batch, positions, heads,
 // size}. No batch of matrices lies in one step.
 static emlx_tensor *heads(emlx_tensor *x, const emlx_shape *shape, int64_t part) {
@@ -567,14 +603,20 @@ static void test_attention(void **state) {
 
 int main(void) {
     emlx_error err;
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sorts),           cmocka_unit_test(test_firsts),
-        cmocka_unit_test(test_scans),           cmocka_unit_test(test_updates),
-        cmocka_unit_test(test_windows),         cmocka_unit_test(test_products),
-        cmocka_unit_test(test_wide_products),   cmocka_unit_test(test_depthwise),
-        cmocka_unit_test(test_transforms),      cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_transforms_down), cmocka_unit_test(test_factors),
-        cmocka_unit_test(test_attention)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_sorts),
+                                       cmocka_unit_test(test_firsts),
+                                       cmocka_unit_test(test_scans),
+                                       cmocka_unit_test(test_updates),
+                                       cmocka_unit_test(test_windows),
+                                       cmocka_unit_test(test_products),
+                                       cmocka_unit_test(test_narrow_functions),
+                                       cmocka_unit_test(test_wide_products),
+                                       cmocka_unit_test(test_depthwise),
+                                       cmocka_unit_test(test_transforms),
+                                       cmocka_unit_test(test_rows),
+                                       cmocka_unit_test(test_transforms_down),
+                                       cmocka_unit_test(test_factors),
+                                       cmocka_unit_test(test_attention)};
     if (!open_gpu_or_skip("engines/cuda/device")) return 0;
     gpu_device = test_device;
     if (emlx_device_open("cpu", &cpu_device, &err) != EMLX_OK) return 1;

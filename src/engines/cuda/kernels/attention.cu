@@ -9,11 +9,13 @@
 // Kinds of elements.
 struct Bf16 {
     typedef unsigned short T;
+    static const unsigned INFINITE_BITS = 0x7f80;
     static METHOD float wide(T x) { return from_bf16(x); }
     static METHOD T narrow(float x) { return to_bf16(x); }
 };
 struct F16 {
     typedef unsigned short T;
+    static const unsigned INFINITE_BITS = 0x7c00;
     static METHOD float wide(T x) { return from_f16(x); }
     static METHOD T narrow(float x) { return to_f16(x); }
 };
@@ -314,6 +316,12 @@ DEVICE void warp_scores(float (&s)[BLOCKS][4], const unsigned (&q)[AT::SIZE / 16
         }
     }
 }
+// Two numbers, 0 in place of what is infinite or NaN: what weights lose may be below 0, and infinity
+// times that would take back what it is times the weight.
+template <class KIND> DEVICE unsigned finite_pair(unsigned both) {
+    const unsigned low = KIND::INFINITE_BITS, high = low << 16;
+    return ((both & low) == low ? 0 : both & 0xffff) | ((both & high) == high ? 0 : both & 0xffff0000);
+}
 template <class AT, int TILE, int BLOCKS>
 DEVICE void warp_values(float (&o)[AT::WIDTH / 8][4], const Weights<AT, BLOCKS> &weights,
                         unsigned tile, int first) {
@@ -328,8 +336,11 @@ DEVICE void warp_values(float (&o)[AT::WIDTH / 8][4], const Weights<AT, BLOCKS> 
             load_turned(tile + tile_at<TILE>(row, n * 16 + i / 2 * 8), r);
             add_product(typename AT::Kind(), o[2 * n], a, r[0], r[1]);
             add_product(typename AT::Kind(), o[2 * n + 1], a, r[2], r[3]);
-            if (AT::EXACT) add_product(typename AT::Kind(), o[2 * n], rest, r[0], r[1]);
-            if (AT::EXACT) add_product(typename AT::Kind(), o[2 * n + 1], rest, r[2], r[3]);
+            if (!AT::EXACT) continue;
+#pragma unroll
+            for (int j = 0; j < 4; j++) r[j] = finite_pair<typename AT::Kind>(r[j]);
+            add_product(typename AT::Kind(), o[2 * n], rest, r[0], r[1]);
+            add_product(typename AT::Kind(), o[2 * n + 1], rest, r[2], r[3]);
         }
     }
 }
@@ -350,12 +361,15 @@ DEVICE void begin_scores(float (&s)[TILE / 8][4], const unsigned (&q)[AT::SIZE /
 }
 template <class AT, int TILE>
 DEVICE void begin_values(float (&o)[AT::WIDTH / 8][4], const Weights<AT, TILE / 8> &w, unsigned tile) {
+    if (AT::EXACT) {
+        warp_values<AT, TILE, TILE / 8>(o, w, tile, 0);
+        return group_end(); // as a group of nothing: who waits counts groups
+    }
     group_begin();
 #pragma unroll
     for (int k = 0; k < TILE / 16; k++) {
         ull place = place_of(tile + k * 2048, Tile<TILE, AT::WIDTH>::STRIPE);
         AT::values(o, w.main[k], place, 1);
-        if (AT::EXACT) AT::values(o, w.rest[AT::EXACT ? k : 0], place, 1);
     }
     group_end();
 }

@@ -104,16 +104,32 @@ DEVICE float from_f16(unsigned short x) {
     asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(x));
     return r;
 }
-DEVICE unsigned short to_f16(float x) {
+DEVICE unsigned short near_f16(float x) {
     unsigned short r;
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(r) : "f"(x));
-    return x != x ? (unsigned short)0x7e00 : r;
+    return r;
+}
+DEVICE unsigned short to_f16(float x) { return x != x ? (unsigned short)0x7e00 : near_f16(x); }
+// Whether a number that errs by less than eight units in its last place rounds to as many digits as
+// bf16 (16 are dropped) or f16 (13) has like the exact one: it is not in the middle of two.
+template <int DROPPED> DEVICE bool rounds_surely(float x) {
+    const int half = 1 << (DROPPED - 1), off = (int)(__float_as_uint(x) & (2 * half - 1)) - half;
+    bool has_all = DROPPED == 16 || x == 0 || fabsf(x) >= 0x1p-14f; // subnormal numbers of f16 have fewer digits
+    return (off < -8 || off > 8) && has_all;
 }
 DEVICE float from_bf16(unsigned short x) { return __uint_as_float((unsigned)x << 16); }
-DEVICE unsigned short to_bf16(float x) {
+// NaN may become any NaN.
+DEVICE unsigned short near_bf16(float x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    unsigned short r;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(r) : "f"(x));
+    return r;
+#else
     unsigned b = __float_as_uint(x), r = (b + 0x7fff + ((b >> 16) & 1)) >> 16;
-    return (b & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : r;
+    return x != x ? 0x7fff : r;
+#endif
 }
+DEVICE unsigned short to_bf16(float x) { return x != x ? (unsigned short)0x7fc0 : near_bf16(x); }
 DEVICE float from_f8(unsigned char x) { return decode(x, FORM_F8); }
 DEVICE float from_f8_e4m3fn(unsigned char x) { return decode(x, FORM_F8_E4M3FN); }
 DEVICE unsigned char to_f8(float x) { return encode(x, FORM_F8); }

@@ -190,18 +190,24 @@ DEVICE float log1p_short(float f) {
 #define DOUBLE(op, function)                                                                       \
     DEVICE double op(double x) { return function(x); }
 // Where f64 runs at half the rate of f32 or so, f32 functions are computed in double and rounded
-// once, as on the CPU; elsewhere in f32.
+// once, as on the CPU; elsewhere in f32. What is only rounded further, to a type with DROPPED digits
+// less, is computed in f32, and in double where that would leave open to what.
 #if F32_IN_DOUBLE
 #define MATH_AS(op, function, brief, single)                                                       \
     DOUBLE(op, function)                                                                           \
-    DEVICE float op(float x) { return brief(x); }
+    DEVICE float op(float x) { return brief(x); }                                                  \
+    template <int DROPPED> DEVICE float op(float x) {                                              \
+        float y = single(x);                                                                       \
+        return rounds_surely<DROPPED>(y) ? y : brief(x);                                           \
+    }
 #define MATH(op, function, single)                                                                 \
-    DOUBLE(op, function)                                                                           \
-    DEVICE float op(float x) { return (float)function((double)x); }
+    DEVICE float op##_of_f32(float x) { return (float)function((double)x); }                       \
+    MATH_AS(op, function, op##_of_f32, single)
 #else
 #define MATH_AS(op, function, brief, single)                                                       \
     DOUBLE(op, function)                                                                           \
-    DEVICE float op(float x) { return single(x); }
+    DEVICE float op(float x) { return single(x); }                                                 \
+    template <int DROPPED> DEVICE float op(float x) { return single(x); }
 #define MATH(op, function, single) MATH_AS(op, function, function, single)
 #endif
 MATH_AS(f_exp, exp, exp_short, expf)

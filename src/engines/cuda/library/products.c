@@ -185,12 +185,13 @@ static bool lies_well(const operand_shape *s) {
            matrix_of(s).fits;
 }
 
-// The operand as a copy has it.
+// The operand as a copy has it: what is innermost stays so.
 static operand_shape copied(const operand_shape *s) {
     int64_t outer = s->outer.count, terms = s->terms.count;
+    bool down = s->outer.stride == 1 && s->terms.stride != 1 && outer > 1;
     return (operand_shape){.batch = {s->batch.count, outer * terms, true},
-                           .outer = {outer, terms, true},
-                           .terms = {terms, 1, true}};
+                           .outer = {outer, down ? 1 : terms, true},
+                           .terms = {terms, down ? outer : 1, true}};
 }
 
 // Types -------------------------------------------------------------------------------------------
@@ -359,10 +360,13 @@ static int copies_of(const product *p, const plan_kernel *k, tensor_copy copies[
         tensor_copy *c = &copies[count++];
         *c = (tensor_copy){
             .suffix = 'a', .access = (uint32_t)i, .place = p->places[i], .rank = k->shapes[i].rank};
-        order_operand(k, i, order);
+        int32_t batch = ((const dot_params *)k->params)->batch, outer = order_operand(k, i, order);
+        int32_t terms = c->rank - outer, down = p->sides[i].terms.stride != 1;
         for (int32_t d = 0; d < c->rank; d++) {
-            c->dims[d] = k->shapes[i].dims[order[d]];
-            c->steps[d] = k->accesses[i].strides[order[d]];
+            int32_t at = d;
+            if (down && d >= batch) at = d < batch + terms ? outer + d - batch : d - terms;
+            c->dims[d] = k->shapes[i].dims[order[at]];
+            c->steps[d] = k->accesses[i].strides[order[at]];
         }
     }
     return count;

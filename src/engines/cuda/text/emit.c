@@ -214,7 +214,46 @@ static void emit_iota(emitter *e, const expr_step *s) {
     EMIT(")%s", rest + 1);
 }
 
-static void emit_scalar(emitter *e, const expr_step *s) {
+static bool step_is_kept(const plan_kernel *k, uint32_t n) {
+    bool kept = k->kind != KERNEL_MAP && (k->reduced == n || k->start == n);
+    for (uint32_t i = 0; i < k->store_count; i++) kept = kept || k->stores[i].step == n;
+    return kept;
+}
+
+// The type that a step is only converted to, or EMLX_TYPE_COUNT.
+static int converted_to(const plan_kernel *k, uint32_t n) {
+    int type = EMLX_TYPE_COUNT;
+    if (step_is_kept(k, n)) return type;
+    for (uint32_t i = n + 1; i < k->step_count; i++) {
+        const expr_step *s = &k->steps[i];
+        uint32_t args = s->kind == EXPR_SCALAR  ? scalar_table[s->op].operands
+                        : s->kind == EXPR_GUARD ? 2
+                                                : s->kind == EXPR_CAST;
+        for (uint32_t a = 0; a < args; a++) {
+            if (s->args[a] != n) continue;
+            if (s->kind != EXPR_CAST || (type != EMLX_TYPE_COUNT && type != s->type))
+                return EMLX_TYPE_COUNT;
+            type = s->type;
+        }
+    }
+    return type;
+}
+
+static bool is_half(int type) { return type == EMLX_BF16 || type == EMLX_F16; }
+
+// Numbers of two bytes that are read as f32 again need no NaN of their own.
+static void emit_cast(emitter *e, uint32_t n) {
+    const expr_step *s = &e->kernel->steps[n];
+    char cast[CAST_TEXT], arg[16];
+    snprintf(arg, sizeof arg, "v%u", s->args[0]);
+    if (s->compute == EMLX_F32 && is_half(s->type) && converted_to(e->kernel, n) == EMLX_F32)
+        EMIT("near_%s(%s)", type_text(s->type), arg);
+    else
+        EMIT("%s", cast_text(cast, s->compute, s->type, arg));
+}
+
+static void emit_scalar(emitter *e, uint32_t n) {
+    const expr_step *s = &e->kernel->steps[n];
     const scalar_info *f = &scalar_table[s->op];
     const scalar_text text = scalar_text_of(s->op, s->compute);
     bool sub = type_is_sub_byte(s->type), width = text.letter == 'b';
@@ -225,7 +264,10 @@ static void emit_scalar(emitter *e, const expr_step *s) {
     if (text.letter == '\0') e->refused = f->name;
     e->code->parts |= text.parts;
     if (sub) EMIT("wrap_%s((ull)(ll)", type_text(s->type));
-    EMIT("%c_%s(", width ? 'b' : 'f', f->name);
+    EMIT("%c_%s", width ? 'b' : 'f', f->name);
+    int to = text.narrows && s->compute == EMLX_F32 ? converted_to(e->kernel, n) : EMLX_TYPE_COUNT;
+    if (is_half(to)) EMIT("<%d>", to == EMLX_BF16 ? 16 : 13);
+    EMIT("(");
     for (int i = 0; i < f->operands; i++) EMIT("%sv%u", i > 0 ? ", " : "", s->args[i]);
     if (width) EMIT(", %d", type_table[s->compute].bits);
     EMIT(sub ? "))" : ")");
@@ -233,16 +275,15 @@ static void emit_scalar(emitter *e, const expr_step *s) {
 
 static void emit_step(emitter *e, uint32_t n, const emit_loads *loads, const char *carry) {
     const expr_step *s = &e->kernel->steps[n];
-    char cast[CAST_TEXT], arg[16], place[32];
-    snprintf(arg, sizeof arg, "v%u", s->args[0]);
+    char place[32];
     EMIT("  const T_%s v%u = ", type_text(s->type), n);
     switch ((expr_kind)s->kind) {
     case EXPR_CONST: break;
     case EXPR_LOAD: emit_load(e, s, loads); break;
     case EXPR_IOTA: emit_iota(e, s); break;
-    case EXPR_CAST: EMIT("%s", cast_text(cast, s->compute, s->type, arg)); break;
+    case EXPR_CAST: emit_cast(e, n); break;
     case EXPR_CARRY: EMIT("%s", carry); break;
-    case EXPR_SCALAR: emit_scalar(e, s); break;
+    case EXPR_SCALAR: emit_scalar(e, n); break;
     case EXPR_GUARD:
         EMIT("v%u; if (v%u) ", s->args[0], s->args[1]);
         snprintf(place, sizeof place, "%u", s->index);

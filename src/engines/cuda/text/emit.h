@@ -91,10 +91,12 @@ void emit_axis(emitter *e, const char *offset, int64_t dim, int64_t stride);
 // Expressions -------------------------------------------------------------------------------------
 
 // How a scalar function of a computed type is called: by its name behind this letter and _, where b
-// stands for one that takes the type's width as well; '\0': there is no text for it. The parts are
-// those that it needs besides the first two.
+// stands for one that takes the type's width as well; '\0': there is no text for it. One that
+// `narrows` has a form for f32 that is only rounded further. The parts are those that it needs
+// besides the first two.
 typedef struct scalar_text {
     char letter;
+    bool narrows;
     uint32_t parts;
 } scalar_text;
 

@@ -5,6 +5,7 @@
 // over.
 #include <ctype.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/types.h"
@@ -54,11 +55,22 @@ static bool source_has(const char *source, char letter, const char *name, number
     return false;
 }
 
+// Whether a function of f32 has a form for what is rounded further: it is a row of MATH.
+static bool rounds_further(const char *name) {
+    char row[64];
+    snprintf(row, sizeof row, "\nMATH(f_%s,", name);
+    if (strstr(cuda_source_scalars, row) != NULL) return true;
+    snprintf(row, sizeof row, "\nMATH_AS(f_%s,", name);
+    return strstr(cuda_source_scalars, row) != NULL;
+}
+
 static scalar_text find(const char *name, number_kind kind) {
-    if (source_has(cuda_source_scalars, 'f', name, kind)) return (scalar_text){'f', 0};
-    if (source_has(cuda_source_scalars, 'b', name, kind)) return (scalar_text){'b', 0};
-    if (source_has(cuda_source_complex, 'f', name, kind)) return (scalar_text){'f', PART_COMPLEX};
-    return (scalar_text){'\0', 0};
+    bool further = kind == FLOAT && rounds_further(name);
+    if (source_has(cuda_source_scalars, 'f', name, kind)) return (scalar_text){'f', further, 0};
+    if (source_has(cuda_source_scalars, 'b', name, kind)) return (scalar_text){'b', false, 0};
+    if (source_has(cuda_source_complex, 'f', name, kind))
+        return (scalar_text){'f', false, PART_COMPLEX};
+    return (scalar_text){'\0', false, 0};
 }
 
 static scalar_text texts[SCALAR_COUNT][NUMBER_KINDS];
