@@ -21,11 +21,28 @@ OF_WHOLE T b_population_count(T x, int bits) { return (T)__popcll((ull)x & (~0ul
 OF_WHOLE T b_count_leading_zeros(T x, int bits) {
     return (T)(__clzll((ll)((ull)x & (~0ull >> (64 - bits)))) - (64 - bits));
 }
+// The card's shifts of 32 bits give what is wanted for any amount.
+#if defined(__CUDA_ARCH__)
+#define SHIFT_32(instruction, x, y)                                                                \
+    if (sizeof(T) == 4) {                                                                          \
+        unsigned shifted;                                                                          \
+        asm(instruction " %0, %1, %2;" : "=r"(shifted) : "r"((unsigned)x), "r"((unsigned)y));      \
+        return (T)shifted;                                                                         \
+    }
+#else
+#define SHIFT_32(instruction, x, y)
+#endif
 OF_WHOLE T b_left_shift(T x, T y, int bits) {
+    SHIFT_32("shl.b32", x, y)
     typename Whole<T>::U by = (typename Whole<T>::U)y;
     return by < bits ? (T)((WIDE)x << (by % bits)) : (T)0;
 }
 OF_WHOLE T b_right_shift(T x, T y, int bits) {
+    if (Whole<T>::is_signed) {
+        SHIFT_32("shr.s32", x, y)
+    } else {
+        SHIFT_32("shr.u32", x, y)
+    }
     typename Whole<T>::U by = (typename Whole<T>::U)y;
     return by < bits ? (T)(x >> (by % bits)) : negative(x) ? (T)-1 : (T)0;
 }
@@ -159,7 +176,31 @@ DEVICE double exp_wide(float x) {
     double scale, p = exp_parts(fminf(fmaxf(x, -150.f), 150.f), scale);
     return fma(scale, p, scale);
 }
-DEVICE float exp_short(float x) { return x != x ? x : (float)exp_wide(x); }
+DEVICE float exp_by_wide(float x) { return x != x ? x : (float)exp_wide(x); }
+// 2^(i / 16) to nearest, and behind them the logarithms of what they lack.
+static __device__ const float exp_steps[32] = {
+    0x1p+0f,         0x1.0b5586p+0f,   0x1.172b84p+0f,   0x1.2387a6p+0f,   0x1.306fep+0f,
+    0x1.3dea64p+0f,  0x1.4bfdaep+0f,   0x1.5ab07ep+0f,   0x1.6a09e6p+0f,   0x1.7a1148p+0f,
+    0x1.8ace54p+0f,  0x1.9c4918p+0f,   0x1.ae89fap+0f,   0x1.c199bep+0f,   0x1.d5818ep+0f,
+    0x1.ea4afap+0f,  0,                0x1.8d96d4p-25f,  -0x1.9c0c22p-27f, 0x1.964902p-25f,
+    0x1.125002p-25f, 0x1.370be4p-25f,  -0x1.0a3552p-25f, -0x1.00d8acp-27f, 0x1.26055cp-26f,
+    -0x1.05cb44p-25f, 0x1.67a1cap-28f, 0x1.a3b5e4p-28f,  -0x1.f9c306p-27f, -0x1.6961b4p-28f,
+    -0x1.a5217cp-28f, 0x1.61428ep-28f};
+// As the CPU's (exp_lanes.h): x = r + k ln(2) / 16, and exp(r) from a step of the table on, all in two
+// parts of f32. Of a thousand numbers three have a sum of both that might round either way.
+DEVICE float exp_short(float x) {
+    const float error = 0x1p-33f, magic = 0x1.8p23f;
+    float shifted = fmaf(x, 0x1.715476p+0f * 16, magic), k = shifted - magic;
+    const float *at = exp_steps + (__float_as_int(shifted) & 15);
+    float step = at[0], high = fmaf(k, -0x1.62e43p-1f / 16, x);
+    float low = fmaf(k, 0x1.05c61p-29f / 16, at[16] + error), r = high + low;
+    float p = fmaf(fmaf(r, 0x1.55576ap-5f, 0x1.55571ep-3f), r, 0.5f);
+    float first = fmaf(step, high, step), lost = fmaf(step, high, step - first);
+    float most = fmaf(step, fmaf(r * r, p, low), lost), y = first + most;
+    if (x < -104) return 0;
+    if (!(fabsf(x) < 86) || y != first + fmaf(step, -2 * error, most)) return exp_by_wide(x);
+    return __int_as_float(__float_as_int(y) + (int)((unsigned)__float_as_int(shifted) << 19 & 0xff800000));
+}
 DEVICE float sigmoid_short(float x) {
     double e = exp_wide(-fabsf(x)), r = reciprocal_short(1 + e);
     return x != x ? x : (float)(x < 0 ? e * r : r);
@@ -176,7 +217,7 @@ DEVICE double log_of(double x) {
     ll bits = __double_as_longlong(x) - root;
     double n = (double)(int)(bits >> 52);
     double m = __longlong_as_double((bits & 0xfffffffffffffll) + root);
-    double s = (m - 1) / (m + 1), z = s * s, p = 1.0 / 19;
+    double s = (m - 1) * reciprocal_short(m + 1), z = s * s, p = 1.0 / 19;
 #pragma unroll
     for (int i = 17; i > 1; i -= 2) p = fma(p, z, 1.0 / i);
     return fma(n, 0.69314718055994530942, 2 * fma(s * z, p, s));
@@ -185,6 +226,18 @@ DEVICE float log_short(float x) { return (float)log_of(x); }
 DEVICE float log1p_short(float f) {
     double x = f;
     return (float)(fabs(x) < 0x1p-29 ? x * (1 - x / 2) : log_of(1 + x));
+}
+
+// erf_inv of f32: its polynomial for numbers near 1 only where there are such.
+DEVICE float erf_inv_short(float x) {
+    const double near[9] = {2.81022636e-08,  3.43273939e-07, -3.5233877e-06,
+                            -4.39150654e-06, 0.00021858087,  -0.00125372503,
+                            -0.00417768164,  0.246640727,    1.50140941};
+    double y = x, w = -log_of((1.0 - y) * (1.0 + y)), a = w - 2.5, p = near[0];
+    if (!(fabsf(x) < 0.9966f)) return (float)erf_inv(y);
+#pragma unroll
+    for (int i = 1; i < 9; i++) p = fma(p, a, near[i]);
+    return (float)(p * y);
 }
 
 #define DOUBLE(op, function)                                                                       \
@@ -234,7 +287,7 @@ MATH(f_erfc, erfc, erfcf)
 DOUBLE(f_sqrt, sqrt)
 DOUBLE(f_erf_inv, erf_inv)
 DEVICE float f_sqrt(float x) { return sqrtf(x); }
-DEVICE float f_erf_inv(float x) { return (float)erf_inv(x); }
+DEVICE float f_erf_inv(float x) { return erf_inv_short(x); }
 DEVICE double f_pow(double x, double y) { return pow(x, y); }
 DEVICE double f_atan2(double x, double y) { return atan2(x, y); }
 #if F32_IN_DOUBLE
