@@ -320,8 +320,54 @@ static void the_failing_op_is_named(void **unused) {
     }
 }
 
+enum { PERIOD = 1000, MANY = 1500 * PERIOD };
+
+// The same few numbers again and again, once or MANY times over.
+static emlx_tensor *periodic(emlx_type type, int64_t count, int64_t factor) {
+    emlx_shape shape = {.rank = 1, .dims = {count}};
+    double *values = malloc((size_t)count * sizeof *values);
+    assert_non_null(values);
+    for (int64_t i = 0; i < count; i++) values[i] = (double)(i % PERIOD * factor % 101);
+    emlx_tensor *t = tensor_of(type, &shape, values);
+    free(values);
+    return t;
+}
+
+// Functions whose operands and results have different sizes: the larger of two, of which one was of
+// another type, as another type.
+static void *mixed(emlx_type type, emlx_type other, int64_t count) {
+    emlx_tensor *a = periodic(type, count, 7), *from = periodic(other, count, 13);
+    emlx_tensor *b = as_type(from, type), *less = apply_two("less", a, b);
+    emlx_tensor *larger =
+        apply_to("select", (emlx_tensor *[]){less, b, a}, 3, NULL, 0, EMLX_TYPE_DEFAULT);
+    emlx_tensor *out = as_type(larger, other);
+    void *bytes = bytes_of(out);
+    emlx_tensor *all[] = {a, from, b, less, larger, out};
+    for (int i = 0; i < 6; i++) emlx_tensor_release(all[i]);
+    return bytes;
+}
+
+// What caches do not hold is computed as what they do.
+static void much_as_little(void **unused) {
+    (void)unused;
+    static const emlx_type some[] = {EMLX_U8, EMLX_S16, EMLX_S32, EMLX_BF16, EMLX_F32, EMLX_F64};
+    enum { SOME = sizeof some / sizeof *some };
+    for (int i = 0; i < SOME * SOME; i++) {
+        emlx_type type = some[i / SOME], other = some[i % SOME];
+        size_t period = PERIOD * emlx_type_size(other);
+        char *little = mixed(type, other, PERIOD), *much = mixed(type, other, MANY);
+        for (int64_t at = 0; at < MANY / PERIOD; at++)
+            if (memcmp(much + (size_t)at * period, little, period) != 0)
+                fail_msg("%s and %s differ from element %lld on", emlx_type_name(type),
+                         emlx_type_name(other), (long long)(at * PERIOD));
+        free(little);
+        free(much);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(much_as_little),
         cmocka_unit_test(every_pair_of_types),
         cmocka_unit_test(bad_values),
         cmocka_unit_test(the_failing_op_is_named),

@@ -370,14 +370,14 @@ static void fetch_ahead(const tile_run *run, int64_t first, size_t count) {
 static void run_and_fetch(tile_run *run, uint32_t n, int64_t first, size_t count) {
     const tile_form *f = run->form;
     const step_form *s = &f->steps[n];
-    size_t size = s->size;
-    char *const *at = run->at;
+    const char *args[3];
+    for (int i = 0; i < 3; i++) args[i] = run->at[s->args[i]];
     for (size_t i = 0; i < count; i += FETCH_ELEMENTS) {
         size_t part = count - i < FETCH_ELEMENTS ? count - i : FETCH_ELEMENTS;
         fetch_ahead(run, first + f->ahead + (int64_t)i, part);
-        size_t offset = i * size;
-        s->fn(at[n] + offset, at[s->args[0]] + offset, at[s->args[1]] + offset,
-              at[s->args[2]] + offset, part);
+        s->fn(run->at[n] + i * s->size, args[0] + i * f->steps[s->args[0]].size,
+              args[1] + i * f->steps[s->args[1]].size, args[2] + i * f->steps[s->args[2]].size,
+              part);
     }
 }
 
