@@ -152,8 +152,11 @@ defmodule EMLXAxon.Decoder do
     offset |> Nx.add(step) |> Nx.as_type(Nx.type(offset))
   end
 
-  @doc "Takes prompts of the same length, and draws the first token of each: `{token, key, cache}`."
-  defn begin(model, cache, tokens, offset, key, chance, opts \\ []) do
+  @doc """
+  Takes prompts of the same length, at position `offset` on, and draws the first token of each:
+  `{token, key, cache}`.
+  """
+  defn begin(model, cache, offset, tokens, key, chance, opts \\ []) do
     {logits, cache} = forward(model, opts[:config], tokens, cache, offset)
     {token, key} = EMLXAxon.Sampler.sample(logits, key, chance, sampler: opts[:sampler])
     {token, key, cache}
@@ -161,7 +164,7 @@ defmodule EMLXAxon.Decoder do
 
   @doc "As `begin/7` for one prompt that gets row `row` of a cache."
   defn admit(model, cache, row, tokens, key, chance, opts \\ []) do
-    {token, key, taken} = begin(model, fresh(cache), tokens, 0, key, chance, opts)
+    {token, key, taken} = begin(model, fresh(cache), 0, tokens, key, chance, opts)
     {token, key, put_row(cache, taken, row)}
   end
 
@@ -215,7 +218,7 @@ defmodule EMLXAxon.Decoder do
   """
   defn generate(model, tokens, key, chance, opts \\ []) do
     cache = empty_cache(tokens, config: opts[:config], type: opts[:type], count: opts[:count])
-    {token, key, cache} = begin(model, cache, tokens, 0, key, chance, opts)
+    {token, key, cache} = begin(model, cache, 0, tokens, key, chance, opts)
     at = {token, Nx.s32(Nx.axis_size(tokens, 1)), key, stops(token, stop: opts[:stop])}
     {more, _at, _cache} = draw(model, cache, at, chance, opts)
     Nx.concatenate([Nx.new_axis(token, 1), more], axis: 1)
@@ -241,7 +244,7 @@ defmodule EMLXAxon.Decoder do
   defn turn(model, tokens, state, key, chance, opts \\ []) do
     {drawn, at, cache} =
       if state.offset == 0 do
-        {token, key, cache} = begin(model, state.cache, tokens, 0, key, chance, opts)
+        {token, key, cache} = begin(model, state.cache, 0, tokens, key, chance, opts)
         offset = Nx.s32(Nx.axis_size(tokens, 1))
         none = Nx.broadcast(Nx.s32(-1), {1, opts[:count]})
         done = Nx.as_type(last(token, offset, opts), :u8)

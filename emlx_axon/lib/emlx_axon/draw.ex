@@ -1,9 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule EMLXAxon.Draw do
   @moduledoc false
-  # Some tokens of each row of a batch: one program, a loop.
+  # What follows a prompt, and some tokens of each row of a batch: a program each, the second a loop.
 
   alias EMLXAxon.Decoder
+
+  @doc """
+  The first token after a prompt, as `begin`, `Decoder.begin/7` or `Decoder.admit/7`, draws it:
+  `{token, key, cache}`, the first a number. `run` has `:config` and `:cache` besides.
+  """
+  def first(run, begin, place, ids, key, chance, sampler) do
+    settings = [config: run.config, sampler: sampler]
+    arguments = [run.model, run.cache, Nx.s32(place), Nx.as_type(ids, :s32), key, chance]
+    {token, key, cache} = compiled(run, &begin.(&1, &2, &3, &4, &5, &6, settings), arguments)
+    {Nx.to_number(token[0]), key, cache}
+  end
 
   @doc """
   At most `count` tokens of each row: `{lists, at, cache}`, where `at` is as in `Decoder.draw/5`.

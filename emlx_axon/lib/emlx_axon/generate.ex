@@ -136,21 +136,13 @@ defmodule EMLXAxon.Generate do
   ## Steps
 
   defp first(run, input_ids) do
-    settings = [config: run.config, sampler: run.options[:sampler]]
-    prompt = Nx.axis_size(input_ids, 1)
+    {chance, sampler} = {chance(run.options), run.options[:sampler]}
 
     {token, key, cache} =
-      Draw.compiled(run, &Decoder.begin(&1, &2, &3, &4, &5, &6, settings), [
-        run.model,
-        run.cache,
-        Nx.as_type(input_ids, :s32),
-        Nx.s32(0),
-        key(run.options),
-        chance(run.options)
-      ])
+      Draw.first(run, &Decoder.begin/7, 0, input_ids, key(run.options), chance, sampler)
 
-    at = {token, Nx.s32(prompt), key, Nx.tensor([0], type: :u8)}
-    {Nx.to_number(token[0]), %{run | cache: cache, at: at}}
+    at = {Nx.s32([token]), Nx.s32(Nx.axis_size(input_ids, 1)), key, Nx.u8([0])}
+    {token, %{run | cache: cache, at: at}}
   end
 
   defp more(%{left: 0} = run, _chunk, spent), do: {run, Enum.reverse(spent)}

@@ -218,14 +218,12 @@ defmodule EMLXAxon.Server do
   end
 
   defp admit(server, row, request) do
-    settings = [config: server.config, sampler: server.options[:sampler]]
-    ids = Nx.as_type(request.ids, :s32)
-    arguments = [server.model, server.cache, Nx.s32(row), ids, server.key, chance(server)]
+    {chance, sampler} = {chance(server), server.options[:sampler]}
 
     {token, key, cache} =
-      Draw.compiled(server, &Decoder.admit(&1, &2, &3, &4, &5, &6, settings), arguments)
+      Draw.first(server, &Decoder.admit/7, row, request.ids, server.key, chance, sampler)
 
-    heard(%{server | key: key, cache: cache}, row, request, [Nx.to_number(token[0])], 0)
+    heard(%{server | key: key, cache: cache}, row, request, [token], 0)
   end
 
   defp draw(server) do
