@@ -298,7 +298,9 @@ static void find_streams(const preparer *p) {
         bool far = f->steps[n].storage == STORAGE_MEMORY && !is_local(p, f->steps[n].access);
         if (far) f->streams[f->stream_count++] = n;
         if (far) bytes += f->count * f->steps[n].size;
-        if (f->steps[n].fn == NULL || f->steps[n].storage == STORAGE_FIXED) continue;
+        uint8_t storage = f->steps[n].storage;
+        if (f->steps[n].fn == NULL || (storage != STORAGE_SLOT && storage != STORAGE_MEMORY))
+            continue;
         if (first == UINT32_MAX) first = n;
         bool slow = has_loop(&f->kernel->steps[n], LOOP_LONG);
         if (slow && f->fetching == UINT32_MAX) f->fetching = n;
