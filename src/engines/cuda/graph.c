@@ -17,7 +17,8 @@
 enum {
     PATIENCE = 10,      // how often launches come before they are made a graph, for 20 to 120 us
     GRAPHS_MOST = 1024, // of a device
-    SETS = 4            // of addresses that calls are recorded for
+    SETS = 4,           // of addresses that calls are recorded for
+    MADE_MOST = 64      // graphs of one place, as making one takes as long as many launches
 };
 
 // What was launched at one place of a plan. Words of kernels may change from run to run, those of
@@ -36,6 +37,7 @@ typedef struct plan_graph {
 typedef struct plan_segment {
     plan_graph sets[SETS];
     uint64_t turn;
+    uint32_t made;
     bool refused; // by the driver, or a library
 } plan_segment;
 
@@ -231,7 +233,8 @@ static bool launch_graph(gpu_stream *s, plan_segment *segment, const queued_laun
     plan_graph *p = find_set(segment, s, launches, count);
     if (p->words == NULL || p->seen < patience) return false;
     if (p->exec == NULL) {
-        if (atomic_load(&g->graphs) >= GRAPHS_MOST) return false;
+        if (atomic_load(&g->graphs) >= GRAPHS_MOST || segment->made == MADE_MOST) return false;
+        segment->made++;
         memcpy(p->words, s->words, p->word_count * sizeof *p->words);
         segment->refused = add_nodes(s, p, &own) != EMLX_OK;
         atomic_fetch_add(&s->gpu->graphs, p->exec != NULL);
