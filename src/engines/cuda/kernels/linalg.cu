@@ -423,12 +423,12 @@ DEVICE T_c128 mixed(double c, T_c128 x, T_c128 s, T_c128 y) {
 }
 // What a turn makes of two numbers in its columns, and in its rows.
 template <class A> DEVICE void turn_columns(const Turn<A> &t, A &p, A &q) {
-    A first = mixed(t.c, p, scaled(t.s, -1), q);
+    A first = mixed(t.c, p, f_negate(t.s), q);
     q = mixed(t.c, q, conjugated(t.s), p);
     p = first;
 }
 template <class A> DEVICE void turn_rows(const Turn<A> &t, A &p, A &q) {
-    A first = mixed(t.c, p, scaled(conjugated(t.s), -1), q);
+    A first = mixed(t.c, p, f_negate(conjugated(t.s)), q);
     q = mixed(t.c, q, t.s, p);
     p = first;
 }
@@ -445,48 +445,73 @@ template <class A> DEVICE Turn<A> turn_for(const A *a, int step, int p, int q, d
 
 enum { SWEEPS = 40 };
 
-// Jacobi's rotations, half of the rows of `even` at a time: two pairs meet in a block of 2 by 2, and
-// each has its columns of the vectors. Rows are `step` apart. False if they do not end.
+// A block where two pairs meet, of which the columns of one and the rows of the other turn.
+template <class A> struct Meeting {
+    A pp, pq, qp, qq;
+    METHOD void load(const A *a, int step, const Turn<A> &rows, const Turn<A> &columns) {
+        const A *x = a + rows.p * step, *y = a + rows.q * step;
+        pp = x[columns.p], pq = x[columns.q], qp = y[columns.p], qq = y[columns.q];
+    }
+    METHOD void turn(const Turn<A> &rows, const Turn<A> &columns) {
+        turn_columns(columns, pp, pq);
+        turn_columns(columns, qp, qq);
+        turn_rows(rows, pp, qp);
+        turn_rows(rows, pq, qq);
+    }
+    METHOD void store(A *a, int step, const Turn<A> &rows, const Turn<A> &columns) const {
+        A *x = a + rows.p * step, *y = a + rows.q * step;
+        x[columns.p] = pp, x[columns.q] = pq, y[columns.p] = qp, y[columns.q] = qq;
+    }
+};
+
+// Every pair that meets in round `r` turns: blocks of the matrix, and the vectors' columns.
+template <class A>
+DEVICE void turn_all(A *a, A *v, const Turn<A> *turns, int n, int half, int step) {
+    // A row of so many items by a product: they are fewer than 2^14.
+    unsigned inverse = (1u << 20) / half + 1;
+    EACH(at, 0, (half + n) * half) {
+        int row = at * inverse >> 20;
+        Turn<A> by = turns[at - row * half];
+        if (row < half) {
+            Meeting<A> m;
+            m.load(a, step, turns[row], by);
+            m.turn(turns[row], by);
+            m.store(a, step, turns[row], by);
+        } else {
+            A *x = v + (row - half) * step, p = x[by.p], q = x[by.q];
+            turn_columns(by, p, q);
+            x[by.p] = p;
+            x[by.q] = q;
+        }
+    }
+}
+
+template <class A> DEVICE bool is_diagonal(const A *a, int even, int step, double little) {
+    int beside = 0;
+    EACH(at, 0, even *even) {
+        int i = at / even, j = at % even;
+        beside |= i < j && length_of(a[i * step + j]) > little;
+    }
+    return !__syncthreads_or(beside);
+}
+
+// Jacobi's rotations, half of the rows of `even` at a time. Rows are `step` apart. False if they do
+// not end.
 template <class A>
 DEVICE bool jacobi(A *a, A *v, Turn<A> *turns, int n, int even, int step, double little) {
     int half = even / 2;
-    // A row of so many items by a product: they are fewer than 2^14.
-    unsigned inverse = (1u << 20) / half + 1;
-    for (int sweep = 0; sweep < SWEEPS; sweep++) {
-        int turned = 0;
-        for (int r = 0; r < even - 1; r++) {
+    ONE_BY_ONE(int sweep = 0; sweep < SWEEPS; sweep++) {
+        ONE_BY_ONE(int r = 0; r < even - 1; r++) {
             EACH(i, 0, half) {
                 int p, q;
                 pair_of(i, r, even, p, q);
                 turns[i] = turn_for(a, step, p, q, little);
-                turned |= !is_none(turns[i].s);
             }
             __syncthreads();
-            EACH(at, 0, (half + n) * half) {
-                int row = at * inverse >> 20;
-                Turn<A> by = turns[at - row * half];
-                if (row < half) {
-                    Turn<A> other = turns[row];
-                    A *x = a + other.p * step, *y = a + other.q * step;
-                    A pp = x[by.p], pq = x[by.q], qp = y[by.p], qq = y[by.q];
-                    turn_columns(by, pp, pq);
-                    turn_columns(by, qp, qq);
-                    turn_rows(other, pp, qp);
-                    turn_rows(other, pq, qq);
-                    x[by.p] = pp;
-                    x[by.q] = pq;
-                    y[by.p] = qp;
-                    y[by.q] = qq;
-                } else {
-                    A *x = v + (row - half) * step, p = x[by.p], q = x[by.q];
-                    turn_columns(by, p, q);
-                    x[by.p] = p;
-                    x[by.q] = q;
-                }
-            }
+            turn_all(a, v, turns, n, half, step);
             __syncthreads();
         }
-        if (!__syncthreads_or(turned)) return true;
+        if (is_diagonal(a, even, step, little)) return true;
     }
     return false;
 }
@@ -521,7 +546,7 @@ template <class T, class R, class A> DEVICE bool eigh(const T *in, T *out, A *wo
         *x = scaled(*x, ldexp(1.0, -power));
         sum += square_of(*x);
     }
-    double little = sqrt(block_sum(sum)) * 0x1p-56;
+    double little = sqrt(block_sum(sum)) * (sizeof(R) == 4 ? 0x1p-40 : 0x1p-56);
     if (!jacobi(a, v, turns, n, even, step, little)) return false;
     EACH(i, 0, n) {
         int rank = 0;
