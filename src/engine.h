@@ -132,8 +132,9 @@ typedef struct engine_ops {
     // same structure. Plans of others have the primitives in place of it. May be NULL: none.
     bool (*takes)(const emlx_device *device, const emlx_tensor *either);
     // Whether its products in `type` read an operand of type `from`, which has no number that
-    // `type` has not, as it is, and give the same bits as if it had been converted before. Kernels
-    // of products then read what was to be converted. May be NULL: never.
+    // `type` has not, as it is, and give the same integers, or floats as good, as if it had been
+    // converted before: sums of the same products with as many digits. Kernels of products then
+    // read what was to be converted. May be NULL: never.
     bool (*widens)(const emlx_device *device, emlx_type from, emlx_type type);
     // Whether it would run a kernel of the kind ROWS as one, rather than its stages as kernels of
     // their own. It is asked for every stage that could join those before it. May be NULL: never.

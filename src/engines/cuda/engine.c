@@ -166,6 +166,11 @@ static bool cuda_takes(const emlx_device *device, const emlx_tensor *either) {
     return whole_suits(either, ((const gpu *)device->state)->shared_most);
 }
 
+static bool cuda_widens(const emlx_device *device, emlx_type from, emlx_type type) {
+    (void)device;
+    return product_widens(from, type);
+}
+
 // A kernel that no library takes and that cannot be generated is handed over: its `run` stays NULL.
 static emlx_status prepare_kernel(gpu *g, gpu_kernel *out, const emlx_plan *plan,
                                   const plan_kernel *k, emlx_error *err) {
@@ -411,6 +416,7 @@ const engine_ops cuda_engine = {
     .export = cuda_export,
     .import = cuda_import,
     .takes = cuda_takes,
+    .widens = cuda_widens,
     .rows = cuda_rows,
     .prepare = cuda_prepare,
     .discard = cuda_discard,

@@ -23,10 +23,10 @@ template <int WIDTH> DEVICE void take_bytes(ll in, ll out, ll columns, ll padded
 
 // Digits ----------------------------------------------------------------------------------------
 
-// Integers as DIGITS digits from -128 to 127, the lowest first or last: [outer, inner] of one batch
+// Integers, as T, as DIGITS digits from -128 to 127, the lowest first or last: [outer, inner] of one batch
 // element into [padded outer, digit, padded inner], by blocks of 32 by 64 elements. ACROSS says that
 // neighbours lie along the outer axis.
-template <class T, int DIGITS, bool REVERSED, bool ACROSS>
+template <class F, class T, int DIGITS, bool REVERSED, bool ACROSS>
 DEVICE void bring_digits(ll in, ll out, ll outer, ll inner, ll outer_step, ll inner_step, ll batch_step,
                          ll padded_outer, ll padded_inner) {
     typedef typename Whole<T>::U U;
@@ -34,12 +34,12 @@ DEVICE void bring_digits(ll in, ll out, ll outer, ll inner, ll outer_step, ll in
     unsigned across = (unsigned)((padded_outer + 31) / 32), down = (unsigned)((padded_inner + 63) / 64);
     ll o0 = (ll)(blockIdx.x % across) * 32, k0 = (ll)(blockIdx.x / across % down) * 64;
     ll batch = blockIdx.x / across / down;
-    const T *from = (const T *)in + batch * batch_step;
+    const F *from = (const F *)in + batch * batch_step;
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         int at = threadIdx.x + i * 256, o = ACROSS ? at % 32 : at / 64, k = ACROSS ? at / 32 : at % 64;
         bool there = o0 + o < outer && k0 + k < inner;
-        tile[o][k] = there ? (U)from[(o0 + o) * outer_step + (k0 + k) * inner_step] : (U)0;
+        tile[o][k] = there ? (U)(T)from[(o0 + o) * outer_step + (k0 + k) * inner_step] : (U)0;
     }
     __syncthreads();
     for (int o = threadIdx.x / 16, k = threadIdx.x % 16 * 4; o < 32; o += 16) {

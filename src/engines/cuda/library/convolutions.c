@@ -242,6 +242,7 @@ static int find_copies(const conv_form *f, tensor_copy copies[SIDES]) {
                            .access = result ? UINT32_MAX : (uint32_t)i,
                            .offset = s->offset,
                            .place = s->place,
+                           .type = f->c.type,
                            .rank = f->c.rank};
         order_of_memory(result ? s->steps : dense, f->c.rank, order);
         for (int d = 0; d < f->c.rank; d++) {
@@ -308,7 +309,8 @@ static void discard(gpu_kernel *k) { free_convolution(k->library); }
 static emlx_status plan_convolution(gpu *g, convolution *c, emlx_error *err) {
     pthread_mutex_lock(&calls);
     emlx_status status = open_handle(g, err);
-    if (status == EMLX_OK) dnn_plan_make(g->convolutions, &c->form.c, &c->plan);
+    if (status == EMLX_OK)
+        dnn_plan_make(g->convolutions, g->major * 10 + g->minor, &c->form.c, &c->plan);
     pthread_mutex_unlock(&calls);
     return status;
 }

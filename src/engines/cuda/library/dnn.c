@@ -4,7 +4,9 @@
 
 #include <string.h>
 
+#include "engines/cuda/driver/disk.h"
 #include "engines/cuda/driver/libraries.h"
+#include "memory/memory.h"
 
 // Numbers of the library's own header.
 enum {
@@ -38,6 +40,7 @@ enum {
     PLAN_HANDLE = 400,
     PLAN_CHOICE = 401,
     PLAN_WORKSPACE = 402,
+    PLAN_TEXT = 405,
     PLAN_DEVICE = 407,
     GRAPH_HANDLE = 800,
     GRAPH_OPERATIONS = 801,
@@ -86,6 +89,7 @@ enum {
 enum { COMPILED = 1 << 0 };
 
 #define CUDNN(XX)                                                                                  \
+    XX(property, "cudnnGetProperty", (int which, int *value))                                      \
     XX(create, "cudnnCreate", (dnn_handle * handle))                                               \
     XX(destroy, "cudnnDestroy", (dnn_handle handle))                                               \
     XX(set_stream, "cudnnSetStream", (dnn_handle handle, cuda_stream stream))                      \
@@ -296,10 +300,58 @@ static void make_plan(builder *b, const dnn_convolution *c) {
     if (b->plan->plan == NULL) dnn_plan_clear(b->plan);
 }
 
-void dnn_plan_make(dnn_handle handle, const dnn_convolution *c, dnn_plan *out) {
+// Plans on disk -----------------------------------------------------------------------------------
+
+static disk_key key_of(const dnn_convolution *c, int architecture) {
+    int facts[] = {architecture, (int)c->way, (int)c->type, c->tf32, c->rank, 0, 0, 0};
+    for (int i = 0; i < 3; i++) (void)dnn.property(i, &facts[5 + i]); // the library's version
+    disk_key key = disk_digest((disk_key){{0}}, "cuDNN", sizeof "cuDNN");
+    key = disk_digest(key, facts, sizeof facts);
+    key = disk_digest(key, c->tensors, sizeof c->tensors);
+    const int64_t *axes[] = {c->strides, c->dilations, c->low, c->high};
+    for (int i = 0; i < 4; i++) key = disk_digest(key, axes[i], sizeof c->strides);
+    return key;
+}
+
+// A compiled plan as the library wrote it down, which takes it a tenth of the time.
+static void restore_plan(builder *b, const disk_key *key) {
+    dnn_plan *p = b->plan;
+    size_t size;
+    disk_image about;
+    int64_t found = 0;
+    void *text = disk_read(key, &size, &about);
+    if (text == NULL) return;
+    dnn_descriptor d = make(b, PLAN);
+    set(b, d, PLAN_HANDLE, OF_HANDLE, 1, &b->handle);
+    set(b, d, PLAN_TEXT, OF_CHAR, (int64_t)size, text);
+    finish(b, d);
+    mem_free(text, size);
+    p->compiled = true;
+    if (!b->failed && dnn.get(d, PLAN_WORKSPACE, OF_INT, 1, &found, &p->workspace) == 0)
+        p->plan = d;
+    else
+        dnn_plan_clear(p);
+    b->failed = false;
+}
+
+static void keep_plan(const dnn_plan *p, const disk_key *key) {
+    int64_t size = 0;
+    if (p->plan == NULL || !p->compiled) return;
+    if (dnn.get(p->plan, PLAN_TEXT, OF_CHAR, 0, &size, NULL) != 0 || size <= 0) return;
+    void *text = mem_alloc((size_t)size);
+    if (text != NULL && dnn.get(p->plan, PLAN_TEXT, OF_CHAR, size, &size, text) == 0)
+        disk_write(key, 1, text, (size_t)size, false);
+    mem_free(text, (size_t)size);
+}
+
+void dnn_plan_make(dnn_handle handle, int architecture, const dnn_convolution *c, dnn_plan *out) {
     builder b = {.plan = out, .handle = handle};
+    disk_key key = key_of(c, architecture);
     *out = (dnn_plan){0};
+    restore_plan(&b, &key);
+    if (out->plan != NULL) return;
     make_plan(&b, c);
+    keep_plan(out, &key);
 }
 
 void dnn_plan_rehearse(const char *device, const dnn_convolution *c, dnn_plan *out) {

@@ -51,8 +51,10 @@ void dnn_destroy(dnn_handle handle);
 
 bool dnn_knows(emlx_type type);
 // The first of the library's plans by its own estimate that gives the same bits each time and
-// rounds no operands beyond what is allowed: `plan` of it is NULL where there is none.
-void dnn_plan_make(dnn_handle handle, const dnn_convolution *convolution, dnn_plan *out);
+// rounds no operands beyond what is allowed: `plan` of it is NULL where there is none. Those that
+// the library compiles are kept on disk, for devices of the same architecture.
+void dnn_plan_make(dnn_handle handle, int architecture, const dnn_convolution *convolution,
+                   dnn_plan *out);
 // The same for a device that is not there, by the library's description of it.
 void dnn_plan_rehearse(const char *device, const dnn_convolution *convolution, dnn_plan *out);
 void dnn_plan_clear(dnn_plan *plan);

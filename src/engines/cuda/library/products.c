@@ -244,7 +244,9 @@ typedef struct product {
     bool wide; // scales are doubles
     bool of_bytes;
     byte_product bytes;
-    // Operands that lie in a way that the library has not are copied first, to working memory.
+    // Operands that lie in a way that the library has not, or of which one alone is narrower than
+    // the result, are copied first, to working memory.
+    emlx_type type; // of the result
     operand_shape sides[2];
     bool copied[2];
     size_t places[2], copied_bytes;
@@ -316,14 +318,19 @@ static uint32_t side_alignment(const product *p, const plan_kernel *k, int side)
     return p->copied[side] ? DEVICE_ALIGNMENT : alignment(&k->accesses[side]);
 }
 
+// The type that both operands are multiplied in.
+static emlx_type common_type(const product *p, const plan_kernel *k) {
+    return k->accesses[0].type == k->accesses[1].type ? k->accesses[0].type : p->type;
+}
+
 // Where operands are read, copied if need be.
 static void place_operands(product *p, const plan_kernel *k) {
+    emlx_type type = common_type(p, k);
     for (int i = 0; i < 2; i++) {
         operand_shape *s = &p->sides[i];
-        p->copied[i] = !lies_well(s);
+        p->copied[i] = !lies_well(s) || k->accesses[i].type != type;
         if (!p->copied[i]) continue;
-        size_t bytes = (size_t)(s->batch.count * s->outer.count * s->terms.count) *
-                       type_size(k->accesses[i].type);
+        size_t bytes = (size_t)(s->batch.count * s->outer.count * s->terms.count) * type_size(type);
         *s = copied(s);
         p->places[i] = p->copied_bytes;
         p->copied_bytes += (bytes + DEVICE_ALIGNMENT - 1) / DEVICE_ALIGNMENT * DEVICE_ALIGNMENT;
@@ -334,8 +341,8 @@ static void place_operands(product *p, const plan_kernel *k) {
 // right operand's transpose and the left one's.
 static emlx_status make_product(const gpu *g, product *p, const plan_kernel *k, bool *found,
                                 emlx_error *err) {
-    product_type t;
-    *found = find_type(g, k->accesses[0].type, &t);
+    product_type t, out;
+    *found = find_type(g, common_type(p, k), &t) && find_type(g, p->type, &out);
     if (!*found) return EMLX_OK;
     place_operands(p, k);
     const operand_shape *left = &p->sides[0], *right = &p->sides[1];
@@ -347,7 +354,7 @@ static emlx_status make_product(const gpu *g, product *p, const plan_kernel *k, 
     product_part *part = p->parts;
     TRY(make_layout(&part->a, t.type, &a, batch, right->batch.stride, err));
     TRY(make_layout(&part->b, t.type, &b, batch, left->batch.stride, err));
-    TRY(make_layout(&p->d, t.type, &d, batch, rows * columns, err));
+    TRY(make_layout(&p->d, out.type, &d, batch, rows * columns, err));
     const uint32_t aligned[2] = {side_alignment(p, k, 1), side_alignment(p, k, 0)};
     return choose_algorithm(g, p, aligned, found, err);
 }
@@ -358,8 +365,11 @@ static int copies_of(const product *p, const plan_kernel *k, tensor_copy copies[
         if (!p->copied[i]) continue;
         int32_t order[EMLX_MAX_RANK];
         tensor_copy *c = &copies[count++];
-        *c = (tensor_copy){
-            .suffix = 'a', .access = (uint32_t)i, .place = p->places[i], .rank = k->shapes[i].rank};
+        *c = (tensor_copy){.suffix = 'a',
+                           .access = (uint32_t)i,
+                           .place = p->places[i],
+                           .type = common_type(p, k),
+                           .rank = k->shapes[i].rank};
         int32_t batch = ((const dot_params *)k->params)->batch, outer = order_operand(k, i, order);
         int32_t terms = c->rank - outer, down = p->sides[i].terms.stride != 1;
         for (int32_t d = 0; d < c->rank; d++) {
@@ -396,6 +406,7 @@ static emlx_status add_digits(const gpu *g, product *p, const plan_kernel *k, in
 // working memory stays moderate.
 static bool digits_suit(const byte_product *b) {
     double work = (double)b->plane * (double)b->terms;
+    if (b->digits == 1 && type_size(b->type) > 4) return b->terms < TERMS_MOST;
     return b->digits == 1 ||
            (b->terms * b->digits < TERMS_MOST && work > DIGITS_WORK && b->work_place < DIGITS_ROOM);
 }
@@ -407,9 +418,11 @@ static emlx_status make_byte_product(const gpu *g, product *p, const plan_kernel
     const product_type t = {TYPE_S8, COMPUTE_32I, TYPE_S32};
     const matrix plain = {.fits = true}, turned = {.transposed = true, .fits = true};
     byte_product *b = &p->bytes;
+    bool bytes = type_size(k->accesses[0].type) == 1 && type_size(k->accesses[1].type) == 1;
     *b = (byte_product){.batch = p->sides[0].batch.count,
                         .terms = p->sides[0].terms.count,
-                        .digits = (int)type_size(k->accesses[0].type)};
+                        .type = p->type,
+                        .digits = bytes ? 1 : (int)type_size(p->type)};
     for (int i = 0; i < 2; i++) {
         const operand_shape *s = &p->sides[i];
         if (!s->batch.fits || !s->outer.fits || !s->terms.fits) return EMLX_OK;
@@ -470,17 +483,19 @@ static emlx_status multiply(gpu *g, const product *p, int n, const cuda_address 
 }
 
 static emlx_status multiply_bytes(gpu *g, const gpu_kernel *k, const kernel_call *call,
-                                  cuda_address at[2], cuda_address memory, emlx_error *err) {
+                                  cuda_address at[2], cuda_address out, cuda_address memory,
+                                  emlx_error *err) {
     const product *p = k->library;
     const byte_product *b = &p->bytes;
+    if (!b->direct) out = memory + b->out_place;
     for (int i = 0; i < 2; i++) {
         if (!b->sides[i].brought) continue;
         TRY(launch_part(g, k, call, memory, i == 0 ? 'a' : 'c', err));
         at[i] = memory + b->sides[i].place;
     }
     for (int n = 0; n < p->part_count; n++)
-        TRY(multiply(g, p, n, at, memory + b->out_place, memory + b->work_place, err));
-    return launch_part(g, k, call, memory, 'b', err);
+        TRY(multiply(g, p, n, at, out, memory + b->work_place, err));
+    return b->direct ? EMLX_OK : launch_part(g, k, call, memory, 'b', err);
 }
 
 static emlx_status run_product(gpu *g, const gpu_kernel *k, const kernel_call *call,
@@ -500,18 +515,25 @@ static emlx_status run_product(gpu *g, const gpu_kernel *k, const kernel_call *c
     emlx_status status = EMLX_OK;
     if (p->copied_bytes > 0) status = launch_part(g, k, call, memory.address, 'a', err);
     if (status == EMLX_OK)
-        status = p->of_bytes ? multiply_bytes(g, k, call, at, memory.address, err)
+        status = p->of_bytes ? multiply_bytes(g, k, call, at, out, memory.address, err)
                              : multiply(g, p, 0, at, out, memory.address + p->copied_bytes, err);
     if (room > 0) gpu_give(g, &memory);
     return status;
 }
 
-static bool is_suitable(const emlx_plan *plan, const plan_kernel *k, const operand_shape sides[2]) {
-    const plan_access *l = &k->accesses[0], *r = &k->accesses[1];
-    emlx_type out = plan->values[k->output].type;
+bool product_widens(emlx_type from, emlx_type type) {
+    if (type == EMLX_F32) return from == EMLX_BF16 || from == EMLX_F16;
+    return from == EMLX_S8 && type_is_integer(type) && type_size(type) >= 4;
+}
+
+static bool takes_operand(const plan_access *a, emlx_type type) {
+    return a->start_count == 0 && (a->type == type || product_widens(a->type, type));
+}
+
+static bool is_suitable(const plan_kernel *k, emlx_type type, const operand_shape sides[2]) {
     double work = (double)sides[0].batch.count * (double)sides[0].outer.count *
                   (double)sides[1].outer.count * (double)sides[0].terms.count;
-    return l->type == r->type && l->type == out && l->start_count + r->start_count == 0 &&
+    return takes_operand(&k->accesses[0], type) && takes_operand(&k->accesses[1], type) &&
            work > SMALL_WORK;
 }
 
@@ -528,17 +550,18 @@ emlx_status product_prepare(gpu *g, gpu_kernel *k, const emlx_plan *plan, const 
                             emlx_error *err) {
     bool found = false;
     if (kernel->kind != KERNEL_DOT || g->rehearsal) return EMLX_OK;
-    emlx_type type = kernel->accesses[0].type;
+    emlx_type type = plan->values[kernel->output].type;
     bool whole = type_is_integer(type);
     if (type_is_sub_byte(type) || (!whole && type_size(type) == 1)) return EMLX_OK;
     const operand_shape sides[2] = {find_operand(kernel, 0), find_operand(kernel, 1)};
-    if (!is_suitable(plan, kernel, sides) || library_open(&library, NULL) != EMLX_OK)
+    if (!is_suitable(kernel, type, sides) || library_open(&library, NULL) != EMLX_OK)
         return EMLX_OK;
     TRY(gpu_enter(g, err));
     TRY(open_handle(g, err));
     product *p = mem_alloc(sizeof *p);
     if (p == NULL) return error_no_memory(err, "for a product");
     memcpy(p->sides, sides, sizeof p->sides);
+    p->type = type;
     emlx_status status = (whole ? make_byte_product : make_product)(g, p, kernel, &found, err);
     if (status == EMLX_OK && found) status = code_product(&k->code, plan, kernel, p, err);
     if (status != EMLX_OK || !found) {

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/shape.h"
+#include "base/types.h"
 
 enum { LINE = 16, SQUARE = 64, TILE = 32, BLOCK = 256 };
 
@@ -26,9 +27,11 @@ void byte_product_place(byte_product *b, const plan_kernel *kernel) {
         s->place = at;
         at += (size_t)round_up(b->batch * s->padded * b->padded_terms * b->digits, BLOCK);
     }
+    b->direct =
+        b->digits == 1 && type_size(b->type) == 4 && b->sides[1].padded == b->sides[1].outer;
     b->plane = b->batch * b->sides[0].outer * b->sides[1].padded;
     b->out_place = at;
-    b->work_place = at + (size_t)round_up(b->plane * b->digits * 4, BLOCK);
+    b->work_place = at + (b->direct ? 0 : (size_t)round_up(b->plane * b->digits * 4, BLOCK));
 }
 
 static bool turns(const byte_side *s, const byte_product *b, int64_t offset) {
@@ -74,9 +77,9 @@ static void emit_digits(emitter *e, const byte_product *b, int side) {
     uint32_t in = operand_word(e, (uint32_t)side);
     uint32_t to = code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)s->place);
     emit_function(e, suffix, BLOCK);
-    EMIT(" bring_digits<T_%s, %d, %s, %s>(p.w[%u], p.w[%u]",
-         type_text(e->kernel->accesses[side].type), b->digits, truth_text(side == 1),
-         truth_text(s->outer_step == 1), in, to);
+    EMIT(" bring_digits<T_%s, T_%s, %d, %s, %s>(p.w[%u], p.w[%u]",
+         type_text(e->kernel->accesses[side].type), type_text(b->type), b->digits,
+         truth_text(side == 1), truth_text(s->outer_step == 1), in, to);
     const int64_t words[] = {s->outer,      b->terms,  s->outer_step,  s->terms_step,
                              s->batch_step, s->padded, b->padded_terms};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
@@ -87,7 +90,7 @@ static void emit_digits(emitter *e, const byte_product *b, int side) {
 
 static void emit_joined(emitter *e, const byte_product *b) {
     int64_t columns = b->sides[1].outer, count = b->batch * b->sides[0].outer * columns;
-    const char *type = type_text(e->kernel->accesses[0].type);
+    const char *type = type_text(b->type);
     uint32_t in = code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)b->out_place);
     uint32_t to = output_word(e);
     e->wide = count > INDEX_MOST;
@@ -119,7 +122,7 @@ emlx_status code_bytes(kernel_code *code, const emlx_plan *plan, const plan_kern
     emit_begin(&e);
     for (int side = 0; side < 2; side++)
         if (b->sides[side].brought) (b->digits > 1 ? emit_digits : emit_side)(&e, b, side);
-    (b->digits > 1 ? emit_joined : emit_result)(&e, b);
+    if (!b->direct) (type_size(b->type) > 1 ? emit_joined : emit_result)(&e, b);
     if (code->failed) return error_set(err, EMLX_OUT_OF_MEMORY, "no memory to generate a kernel");
     return EMLX_OK;
 }

@@ -16,8 +16,10 @@ typedef struct byte_side {
 // The result is [batch, rows, columns], in working memory with padded columns and of s32.
 typedef struct byte_product {
     byte_side sides[2];
+    emlx_type type; // of the result
+    bool direct;    // which is what the library makes
     int64_t batch, terms, padded_terms;
-    int digits;    // of an element: 1 but for wider integers
+    int digits;    // of an element: 1 where both sides are bytes
     int64_t plane; // results of 32 bits, of which there are as many as digits
     size_t out_place, work_place;
 } byte_product;

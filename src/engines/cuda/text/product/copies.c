@@ -60,17 +60,26 @@ static size_t widen(axis_list *w, int64_t offset, size_t size) {
 }
 
 // As many blocks as there are.
-static int64_t emit_each(emitter *e, const walk *copy, int64_t offset, size_t narrow) {
+static int64_t emit_each(emitter *e, const walk *copy, int64_t offset, emlx_type from,
+                         emlx_type to) {
     axis_list axes = copy->axes, *w = &axes;
-    size_t size = widen(w, offset, narrow);
-    const char *raw = raw_type(size);
+    size_t size = from == to ? widen(w, offset, type_size(from)) : 0;
+    char number[CAST_TEXT];
     int64_t blocks = (w->count + BLOCK - 1) / BLOCK;
     EMIT(" for (ll t = blockIdx.x * %dll + threadIdx.x; t < p.w[%u]; t += gridDim.x * %dll) {\n"
          "  X left = t;\n  ll at = 0;\n",
          BLOCK, code_word(e->code, w->count), BLOCK);
     for (int32_t d = w->rank - 1; d > 0; d--) emit_axis(e, "at", w->dims[d], w->strides[d]);
     if (w->rank > 0) EMIT("  at += left * p.w[%u];\n", code_word(e->code, w->strides[0]));
-    EMIT("  ((%s *)p.w[%u])[t] = ((const %s *)p.w[%u])[at];\n }\n", raw, copy->to, raw, copy->from);
+    if (from == to) {
+        const char *raw = raw_type(size);
+        EMIT("  ((%s *)p.w[%u])[t] = ((const %s *)p.w[%u])[at];\n }\n", raw, copy->to, raw,
+             copy->from);
+    } else {
+        cast_text(number, from, to, "x");
+        EMIT("  const T_%s x = ((const T_%s *)p.w[%u])[at];\n  ((T_%s *)p.w[%u])[t] = %s;\n }\n",
+             type_text(from), type_text(from), copy->from, type_text(to), copy->to, number);
+    }
     return blocks < BLOCKS_MOST ? blocks : BLOCKS_MOST;
 }
 
@@ -81,13 +90,14 @@ static uint32_t operand(emitter *e, const tensor_copy *c) {
 
 static int64_t emit_copy(emitter *e, const tensor_copy *c) {
     bool result = c->access == UINT32_MAX;
-    size_t size = type_size(e->kernel->accesses[0].type);
+    emlx_type from = result ? c->type : e->kernel->accesses[c->access].type;
     uint32_t memory = code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)c->place);
     uint32_t other = result ? output_word(e) : operand(e, c);
     int64_t offset = result ? 0 : e->kernel->accesses[c->access].offset + c->offset;
     walk w = {.axes = {.count = 1}, .from = result ? memory : other, .to = result ? other : memory};
     for (int32_t d = 0; d < c->rank; d++) axes_add(&w.axes, c->dims[d], c->steps[d]);
-    return turns(&w.axes, size, offset) ? emit_turned(e, &w) : emit_each(e, &w, offset, size);
+    bool turned = from == c->type && turns(&w.axes, type_size(from), offset);
+    return turned ? emit_turned(e, &w) : emit_each(e, &w, offset, from, c->type);
 }
 
 // Those of one suffix are a launch.

@@ -12,6 +12,7 @@ typedef struct tensor_copy {
     uint32_t access; // of the operand that is read; UINT32_MAX: the result is written
     int64_t offset;  // behind the operand's first element, in elements
     size_t place;    // of the other side, in working memory
+    emlx_type type;  // that elements become: their own, or one that has all their numbers
     int32_t rank;
     int64_t dims[EMLX_MAX_RANK], steps[EMLX_MAX_RANK];
 } tensor_copy;
