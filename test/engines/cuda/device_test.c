@@ -317,8 +317,11 @@ static emlx_tensor *wide_numbers(emlx_type type, const emlx_shape *shape) {
     return t;
 }
 
-// [rows, terms] or, `turned`, [terms, rows], and the same of the other side.
-static emlx_tensor *wide_product(emlx_type type, const emlx_shape *shape, int64_t turned) {
+typedef emlx_tensor *(*number_fn)(emlx_type type, const emlx_shape *shape);
+
+// [rows, terms] or, `turned`, [terms, rows], and the same of the other side; converted to `out`.
+static emlx_tensor *product_as(number_fn numbers, emlx_type left_type, emlx_type right_type,
+                               emlx_type out, const emlx_shape *shape, int64_t turned) {
     static const int64_t axes[] = {0, 1}, batch[] = {0};
     int64_t b = shape->rank == 4, n[] = {shape->dims[b], shape->dims[b + 1], shape->dims[b + 2]};
     emlx_shape l = {2, {n[turned], n[1 - turned]}}, r = {2, {n[1 + turned], n[2 - turned]}};
@@ -330,11 +333,17 @@ static emlx_tensor *wide_product(emlx_type type, const emlx_shape *shape, int64_
     emlx_attr attrs[] = {
         with_ints("contract_left", &left, 1), with_ints("batch_left", batch, (size_t)b),
         with_ints("contract_right", &right, 1), with_ints("batch_right", batch, (size_t)b)};
-    emlx_tensor *in[] = {wide_numbers(type, &l), wide_numbers(type, &r)};
+    emlx_tensor *numbers_of[] = {numbers(left_type, &l), numbers(right_type, &r)};
+    emlx_tensor *in[] = {as_type(numbers_of[0], out), as_type(numbers_of[1], out)};
     emlx_tensor *t = apply_to("dot", in, 2, attrs, 4, EMLX_TYPE_DEFAULT);
-    emlx_tensor_release(in[0]);
-    emlx_tensor_release(in[1]);
+    for (int i = 0; i < 2; i++) {
+        emlx_tensor_release(numbers_of[i]);
+        emlx_tensor_release(in[i]);
+    }
     return t;
+}
+static emlx_tensor *wide_product(emlx_type type, const emlx_shape *shape, int64_t turned) {
+    return product_as(wide_numbers, type, type, type, shape, turned);
 }
 #define WIDE_PRODUCT(name, type)                                                                   \
     static emlx_tensor *name(const emlx_shape *shape, int64_t turned) {                            \
@@ -344,6 +353,38 @@ WIDE_PRODUCT(wide_s16, EMLX_S16)
 WIDE_PRODUCT(wide_u32, EMLX_U32)
 WIDE_PRODUCT(wide_s32, EMLX_S32)
 WIDE_PRODUCT(wide_s64, EMLX_S64)
+
+// Of operands that are narrower than what is computed: both, or one of them.
+static emlx_tensor *some_numbers(emlx_type type, const emlx_shape *shape) {
+    return random_tensor(type, shape, -90, 90);
+}
+#define WIDENED(name, left, right, out)                                                            \
+    static emlx_tensor *name(const emlx_shape *shape, int64_t turned) {                            \
+        return product_as(some_numbers, left, right, out, shape, turned);                          \
+    }
+WIDENED(bytes_as_s32, EMLX_S8, EMLX_S8, EMLX_S32)
+WIDENED(bytes_as_s64, EMLX_S8, EMLX_S8, EMLX_S64)
+WIDENED(bytes_by_s32, EMLX_S8, EMLX_S32, EMLX_S32)
+WIDENED(bf16_as_f32, EMLX_BF16, EMLX_BF16, EMLX_F32)
+WIDENED(f16_by_f32, EMLX_F16, EMLX_F32, EMLX_F32)
+WIDENED(f32_by_bf16, EMLX_F32, EMLX_BF16, EMLX_F32)
+WIDENED(f16_by_bf16, EMLX_F16, EMLX_BF16, EMLX_F32)
+
+static void test_widened_products(void **state) {
+    (void)state;
+    const emlx_shape shapes[] = {
+        {3, {64, 80, 96}}, {3, {1, 300, 512}}, {3, {512, 512, 513}}, {4, {3, 65, 77, 34}}};
+    for (int i = 0; i < 4; i++)
+        for (int64_t turned = 0; turned < 2; turned++) {
+            compare_devices("bytes as s32", bytes_as_s32, shapes[i], turned, 0);
+            compare_devices("bytes as s64", bytes_as_s64, shapes[i], turned, 0);
+            compare_devices("bytes by s32", bytes_by_s32, shapes[i], turned, 0);
+            compare_devices("bf16 as f32", bf16_as_f32, shapes[i], turned, 2e-6);
+            compare_devices("f16 by f32", f16_by_f32, shapes[i], turned, 2e-6);
+            compare_devices("f32 by bf16", f32_by_bf16, shapes[i], turned, 2e-6);
+            compare_devices("f16 by bf16", f16_by_bf16, shapes[i], turned, 2e-6);
+        }
+}
 
 static void test_wide_products(void **state) {
     (void)state;
@@ -571,6 +612,65 @@ static void test_factors(void **state) {
     }
 }
 
+// Random numbers with `weight` added along the diagonal of each matrix, by 2^-6.
+static emlx_tensor *weighted(emlx_type type, const emlx_shape *shape, double weight) {
+    int64_t n = shape->dims[shape->rank - 1], count = emlx_shape_count(shape);
+    double *values = malloc((size_t)count * sizeof *values);
+    assert_non_null(values);
+    for (int64_t i = 0; i < count; i++)
+        values[i] = ((int)draw(201) - 100 + (i % n == i / n % n ? weight : 0)) / 64;
+    emlx_tensor *t = tensor_of(type, shape, values);
+    free(values);
+    return t;
+}
+static emlx_tensor *cholesky_of(emlx_type type, const emlx_shape *shape) {
+    emlx_tensor *x = weighted(type, shape, 100 * (double)shape->dims[shape->rank - 1]);
+    emlx_tensor *t = apply_to("cholesky", &x, 1, NULL, 0, EMLX_TYPE_DEFAULT);
+    emlx_tensor_release(x);
+    return t;
+}
+static emlx_tensor *positive_f64(const emlx_shape *shape, int64_t unused) {
+    (void)unused;
+    return cholesky_of(EMLX_F64, shape);
+}
+static emlx_tensor *positive_f32(const emlx_shape *shape, int64_t unused) {
+    (void)unused;
+    return cholesky_of(EMLX_F32, shape);
+}
+// So many right sides; 0: a vector, and none: the determinant.
+static emlx_tensor *equations(const emlx_shape *shape, int64_t rights) {
+    emlx_shape right = *shape;
+    right.dims[right.rank - 1] = rights;
+    if (rights == 0) right.rank--;
+    emlx_tensor *in[] = {weighted(EMLX_F64, shape, 0),
+                         rights < 0 ? NULL : random_tensor(EMLX_F64, &right, -3, 3)};
+    emlx_tensor *t = apply_to(rights < 0 ? "determinant" : "solve", in, rights < 0 ? 1 : 2, NULL, 0,
+                              EMLX_TYPE_DEFAULT);
+    for (int i = 0; i < 2; i++) emlx_tensor_release(in[i]);
+    return t;
+}
+
+// Panels of columns: of one matrix and two, whole and cut, one row and two a thread.
+static void test_panels(void **state) {
+    (void)state;
+    static const emlx_shape shapes[] = {{2, {257, 257}},
+                                        {3, {2, 300, 300}},
+                                        {2, {512, 512}},
+                                        {3, {2, 513, 513}},
+                                        {2, {1024, 1024}}};
+    for (int i = 0; i < 5; i++) {
+        compare_devices("cholesky f64", positive_f64, shapes[i], 0, 1e-12);
+        compare_devices("cholesky f32", positive_f32, shapes[i], 0, 1e-6);
+        for (int64_t which = 0; which < 3; which++)
+            compare_devices("lu f64", lu_f64, shapes[i], which, 1e-9);
+        for (int64_t rights = 0; rights < 12; rights += 11)
+            compare_devices("solve f64", equations, shapes[i], rights, 1e-8);
+        compare_devices("solve f64", solve_f64, shapes[i], 0, 1e-8);
+        if (shapes[i].dims[shapes[i].rank - 1] < 400)
+            compare_devices("determinant", equations, shapes[i], -1, 1e-9);
+    }
+}
+
 static emlx_tensor *attend(emlx_type type, const emlx_shape *shape, int64_t keys) {
     emlx_shape other = *shape;
     other.dims[1] /= 2;
@@ -610,12 +710,14 @@ int main(void) {
                                        cmocka_unit_test(test_windows),
                                        cmocka_unit_test(test_products),
                                        cmocka_unit_test(test_narrow_functions),
+                                       cmocka_unit_test(test_widened_products),
                                        cmocka_unit_test(test_wide_products),
                                        cmocka_unit_test(test_depthwise),
                                        cmocka_unit_test(test_transforms),
                                        cmocka_unit_test(test_rows),
                                        cmocka_unit_test(test_transforms_down),
                                        cmocka_unit_test(test_factors),
+                                       cmocka_unit_test(test_panels),
                                        cmocka_unit_test(test_attention)};
     if (!open_gpu_or_skip("engines/cuda/device")) return 0;
     gpu_device = test_device;

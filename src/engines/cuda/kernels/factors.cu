@@ -5,9 +5,9 @@
 
 #define ALL(t, count) for (ll t = blockIdx.x * 256ll + threadIdx.x; t < (count); t += gridDim.x * 256ll)
 
-// [count][rows][columns] as it is, or TURNED into columns. CHECKED: what is not finite becomes 0 and
-// marks its matrix.
-template <class T, bool TURNED, bool CHECKED>
+// [count][rows][columns] as W, as it is, or TURNED into columns. CHECKED: what is not finite becomes 0
+// and marks its matrix.
+template <class T, class W, bool TURNED, bool CHECKED>
 DEVICE void bring_matrices(ll from, ll to, ll marks, ll rows, ll columns, ll count) {
     ALL(t, count * rows * columns) {
         ll matrix = t / (rows * columns), at = t % (rows * columns), i = at / columns, j = at % columns;
@@ -16,16 +16,16 @@ DEVICE void bring_matrices(ll from, ll to, ll marks, ll rows, ll columns, ll cou
             ((int *)marks)[matrix] = 1;
             x = 0;
         }
-        ((double *)to)[TURNED ? matrix * rows * columns + j * rows + i : t] = x;
+        ((W *)to)[TURNED ? matrix * rows * columns + j * rows + i : t] = x;
     }
 }
 
 // The lower triangle; matrices that are not positive definite are left to `cholesky_again`.
-template <class T> DEVICE void take_cholesky(ll from, ll infos, ll out, ll n, ll count) {
+template <class T, class W> DEVICE void take_cholesky(ll from, ll infos, ll out, ll n, ll count) {
     ALL(t, count * n * n) {
         ll matrix = t / (n * n), i = t / n % n, j = t % n;
         if (((const int *)infos)[matrix] != 0) continue;
-        set(((T *)out)[t], j > i ? 0.0 : ((const double *)from)[t]);
+        set(((T *)out)[t], j > i ? 0.0 : (double)((const W *)from)[matrix * n * n + j * n + i]);
     }
 }
 template <class T> DEVICE void cholesky_again(ll in, ll work, ll infos, ll out, ll n) {
@@ -83,19 +83,18 @@ template <class T> DEVICE ll take_solution(ll in, ll infos, ll out, ll n, ll oth
 
 // The library's reflections give a diagonal of any sign. Nx has it positive but for the last row of
 // a matrix that is not tall, which no reflection turns: its sign follows from those of the others.
-DEVICE void find_signs(ll in, ll taus, ll signs, ll m, ll n, ll count) {
-    ALL(t, count) {
-        const double *x = (const double *)in + t * m * n;
-        ll k = m < n ? m : n;
-        double all = 1;
-        for (ll j = 0; j < k; j++) {
-            bool turned = ((const double *)taus)[t * k + j] != 0;
-            double sign = turned && x[j * (m + 1)] < 0 ? -1 : 1;
-            if (j == m - 1) sign = all;
-            all *= sign;
-            ((double *)signs)[t * k + j] = sign;
-        }
+// A block a matrix.
+DEVICE void find_signs(ll in, ll taus, ll signs, ll m, ll n) {
+    ll k = m < n ? m : n, t = blockIdx.x;
+    const double *x = (const double *)in + t * m * n, *tau = (const double *)taus + t * k;
+    double *sign = (double *)signs + t * k, negative = 0;
+    EACH(j, 0, k) {
+        bool turned = j != m - 1 && tau[j] != 0 && x[j * (m + 1)] < 0;
+        sign[j] = turned ? -1 : 1;
+        negative += turned;
     }
+    negative = block_sum(negative);
+    if (threadIdx.x == 0 && k == m && fmod(negative, 2.0) != 0) sign[m - 1] = -1;
 }
 template <class T> DEVICE void take_r(ll in, ll signs, ll out, ll m, ll n, ll count) {
     ll k = m < n ? m : n, each = m * k + k * n;

@@ -21,7 +21,8 @@
     XX(packed, PART_PACKED)                                                                        \
     XX(factors, PART_FACTORS)                                                                      \
     XX(depthwise, PART_DEPTHWISE)                                                                  \
-    XX(bytes, PART_BYTES)
+    XX(bytes, PART_BYTES)                                                                          \
+    XX(panels, PART_PANELS)
 
 #define XX(file, part) extern const char cuda_source_##file[];
 CUDA_SOURCE_MAP(XX)

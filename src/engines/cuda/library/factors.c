@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// factors.c - factors of large real matrices by cuSOLVER, in double whatever the type. Kernels of
-// our own are before and after it.
+// factors.c - factors of large real matrices by cuSOLVER, in double whatever the type but for
+// Cholesky's. Kernels of our own are before and after it.
 #include "engines/cuda/library/factors.h"
 
 #include <stdio.h>
 
 #include "base/error.h"
+#include "engines/cuda/stream.h"
 #include "engines/cuda/text/whole/factors.h"
 
 typedef struct solver_handle_st *solver_handle;
 typedef struct solver_options_st *solver_options;
 
 // Numbers of the library's own header.
-enum { FILL_LOWER = 0, FILL_UPPER = 1, NOT_TRANSPOSED = 0, WITH_VECTORS = 1, DOUBLE = 1 };
+enum { FILL_LOWER = 0, NOT_TRANSPOSED = 0, WITH_VECTORS = 1, DOUBLE = 1 };
 
 #define CUSOLVER(XX)                                                                               \
     XX(create, "cusolverDnCreate", (solver_handle * handle))                                       \
@@ -22,6 +23,11 @@ enum { FILL_LOWER = 0, FILL_UPPER = 1, NOT_TRANSPOSED = 0, WITH_VECTORS = 1, DOU
        (solver_handle handle, int fill, int n, double *a, int step, int *size))                    \
     XX(cholesky, "cusolverDnDpotrf",                                                               \
        (solver_handle handle, int fill, int n, double *a, int step, double *work, int size,        \
+        int *info))                                                                                \
+    XX(cholesky_f32_size, "cusolverDnSpotrf_bufferSize",                                           \
+       (solver_handle handle, int fill, int n, float *a, int step, int *size))                     \
+    XX(cholesky_f32, "cusolverDnSpotrf",                                                           \
+       (solver_handle handle, int fill, int n, float *a, int step, float *work, int size,          \
         int *info))                                                                                \
     XX(lu_size, "cusolverDnDgetrf_bufferSize",                                                     \
        (solver_handle handle, int m, int n, double *a, int step, int *size))                       \
@@ -124,10 +130,16 @@ static int query_svd(solver_handle h, factor_call *c) {
     return result;
 }
 
+static int query_cholesky(solver_handle h, factor_call *c) {
+    int n = (int)c->f.rows;
+    return c->f.single ? solver.cholesky_f32_size(h, FILL_LOWER, n, NULL, n, &c->size)
+                       : solver.cholesky_size(h, FILL_LOWER, n, NULL, n, &c->size);
+}
+
 static int query(solver_handle h, factor_call *c) {
     int m = (int)c->f.rows, n = (int)c->f.columns, k = (int)c->f.shorter;
     switch ((routine_kind)c->f.params->kind) {
-    case ROUTINE_cholesky: return solver.cholesky_size(h, FILL_UPPER, n, NULL, n, &c->size);
+    case ROUTINE_cholesky: return query_cholesky(h, c);
     case ROUTINE_qr: return query_qr(h, m, n, k, &c->size);
     case ROUTINE_eigh:
         return solver.eigen_size(h, WITH_VECTORS, FILL_LOWER, n, NULL, n, NULL, &c->size);
@@ -178,6 +190,15 @@ static int factor_svd(solver_handle h, const factor_call *c, cuda_address memory
                       integers(c, memory, PLACE_INFOS, 1, i));
 }
 
+// The library is twice as quick with the lower half as with the upper one.
+static int factor_cholesky(solver_handle h, const factor_call *c, double *a, double *work,
+                           int *info) {
+    int n = (int)c->f.rows;
+    return c->f.single
+               ? solver.cholesky_f32(h, FILL_LOWER, n, (float *)a, n, (float *)work, c->size, info)
+               : solver.cholesky(h, FILL_LOWER, n, a, n, work, c->size, info);
+}
+
 // The first of the library's calls for a matrix, or the only one.
 static int factor_one(solver_handle h, const factor_call *c, cuda_address memory, int64_t i) {
     const factoring *f = &c->f;
@@ -187,7 +208,7 @@ static int factor_one(solver_handle h, const factor_call *c, cuda_address memory
     double *work = doubles(c, memory, PLACE_WORK, 0, i);
     int *info = integers(c, memory, PLACE_INFOS, 1, i);
     switch ((routine_kind)f->params->kind) {
-    case ROUTINE_cholesky: return solver.cholesky(h, FILL_UPPER, n, a, n, work, c->size, info);
+    case ROUTINE_cholesky: return factor_cholesky(h, c, a, work, info);
     case ROUTINE_qr:
         return solver.qr(h, m, n, a, m, doubles(c, memory, PLACE_SECOND, k, i), work, c->size,
                          info);
@@ -212,16 +233,31 @@ static int finish_one(solver_handle h, const factor_call *c, cuda_address memory
                              doubles(c, memory, PLACE_SECOND, n * f->other, i), n, unused);
 }
 
-static emlx_status call_all(gpu *g, const factor_call *c, cuda_address memory, bool second,
-                            emlx_error *err) {
-    cuda_stream stream;
-    TRY(gpu_queue(g, &stream, err));
+// Words of a call: its working memory, and whether it is the second.
+enum { CALL_MEMORY, CALL_SECOND, CALL_WORDS };
+
+static emlx_status call_library(gpu *g, const void *context, const int64_t *words,
+                                cuda_stream stream, emlx_error *err) {
+    const factor_call *c = context;
+    cuda_address memory = (cuda_address)words[CALL_MEMORY];
     pthread_mutex_lock(&calls);
     int result = solver.set_stream(g->factors, stream);
     for (int64_t i = 0; i < c->f.count && result == 0; i++)
-        result = (second ? finish_one : factor_one)(g->factors, c, memory, i);
+        result = (words[CALL_SECOND] ? finish_one : factor_one)(g->factors, c, memory, i);
     pthread_mutex_unlock(&calls);
     return solver_check(result, "a factorisation", err);
+}
+
+// What iterates asks the device on its way, and is called at once.
+static emlx_status call_all(gpu *g, const factor_call *c, cuda_address memory, bool second,
+                            emlx_error *err) {
+    const int64_t words[CALL_WORDS] = {[CALL_MEMORY] = (int64_t)memory, [CALL_SECOND] = second};
+    int kind = c->f.params->kind;
+    cuda_stream stream;
+    if (kind != ROUTINE_eigh && kind != ROUTINE_svd)
+        return stream_call(stream_now(g), call_library, c, words, CALL_WORDS, err);
+    TRY(gpu_queue(g, &stream, err));
+    return call_library(g, c, words, stream, err);
 }
 
 static emlx_status call_polar(gpu *g, const factor_call *c, cuda_address memory, double *moved,
@@ -252,15 +288,19 @@ static emlx_status factor_values(gpu *g, const gpu_kernel *k, const kernel_call 
     return launch_part(g, k, call, memory, 'r', err);
 }
 
+static emlx_status clear_marks(gpu *g, const factor_call *c, cuda_address memory, emlx_error *err) {
+    size_t marks = c->f.places[PLACE_MARKS];
+    cuda_stream stream;
+    TRY(gpu_queue(g, &stream, err));
+    return gpu_check(g, cuda.fill(memory + marks, 0, c->f.places[PLACE_WORK] - marks, stream),
+                     "clearing marks", err);
+}
+
 static emlx_status factor_all(gpu *g, const gpu_kernel *k, const kernel_call *call,
                               cuda_address memory, emlx_error *err) {
     const factor_call *c = k->library;
     int kind = c->f.params->kind;
-    size_t marks = c->f.places[PLACE_MARKS];
-    cuda_stream stream;
-    TRY(gpu_queue(g, &stream, err));
-    CUDA_TRY("clearing marks",
-             cuda.fill(memory + marks, 0, c->f.places[PLACE_WORK] - marks, stream));
+    if (kind == ROUTINE_svd || kind == ROUTINE_eigh) TRY(clear_marks(g, c, memory, err));
     if (kind == ROUTINE_svd) return factor_values(g, k, call, memory, err);
     TRY(launch_part(g, k, call, memory, 'a', err));
     TRY(call_all(g, c, memory, false, err));
@@ -305,7 +345,7 @@ emlx_status factors_prepare(gpu *g, gpu_kernel *k, const emlx_plan *plan, const 
     const routine_params *p = kernel->params;
     factoring f;
     if (kernel->kind != KERNEL_ROUTINE || routine_elements[p->kind] != ROUTINE_OF_MATRIX ||
-        g->rehearsal || !find_factoring(plan, kernel, &f) ||
+        g->rehearsal || !find_factoring(plan, kernel, &f) || f.panels ||
         library_open(&library, NULL) != EMLX_OK)
         return EMLX_OK;
     TRY(gpu_enter(g, err));

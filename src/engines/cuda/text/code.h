@@ -24,10 +24,11 @@ typedef enum code_part {
     PART_PACKED = 8192,
     PART_FACTORS = 16384,
     PART_DEPTHWISE = 32768,
-    PART_BYTES = 65536
+    PART_BYTES = 65536,
+    PART_PANELS = 131072
 } code_part;
 
-enum { CODE_PART_COUNT = 17 };
+enum { CODE_PART_COUNT = 18 };
 
 // Where a word comes from when the kernel runs.
 typedef enum patch_kind {

@@ -25,6 +25,13 @@ static bool is_known(const factoring *f) {
     }
 }
 
+// LU factors, and what is made of them.
+static bool by_panels(const factoring *f) {
+    routine_kind kind = (routine_kind)f->params->kind;
+    bool lu = kind == ROUTINE_lu || kind == ROUTINE_determinant || kind == ROUTINE_solve;
+    return lu && f->longer <= PANELS_MOST;
+}
+
 // In bytes, but for the library's own.
 static void set_places(factoring *f) {
     int64_t area = f->rows * f->columns, n = f->shorter, sizes[PLACES] = {[PLACE_MATRIX] = area};
@@ -37,6 +44,7 @@ static void set_places(factoring *f) {
         break;
     default: break;
     }
+    if (f->panels) sizes[PLACE_THIRD] = n;
     sizes[PLACE_VALUES] = sizes[PLACE_PIVOTS] = n; // two integers are a double
     sizes[PLACE_MARKS] = sizes[PLACE_INFOS] = 1;
     size_t at = 0;
@@ -64,19 +72,15 @@ bool find_factoring(const emlx_plan *plan, const plan_kernel *k, factoring *f) {
     if (!is_known(f) || f->longer < from || f->longer > MOST || f->shorter == 0 || f->other == 0 ||
         f->count == 0)
         return false;
+    f->panels = by_panels(f);
+    f->single = p->kind == ROUTINE_cholesky && f->type == EMLX_F32;
     set_places(f);
     return true;
 }
 
 // Writing -----------------------------------------------------------------------------------------
 
-typedef struct writer {
-    emitter *e;
-    const factoring *f;
-    uint32_t in, out, sizes, places[PLACES]; // words; sizes: rows, columns, other, count
-} writer;
-
-static void begin(const writer *w, char suffix, int64_t blocks) {
+static void begin(const factor_writer *w, char suffix, int64_t blocks) {
     emitter *e = w->e;
     emit_function(e, suffix, BLOCK);
     code_launch_add(e->code, suffix, blocks * BLOCK, 0);
@@ -87,51 +91,54 @@ static int64_t blocks_for(int64_t count) {
     return blocks < 2112 ? blocks : 2112;
 }
 
-static void bring(const writer *w) {
+static const char *work_text(const factoring *f) { return f->single ? "f32" : "f64"; }
+
+static void bring(const factor_writer *w) {
     emitter *e = w->e;
     const factoring *f = w->f;
     const char *type = type_text(f->type);
     bool checked = is_iterated(f), turned = true;
-    if (f->params->kind == ROUTINE_cholesky || f->params->kind == ROUTINE_eigh) turned = false;
+    if (f->params->kind == ROUTINE_eigh) turned = false;
     if (f->params->kind == ROUTINE_svd) turned = f->rows >= f->columns; // the library's are tall
     begin(w, 'a', blocks_for(f->count * f->rows * f->columns));
-    EMIT(" bring_matrices<T_%s, %s, %s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n",
-         type, truth_text(turned), truth_text(checked), w->in, w->places[PLACE_MATRIX],
-         w->places[PLACE_MARKS], w->sizes, w->sizes + 1, w->sizes + 3);
+    EMIT(" bring_matrices<T_%s, T_%s, %s, %s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
+         "p.w[%u]);\n",
+         type, work_text(f), truth_text(turned), truth_text(checked), w->in,
+         w->places[PLACE_MATRIX], w->places[PLACE_MARKS], w->sizes, w->sizes + 1, w->sizes + 3);
     if (f->params->kind == ROUTINE_solve)
-        EMIT(
-            " bring_matrices<T_%s, true, false>(p.w[%u], p.w[%u], 0, p.w[%u], p.w[%u], p.w[%u]);\n",
-            type, operand_word(e, 1), w->places[PLACE_SECOND], w->sizes, w->sizes + 2,
-            w->sizes + 3);
+        EMIT(" bring_matrices<T_%s, T_f64, true, false>(p.w[%u], p.w[%u], 0, p.w[%u], p.w[%u], "
+             "p.w[%u]);\n",
+             type, operand_word(e, 1), w->places[PLACE_SECOND], w->sizes, w->sizes + 2,
+             w->sizes + 3);
     EMIT("}\n");
 }
 
-static void take_cholesky(const writer *w) {
+static void take_cholesky(const factor_writer *w) {
     emitter *e = w->e;
     const char *type = type_text(w->f->type);
     begin(w, 'p', blocks_for(w->f->count * w->f->rows * w->f->rows));
-    EMIT(" take_cholesky<T_%s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n", type,
-         w->places[PLACE_MATRIX], w->places[PLACE_INFOS], w->out, w->sizes, w->sizes + 3);
+    EMIT(" take_cholesky<T_%s, T_%s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n", type,
+         work_text(w->f), w->places[PLACE_MATRIX], w->places[PLACE_INFOS], w->out, w->sizes,
+         w->sizes + 3);
     begin(w, 'b', w->f->count);
     EMIT(" cholesky_again<T_%s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n", type, w->in,
          w->places[PLACE_MATRIX], w->places[PLACE_INFOS], w->out, w->sizes);
 }
 
-static void take_lu(const writer *w) {
+static void take_lu(const factor_writer *w) {
     emitter *e = w->e;
-    // Behind the pivots, of which there are half as many as there is room for.
-    uint32_t from =
-        code_patch_word(e->code, PATCH_SCRATCH, 0,
-                        (int64_t)w->f->places[PLACE_PIVOTS] + w->f->count * w->f->rows * 4);
-    begin(w, 'p', blocks_for(w->f->count));
-    EMIT(" follow_all(p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n", w->places[PLACE_PIVOTS], from,
-         w->sizes, w->sizes + 3);
+    uint32_t from = w->order;
+    if (!w->f->panels) {
+        begin(w, 'p', blocks_for(w->f->count));
+        EMIT(" follow_all(p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n", w->places[PLACE_PIVOTS], from,
+             w->sizes, w->sizes + 3);
+    }
     begin(w, 'b', blocks_for(w->f->count * w->f->rows * w->f->rows));
     EMIT(" take_lu<T_%s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n", type_text(w->f->type),
          w->places[PLACE_MATRIX], from, w->out, w->sizes, w->sizes + 3);
 }
 
-static void take_determinant(const writer *w) {
+static void take_determinant(const factor_writer *w) {
     emitter *e = w->e;
     begin(w, 'b', blocks_for(w->f->count));
     EMIT(" take_determinant<T_%s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n",
@@ -139,7 +146,7 @@ static void take_determinant(const writer *w) {
          w->sizes + 3);
 }
 
-static void take_solution(const writer *w) {
+static void take_solution(const factor_writer *w) {
     emitter *e = w->e;
     begin(w, 'b', blocks_for(w->f->count * w->f->rows * w->f->other));
     EMIT(" const ll singular = take_solution<T_%s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], "
@@ -150,14 +157,13 @@ static void take_solution(const writer *w) {
     EMIT("\n}\n");
 }
 
-static void take_qr(const writer *w) {
+static void take_qr(const factor_writer *w) {
     emitter *e = w->e;
     const factoring *f = w->f;
     const char *type = type_text(f->type);
-    begin(w, 'p', blocks_for(f->count));
-    EMIT(" find_signs(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n",
-         w->places[PLACE_MATRIX], w->places[PLACE_SECOND], w->places[PLACE_THIRD], w->sizes,
-         w->sizes + 1, w->sizes + 3);
+    begin(w, 'p', f->count);
+    EMIT(" find_signs(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n", w->places[PLACE_MATRIX],
+         w->places[PLACE_SECOND], w->places[PLACE_THIRD], w->sizes, w->sizes + 1);
     for (int q = 0; q < 2; q++) {
         begin(w, q ? 'b' : 'r', blocks_for(f->count * (q ? f->rows : f->columns) * f->shorter));
         EMIT(" take_%c<T_%s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n}\n",
@@ -167,7 +173,7 @@ static void take_qr(const writer *w) {
 }
 
 // Reports matrices whose iteration did not end. A word has how many blocks one has.
-static void emit_unless_done(const writer *w, uint32_t blocks, int code) {
+static void emit_unless_done(const factor_writer *w, uint32_t blocks, int code) {
     emitter *e = w->e;
     EMIT(" const ll matrix = blockIdx.x / p.w[%u];\n"
          " if (threadIdx.x == 0 && ((const int *)p.w[%u])[matrix] != 0) ",
@@ -176,7 +182,7 @@ static void emit_unless_done(const writer *w, uint32_t blocks, int code) {
     EMIT("\n}\n");
 }
 
-static void take_eigen(const writer *w) {
+static void take_eigen(const factor_writer *w) {
     emitter *e = w->e;
     begin(w, 'b', w->f->count * w->f->rows);
     EMIT(" take_eigen<T_%s>(p.w[%u], p.w[%u], p.w[%u], p.w[%u], p.w[%u]);\n", type_text(w->f->type),
@@ -186,7 +192,7 @@ static void take_eigen(const writer *w) {
 }
 
 // From either of the library's ways: vectors of the shorter side one after another, or as rows.
-static void take_svd(const writer *w) {
+static void take_svd(const factor_writer *w) {
     emitter *e = w->e;
     const factoring *f = w->f;
     uint32_t sizes = code_word(e->code, f->longer);
@@ -204,9 +210,8 @@ static void take_svd(const writer *w) {
     }
 }
 
-emlx_status code_factoring(kernel_code *code, const emlx_plan *plan, const plan_kernel *kernel,
-                           const factoring *f, emlx_error *err) {
-    static void (*const takers[ROUTINE_COUNT])(const writer *) = {
+static void emit_all(emitter *e, const factoring *f) {
+    static void (*const takers[ROUTINE_COUNT])(const factor_writer *) = {
         [ROUTINE_cholesky] = take_cholesky,
         [ROUTINE_lu] = take_lu,
         [ROUTINE_determinant] = take_determinant,
@@ -214,17 +219,32 @@ emlx_status code_factoring(kernel_code *code, const emlx_plan *plan, const plan_
         [ROUTINE_qr] = take_qr,
         [ROUTINE_eigh] = take_eigen,
         [ROUTINE_svd] = take_svd};
-    emitter e = {.plan = plan, .kernel = kernel, .code = code};
-    *code = (kernel_code){.parts = PART_CORE | PART_SCALARS | PART_LINALG | PART_FACTORS};
-    emit_begin(&e);
-    writer w = {.e = &e, .f = f, .in = operand_word(&e, 0), .out = output_word(&e)};
+    factor_writer w = {.e = e, .f = f, .in = operand_word(e, 0), .out = output_word(e)};
+    e->code->parts |= PART_LINALG | PART_FACTORS;
     for (int i = 0; i < PLACES; i++)
-        w.places[i] = code_patch_word(code, PATCH_SCRATCH, 0, (int64_t)f->places[i]);
-    w.sizes = code_word(code, f->rows);
-    code_word(code, f->columns);
-    code_word(code, f->other);
-    code_word(code, f->count);
+        w.places[i] = code_patch_word(e->code, PATCH_SCRATCH, 0, (int64_t)f->places[i]);
+    w.sizes = code_word(e->code, f->rows);
+    code_word(e->code, f->columns);
+    code_word(e->code, f->other);
+    code_word(e->code, f->count);
+    // Behind the pivots, of which there are half as many as there is room for.
+    w.order = code_patch_word(e->code, PATCH_SCRATCH, 0,
+                              (int64_t)f->places[PLACE_PIVOTS] + f->count * f->rows * 4);
     bring(&w);
+    if (f->panels) emit_panels(&w);
     takers[f->params->kind](&w);
+}
+
+void emit_factoring(emitter *e, const factoring *f) {
+    e->code->scratch = f->places[PLACE_WORK];
+    emit_all(e, f);
+}
+
+emlx_status code_factoring(kernel_code *code, const emlx_plan *plan, const plan_kernel *kernel,
+                           const factoring *f, emlx_error *err) {
+    emitter e = {.plan = plan, .kernel = kernel, .code = code};
+    *code = (kernel_code){.parts = PART_CORE | PART_SCALARS};
+    emit_begin(&e);
+    emit_all(&e, f);
     return code->failed ? error_no_memory(err, "to generate a kernel") : EMLX_OK;
 }

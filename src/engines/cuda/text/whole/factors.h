@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// factors.h - factors of large real matrices by a library, and the kernels around it.
+// factors.h - factors of large real matrices by a library or by panels, and the kernels around
+// these.
 #ifndef EMLX_CUDA_FACTORS_TEXT_H
 #define EMLX_CUDA_FACTORS_TEXT_H
 
@@ -25,11 +26,27 @@ typedef struct factoring {
     int64_t shorter, longer;
     int64_t vectors; // svd: those of the longer side
     int type;
+    bool panels;               // by our own kernels, not by the library
+    bool single;               // in f32, not in double
     size_t places[PLACES + 1]; // the last is the end
 } factoring;
 
+// Writes the kernels for one.
+typedef struct factor_writer {
+    emitter *e;
+    const factoring *f;
+    // Words. sizes: rows, columns, other, count; order: where each row of a matrix comes from.
+    uint32_t in, out, sizes, order, places[PLACES];
+} factor_writer;
+
 // False for what the library does not do, or our own kernels do better.
 bool find_factoring(const emlx_plan *plan, const plan_kernel *kernel, factoring *f);
+// Those between the first kernel and the last.
+enum { PANELS_MOST = 1024 };
+void emit_panels(const factor_writer *w);
+
+// All kernels, which need no library, and their launches in order.
+void emit_factoring(emitter *e, const factoring *f);
 // The kernels, by suffix: 'a' before all; 'p', 'r' and 'b', in this order, where there are such,
 // behind the first or the last of the library's calls.
 emlx_status code_factoring(kernel_code *code, const emlx_plan *plan, const plan_kernel *kernel,

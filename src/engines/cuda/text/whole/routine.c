@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 #include "base/types.h"
-#include "engines/cuda/text/emit.h"
+#include "engines/cuda/text/whole/factors.h"
 #include "engines/cuda/text/whole/transform.h"
 
 enum {
@@ -179,7 +179,11 @@ static void short_transform(emitter *e, const transform *t) {
 void emit_routine(emitter *e) {
     const routine_params *p = e->kernel->params;
     if (routine_elements[p->kind] != ROUTINE_OF_LINE) {
-        linear_algebra(e);
+        factoring f;
+        if (find_factoring(e->plan, e->kernel, &f) && f.panels)
+            emit_factoring(e, &f);
+        else
+            linear_algebra(e);
         return;
     }
     transform t = find_transform(e->plan, e->kernel);
