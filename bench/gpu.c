@@ -137,6 +137,13 @@ static emlx_tensor *run_dot(emlx_tensor **in) {
         {.name = "batch_right", .kind = EMLX_ATTR_INTS}};
     return call("dot", in, 2, attrs, 4, EMLX_TYPE_DEFAULT);
 }
+// Of operands that are narrower than what is computed, both or the right one.
+static emlx_tensor *run_widened(emlx_tensor **in) {
+    emlx_type type = emlx_tensor_type(in[1]) == EMLX_S8 ? EMLX_S32 : EMLX_F32;
+    emlx_tensor *wide[] = {call("as_type", &in[0], 1, NULL, 0, type),
+                           call("as_type", &in[1], 1, NULL, 0, type)};
+    return keep(run_dot(wide), wide[0], wide[1]);
+}
 // A vector with rows of weights of four bits, 64 of which share scale and bias.
 static emlx_tensor *run_packed(emlx_tensor **in) {
     static const int64_t last[] = {1};
@@ -290,6 +297,8 @@ static emlx_tensor *run_attend_causal(emlx_tensor **in) { return attend(in, 1); 
         "select f32 " #n, run_select, {SQUARE(n), SQUARE(n)}, {EMLX_F32, EMLX_F32}, 12.0 * count,    \
             0                                                                                        \
     }
+#define WIDE_ROW(name, rows, left, right)                                                          \
+    { name, run_widened, {{rows, 4096}, SQUARE(4096)}, {left, right}, 0, 2.0 * rows * 4096 * 4096 }
 #define DOT_ROW(type, TYPE, n)                                                                     \
     { "matmul " type " " #n, run_dot, {SQUARE(n), SQUARE(n)}, {TYPE, TYPE}, 0, 2.0 * n *n *n }
 
@@ -330,15 +339,16 @@ static emlx_tensor *run_attend_causal(emlx_tensor **in) { return attend(in, 1); 
             4.0 * b *h *q *k *d                                                                    \
     }
 
-#define LINEAR_ROW(name, run, type, ...)                                                           \
-    { name, run, {__VA_ARGS__, __VA_ARGS__}, {type, type}, 0, 0 }
-#define LINEAR_ROWS(text, type, size, ...)                                                         \
-    LINEAR_ROW("cholesky " text " " size, run_cholesky, type, __VA_ARGS__),                        \
-        LINEAR_ROW("qr " text " " size, run_qr, type, __VA_ARGS__),                                \
-        LINEAR_ROW("lu " text " " size, run_lu, type, __VA_ARGS__),                                \
-        LINEAR_ROW("svd " text " " size, run_svd, type, __VA_ARGS__),                              \
-        LINEAR_ROW("eigh " text " " size, run_eigh, type, __VA_ARGS__),                            \
-        LINEAR_ROW("solve " text " " size, run_solve, type, __VA_ARGS__)
+#define LINEAR_ROW(name, run, type, b, n, rights)                                                  \
+    { name, run, {{b, n, n}, {b, n, rights}}, {type, type}, 0, 0 }
+#define LINEAR_ROWS(text, type, size, b, n)                                                        \
+    LINEAR_ROW("cholesky " text " " size, run_cholesky, type, b, n, 1),                            \
+        LINEAR_ROW("qr " text " " size, run_qr, type, b, n, 1),                                    \
+        LINEAR_ROW("lu " text " " size, run_lu, type, b, n, 1),                                    \
+        LINEAR_ROW("svd " text " " size, run_svd, type, b, n, 1),                                  \
+        LINEAR_ROW("eigh " text " " size, run_eigh, type, b, n, 1),                                \
+        LINEAR_ROW("solve " text " " size, run_solve, type, b, n, 1),                              \
+        LINEAR_ROW("solve " text " " size " of as many", run_solve, type, b, n, n)
 
 static const row all_rows[] = {
     MAP_ROWS(1024, 1048576),
@@ -357,6 +367,10 @@ static const row all_rows[] = {
     DOT_ROW("u8", EMLX_U8, 4096),
     DOT_ROW("s32", EMLX_S32, 4096),
     DOT_ROW("c64", EMLX_C64, 2048),
+    WIDE_ROW("matmul s8 as s32 4096", 4096, EMLX_S8, EMLX_S8),
+    WIDE_ROW("matmul bf16 as f32 4096", 4096, EMLX_BF16, EMLX_BF16),
+    WIDE_ROW("matmul f32 by bf16 4096", 4096, EMLX_F32, EMLX_BF16),
+    WIDE_ROW("gemv f32 by bf16 4096", 1, EMLX_F32, EMLX_BF16),
     {"sort f32 4M", run_sort, {{4194304}}, {EMLX_F32}, 0, 0},
     {"sort f32 4096x4096", run_sort, {{4096, 4096}}, {EMLX_F32}, 0, 0},
     {"argsort f32 4M", run_argsort, {{4194304}}, {EMLX_F32}, 0, 0},
@@ -403,10 +417,10 @@ static const row all_rows[] = {
     ATTEND_ROW("attend 1 of 4096 bf16 16x32/8x128", run_attend, EMLX_BF16, 16, 32, 8, 1, 4096, 128),
     {"rfft f32 4096x1024", run_rfft, {{4096, 1024}}, {EMLX_F32}, 0, 0},
     {"rfft f32 1x1048576", run_rfft, {{1, 1048576}}, {EMLX_F32}, 0, 0},
-    LINEAR_ROWS("f32", EMLX_F32, "1x512x512", {1, 512, 512}),
-    LINEAR_ROWS("f32", EMLX_F32, "1000x16x16", {1000, 16, 16}),
-    LINEAR_ROWS("f64", EMLX_F64, "1x512x512", {1, 512, 512}),
-    LINEAR_ROWS("f64", EMLX_F64, "1000x16x16", {1000, 16, 16}),
+    LINEAR_ROWS("f32", EMLX_F32, "1x512x512", 1, 512),
+    LINEAR_ROWS("f32", EMLX_F32, "1000x16x16", 1000, 16),
+    LINEAR_ROWS("f64", EMLX_F64, "1x512x512", 1, 512),
+    LINEAR_ROWS("f64", EMLX_F64, "1000x16x16", 1000, 16),
     {"fft c64 1x1048576", run_fft, {{1, 1048576}}, {EMLX_C64}, 0, 0},
     {"fft c64 4096x1024", run_fft, {{4096, 1024}}, {EMLX_C64}, 0, 0},
 };
