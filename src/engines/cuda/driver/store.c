@@ -385,17 +385,25 @@ void store_settle(kernel_store *store) {
     if (store != NULL) background_drop(store);
 }
 
+// Products of groups of warps, which attention has, wait for each other where functions are not
+// inlined: compiled quickly they take twenty times as long.
+static nvrtc_effort choose_effort(const kernel_store *s, const wanted *w, uint32_t count) {
+    bool quick = compiles_quickly(s);
+    for (uint32_t i = 0; i < count; i++) quick = quick && !(w[i].parts & PART_ATTENTION);
+    return quick ? NVRTC_QUICK : NVRTC_FULL;
+}
+
 static emlx_status compile_all(kernel_store *s, thread_pool *pool, wanted *w, uint32_t count,
                                emlx_error *err) {
     uint32_t groups = count_groups(pool, count);
-    nvrtc_effort effort = compiles_quickly(s) ? NVRTC_QUICK : NVRTC_FULL;
     compiling *all = mem_alloc(groups * sizeof *all);
     emlx_status status = EMLX_OK;
     if (all == NULL) return error_no_memory(err, "to compile kernels");
     for (uint32_t i = 0; i < groups; i++) {
         uint32_t from = (uint32_t)((uint64_t)count * i / groups);
         uint32_t to = (uint32_t)((uint64_t)count * (i + 1) / groups);
-        all[i] = (compiling){.store = s, .first = w + from, .count = to - from, .effort = effort};
+        all[i] = (compiling){.store = s, .first = w + from, .count = to - from};
+        all[i].effort = choose_effort(s, w + from, to - from);
     }
     if (pool != NULL && groups > 1)
         pool_for(pool, groups, compile_group, all);
@@ -403,10 +411,11 @@ static emlx_status compile_all(kernel_store *s, thread_pool *pool, wanted *w, ui
         for (uint32_t i = 0; i < groups; i++) compile_group(all, i);
     for (uint32_t i = 0; i < groups; i++) {
         if (status == EMLX_OK) status = add_group(&all[i], err);
+        if (status == EMLX_OK && all[i].effort == NVRTC_QUICK)
+            refine_later(s, all[i].first, all[i].count);
         mem_free(all[i].image, all[i].size);
     }
     mem_free(all, groups * sizeof *all);
-    if (status == EMLX_OK && effort == NVRTC_QUICK) refine_later(s, w, count);
     return status;
 }
 
