@@ -90,6 +90,58 @@ static void test_sorts(void **state) {
     }
 }
 
+// The least and the largest of three numbers one of which is negated, of each of three and of lines
+// of three: compilers have instructions for that.
+static emlx_tensor *extreme_of(emlx_type type, const emlx_shape *shape, int64_t which) {
+    const char *op = which % 2 == 0 ? "min" : "max";
+    emlx_tensor *x[3], *all = NULL;
+    for (int i = 0; i < 3; i++) {
+        emlx_tensor *t = random_tensor(type, shape, -90, 90);
+        bool negated = which / 2 == i || which / 2 == 3;
+        x[i] =
+            negated ? apply_to("negate", &t, 1, NULL, 0, EMLX_TYPE_DEFAULT) : emlx_tensor_retain(t);
+        emlx_tensor_release(t);
+    }
+    emlx_tensor *two = apply_two(op, x[0], x[1]), *three = apply_two(op, two, x[2]);
+    int64_t axis = 0;
+    emlx_attr axes = with_ints("axes", &axis, 1);
+    emlx_tensor *less = apply_to("negate", &three, 1, NULL, 0, EMLX_TYPE_DEFAULT);
+    emlx_tensor *line = apply_to(which % 2 == 0 ? "reduce_min" : "reduce_max", &less, 1, &axes, 1,
+                                 EMLX_TYPE_DEFAULT);
+    all = apply_two("add", three, line);
+    emlx_tensor *left[] = {x[0], x[1], x[2], two, three, less, line};
+    for (int i = 0; i < 7; i++) emlx_tensor_release(left[i]);
+    return all;
+}
+
+static emlx_tensor *extreme_s8(const emlx_shape *shape, int64_t which) {
+    return extreme_of(EMLX_S8, shape, which);
+}
+static emlx_tensor *extreme_s16(const emlx_shape *shape, int64_t which) {
+    return extreme_of(EMLX_S16, shape, which);
+}
+static emlx_tensor *extreme_s32(const emlx_shape *shape, int64_t which) {
+    return extreme_of(EMLX_S32, shape, which);
+}
+static emlx_tensor *extreme_s64(const emlx_shape *shape, int64_t which) {
+    return extreme_of(EMLX_S64, shape, which);
+}
+static emlx_tensor *extreme_f32(const emlx_shape *shape, int64_t which) {
+    return extreme_of(EMLX_F32, shape, which);
+}
+
+static void test_extremes(void **state) {
+    (void)state;
+    emlx_shape shape = {2, {3, 70}};
+    for (int64_t which = 0; which < 8; which++) {
+        compare_devices("extremes of s8", extreme_s8, shape, which, 0);
+        compare_devices("extremes of s16", extreme_s16, shape, which, 0);
+        compare_devices("extremes of s32", extreme_s32, shape, which, 0);
+        compare_devices("extremes of s64", extreme_s64, shape, which, 0);
+        compare_devices("extremes of f32", extreme_f32, shape, which, 0);
+    }
+}
+
 // The first 50, or their places, of lines that have many equal numbers.
 static emlx_tensor *top_of(emlx_type type, const emlx_shape *shape, int64_t which) {
     emlx_tensor *x = random_tensor(type, shape, -90, 90), *out[EMLX_MAX_RESULTS] = {NULL};
@@ -704,6 +756,7 @@ static void test_attention(void **state) {
 int main(void) {
     emlx_error err;
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_sorts),
+                                       cmocka_unit_test(test_extremes),
                                        cmocka_unit_test(test_firsts),
                                        cmocka_unit_test(test_scans),
                                        cmocka_unit_test(test_updates),

@@ -10,7 +10,15 @@
 #define OF_REAL OF_WHOLE // of floats as well
 #define WIDE typename Whole<T>::W
 OF_WHOLE bool negative(T x) { return Whole<T>::is_signed && (typename Whole<T>::S)x < 0; }
-OF_WHOLE T f_negate(T x) { return (T)(0 - (WIDE)x); }
+// The compiler (13.0 to 13.2, for sm_90 and sm_100) takes the least or largest of three numbers, one of
+// them negated, for that of the three as they are. It does not see through this.
+DEVICE unsigned inverted(unsigned x) {
+    unsigned r;
+    asm("not.b32 %0, %1;" : "=r"(r) : "r"(x));
+    return r;
+}
+DEVICE ull inverted(ull x) { return ~x; }
+OF_WHOLE T f_negate(T x) { return (T)(inverted((WIDE)x) + 1); }
 OF_WHOLE T f_abs(T x) { return negative(x) ? (T)(0 - (WIDE)x) : x; }
 OF_WHOLE T f_sign(T x) { return (T)((x > 0) - negative(x)); }
 OF_WHOLE T f_floor(T x) { return x; }
