@@ -431,7 +431,7 @@ static void write_in_turn(fuser *u, uint32_t n) {
 // Has everybody who asks for a part of what is written ask for the source of that, if it is one.
 static bool ask_sources(fuser *u, uint32_t n) {
     subgraph *g = u->g;
-    index_map map;
+    index_map map = {0};
     for (const request *r = u->requests[n]; r != NULL; r = r->next)
         if (source_within(g, n, &u->f->roots[r->root].space, &r->map, &map) == 0) return false;
     for (const request *r = u->requests[n]; r != NULL && !u->failed; r = r->next) {

@@ -140,7 +140,7 @@ int main(void) {
     DIR *directory = opendir(folder);
     for (struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;)
         unlinkat(dirfd(directory), entry->d_name, 0);
-    closedir(directory);
+    if (directory != NULL) closedir(directory);
     rmdir(folder);
     return failed;
 }

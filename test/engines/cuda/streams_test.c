@@ -246,7 +246,7 @@ static void replays_call_libraries_with_their_own_operands(void **state) {
     emlx_error err;
     emlx_program *p = several_products(SIDE);
     emlx_tensor *kept[KEPT] = {NULL}, *w = filled(SIDE, 0.25f); // a product is 16 times as much
-    float first[KEPT];
+    float first[KEPT] = {0};
     for (int run = 0; run < RUNS; run++) {
         int room = run < RUNS / 2 ? 2 : KEPT, at = run * run % room;
         emlx_tensor *in[2] = {filled(SIDE, (float)run), w};

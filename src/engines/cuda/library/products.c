@@ -143,7 +143,7 @@ static int32_t order_operand(const plan_kernel *k, int side, int32_t order[EMLX_
 static operand_shape find_operand(const plan_kernel *k, int side) {
     const merged none = {1, 0, true};
     operand_shape s = {none, none, none};
-    int32_t order[EMLX_MAX_RANK], batch = ((const dot_params *)k->params)->batch;
+    int32_t order[EMLX_MAX_RANK] = {0}, batch = ((const dot_params *)k->params)->batch;
     int32_t outer = order_operand(k, side, order);
     for (int32_t i = 0; i < k->shapes[side].rank; i++) {
         merged *m = i < batch ? &s.batch : i < outer ? &s.outer : &s.terms;
@@ -363,7 +363,7 @@ static int copies_of(const product *p, const plan_kernel *k, tensor_copy copies[
     int count = 0;
     for (int i = 0; i < 2; i++) {
         if (!p->copied[i]) continue;
-        int32_t order[EMLX_MAX_RANK];
+        int32_t order[EMLX_MAX_RANK] = {0};
         tensor_copy *c = &copies[count++];
         *c = (tensor_copy){.suffix = 'a',
                            .access = (uint32_t)i,

@@ -15,6 +15,7 @@ enum { EXP_LANES = VECTOR_BYTES / sizeof(float) };
 
 typedef float exp_lanes __attribute__((vector_size(VECTOR_BYTES)));
 typedef int32_t exp_bits __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint32_t exp_words __attribute__((vector_size(VECTOR_BYTES)));
 typedef exp_lanes exp_loose __attribute__((aligned(sizeof(float)), may_alias));
 
 // 2^(i / 16) to nearest, and the logarithm of what it lacks.
@@ -90,8 +91,8 @@ MATH_INLINE exp_lanes exp_of_lanes(exp_lanes x, exp_tables t, exp_bits *unsure) 
     exp_bits none = x < math_limit.exp_low;
     exp_lanes size = (exp_lanes)((exp_bits)x & INT32_MAX);
     *unsure = (y != least) | (~(size < math_limit.exp_lanes_high) & ~none);
-    exp_bits power = (exp_bits)shifted << (23 - EXP_SHIFT) & (INT32_MIN >> 8);
-    return (exp_lanes)(((exp_bits)y + power) & ~none);
+    exp_words power = (exp_words)shifted << (23 - EXP_SHIFT) & 0xff800000u;
+    return (exp_lanes)(((exp_words)y + power) & ~(exp_words)none);
 }
 
 #endif
