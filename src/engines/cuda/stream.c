@@ -219,7 +219,11 @@ static gpu_stream *lock_stream(gpu *g, int wanted) {
     if (wanted < 0) wanted = usual;
     if (wanted < 0 || (loop && wanted >= STREAM_FIRST + count))
         wanted = STREAM_FIRST + (int)(atomic_fetch_add(&turn, 1) % (unsigned)count);
-    gpu_stream *s = streams_wanted(g) ? NULL : find_free(g, wanted, count);
+    // Most pieces are queued in a few microseconds: whoever brings one looks for as long as it
+    // takes to fall asleep. A loop does not go past those in line.
+    gpu_stream *s = loop && streams_wanted(g) ? NULL : find_free(g, wanted, count);
+    int64_t until = s == NULL && !loop ? gpu_clock() + SPIN_MICROSECONDS : 0;
+    while (s == NULL && gpu_clock() < until) s = find_free(g, wanted, count);
     return s != NULL ? s : wait_in_line(g, loop, wanted, count);
 }
 
