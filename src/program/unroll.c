@@ -82,7 +82,7 @@ static emlx_tensor *known_result(const unroller *u, const instr *in, const value
     if (emlx_apply(in->op, u->host, operands, count, in->attrs, in->attr_count, in->type, &out,
                    &ignored) != EMLX_OK)
         return NULL;
-    bool few = count == 0 ? emlx_shape_count(emlx_tensor_shape(out)) == 1 : true;
+    bool few = count > 0 || emlx_shape_count(emlx_tensor_shape(out)) == 1;
     if (few && is_few_integers(out) && emlx_eval(&out, 1, &ignored) == EMLX_OK) return out;
     emlx_tensor_release(out);
     return NULL;
