@@ -279,6 +279,21 @@ static emlx_tensor *narrow_of(emlx_type type, const emlx_shape *shape) {
     emlx_tensor_release(x);
     return y;
 }
+// The same through f32, and rounded behind it.
+static emlx_tensor *rounded_behind(emlx_type type, const emlx_shape *shape) {
+    emlx_tensor *all[4] = {0};
+    emlx_attr attrs[] = {with_ints("shape", shape->dims, 1)};
+    emlx_error err;
+    assert_ok(
+        emlx_apply(emlx_op_find("iota"), test_device, NULL, 0, attrs, 1, EMLX_U16, &all[0], &err),
+        err);
+    all[1] = apply_to("bitcast", &all[0], 1, NULL, 0, type);
+    all[2] = apply_to("as_type", &all[1], 1, NULL, 0, EMLX_F32);
+    all[3] = apply_to(narrow_function, &all[2], 1, NULL, 0, EMLX_TYPE_DEFAULT);
+    emlx_tensor *y = apply_to("as_type", &all[3], 1, NULL, 0, type);
+    for (int i = 0; i < 4; i++) emlx_tensor_release(all[i]);
+    return y;
+}
 static emlx_tensor *narrow_bf16(const emlx_shape *shape, int64_t axis) {
     (void)axis;
     return narrow_of(EMLX_BF16, shape);
@@ -287,16 +302,28 @@ static emlx_tensor *narrow_f16(const emlx_shape *shape, int64_t axis) {
     (void)axis;
     return narrow_of(EMLX_F16, shape);
 }
+static emlx_tensor *behind_bf16(const emlx_shape *shape, int64_t axis) {
+    (void)axis;
+    return rounded_behind(EMLX_BF16, shape);
+}
+static emlx_tensor *behind_f16(const emlx_shape *shape, int64_t axis) {
+    (void)axis;
+    return rounded_behind(EMLX_F16, shape);
+}
 
 static void test_narrow_functions(void **state) {
     (void)state;
-    static const char *const functions[] = {"exp",  "expm1", "log",  "log1p", "sigmoid", "sin",
-                                            "tanh", "rsqrt", "cbrt", "erf",   "erfc",    "acosh"};
+    static const char *const functions[] = {"exp",  "expm1", "log",   "log1p", "sigmoid", "sin",
+                                            "cos",  "tan",   "sinh",  "cosh",  "tanh",    "asin",
+                                            "acos", "atan",  "asinh", "acosh", "atanh",   "rsqrt",
+                                            "cbrt", "erf",   "erfc"};
     emlx_shape every = {1, {65536}};
     for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
         narrow_function = functions[i];
         compare_devices(narrow_function, narrow_bf16, every, 0, 0);
         compare_devices(narrow_function, narrow_f16, every, 0, 0);
+        compare_devices(narrow_function, behind_bf16, every, 0, 0);
+        compare_devices(narrow_function, behind_f16, every, 0, 0);
     }
 }
 

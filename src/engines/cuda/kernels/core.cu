@@ -104,10 +104,17 @@ DEVICE float from_f16(unsigned short x) {
     asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(x));
     return r;
 }
+// Two numbers at once take a fourth of the time of one, of which the card has another instruction.
 DEVICE unsigned short near_f16(float x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    unsigned r;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(0.f), "f"(x));
+    return (unsigned short)r;
+#else
     unsigned short r;
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(r) : "f"(x));
     return r;
+#endif
 }
 DEVICE unsigned short to_f16(float x) { return x != x ? (unsigned short)0x7e00 : near_f16(x); }
 // Whether a number that errs by less than eight units in its last place rounds to as many digits as
@@ -121,9 +128,9 @@ DEVICE float from_bf16(unsigned short x) { return __uint_as_float((unsigned)x <<
 // NaN may become any NaN.
 DEVICE unsigned short near_bf16(float x) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-    unsigned short r;
-    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(r) : "f"(x));
-    return r;
+    unsigned r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(0.f), "f"(x));
+    return (unsigned short)r;
 #else
     unsigned b = __float_as_uint(x), r = (b + 0x7fff + ((b >> 16) & 1)) >> 16;
     return x != x ? 0x7fff : r;

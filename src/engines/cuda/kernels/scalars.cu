@@ -252,14 +252,16 @@ DEVICE float erf_inv_short(float x) {
     DEVICE double op(double x) { return function(x); }
 // Where f64 runs at half the rate of f32 or so, f32 functions are computed in double and rounded
 // once, as on the CPU; elsewhere in f32. What is only rounded further, to a type with DROPPED digits
-// less, is computed in f32, and in double where that would leave open to what.
+// less, is computed in f32, and in double where that would leave open to what: to f32 first, or
+// ONCE to the narrower type.
 #if F32_IN_DOUBLE
 #define MATH_AS(op, function, brief, single)                                                       \
     DOUBLE(op, function)                                                                           \
     DEVICE float op(float x) { return brief(x); }                                                  \
-    template <int DROPPED> DEVICE float op(float x) {                                              \
+    template <int DROPPED, bool ONCE> DEVICE float op(float x) {                                   \
         float y = single(x);                                                                       \
-        return rounds_surely<DROPPED>(y) ? y : brief(x);                                           \
+        if (rounds_surely<DROPPED>(y)) return y;                                                   \
+        return ONCE ? to_odd(function((double)x)) : brief(x);                                      \
     }
 #define MATH(op, function, single)                                                                 \
     DEVICE float op##_of_f32(float x) { return (float)function((double)x); }                       \
@@ -268,7 +270,10 @@ DEVICE float erf_inv_short(float x) {
 #define MATH_AS(op, function, brief, single)                                                       \
     DOUBLE(op, function)                                                                           \
     DEVICE float op(float x) { return single(x); }                                                 \
-    template <int DROPPED> DEVICE float op(float x) { return single(x); }
+    template <int DROPPED, bool ONCE> DEVICE float op(float x) {                                   \
+        float y = single(x);                                                                       \
+        return !ONCE || rounds_surely<DROPPED>(y) ? y : to_odd(function((double)x));               \
+    }
 #define MATH(op, function, single) MATH_AS(op, function, function, single)
 #endif
 MATH_AS(f_exp, exp, exp_short, expf)

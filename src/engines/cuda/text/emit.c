@@ -241,15 +241,28 @@ static int converted_to(const plan_kernel *k, uint32_t n) {
 
 static bool is_half(int type) { return type == EMLX_BF16 || type == EMLX_F16; }
 
+static bool is_exact_in_f32(int type) { return type == EMLX_F32 || is_half(type); }
+
+// Whether a step is a function in f64 of what is exact in f32, rounded to two bytes: f32 is enough
+// for most of its numbers, and it gives what rounds as the exact result does.
+static bool is_shortened(const plan_kernel *k, uint32_t n) {
+    const expr_step *s = &k->steps[n];
+    if (s->kind != EXPR_SCALAR || s->compute != EMLX_F64) return false;
+    const expr_step *of = &k->steps[s->args[0]];
+    return scalar_text_of(s->op, EMLX_F32).narrows && is_half(converted_to(k, n)) &&
+           of->kind == EXPR_CAST && is_exact_in_f32(of->compute);
+}
+
 // Numbers of two bytes that are read as f32 again need no NaN of their own.
 static void emit_cast(emitter *e, uint32_t n) {
     const expr_step *s = &e->kernel->steps[n];
+    int from = is_shortened(e->kernel, s->args[0]) ? EMLX_F32 : s->compute;
     char cast[CAST_TEXT], arg[16];
     snprintf(arg, sizeof arg, "v%u", s->args[0]);
-    if (s->compute == EMLX_F32 && is_half(s->type) && converted_to(e->kernel, n) == EMLX_F32)
+    if (from == EMLX_F32 && is_half(s->type) && converted_to(e->kernel, n) == EMLX_F32)
         EMIT("near_%s(%s)", type_text(s->type), arg);
     else
-        EMIT("%s", cast_text(cast, s->compute, s->type, arg));
+        EMIT("%s", cast_text(cast, (emlx_type)from, s->type, arg));
 }
 
 static void emit_scalar(emitter *e, uint32_t n) {
@@ -265,9 +278,11 @@ static void emit_scalar(emitter *e, uint32_t n) {
     e->code->parts |= text.parts;
     if (sub) EMIT("wrap_%s((ull)(ll)", type_text(s->type));
     EMIT("%c_%s", width ? 'b' : 'f', f->name);
-    int to = text.narrows && s->compute == EMLX_F32 ? converted_to(e->kernel, n) : EMLX_TYPE_COUNT;
-    if (is_half(to)) EMIT("<%d>", to == EMLX_BF16 ? 16 : 13);
-    EMIT("(");
+    bool once = is_shortened(e->kernel, n);
+    int to = once || (text.narrows && s->compute == EMLX_F32) ? converted_to(e->kernel, n)
+                                                              : EMLX_TYPE_COUNT;
+    if (is_half(to)) EMIT("<%d,%s>", to == EMLX_BF16 ? 16 : 13, once ? "true" : "false");
+    EMIT(once ? "((float)" : "(");
     for (int i = 0; i < f->operands; i++) EMIT("%sv%u", i > 0 ? ", " : "", s->args[i]);
     if (width) EMIT(", %d", type_table[s->compute].bits);
     EMIT(sub ? "))" : ")");
@@ -276,7 +291,7 @@ static void emit_scalar(emitter *e, uint32_t n) {
 static void emit_step(emitter *e, uint32_t n, const emit_loads *loads, const char *carry) {
     const expr_step *s = &e->kernel->steps[n];
     char place[32];
-    EMIT("  const T_%s v%u = ", type_text(s->type), n);
+    EMIT("  const T_%s v%u = ", type_text(is_shortened(e->kernel, n) ? EMLX_F32 : s->type), n);
     switch ((expr_kind)s->kind) {
     case EXPR_CONST: break;
     case EXPR_LOAD: emit_load(e, s, loads); break;
