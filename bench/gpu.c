@@ -58,6 +58,8 @@ static emlx_tensor *run_exp(emlx_tensor **in) { return bench_apply("exp", in[0],
 static emlx_tensor *run_log1p(emlx_tensor **in) { return bench_apply("log1p", in[0], NULL); }
 static emlx_tensor *run_tanh(emlx_tensor **in) { return bench_apply("tanh", in[0], NULL); }
 static emlx_tensor *run_erf(emlx_tensor **in) { return bench_apply("erf", in[0], NULL); }
+static emlx_tensor *run_log(emlx_tensor **in) { return bench_apply("log", in[0], NULL); }
+static emlx_tensor *run_erf_inv(emlx_tensor **in) { return bench_apply("erf_inv", in[0], NULL); }
 static emlx_tensor *run_sum(emlx_tensor **in) { return bench_apply("sum", in[0], NULL); }
 static emlx_tensor *run_sum_rows(emlx_tensor **in) {
     return over("sum", in[0], "axes", rows_axis, 1);
@@ -283,6 +285,8 @@ static emlx_tensor *run_attend_causal(emlx_tensor **in) { return attend(in, 1); 
         {"log1p f32 " #n, run_log1p, {SQUARE(n)}, {EMLX_F32}, 8.0 * count, 0},                       \
         {"tanh f32 " #n, run_tanh, {SQUARE(n)}, {EMLX_F32}, 8.0 * count, 0},                         \
         {"erf f32 " #n, run_erf, {SQUARE(n)}, {EMLX_F32}, 8.0 * count, 0},                           \
+        {"log f32 " #n, run_log, {SQUARE(n)}, {EMLX_F32}, 8.0 * count, 0},                           \
+        {"erf_inv f32 " #n, run_erf_inv, {SQUARE(n)}, {EMLX_F32}, 8.0 * count, 0},                   \
         {"sum_all f32 " #n, run_sum, {SQUARE(n)}, {EMLX_F32}, 4.0 * count, 0},                       \
         {"sum_rows f32 " #n, run_sum_rows, {SQUARE(n)}, {EMLX_F32}, 4.0 * count, 0},                 \
         {"sum_cols f32 " #n, run_sum_columns, {SQUARE(n)}, {EMLX_F32}, 4.0 * count, 0},              \

@@ -6,6 +6,7 @@
 // XX(file, part): in the order in which a program needs them.
 #define CUDA_SOURCE_MAP(XX)                                                                        \
     XX(core, PART_CORE)                                                                            \
+    XX(short, PART_SHORT)                                                                          \
     XX(scalars, PART_SCALARS)                                                                      \
     XX(complex, PART_COMPLEX)                                                                      \
     XX(folds, PART_FOLDS)                                                                          \

@@ -131,17 +131,11 @@ REAL(float, f)
 REAL(double, )
 
 DEVICE double erf_inv(double y) {
-    const double near[9] = {2.81022636e-08,  3.43273939e-07, -3.5233877e-06,
-                            -4.39150654e-06, 0.00021858087,  -0.00125372503,
-                            -0.00417768164,  0.246640727,    1.50140941};
-    const double far[9] = {-0.000200214257, 0.000100950558, 0.00134934322,
-                           -0.00367342844,  0.00573950773,  -0.0076224613,
-                           0.00943887047,   1.00167406,     2.83297682};
     double w = -log((1.0 - y) * (1.0 + y)), a = w - 2.5, b = sqrt(w) - 3.0;
-    double p = near[0], q = far[0];
+    double p = erf_inv_near[0], q = erf_inv_far[0];
     for (int i = 1; i < 9; i++) {
-        p = p * a + near[i];
-        q = q * b + far[i];
+        p = p * a + erf_inv_near[i];
+        q = q * b + erf_inv_far[i];
     }
     if (fabs(y) == 1) return copysign(INFINITE, y);
     return fabs(y) <= 1 ? (w < 5.0 ? p : q) * y : NOT_A_NUMBER;
@@ -155,98 +149,6 @@ DEVICE float sigmoidf(float x) {
     return x < 0 ? e / (1 + e) : 1 / (1 + e);
 }
 DEVICE double inverse_sqrt(double x) { return 1.0 / sqrt(x); }
-
-// What rounds to the right f32: an error below 2^-40 is enough. The fewer operations in double the
-// better, so that comparisons are made in f32.
-DEVICE double reciprocal_short(double d) {
-    double r, e;
-    asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(r) : "d"(d));
-    e = fma(-d, r, 1.0);
-    return fma(r, fma(e, e, e), r);
-}
-// Of y = k ln 2 + r: exp(r) - 1, and in `scale` 2^k.
-DEVICE double exp_parts(double y, double &scale) {
-    const double magic = 0x1.8p52;
-    double k = fma(y, 1.4426950408889634, magic), q = 2.7625115538962956e-06;
-    double r = fma(k - magic, -0.69314718055994531, y);
-    scale = __hiloint2double((__double2loint(k) + 1023) << 20, 0);
-    q = fma(q, r, 2.4876178960310242e-05);
-    q = fma(q, r, 0.0001984120873265277);
-    q = fma(q, r, 0.001388882165071539);
-    q = fma(q, r, 0.008333333353729286);
-    q = fma(q, r, 0.04166666689109171);
-    q = fma(q, r, 0.1666666666664829);
-    q = fma(q, r, 0.49999999999797773);
-    q = fma(q, r, 1.0);
-    return r * q;
-}
-DEVICE double exp_wide(float x) {
-    double scale, p = exp_parts(fminf(fmaxf(x, -150.f), 150.f), scale);
-    return fma(scale, p, scale);
-}
-DEVICE float exp_by_wide(float x) { return x != x ? x : (float)exp_wide(x); }
-// 2^(i / 16) to nearest, and behind them the logarithms of what they lack.
-static __device__ const float exp_steps[32] = {
-    0x1p+0f,         0x1.0b5586p+0f,   0x1.172b84p+0f,   0x1.2387a6p+0f,   0x1.306fep+0f,
-    0x1.3dea64p+0f,  0x1.4bfdaep+0f,   0x1.5ab07ep+0f,   0x1.6a09e6p+0f,   0x1.7a1148p+0f,
-    0x1.8ace54p+0f,  0x1.9c4918p+0f,   0x1.ae89fap+0f,   0x1.c199bep+0f,   0x1.d5818ep+0f,
-    0x1.ea4afap+0f,  0,                0x1.8d96d4p-25f,  -0x1.9c0c22p-27f, 0x1.964902p-25f,
-    0x1.125002p-25f, 0x1.370be4p-25f,  -0x1.0a3552p-25f, -0x1.00d8acp-27f, 0x1.26055cp-26f,
-    -0x1.05cb44p-25f, 0x1.67a1cap-28f, 0x1.a3b5e4p-28f,  -0x1.f9c306p-27f, -0x1.6961b4p-28f,
-    -0x1.a5217cp-28f, 0x1.61428ep-28f};
-// As the CPU's (exp_lanes.h): x = r + k ln(2) / 16, and exp(r) from a step of the table on, all in two
-// parts of f32. Of a thousand numbers three have a sum of both that might round either way.
-DEVICE float exp_short(float x) {
-    const float error = 0x1p-33f, magic = 0x1.8p23f;
-    float shifted = fmaf(x, 0x1.715476p+0f * 16, magic), k = shifted - magic;
-    const float *at = exp_steps + (__float_as_int(shifted) & 15);
-    float step = at[0], high = fmaf(k, -0x1.62e43p-1f / 16, x);
-    float low = fmaf(k, 0x1.05c61p-29f / 16, at[16] + error), r = high + low;
-    float p = fmaf(fmaf(r, 0x1.55576ap-5f, 0x1.55571ep-3f), r, 0.5f);
-    float first = fmaf(step, high, step), lost = fmaf(step, high, step - first);
-    float most = fmaf(step, fmaf(r * r, p, low), lost), y = first + most;
-    if (x < -104) return 0;
-    if (!(fabsf(x) < 86) || y != first + fmaf(step, -2 * error, most)) return exp_by_wide(x);
-    return __int_as_float(__float_as_int(y) + (int)((unsigned)__float_as_int(shifted) << 19 & 0xff800000));
-}
-DEVICE float sigmoid_short(float x) {
-    double e = exp_wide(-fabsf(x)), r = reciprocal_short(1 + e);
-    return x != x ? x : (float)(x < 0 ? e * r : r);
-}
-// With t = exp(2 a) - 1 it is t / (t + 2).
-DEVICE float tanh_short(float x) {
-    double scale, p = exp_parts(2 * fminf(fabsf(x), 20.f), scale), t = fma(scale, p, scale - 1);
-    return x != x ? x : copysignf((float)(t * reciprocal_short(t + 2)), x);
-}
-// 2 atanh((m - 1) / (m + 1)) of x = m 2^n, m between the roots of 1/2 and 2.
-DEVICE double log_of(double x) {
-    if (!(x > 0) || x == INFINITE) return x == 0 ? -INFINITE : x > 0 ? x : NOT_A_NUMBER;
-    const ll root = 0x3fe6a09e00000000ll;
-    ll bits = __double_as_longlong(x) - root;
-    double n = (double)(int)(bits >> 52);
-    double m = __longlong_as_double((bits & 0xfffffffffffffll) + root);
-    double s = (m - 1) * reciprocal_short(m + 1), z = s * s, p = 1.0 / 19;
-#pragma unroll
-    for (int i = 17; i > 1; i -= 2) p = fma(p, z, 1.0 / i);
-    return fma(n, 0.69314718055994530942, 2 * fma(s * z, p, s));
-}
-DEVICE float log_short(float x) { return (float)log_of(x); }
-DEVICE float log1p_short(float f) {
-    double x = f;
-    return (float)(fabs(x) < 0x1p-29 ? x * (1 - x / 2) : log_of(1 + x));
-}
-
-// erf_inv of f32: its polynomial for numbers near 1 only where there are such.
-DEVICE float erf_inv_short(float x) {
-    const double near[9] = {2.81022636e-08,  3.43273939e-07, -3.5233877e-06,
-                            -4.39150654e-06, 0.00021858087,  -0.00125372503,
-                            -0.00417768164,  0.246640727,    1.50140941};
-    double y = x, w = -log_of((1.0 - y) * (1.0 + y)), a = w - 2.5, p = near[0];
-    if (!(fabsf(x) < 0.9966f)) return (float)erf_inv(y);
-#pragma unroll
-    for (int i = 1; i < 9; i++) p = fma(p, a, near[i]);
-    return (float)(p * y);
-}
 
 #define DOUBLE(op, function)                                                                       \
     DEVICE double op(double x) { return function(x); }

@@ -6,29 +6,31 @@
 
 #include "plan/plan.h"
 
-// The parts of the prelude that a text needs, as bits. The first two come with every kernel.
+// The parts of the prelude that a text needs, as bits, in the order of the sources. The first three
+// come with every kernel.
 typedef enum code_part {
-    PART_CORE = 1,
-    PART_SCALARS = 2,
-    PART_COMPLEX = 4,
-    PART_FOLDS = 8,
-    PART_SORT = 16,
-    PART_SCAN = 32,
-    PART_SCATTER = 64,
-    PART_DOT = 128,
-    PART_LINALG = 256,
-    PART_FFT = 512,
-    PART_RADIX = 1024,
-    PART_COPIES = 2048,
-    PART_ATTENTION = 4096,
-    PART_PACKED = 8192,
-    PART_FACTORS = 16384,
-    PART_DEPTHWISE = 32768,
-    PART_BYTES = 65536,
-    PART_PANELS = 131072
+    PART_CORE = 1 << 0,
+    PART_SHORT = 1 << 1,
+    PART_SCALARS = PART_SHORT | 1 << 2,
+    PART_COMPLEX = 1 << 3,
+    PART_FOLDS = 1 << 4,
+    PART_SORT = 1 << 5,
+    PART_SCAN = 1 << 6,
+    PART_SCATTER = 1 << 7,
+    PART_DOT = 1 << 8,
+    PART_LINALG = 1 << 9,
+    PART_FFT = 1 << 10,
+    PART_RADIX = 1 << 11,
+    PART_COPIES = 1 << 12,
+    PART_ATTENTION = 1 << 13,
+    PART_PACKED = 1 << 14,
+    PART_FACTORS = 1 << 15,
+    PART_DEPTHWISE = 1 << 16,
+    PART_BYTES = 1 << 17,
+    PART_PANELS = 1 << 18
 } code_part;
 
-enum { CODE_PART_COUNT = 18 };
+enum { CODE_PART_COUNT = 19 };
 
 // Where a word comes from when the kernel runs.
 typedef enum patch_kind {
