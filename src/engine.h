@@ -142,6 +142,9 @@ typedef struct engine_ops {
     // Whether it would run two kernels that have the same operand 0, and read nothing that the
     // other makes, as one step (see `beside` in plan_kernel). May be NULL: never.
     bool (*beside)(const emlx_device *device, const plan_kernel *first, const plan_kernel *kernel);
+    // Whether it would compute a product and a map of its result at once (see `epilogue` in
+    // plan_kernel), whatever it then does. May be NULL: never.
+    bool (*epilogue)(const emlx_device *device, const plan_kernel *product, const plan_kernel *map);
     // Makes the engine's form of a plan (not NULL), refusing what it cannot run with
     // EMLX_UNSUPPORTED and a message that names primitive and type. May be NULL: there is none.
     emlx_status (*prepare)(emlx_device *device, const emlx_plan *plan, void **form,
@@ -244,7 +247,8 @@ typedef emlx_status (*kernel_fn)(emlx_device *device, void *context, const kerne
 // How an engine of kernels runs a plan: calls `run` for each of its kernels in order, with buffers
 // for what it makes, and names the op in its error. Of kernels that are one step it is called for
 // the first, which has the others done too. With `end`, the fence of all of it, kernels may be
-// queued rather than done: buffers are then marked as used until it is signalled. Stops with
+// queued rather than done: buffers are then marked as used until it is signalled. What a map behind
+// a product makes (`epilogue`) has its buffer before the product is run. Stops with
 // EMLX_CANCELLED between kernels. `stream` is where reused buffers have to be free.
 typedef struct kernel_loop {
     kernel_fn run;

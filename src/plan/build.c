@@ -18,6 +18,7 @@ static emlx_status make_kernels(subgraph *g, emlx_plan *plan, emlx_error *err) {
     TRY(fuse(g, plan->device, &f, err));
     TRY(emit_kernels(&f, plan, &plan->memory, err));
     TRY(join_rows(plan, &g->memory, err));
+    TRY(join_epilogues(plan, &g->memory, err));
     TRY(join_steps(plan, &g->memory, err));
     TRY(settle_kernels(plan, &plan->memory, err));
     TRY(assign_buffers(plan, &plan->memory, err));

@@ -139,6 +139,11 @@ typedef struct plan_kernel {
     // reads what another makes, and what ends in any of them ends behind the last.
     uint32_t beside;
 
+    // A DOT whose result only the kernel behind it reads: a MAP without guards that goes over it
+    // element by element, and makes one value of the same type and shape in its buffer. Buffers of
+    // both are there before the first is run, so that an engine can do all in it.
+    bool epilogue;
+
     // A MAP that copies one value unchanged: nothing to do when the copy took its source's buffer.
     bool copies;
 

@@ -65,16 +65,26 @@ static void end_values(const kernel_run *r, const plan_kernel *k) {
     }
 }
 
+static emlx_status run_one(const kernel_run *r, const kernel_call *call, emlx_error *err) {
+    emlx_status status = r->loop->run(r->device, r->loop->context, call, err);
+    return status == EMLX_OK ? status : kernel_failed(call->kernel, status, err);
+}
+
+// How many kernels are run with the first of a step, or right behind it.
+static uint32_t count_followers(const plan_kernel *k) { return k->beside + k->epilogue; }
+
 // A kernel, and those that are one step with it.
 static emlx_status run_step(const kernel_run *r, const kernel_call *call, emlx_error *err) {
     const plan_kernel *k = call->kernel;
     bool taken = false;
-    for (uint32_t i = 0; i <= k->beside; i++) TRY(make_values(r, &k[i], &taken, err));
-    if (!(taken && k->copies)) {
-        emlx_status status = r->loop->run(r->device, r->loop->context, call, err);
-        if (status != EMLX_OK) return kernel_failed(k, status, err);
+    for (uint32_t i = 0; i <= count_followers(k); i++) TRY(make_values(r, &k[i], &taken, err));
+    if (!(taken && k->copies)) TRY(run_one(r, call, err));
+    if (k->epilogue) {
+        kernel_call map = *call;
+        map.kernel++;
+        TRY(run_one(r, &map, err));
     }
-    for (uint32_t i = 0; i <= k->beside; i++) end_values(r, &k[i]);
+    for (uint32_t i = 0; i <= count_followers(k); i++) end_values(r, &k[i]);
     return EMLX_OK;
 }
 
@@ -85,7 +95,7 @@ static emlx_status run_each(const kernel_run *r, const plan_call *call, emlx_err
                           .constants = call->constants,
                           .functions = call->functions,
                           .cancel = call->cancel};
-    for (uint32_t i = 0; i < r->plan->kernel_count; i += 1 + kernel.kernel->beside) {
+    for (uint32_t i = 0; i < r->plan->kernel_count; i += 1 + count_followers(kernel.kernel)) {
         if (cancel_raised(call->cancel)) return error_set(err, EMLX_CANCELLED, "cancelled");
         kernel.kernel = &r->plan->kernels[i];
         TRY(run_step(r, &kernel, err));

@@ -152,7 +152,10 @@ static void add_made(const emlx_plan *plan, plan_kernel *k, const lifetimes *lif
         return;
     }
     bool whole = store != NULL && fills_value(k, &k->accesses[store->access], &plan->values[value]);
-    k->reuse[k->made_count] = whole ? find_reuse(plan, k, life, n, store) : NO_INDEX;
+    uint32_t old = whole ? find_reuse(plan, k, life, n, store) : NO_INDEX;
+    // Operands of a product may not be overwritten while it is computed.
+    if (n > 0 && plan->kernels[n - 1].epilogue) old = plan->kernels[n - 1].output;
+    k->reuse[k->made_count] = old;
     k->made[k->made_count++] = value;
 }
 

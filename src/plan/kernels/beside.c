@@ -45,7 +45,7 @@ static void place_kernel(steps *s, uint32_t number) {
     plan_kernel *kernels = s->plan->kernels, *k = &kernels[number];
     s->next[number] = NO_INDEX;
     s->last[number] = number;
-    if (kernel_is_whole(k) && k->access_count > 0) {
+    if (kernel_is_whole(k) && k->access_count > 0 && !k->epilogue) {
         uint32_t *first = &s->first[k->accesses[0].value];
         if (*first != NO_INDEX && may_follow(s, &kernels[*first], k) &&
             reads_before(s, k, *first)) {

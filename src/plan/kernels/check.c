@@ -204,11 +204,24 @@ static emlx_status check_ended(checker *c, const plan_kernel *k) {
     return EMLX_OK;
 }
 
+// What a map adds to a product is there before the product, whose buffer it takes over.
+static emlx_status check_epilogue(const checker *c, const plan_kernel *k) {
+    if (!k->epilogue) return EMLX_OK;
+    bool behind = c->now + 1 < c->plan->kernel_count && k[1].kind == KERNEL_MAP;
+    if (!behind || k[1].made_count != 1 || k[1].reuse[0] != k->output)
+        return fault(c, "has no map behind that takes over", k->output);
+    for (uint32_t i = 0; i < k[1].access_count; i++)
+        if (k[1].accesses[i].value != k->output && is_loaded(&k[1], i))
+            TRY(check_read(c, k[1].accesses[i].value));
+    return EMLX_OK;
+}
+
 static emlx_status check_kernels(checker *c) {
     for (c->now = c->step = 0; c->now < c->plan->kernel_count; c->now++) {
         const plan_kernel *k = &c->plan->kernels[c->now];
         if (c->now > c->step + c->plan->kernels[c->step].beside) c->step = c->now;
         TRY(check_reads(c, k));
+        TRY(check_epilogue(c, k));
         TRY(check_made(c, k));
         TRY(check_ended(c, k));
     }

@@ -9,6 +9,10 @@
 // memory, the rest in the plan's.
 emlx_status emit_kernels(const fusion *f, emlx_plan *plan, arena *memory, emlx_error *err);
 
+// Puts products right in front of the maps that the device would compute with them, in memory that
+// kernels are in before they are settled.
+emlx_status join_epilogues(emlx_plan *plan, arena *scratch, emlx_error *err);
+
 // Puts kernels that the device would run as one step behind each other, in memory that kernels are
 // in before they are settled.
 emlx_status join_steps(emlx_plan *plan, arena *scratch, emlx_error *err);
