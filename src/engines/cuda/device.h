@@ -31,7 +31,8 @@ typedef struct gpu {
     // engine: EMLX_CUDA_REHEARSE=90 tests everything but the results on any machine.
     bool rehearsal;
     bool f32_in_double;
-    bool tf32; // products and convolutions of f32 may be of operands rounded to 11 bits
+    bool tf32;      // products and convolutions of f32 may be of operands rounded to 11 bits
+    bool epilogues; // what follows a product may be computed, and rounded, with it
     cuda_context context;
     gpu_stream *streams[STREAM_COUNT];
     stream_line line;

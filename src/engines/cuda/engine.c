@@ -166,6 +166,11 @@ static bool cuda_takes(const emlx_device *device, const emlx_tensor *either) {
     return whole_suits(either, ((const gpu *)device->state)->shared_most);
 }
 
+static bool cuda_epilogue(const emlx_device *device, const plan_kernel *product,
+                          const plan_kernel *map) {
+    return ((const gpu *)device->state)->epilogues && product_joins(product, map);
+}
+
 static bool cuda_widens(const emlx_device *device, emlx_type from, emlx_type type) {
     (void)device;
     return product_widens(from, type);
@@ -195,6 +200,8 @@ static emlx_status prepare_all(gpu *g, thread_pool *pool, gpu_plan *p, const eml
     emlx_status status = EMLX_OK;
     if (codes == NULL || stored == NULL) status = error_no_memory(err, "to prepare a plan");
     for (uint32_t i = 0; i < p->count && status == EMLX_OK; i++) {
+        p->kernels[i].joined = i > 0 && p->kernels[i - 1].joins;
+        if (p->kernels[i].joined) continue;
         status = prepare_kernel(g, &p->kernels[i], plan, &plan->kernels[i], err);
         if (status != EMLX_OK) error_prefix(err, status, "%s", plan->kernels[i].op);
         codes[i] = p->kernels[i].code;
@@ -283,6 +290,7 @@ static emlx_status run_kernel(emlx_device *device, void *context, const kernel_c
     gpu *g = device->state;
     gpu_plan *form = context;
     gpu_kernel *k = &form->kernels[call->kernel - call->plan->kernels];
+    if (k->joined) return EMLX_OK;
     if (!g->rehearsal) TRY(take_made(stream_now(g), call, err));
     if (k->run != NULL && !g->rehearsal) {
         if (k->code.reports) TRY(report_begin(stream_now(g), call, k->code.checks > 0, err));
@@ -418,6 +426,7 @@ const engine_ops cuda_engine = {
     .takes = cuda_takes,
     .widens = cuda_widens,
     .rows = cuda_rows,
+    .epilogue = cuda_epilogue,
     .prepare = cuda_prepare,
     .discard = cuda_discard,
     .submit = cuda_submit,

@@ -134,6 +134,8 @@ static emlx_status copy_kernel(handed_plan *h, const plan_kernel *from, const ui
     uint32_t *lists = arena_array(&p->memory, 2 * made + from->local_count + 1, sizeof *lists);
     if (k == NULL || lists == NULL) return error_no_memory(err, "to prepare a plan");
     *k = *from;
+    k->beside = 0;
+    k->epilogue = false;
     k->made = lists;
     k->reuse = lists + made;
     k->made_count = made;

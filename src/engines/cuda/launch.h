@@ -16,6 +16,8 @@ struct gpu_kernel {
     stored_kernel *stored;
     void *library;                  // of a library's call: what was chosen for it
     void (*discard)(gpu_kernel *k); // frees `library`; may be NULL
+    bool joins;                     // it computes the kernel behind it too,
+    bool joined;                    // of which nothing is left to do then
     _Atomic(void *) handed;         // see hand.h
 };
 

@@ -85,6 +85,7 @@ bool loop_suits(const gpu *g, const loop_call *call, const gpu_kernel *kernels, 
     uint32_t reporters = 0;
     if (g->rehearsal || count > KERNELS_MOST || !loops_open()) return false;
     for (uint32_t i = 0; i < count; i++) {
+        if (kernels[i].joined) continue;
         // Libraries of linear algebra wait for the device.
         bool library = kernels[i].run != launch_generated;
         bool routine = call->turn.plan->kernels[i].kind == KERNEL_ROUTINE;
@@ -301,7 +302,9 @@ static emlx_status keep_indices(loop_graph *l, emlx_error *err) {
 static emlx_status add_part(emlx_device *device, void *context, const kernel_call *call,
                             emlx_error *err) {
     loop_graph *l = context;
-    bool generated = l->kernels[call->kernel - call->plan->kernels].run == launch_generated;
+    const gpu_kernel *k = &l->kernels[call->kernel - call->plan->kernels];
+    bool generated = k->run == launch_generated;
+    if (k->joined) return EMLX_OK;
     if (!generated) TRY(record_begin(l->s, err));
     emlx_status status = l->turn->run(device, l->turn->context, call, err);
     if (generated && status == EMLX_OK) status = add_queued(l, err);

@@ -52,6 +52,12 @@ static bool choose_tf32(void) {
     return given != NULL && strcmp(given, "1") == 0;
 }
 
+// EMLX_CUDA_EPILOGUES=0: what follows a product is a kernel of its own.
+static bool choose_epilogues(void) {
+    const char *given = getenv("EMLX_CUDA_EPILOGUES");
+    return given == NULL || strcmp(given, "0") != 0;
+}
+
 static void wait_for_all(void *context) {
     const gpu *g = context;
     for (int i = 0; i < STREAM_COUNT; i++) cuda.stream_synchronize(g->streams[i]->stream);
@@ -106,6 +112,7 @@ static emlx_status open_all(gpu *g, emlx_error *err) {
     if (!g->rehearsal) TRY(open_gpu(g, err));
     g->f32_in_double = choose_f32(g);
     g->tf32 = choose_tf32();
+    g->epilogues = choose_epilogues();
     return open_store(g, err);
 }
 

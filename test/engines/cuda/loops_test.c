@@ -182,6 +182,14 @@ static void turn_product(emlx_block *b, const uint32_t v[4], uint32_t next[2]) {
     next[0] = op(b, "subtract", 2, v[3], sign);
     next[1] = op(b, "negate", 1, sign);
 }
+// Of numbers that are -1, 0 or 1 after a turn: what is added to the product is one of its operands.
+static void turn_joined(emlx_block *b, const uint32_t v[4], uint32_t next[2]) {
+    static const int64_t left[] = {1}, right[] = {0};
+    emlx_attr attrs[] = {with_ints("contract_left", left, 1), with_ints("batch_left", NULL, 0),
+                         with_ints("contract_right", right, 1), with_ints("batch_right", NULL, 0)};
+    next[0] = op(b, "add", 2, op_with(b, "dot", attrs, 4, 2, v[3], v[3]), v[3]);
+    next[1] = op(b, "sign", 1, v[2]);
+}
 
 static void loops_give_what_the_cpu_gives(void **state) {
     (void)state;
@@ -195,6 +203,7 @@ static void loops_give_what_the_cpu_gives(void **state) {
         assert_same_loop(turn_take, 64, n, EMLX_OK);
         assert_same_loop(turn_divide, 5, n, EMLX_OK);
         assert_same_loop(turn_product, 5, n, EMLX_OK);
+        assert_same_loop(turn_joined, 70, n, EMLX_OK);
     }
     assert_same_loop(turn_product, 256, 30, EMLX_OK);
 }

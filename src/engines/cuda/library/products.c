@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // products.c - products of matrices by cuBLASLt. What it is asked for, and the algorithm, are
 // chosen once a plan; f32 is computed in full f32 but where TF32 is allowed, integers exactly.
+// What a plan computes of a product next is done by the same call where the library has that.
 #include "engines/cuda/library/products.h"
 
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include "base/error.h"
 #include "base/shape.h"
 #include "base/types.h"
+#include "engines/cuda/library/epilogue.h"
 #include "engines/cuda/text/product/bytes.h"
 #include "engines/cuda/text/product/copies.h"
 
@@ -33,11 +35,14 @@ typedef struct lt_choice {
 enum {
     DESC_TRANSPOSE_A = 3,
     DESC_TRANSPOSE_B = 4,
+    DESC_EPILOGUE = 7,
+    DESC_BIAS = 8,
     LAYOUT_BATCH = 5,
     LAYOUT_BATCH_STRIDE = 6,
     PREFER_WORKSPACE = 1,
     PREFER_ALIGNMENT_A = 5, // B, C and D follow
     OPERATION_TRANSPOSE = 1,
+    EPILOGUE_BIAS = 4,
     COMPUTE_32F = 68,
     COMPUTE_64F = 70,
     COMPUTE_32I = 72,
@@ -250,6 +255,10 @@ typedef struct product {
     operand_shape sides[2];
     bool copied[2];
     size_t places[2], copied_bytes;
+    // What of the map behind it is computed with it.
+    bool joined;
+    product_epilogue end;
+    pthread_mutex_t lock; // of `desc`, where the vector's address is set for a call
 } product;
 
 static void free_product(product *p) {
@@ -259,6 +268,7 @@ static void free_product(product *p) {
         if (p->parts[i].b != NULL) lt.layout_destroy(p->parts[i].b);
     }
     if (p->d != NULL) lt.layout_destroy(p->d);
+    pthread_mutex_destroy(&p->lock);
     mem_free(p, sizeof *p);
 }
 
@@ -289,14 +299,29 @@ static emlx_status make_desc(product *p, const product_type *type, const matrix 
     return EMLX_OK;
 }
 
+static emlx_status set_vector(const product *p, uint64_t address, emlx_error *err) {
+    return lt_check(lt.desc_set(p->desc, DESC_BIAS, &address, sizeof address), "a vector", err);
+}
+
+// Until a call the address only says how the vector is aligned.
+static emlx_status describe_end(const product *p, emlx_error *err) {
+    int32_t epilogue = EPILOGUE_BIAS;
+    if (!p->joined || p->end.bias == NO_PART) return EMLX_OK;
+    TRY(lt_check(lt.desc_set(p->desc, DESC_EPILOGUE, &epilogue, sizeof epilogue), "an epilogue",
+                 err));
+    return set_vector(p, VECTOR_ALIGNMENT, err);
+}
+
 // To how many bytes an operand is aligned, as its block is.
 static uint32_t alignment(const plan_access *a) {
     int64_t bytes = a->offset * (int64_t)type_size(a->type) | DEVICE_ALIGNMENT;
     return (uint32_t)(bytes & -bytes);
 }
 
+enum { ALIGNED_COUNT = 3 }; // what is known of the alignment of A, B and C
+
 // *found: the library has an algorithm for the next part.
-static emlx_status choose_algorithm(const gpu *g, product *p, const uint32_t aligned[2],
+static emlx_status choose_algorithm(const gpu *g, product *p, const uint32_t aligned[ALIGNED_COUNT],
                                     bool *found, emlx_error *err) {
     product_part *part = &p->parts[p->part_count++];
     lt_preference preference;
@@ -304,7 +329,7 @@ static emlx_status choose_algorithm(const gpu *g, product *p, const uint32_t ali
     int count = 0;
     TRY(lt_check(lt.preference_create(&preference), "choosing", err));
     lt.preference_set(preference, PREFER_WORKSPACE, &workspace, sizeof workspace);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < ALIGNED_COUNT; i++)
         lt.preference_set(preference, PREFER_ALIGNMENT_A + i, &aligned[i], sizeof *aligned);
     int result = lt.choose(g->products, p->desc, part->a, part->b, p->d, p->d, preference, 1,
                            &part->choice, &count);
@@ -316,6 +341,11 @@ static emlx_status choose_algorithm(const gpu *g, product *p, const uint32_t ali
 
 static uint32_t side_alignment(const product *p, const plan_kernel *k, int side) {
     return p->copied[side] ? DEVICE_ALIGNMENT : alignment(&k->accesses[side]);
+}
+
+static uint32_t residual_alignment(const product *p, const plan_kernel *k) {
+    bool added = p->joined && p->end.residual != NO_PART;
+    return added ? alignment(&k[1].accesses[p->end.residual]) : DEVICE_ALIGNMENT;
 }
 
 // The type that both operands are multiplied in.
@@ -351,11 +381,13 @@ static emlx_status make_product(const gpu *g, product *p, const plan_kernel *k, 
     matrix b = matrix_of(left), d = {columns, rows, columns, false, true};
     p->wide = t.compute == COMPUTE_64F;
     TRY(make_desc(p, &t, &a, &b, err));
+    TRY(describe_end(p, err));
     product_part *part = p->parts;
     TRY(make_layout(&part->a, t.type, &a, batch, right->batch.stride, err));
     TRY(make_layout(&part->b, t.type, &b, batch, left->batch.stride, err));
     TRY(make_layout(&p->d, out.type, &d, batch, rows * columns, err));
-    const uint32_t aligned[2] = {side_alignment(p, k, 1), side_alignment(p, k, 0)};
+    const uint32_t aligned[ALIGNED_COUNT] = {side_alignment(p, k, 1), side_alignment(p, k, 0),
+                                             residual_alignment(p, k)};
     return choose_algorithm(g, p, aligned, found, err);
 }
 
@@ -390,8 +422,9 @@ static emlx_status add_digits(const gpu *g, product *p, const plan_kernel *k, in
     const byte_product *b = &p->bytes;
     product_part *part = &p->parts[n];
     bool plain = b->digits == 1;
-    const uint32_t aligned[2] = {plain ? alignment(&k->accesses[1]) : LINE,
-                                 plain ? alignment(&k->accesses[0]) : LINE};
+    const uint32_t aligned[ALIGNED_COUNT] = {plain ? alignment(&k->accesses[1]) : LINE,
+                                             plain ? alignment(&k->accesses[0]) : LINE,
+                                             DEVICE_ALIGNMENT};
     int64_t terms = (n + 1) * b->padded_terms;
     matrix left = {terms, b->sides[0].padded, leading[0], false, true};
     matrix right = {terms, b->sides[1].padded, leading[1], true, true};
@@ -450,35 +483,104 @@ static emlx_status make_byte_product(const gpu *g, product *p, const plan_kernel
     return EMLX_OK;
 }
 
-// Words of a call: where the operands are, the result and working memory, and which part it is.
-enum { CALL_LEFT, CALL_RIGHT, CALL_OUT, CALL_WORKSPACE, CALL_PART, CALL_WORDS };
+// Words of a call: where the operands are, the result and working memory, which part it is, what is
+// added, and the bits of the doubles that the product and that are multiplied with.
+enum {
+    CALL_LEFT,
+    CALL_RIGHT,
+    CALL_OUT,
+    CALL_WORKSPACE,
+    CALL_PART,
+    CALL_RESIDUAL,
+    CALL_VECTOR,
+    CALL_SCALE,
+    CALL_SIDE,
+    CALL_WORDS
+};
+
+// A number as the library wants it.
+typedef union factor {
+    double f64[2];
+    float f32[2];
+    int32_t s32;
+} factor;
+
+static factor make_factor(const product *p, int64_t bits) {
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    if (p->of_bytes) return (factor){.s32 = (int32_t)value};
+    return p->wide ? (factor){.f64 = {value}} : (factor){.f32 = {(float)value}};
+}
+
+static emlx_status call_part(const gpu *g, const product *p, const int64_t *words,
+                             cuda_stream stream, emlx_error *err) {
+    const product_part *part = &p->parts[words[CALL_PART]];
+    const void *left = (const void *)words[CALL_LEFT], *right = (const void *)words[CALL_RIGHT];
+    void *to = (void *)words[CALL_OUT];
+    const factor scale = make_factor(p, words[CALL_SCALE]), side = make_factor(p, words[CALL_SIDE]);
+    int result =
+        lt.multiply(g->products, p->desc, &scale, right, part->a, left, part->b, &side,
+                    (const void *)words[CALL_RESIDUAL], p->d, to, p->d, &part->choice.algorithm,
+                    (void *)words[CALL_WORKSPACE], part->choice.workspace, stream);
+    return lt_check(result, "a product", err);
+}
 
 static emlx_status call_library(gpu *g, const void *context, const int64_t *words,
                                 cuda_stream stream, emlx_error *err) {
     const product *p = context;
-    const product_part *part = &p->parts[words[CALL_PART]];
-    const void *left = (const void *)words[CALL_LEFT], *right = (const void *)words[CALL_RIGHT];
-    void *to = (void *)words[CALL_OUT];
-    const double one[2] = {1, 0}, none[2] = {0, 0};
-    const float one_f32[2] = {1, 0};
-    const int32_t one_s32 = 1;
-    const void *alpha = p->of_bytes ? (const void *)&one_s32
-                        : p->wide   ? (const void *)one
-                                    : one_f32;
-    int result = lt.multiply(g->products, p->desc, alpha, right, part->a, left, part->b, none, to,
-                             p->d, to, p->d, &part->choice.algorithm, (void *)words[CALL_WORKSPACE],
-                             part->choice.workspace, stream);
-    return lt_check(result, "a product", err);
+    if (words[CALL_VECTOR] == 0) return call_part(g, p, words, stream, err);
+    pthread_mutex_t *lock = (pthread_mutex_t *)&p->lock;
+    pthread_mutex_lock(lock);
+    emlx_status status = set_vector(p, (uint64_t)words[CALL_VECTOR], err);
+    if (status == EMLX_OK) status = call_part(g, p, words, stream, err);
+    pthread_mutex_unlock(lock);
+    return status;
 }
 
-static emlx_status multiply(gpu *g, const product *p, int n, const cuda_address at[2],
-                            cuda_address out, cuda_address workspace, emlx_error *err) {
+static int64_t double_bits(double value) {
+    int64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static cuda_address address_of(const kernel_call *call, const plan_access *a) {
+    return buffer_address(call->buffers[a->value]) +
+           (cuda_address)(a->offset * (int64_t)type_size(a->type));
+}
+
+// The number that a product is scaled with, in this run.
+static double scale_of(const product *p, const kernel_call *call) {
+    uint32_t n = p->end.factor;
+    if (n == NO_PART) return p->end.scale;
+    emlx_type type = (emlx_type)call->plan->constant_types[n];
+    return p->end.scale * type_load(type, call->constants[n].bytes).as.f[0];
+}
+
+// The words that say what is computed with the product: by itself nothing is added.
+static void add_end(const product *p, const kernel_call *call, int64_t words[CALL_WORDS]) {
+    words[CALL_SCALE] = double_bits(1);
+    words[CALL_SIDE] = double_bits(0);
+    words[CALL_RESIDUAL] = words[CALL_OUT];
+    if (!p->joined) return;
+    const plan_access *accesses = call->kernel[1].accesses;
+    words[CALL_SCALE] = double_bits(scale_of(p, call));
+    if (p->end.bias != NO_PART)
+        words[CALL_VECTOR] = (int64_t)address_of(call, &accesses[p->end.bias]);
+    if (p->end.residual == NO_PART) return;
+    words[CALL_SIDE] = double_bits(p->end.side);
+    words[CALL_RESIDUAL] = (int64_t)address_of(call, &accesses[p->end.residual]);
+}
+
+static emlx_status multiply(gpu *g, const product *p, int n, const kernel_call *call,
+                            const cuda_address at[2], cuda_address out, cuda_address workspace,
+                            emlx_error *err) {
     const product_part *part = &p->parts[n];
-    const int64_t words[CALL_WORDS] = {[CALL_LEFT] = (int64_t)at[0],
-                                       [CALL_RIGHT] = (int64_t)(at[1] + part->begin),
-                                       [CALL_OUT] = (int64_t)(out + part->out),
-                                       [CALL_WORKSPACE] = (int64_t)workspace,
-                                       [CALL_PART] = n};
+    int64_t words[CALL_WORDS] = {[CALL_LEFT] = (int64_t)at[0],
+                                 [CALL_RIGHT] = (int64_t)(at[1] + part->begin),
+                                 [CALL_OUT] = (int64_t)(out + part->out),
+                                 [CALL_WORKSPACE] = (int64_t)workspace,
+                                 [CALL_PART] = n};
+    add_end(p, call, words);
     return stream_call(stream_now(g), call_library, p, words, CALL_WORDS, err);
 }
 
@@ -494,8 +596,13 @@ static emlx_status multiply_bytes(gpu *g, const gpu_kernel *k, const kernel_call
         at[i] = memory + b->sides[i].place;
     }
     for (int n = 0; n < p->part_count; n++)
-        TRY(multiply(g, p, n, at, out, memory + b->work_place, err));
+        TRY(multiply(g, p, n, call, at, out, memory + b->work_place, err));
     return b->direct ? EMLX_OK : launch_part(g, k, call, memory, 'b', err);
+}
+
+// What a map behind a product makes.
+static uint32_t made_value(const plan_kernel *map) {
+    return map->accesses[map->stores[0].access].value;
 }
 
 static emlx_status run_product(gpu *g, const gpu_kernel *k, const kernel_call *call,
@@ -503,20 +610,22 @@ static emlx_status run_product(gpu *g, const gpu_kernel *k, const kernel_call *c
     const product *p = k->library;
     const plan_kernel *kernel = call->kernel;
     device_block memory = {0};
-    cuda_address at[2], out = buffer_address(call->buffers[kernel->output]);
+    cuda_address at[2];
+    emlx_buffer *to = call->buffers[p->joined ? made_value(kernel + 1) : kernel->output];
     size_t room = p->workspace + (p->of_bytes ? p->bytes.work_place : p->copied_bytes);
+    if (p->joined) TRY(stream_writes(stream_now(g), buffer_of_gpu(to), err));
+    cuda_address out = buffer_address(to);
     if (room > 0) TRY(gpu_take(g, room, &memory, err));
     for (int i = 0; i < 2; i++) {
-        const plan_access *a = &kernel->accesses[i];
-        at[i] = buffer_address(call->buffers[a->value]) +
-                (cuda_address)(a->offset * (int64_t)type_size(a->type));
+        at[i] = address_of(call, &kernel->accesses[i]);
         if (p->copied[i]) at[i] = memory.address + p->places[i];
     }
     emlx_status status = EMLX_OK;
     if (p->copied_bytes > 0) status = launch_part(g, k, call, memory.address, 'a', err);
     if (status == EMLX_OK)
-        status = p->of_bytes ? multiply_bytes(g, k, call, at, out, memory.address, err)
-                             : multiply(g, p, 0, at, out, memory.address + p->copied_bytes, err);
+        status = p->of_bytes
+                     ? multiply_bytes(g, k, call, at, out, memory.address, err)
+                     : multiply(g, p, 0, call, at, out, memory.address + p->copied_bytes, err);
     if (room > 0) gpu_give(g, &memory);
     return status;
 }
@@ -546,30 +655,59 @@ static emlx_status code_product(kernel_code *code, const emlx_plan *plan, const 
     return count > 0 ? code_copies(code, plan, k, copies, count, err) : EMLX_OK;
 }
 
+bool product_joins(const plan_kernel *product, const plan_kernel *map) {
+    product_epilogue end;
+    return epilogue_find(product, map, find_operand(product, 1).outer.count, &end);
+}
+
+// *out stays NULL where the library has no algorithm: with what the map behind it computes, or
+// without.
+static emlx_status try_product(const gpu *g, const plan_kernel *kernel, emlx_type type, bool joined,
+                               product **out, emlx_error *err) {
+    bool found = false;
+    product *p = mem_alloc(sizeof *p);
+    if (p == NULL) return error_no_memory(err, "for a product");
+    pthread_mutex_init(&p->lock, NULL);
+    for (int i = 0; i < 2; i++) p->sides[i] = find_operand(kernel, i);
+    p->type = type;
+    p->joined = joined && epilogue_find(kernel, kernel + 1, p->sides[1].outer.count, &p->end);
+    emlx_status status = EMLX_OK;
+    if (p->joined == joined)
+        status =
+            (type_is_integer(type) ? make_byte_product : make_product)(g, p, kernel, &found, err);
+    if (status == EMLX_OK && found)
+        *out = p;
+    else
+        free_product(p);
+    return status;
+}
+
+static bool takes_type(emlx_type type) {
+    return !type_is_sub_byte(type) && (type_is_integer(type) || type_size(type) > 1);
+}
+
 emlx_status product_prepare(gpu *g, gpu_kernel *k, const emlx_plan *plan, const plan_kernel *kernel,
                             emlx_error *err) {
-    bool found = false;
+    product *p = NULL;
     if (kernel->kind != KERNEL_DOT || g->rehearsal) return EMLX_OK;
     emlx_type type = plan->values[kernel->output].type;
-    bool whole = type_is_integer(type);
-    if (type_is_sub_byte(type) || (!whole && type_size(type) == 1)) return EMLX_OK;
     const operand_shape sides[2] = {find_operand(kernel, 0), find_operand(kernel, 1)};
-    if (!is_suitable(kernel, type, sides) || library_open(&library, NULL) != EMLX_OK)
+    if (!takes_type(type) || !is_suitable(kernel, type, sides) ||
+        library_open(&library, NULL) != EMLX_OK)
         return EMLX_OK;
     TRY(gpu_enter(g, err));
     TRY(open_handle(g, err));
-    product *p = mem_alloc(sizeof *p);
-    if (p == NULL) return error_no_memory(err, "for a product");
-    memcpy(p->sides, sides, sizeof p->sides);
-    p->type = type;
-    emlx_status status = (whole ? make_byte_product : make_product)(g, p, kernel, &found, err);
-    if (status == EMLX_OK && found) status = code_product(&k->code, plan, kernel, p, err);
-    if (status != EMLX_OK || !found) {
+    if (kernel->epilogue) TRY(try_product(g, kernel, type, true, &p, err));
+    if (p == NULL) TRY(try_product(g, kernel, type, false, &p, err));
+    if (p == NULL) return EMLX_OK;
+    emlx_status status = code_product(&k->code, plan, kernel, p, err);
+    if (status != EMLX_OK) {
         free_product(p);
         return status;
     }
     k->run = run_product;
     k->library = p;
     k->discard = discard_product;
+    k->joins = p->joined;
     return EMLX_OK;
 }
