@@ -365,11 +365,58 @@ static void much_as_little(void **unused) {
     }
 }
 
+// Functions of two bytes are those in f64, rounded once, whatever they are computed in: of every
+// number, and where the same kernel goes on with them.
+static void check_narrow(const char *op, emlx_type type, bool goes_on) {
+    emlx_shape every = {1, {65536}};
+    emlx_attr attrs[] = {with_ints("shape", every.dims, 1)};
+    emlx_error err;
+    emlx_tensor *bits, *x, *wide, *exact, *once, *result;
+    assert_ok(
+        emlx_apply(emlx_op_find("iota"), test_device, NULL, 0, attrs, 1, EMLX_U16, &bits, &err),
+        err);
+    x = apply_to("bitcast", &bits, 1, NULL, 0, type);
+    wide = apply_to("as_type", &x, 1, NULL, 0, EMLX_F64);
+    free(bytes_of(wide));
+    exact = apply_to(op, &wide, 1, NULL, 0, EMLX_TYPE_DEFAULT);
+    free(bytes_of(exact));
+    once = apply_to("as_type", &exact, 1, NULL, 0, type);
+    result = apply_to(op, &x, 1, NULL, 0, EMLX_TYPE_DEFAULT);
+    emlx_tensor *moved = NULL;
+    if (goes_on) {
+        moved = apply_to("negate", &result, 1, NULL, 0, EMLX_TYPE_DEFAULT);
+        emlx_tensor_release(result);
+        result = apply_to("negate", &moved, 1, NULL, 0, EMLX_TYPE_DEFAULT);
+    }
+    uint16_t *want = bytes_of(once), *got = bytes_of(result);
+    for (int i = 0; i < 65536; i++)
+        if (want[i] != got[i] && !(goes_on && isnan(element_get(type, want, i))))
+            fail_msg("%s of %s %04x: %04x, not %04x", op, emlx_type_name(type), i, got[i], want[i]);
+    free(want);
+    free(got);
+    emlx_tensor *all[] = {bits, x, wide, exact, once, result, moved};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) emlx_tensor_release(all[i]);
+}
+
+static void functions_of_two_bytes(void **unused) {
+    (void)unused;
+    static const char *const ops[] = {"exp",   "expm1", "log",   "log1p", "sigmoid", "sin",
+                                      "cos",   "tan",   "sinh",  "cosh",  "tanh",    "asin",
+                                      "acos",  "atan",  "asinh", "acosh", "atanh",   "sqrt",
+                                      "rsqrt", "cbrt",  "erf",   "erfc",  "erf_inv"};
+    for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
+        for (int further = 0; further < 2; further++) {
+            check_narrow(ops[i], EMLX_BF16, further != 0);
+            check_narrow(ops[i], EMLX_F16, further != 0);
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(much_as_little),
         cmocka_unit_test(every_pair_of_types),
         cmocka_unit_test(bad_values),
+        cmocka_unit_test(functions_of_two_bytes),
         cmocka_unit_test(the_failing_op_is_named),
     };
     return RUN_ON_CPU("ops/arithmetic", tests);

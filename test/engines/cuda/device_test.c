@@ -264,52 +264,32 @@ static emlx_tensor *product_bf16(const emlx_shape *shape, int64_t terms) {
     return product_of(EMLX_BF16, shape, terms);
 }
 
-// A function of every number of two bytes: its bits are those of the CPU, however it is computed.
+// A function of every number of two bytes, of themselves or by way of f32: its bits are those of
+// the CPU, however it is computed.
 static const char *narrow_function;
-static emlx_tensor *narrow_of(emlx_type type, const emlx_shape *shape) {
-    emlx_attr attrs[] = {with_ints("shape", shape->dims, 1)};
-    emlx_error err;
-    emlx_tensor *bits, *x, *y;
-    assert_ok(
-        emlx_apply(emlx_op_find("iota"), test_device, NULL, 0, attrs, 1, EMLX_U16, &bits, &err),
-        err);
-    x = apply_to("bitcast", &bits, 1, NULL, 0, type);
-    y = apply_to(narrow_function, &x, 1, NULL, 0, EMLX_TYPE_DEFAULT);
-    emlx_tensor_release(bits);
-    emlx_tensor_release(x);
-    return y;
-}
-// The same through f32, and rounded behind it.
-static emlx_tensor *rounded_behind(emlx_type type, const emlx_shape *shape) {
-    emlx_tensor *all[4] = {0};
+static emlx_tensor *narrow_of(emlx_type type, const emlx_shape *shape, emlx_type way) {
+    emlx_tensor *all[4] = {NULL};
     emlx_attr attrs[] = {with_ints("shape", shape->dims, 1)};
     emlx_error err;
     assert_ok(
         emlx_apply(emlx_op_find("iota"), test_device, NULL, 0, attrs, 1, EMLX_U16, &all[0], &err),
         err);
     all[1] = apply_to("bitcast", &all[0], 1, NULL, 0, type);
-    all[2] = apply_to("as_type", &all[1], 1, NULL, 0, EMLX_F32);
+    all[2] = apply_to("as_type", &all[1], 1, NULL, 0, way);
     all[3] = apply_to(narrow_function, &all[2], 1, NULL, 0, EMLX_TYPE_DEFAULT);
     emlx_tensor *y = apply_to("as_type", &all[3], 1, NULL, 0, type);
     for (int i = 0; i < 4; i++) emlx_tensor_release(all[i]);
     return y;
 }
-static emlx_tensor *narrow_bf16(const emlx_shape *shape, int64_t axis) {
-    (void)axis;
-    return narrow_of(EMLX_BF16, shape);
-}
-static emlx_tensor *narrow_f16(const emlx_shape *shape, int64_t axis) {
-    (void)axis;
-    return narrow_of(EMLX_F16, shape);
-}
-static emlx_tensor *behind_bf16(const emlx_shape *shape, int64_t axis) {
-    (void)axis;
-    return rounded_behind(EMLX_BF16, shape);
-}
-static emlx_tensor *behind_f16(const emlx_shape *shape, int64_t axis) {
-    (void)axis;
-    return rounded_behind(EMLX_F16, shape);
-}
+#define NARROW(name, type, way)                                                                    \
+    static emlx_tensor *name(const emlx_shape *shape, int64_t axis) {                              \
+        (void)axis;                                                                                \
+        return narrow_of(type, shape, way);                                                        \
+    }
+NARROW(narrow_bf16, EMLX_BF16, EMLX_BF16)
+NARROW(narrow_f16, EMLX_F16, EMLX_F16)
+NARROW(behind_bf16, EMLX_BF16, EMLX_F32)
+NARROW(behind_f16, EMLX_F16, EMLX_F32)
 
 static void test_narrow_functions(void **state) {
     (void)state;

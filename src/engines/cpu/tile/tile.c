@@ -152,6 +152,35 @@ static void join_fork(tile_form *f, uint32_t n, const uint32_t *uses) {
     }
 }
 
+// Makes a step that only rounds a function in f64 to two bytes compute it by way of f32.
+static emlx_status join_narrowed(tile_form *f, uint32_t n, uint32_t *uses, arena *memory,
+                                 emlx_error *err) {
+    const expr_step *steps = f->kernel->steps, *s = &steps[n];
+    step_form *round = &f->steps[n];
+    narrowed_fn found;
+    if (s->kind != EXPR_CAST || s->compute != EMLX_F64 || round->storage != STORAGE_SLOT)
+        return EMLX_OK;
+    const expr_step *function = &steps[s->args[0]], *widen = &steps[function->args[0]];
+    step_form *middle = &f->steps[s->args[0]], *first = &f->steps[function->args[0]];
+    bool suits = function->kind == EXPR_SCALAR && function->compute == EMLX_F64 &&
+                 middle->storage == STORAGE_SLOT && uses[s->args[0]] == 1 &&
+                 widen->kind == EXPR_CAST &&
+                 narrowed_find(f->kernels, function->op, (emlx_type)widen->compute,
+                               (emlx_type)s->type, &found);
+    if (!suits) return EMLX_OK;
+    narrowed_fn *kept = arena_array(memory, 1, sizeof *kept);
+    if (kept == NULL) return error_no_memory(err, "to prepare a kernel");
+    *kept = found;
+    if (--uses[function->args[0]] == 0 && first->storage == STORAGE_SLOT)
+        first->storage = STORAGE_NONE;
+    middle->storage = STORAGE_NONE;
+    middle->arg_count = 0;
+    *round = (step_form){.fn = found.in_f32, .narrowed = kept, .arg_count = 1};
+    for (int i = 0; i < 3; i++) round->args[i] = widen->args[0];
+    uses[widen->args[0]]++;
+    return EMLX_OK;
+}
+
 // What each step reads, which never change, and which are computed with the step that reads them.
 static emlx_status join_steps(preparer *p, arena *memory, emlx_error *err) {
     tile_form *f = p->form;
@@ -172,6 +201,7 @@ static emlx_status join_steps(preparer *p, arena *memory, emlx_error *err) {
     for (uint32_t n = 0; n < k->step_count; n++) {
         join_fork(f, n, uses);
         join_pair(f, n, uses);
+        TRY(join_narrowed(f, n, uses, memory, err));
     }
     return EMLX_OK;
 }
@@ -259,7 +289,8 @@ static void size_slots(preparer *p) {
     tile_form *f = p->form;
     size_t widest = 1;
     for (uint32_t s = 0; s < f->kernel->step_count; s++)
-        if (f->steps[s].size > widest) widest = f->steps[s].size;
+        if (f->steps[s].storage != STORAGE_NONE && f->steps[s].size > widest)
+            widest = f->steps[s].size;
     size_t slots = p->slot_count + p->fixed_count;
     f->tile = LARGEST_TILE;
     while (f->tile > SMALLEST_TILE && slots * f->tile * widest > TILE_STACK) f->tile /= 2;
@@ -302,7 +333,7 @@ static void find_streams(const preparer *p) {
         if (f->steps[n].fn == NULL || (storage != STORAGE_SLOT && storage != STORAGE_MEMORY))
             continue;
         if (first == UINT32_MAX) first = n;
-        bool slow = has_loop(&f->kernel->steps[n], LOOP_LONG);
+        bool slow = has_loop(&f->kernel->steps[n], LOOP_LONG) || f->steps[n].narrowed != NULL;
         if (slow && f->fetching == UINT32_MAX) f->fetching = n;
     }
     if (f->fetching == UINT32_MAX && bytes > CACHED_BYTES) f->fetching = first;
@@ -350,10 +381,18 @@ static void splat(tile_run *run, const step_form *form, void *dst, const void *v
     run->form->kernels->gather[log2_size(form->size)](dst, value, 0, run->form->tile);
 }
 
+static void call_function(const step_form *s, char *to, const char *const args[3], size_t count) {
+    if (s->narrowed != NULL)
+        narrowed_apply(s->narrowed, to, args[0], count);
+    else
+        s->fn(to, args[0], args[1], args[2], count);
+}
+
 static void apply_function(tile_run *run, uint32_t n, size_t count) {
     const step_form *s = &run->form->steps[n];
-    char *const *at = run->at;
-    s->fn(at[n], at[s->args[0]], at[s->args[1]], at[s->args[2]], count);
+    const char *args[3];
+    for (int i = 0; i < 3; i++) args[i] = run->at[s->args[i]];
+    call_function(s, run->at[n], args, count);
 }
 
 // Asks for what a later tile needs of the memory that this kernel walks through in order.
@@ -372,14 +411,12 @@ static void fetch_ahead(const tile_run *run, int64_t first, size_t count) {
 static void run_and_fetch(tile_run *run, uint32_t n, int64_t first, size_t count) {
     const tile_form *f = run->form;
     const step_form *s = &f->steps[n];
-    const char *args[3];
-    for (int i = 0; i < 3; i++) args[i] = run->at[s->args[i]];
     for (size_t i = 0; i < count; i += FETCH_ELEMENTS) {
         size_t part = count - i < FETCH_ELEMENTS ? count - i : FETCH_ELEMENTS;
+        const char *args[3];
+        for (int a = 0; a < 3; a++) args[a] = run->at[s->args[a]] + i * f->steps[s->args[a]].size;
         fetch_ahead(run, first + f->ahead + (int64_t)i, part);
-        s->fn(run->at[n] + i * s->size, args[0] + i * f->steps[s->args[0]].size,
-              args[1] + i * f->steps[s->args[1]].size, args[2] + i * f->steps[s->args[2]].size,
-              part);
+        call_function(s, run->at[n] + i * s->size, args, part);
     }
 }
 

@@ -7,6 +7,7 @@
 #include "base/shape.h"
 #include "engine.h"
 #include "engines/cpu/kernels/kernels.h"
+#include "engines/cpu/kernels/tables/narrowed.h"
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -20,9 +21,10 @@ typedef enum step_storage {
 } step_storage;
 
 typedef struct step_form {
-    tile_fn fn;      // of casts and scalar functions
-    uint32_t offset; // into scratch memory
-    uint32_t access; // of STORAGE_MEMORY
+    tile_fn fn;                  // of casts and scalar functions
+    const narrowed_fn *narrowed; // what is computed instead, or NULL
+    uint32_t offset;             // into scratch memory
+    uint32_t access;             // of STORAGE_MEMORY
     uint16_t alias;
     uint16_t args[3]; // the steps whose elements it reads
     uint8_t arg_count;
