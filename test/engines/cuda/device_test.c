@@ -211,36 +211,41 @@ static void test_updates(void **state) {
     }
 }
 
-static emlx_tensor *windows_of(const char *op, emlx_type type, const emlx_shape *shape) {
-    static const int64_t window[] = {1, 3, 2, 1}, strides[] = {1, 2, 1, 1};
-    static const int64_t padding[] = {0, 0, 1, 2, 3, -1, 0, 0}, dilations[] = {1, 1, 2, 1};
-    emlx_attr attrs[] = {with_ints("window", window, 4), with_ints("strides", strides, 4),
-                         with_ints("padding", padding, 8),
-                         with_ints("window_dilations", dilations, 4)};
+// `along`: windows of 3 by 3 along the last axes, a step of two apart, which read their operand in
+// vectors.
+static emlx_tensor *windows_of(const char *op, emlx_type type, const emlx_shape *shape,
+                               bool along) {
+    static const int64_t window[][4] = {{1, 3, 2, 1}, {1, 1, 3, 3}};
+    static const int64_t strides[][4] = {{1, 2, 1, 1}, {1, 1, 2, 2}};
+    static const int64_t padding[][8] = {{0, 0, 1, 2, 3, -1, 0, 0}, {0, 0, 0, 0, 1, 1, 1, 0}};
+    static const int64_t dilations[][4] = {{1, 1, 2, 1}, {1, 1, 1, 1}};
+    emlx_attr attrs[] = {with_ints("window", window[along], 4),
+                         with_ints("strides", strides[along], 4),
+                         with_ints("padding", padding[along], 8),
+                         with_ints("window_dilations", dilations[along], 4)};
     emlx_tensor *x = random_tensor(type, shape, -90, 90);
     emlx_tensor *t = apply_to(op, &x, 1, attrs, 4, EMLX_TYPE_DEFAULT);
     emlx_tensor_release(x);
     return t;
 }
-static emlx_tensor *window_max_f32(const emlx_shape *shape, int64_t unused) {
-    (void)unused;
-    return windows_of("window_max", EMLX_F32, shape);
+static emlx_tensor *window_max_f32(const emlx_shape *shape, int64_t along) {
+    return windows_of("window_max", EMLX_F32, shape, along != 0);
 }
-static emlx_tensor *window_min_s8(const emlx_shape *shape, int64_t unused) {
-    (void)unused;
-    return windows_of("window_min", EMLX_S8, shape);
+static emlx_tensor *window_min_s8(const emlx_shape *shape, int64_t along) {
+    return windows_of("window_min", EMLX_S8, shape, along != 0);
 }
-static emlx_tensor *window_sum_bf16(const emlx_shape *shape, int64_t unused) {
-    (void)unused;
-    return windows_of("window_sum", EMLX_BF16, shape);
+static emlx_tensor *window_sum_bf16(const emlx_shape *shape, int64_t along) {
+    return windows_of("window_sum", EMLX_BF16, shape, along != 0);
 }
 
 static void test_windows(void **state) {
     (void)state;
-    emlx_shape shape = {4, {3, 61, 50, 17}};
-    compare_devices("windows of f32", window_max_f32, shape, 0, 0);
-    compare_devices("windows of s8", window_min_s8, shape, 0, 0);
-    compare_devices("windows of bf16", window_sum_bf16, shape, 0, 0);
+    emlx_shape shapes[] = {{4, {3, 61, 50, 17}}, {4, {3, 5, 33, 40}}};
+    for (int along = 0; along < 2; along++) {
+        compare_devices("windows of f32", window_max_f32, shapes[along], along, 0);
+        compare_devices("windows of s8", window_min_s8, shapes[along], along, 0);
+        compare_devices("windows of bf16", window_sum_bf16, shapes[along], along, 0);
+    }
 }
 
 static emlx_tensor *product_of(emlx_type type, const emlx_shape *shape, int64_t terms) {

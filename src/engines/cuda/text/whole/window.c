@@ -103,10 +103,26 @@ static void emit_begin_of_window(emitter *e, const window_axis *axes, int32_t co
     }
 }
 
-// The elements of all windows of a thread: v[f], where h[f] says that it lies in the operand.
-static void emit_loads_of_window(emitter *e, const window_axis *axes, int32_t count, int each) {
-    EMIT("  {\n  int f = 0;\n");
-    for (int32_t i = 0; i < count; i++) {
+// How many neighbours along the last axis, from where padding ends, are one vector for every
+// thread: all of those by which threads are apart. 0: none, or one each.
+static int vector_of(const emitter *e, const window_axis *axes, int32_t count, int each) {
+    const window_axis *last = &axes[count - 1];
+    const plan_access *a = &e->kernel->accesses[0];
+    int64_t width = last->step * each, bytes = width * (int64_t)type_size((emlx_type)a->type);
+    bool fits = last->slides && last->stride == 1 && last->dilation == 1 && width > 1 &&
+                bytes <= 16 && (bytes & (bytes - 1)) == 0 && last->in % width == 0 &&
+                last->low >= 0 && last->low + width <= span_of(last, each) && a->start_count == 0 &&
+                a->offset % width == 0;
+    for (int32_t i = 0; i + 1 < count; i++) fits = fits && axes[i].stride % width == 0;
+    return fits ? (int)width : 0;
+}
+
+// The loops over a window's elements, but for the last axis where vectors are loaded along it, with
+// where they lie and whether that is in the operand. Returns how many.
+static int emit_window_loops(emitter *e, const window_axis *axes, int32_t count, int each,
+                             bool vectors) {
+    int loops = 0;
+    for (int32_t i = 0; i < count - vectors; i++) {
         const window_axis *a = &axes[i];
         int n = (int)i;
         if (!a->slides) continue;
@@ -115,16 +131,46 @@ static void emit_loads_of_window(emitter *e, const window_axis *axes, int32_t co
              "  const bool h%d = x%d >= 0 && x%d < (X)p.w[%u];\n",
              n, n, i == count - 1 ? span_of(a, each) : (int)a->window, n, n, n, n,
              code_word(e->code, a->dilation), n, n, n, code_word(e->code, a->in));
+        loops++;
     }
-    EMIT("  h[f] = true");
+    return loops;
+}
+
+// Whether the element lies in the operand as far as these loops go, and where.
+static void emit_window_place(emitter *e, const window_axis *axes, int32_t count) {
+    EMIT("  const bool in_all = true");
     for (int32_t i = 0; i < count; i++)
         if (axes[i].slides) EMIT(" && h%d", (int)i);
-    EMIT(";\n  if (h[f]) v[f] = in[at");
+    EMIT(";\n  const T_%s *const from = in + at", type_text(e->kernel->accesses[0].type));
     for (int32_t i = 0; i < count; i++)
         if (axes[i].slides) EMIT(" + x%d * (X)p.w[%u]", (int)i, code_word(e->code, axes[i].stride));
-    EMIT("];\n  f++;\n  ");
-    for (int32_t i = 0; i < count; i++)
-        if (axes[i].slides) EMIT("}");
+    EMIT(";\n");
+}
+
+// The elements of all windows of a thread: v[f], where h[f] says that it lies in the operand.
+static void emit_loads_of_window(emitter *e, const window_axis *axes, int32_t count, int each) {
+    int width = vector_of(e, axes, count, each), last = (int)count - 1;
+    EMIT("  {\n  int f = 0;\n");
+    int loops = emit_window_loops(e, axes, count, each, width > 0);
+    emit_window_place(e, axes, count - (width > 0));
+    if (width == 0) {
+        EMIT("  h[f] = in_all;\n  if (h[f]) v[f] = *from;\n  f++;\n");
+    } else {
+        const char *name = type_text(e->kernel->accesses[0].type);
+        int low = (int)axes[last].low;
+        uint32_t length = code_word(e->code, axes[last].in);
+        EMIT("  Vector<T_%s,%d> middle;\n  const bool has_middle = in_all && s%d + %d < "
+             "(X)p.w[%u];\n"
+             "  if (has_middle) middle = *(const Vector<T_%s,%d> *)(from + s%d + %d);\n"
+             "  _Pragma(\"unroll\") for (int k = 0; k < %d; k++, f++) {\n"
+             "  const X x = s%d + k;\n  const int m = k - %d;\n"
+             "  const bool is_middle = m >= 0 && m < %d;\n"
+             "  h[f] = is_middle ? has_middle : in_all && x >= 0 && x < (X)p.w[%u];\n"
+             "  if (is_middle) v[f] = middle.x[m];\n  else if (h[f]) v[f] = from[x];\n  }\n",
+             name, width, last, low, length, name, width, last, low, span_of(&axes[last], each),
+             last, low, width, length);
+    }
+    for (int i = 0; i < loops; i++) EMIT("}");
     EMIT("}\n");
 }
 
