@@ -5,9 +5,17 @@ A function of the operands is written with `nx`, whose attributes are the ops of
 
     program = compile(device, lambda nx, a: nx.sum(a * 2.0, axes=[1]), [array])
     result, = program(array)
+
+Calls of programs are compiled, from bench/python/calls.c, where there is a compiler and what
+Python's own extensions are made with; else they go through ctypes, which is said once.
 """
 import ctypes
+import importlib.util
 import os
+import shlex
+import subprocess
+import sys
+import sysconfig
 
 import numpy
 
@@ -61,6 +69,68 @@ def load(path=None):
 
 
 LIBRARY = load(os.environ.get("EMLX_LIBRARY"))
+
+
+def address(function):
+    return ctypes.cast(function, ctypes.c_void_p).value
+
+
+def build_calls():
+    """The module of python/calls.c, built unless it is there."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    source = os.path.join(here, "python", "calls.c")
+    paths = sysconfig.get_paths()
+    built = os.path.join(here, "..", "build", "bench", "calls" +
+                         sysconfig.get_config_var("EXT_SUFFIX"))
+    if not os.path.exists(built) or os.path.getmtime(built) < os.path.getmtime(source):
+        os.makedirs(os.path.dirname(built), exist_ok=True)
+        new = f"{built}.{os.getpid()}"
+        subprocess.run(shlex.split(sysconfig.get_config_var("LDSHARED")) +
+                       ["-O2", "-fPIC", f"-I{paths['include']}",
+                        "-I" + os.path.join(here, "..", "include"), source, "-o", new],
+                       check=True, capture_output=True)
+        os.replace(new, built)
+    found = importlib.util.spec_from_file_location("calls", built)
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+class CtypesCalls:
+    """What python/calls.c has, for where it cannot be built."""
+
+    class Handle:
+        __slots__ = ("address",)
+
+        def __new__(cls, address, release):
+            handle = super().__new__(cls)
+            handle.address = address
+            return handle
+
+        def __del__(self):
+            LIBRARY.emlx_tensor_release(ctypes.c_void_p(self.address))
+
+    class Caller:
+        def __new__(cls, program, results, run, release, type):
+            caller = super().__new__(cls)
+            caller.error, caller.type = Error(), type
+            caller.results = (ctypes.c_void_p * results)()
+            return caller
+
+        def __call__(self, *tensors):
+            inputs = (ctypes.c_void_p * max(1, len(tensors)))(*[t.address for t in tensors])
+            if LIBRARY.emlx_program_run(self.pointer, inputs, ctypes.c_size_t(len(tensors)),
+                                        self.results, ctypes.c_size_t(self.outputs),
+                                        ctypes.byref(self.error)) != 0:
+                raise RuntimeError(f"emlx_program_run: {self.error.message.decode()}")
+            return [self.type(r) for r in self.results]
+
+
+try:
+    calls = build_calls()
+except (OSError, ImportError, subprocess.CalledProcessError) as reason:
+    print(f"emlx.py: calls go through ctypes, which takes 2 us each: {reason}", file=sys.stderr)
+    calls = CtypesCalls
 
 
 def call(name, *arguments):
@@ -131,7 +201,7 @@ class Archive:
         out = ctypes.c_void_p()
         call("emlx_archive_tensor", self.pointer, entry.name, DEFAULT, device.pointer,
              ctypes.byref(out))
-        return Tensor(out)
+        return Tensor(out.value)
 
 
 class Device:
@@ -145,14 +215,17 @@ class Device:
         return text.value.decode()
 
 
-class Tensor:
+class Tensor(calls.Handle):
     """An array of the library's, on its device."""
 
-    def __init__(self, pointer):
-        self.pointer = pointer
+    __slots__ = ()
 
-    def __del__(self):
-        LIBRARY.emlx_tensor_release(self.pointer)
+    def __new__(cls, pointer, release=address(LIBRARY.emlx_tensor_release)):
+        return super().__new__(cls, pointer, release)
+
+    @property
+    def pointer(self):
+        return ctypes.c_void_p(self.address)
 
     @property
     def type(self):
@@ -186,7 +259,7 @@ def tensor(device, array, type):
     out, shape = ctypes.c_void_p(), make_shape(array.shape)
     call("emlx_tensor_from_data", device.pointer, TYPES.index(type), ctypes.byref(shape),
          ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes), ctypes.byref(out))
-    return Tensor(out)
+    return Tensor(out.value)
 
 
 class Value:
@@ -292,39 +365,32 @@ class Trace:
         return e / self.sum(e, axes=last, keep_axes=True)
 
 
-class Program:
-    """What a call takes of Python is made once: its time is to be the library's."""
+class Program(calls.Caller):
+    """A call gives a list of its results."""
 
-    def __init__(self, pointer):
-        self.pointer, self.error = pointer, Error()
-        self.outputs = LIBRARY.emlx_program_output_count(pointer)
-        self.inputs = LIBRARY.emlx_program_input_count(pointer)
-        self.operands = (ctypes.c_void_p * max(1, self.inputs))()
-        self.results = (ctypes.c_void_p * self.outputs)()
-        self.arguments = (pointer, self.operands, ctypes.c_size_t(self.inputs), self.results,
-                          ctypes.c_size_t(self.outputs), ctypes.byref(self.error))
-        self.function = LIBRARY.emlx_program_run
+    def __new__(cls, pointer):
+        program = super().__new__(cls, pointer.value, LIBRARY.emlx_program_output_count(pointer),
+                                  address(LIBRARY.emlx_program_run),
+                                  address(LIBRARY.emlx_tensor_release), Tensor)
+        program.pointer = pointer
+        program.outputs = LIBRARY.emlx_program_output_count(pointer)
+        program.inputs = LIBRARY.emlx_program_input_count(pointer)
+        return program
 
     def __del__(self):
         LIBRARY.emlx_program_release(self.pointer)
 
-    def __call__(self, *tensors):
-        self.operands[:] = [t.pointer.value for t in tensors] or [None]
-        if self.function(*self.arguments) != 0:
-            raise RuntimeError(f"emlx_program_run: {self.error.message.decode()}")
-        return [Tensor(ctypes.c_void_p(o)) for o in self.results]
-
     def run(self, tensors, given):
         """`given` are among the tensors, and are nobody's afterwards: results may take their memory."""
-        inputs = (ctypes.c_void_p * max(1, len(tensors)))(*[t.pointer.value for t in tensors])
+        inputs = (ctypes.c_void_p * max(1, len(tensors)))(*[t.address for t in tensors])
         outputs = (ctypes.c_void_p * self.outputs)()
         gone = {id(t) for t in given}
         flags = (ctypes.c_bool * max(1, len(tensors)))(*[id(t) in gone for t in tensors])
         for t in given:
-            t.pointer = ctypes.c_void_p()
+            t.address = 0
         call("emlx_program_run_given", self.pointer, inputs, flags, ctypes.c_size_t(len(tensors)),
              outputs, ctypes.c_size_t(self.outputs))
-        return [Tensor(ctypes.c_void_p(o)) for o in outputs]
+        return [Tensor(o) for o in outputs]
 
 
 def compile(device, function, tensors):
