@@ -148,6 +148,9 @@ endif
 # Contraction would make results depend on the compiler; kernels ask for fused operations by name.
 BASE_FLAGS := -std=gnu17 $(CFLAGS) $(WARNINGS) -fPIC -fvisibility=hidden -ffp-contract=off \
               $(SANITIZE_FLAGS)
+# GCC clears and copies structures by instructions that take longer to begin than a call of memset.
+STRING_FLAGS := $(foreach kind,memset memcpy,-m$(kind)-strategy=unrolled_loop:64:noalign$(comma)libcall:-1:noalign)
+BASE_FLAGS += $(shell echo | $(CC) $(STRING_FLAGS) -E - >/dev/null 2>&1 && echo '$(STRING_FLAGS)')
 LINK_FLAGS := $(CFLAGS) $(SANITIZE_FLAGS) $(LDFLAGS)
 # What is shipped goes without debugging information; the objects and libemlx.a keep it.
 SHIP_FLAGS := $(if $(SANITIZE)$(COVERAGE),,-Wl,-S)
@@ -158,6 +161,7 @@ KERNEL_FLAGS := -O3 -fno-math-errno -fno-trapping-math
 
 PART_FLAGS :=
 $(OBJ)/src/%.o: PART_FLAGS = -Isrc $(PACKAGE_CFLAGS)
+$(OBJ)/src/memory/mem.o: PART_FLAGS = -Isrc -fno-builtin-malloc
 $(OBJ)/src/engines/cpu/kernels/%.o: PART_FLAGS = -Isrc $(KERNEL_FLAGS)
 $(OBJ)/src/engines/cpu/matrix/blas_load.o: PART_FLAGS = -Isrc $(PACKAGE_CFLAGS) \
     $(if $(OPENBLAS_FOLDER),-DOPENBLAS_FOLDER='"$(OPENBLAS_FOLDER)"')

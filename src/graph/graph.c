@@ -87,20 +87,29 @@ static size_t pinned_below(emlx_tensor *const *inputs, size_t count) {
     return pinned;
 }
 
+// With room for operands and parameters.
+static emlx_tensor *node_alloc(emlx_device *device, emlx_type type, const emlx_shape *shape,
+                               size_t input_count, size_t params_size) {
+    emlx_tensor *t = mem_alloc(node_size(input_count, params_size));
+    if (t == NULL) return NULL;
+    atomic_init(&t->references, 1);
+    t->type = (uint8_t)type;
+    t->input_count = (uint32_t)input_count;
+    t->params_size = (uint32_t)params_size;
+    t->device = device;
+    t->shape = *shape;
+    t->inputs = (emlx_tensor **)(t + 1);
+    t->params = t->inputs + input_count;
+    return t;
+}
+
 emlx_status node_new(const node_spec *spec, emlx_tensor **out, emlx_error *err) {
     size_t params_size = (spec->params_size + 15) & ~(size_t)15;
-    emlx_tensor *t = mem_alloc(node_size(spec->input_count, params_size));
+    emlx_tensor *t =
+        node_alloc(spec->device, spec->type, &spec->shape, spec->input_count, params_size);
     if (t == NULL) return error_no_memory(err, "for a graph node");
-    atomic_init(&t->references, 1);
-    t->type = (uint8_t)spec->type;
     t->primitive = (uint8_t)spec->primitive;
-    t->input_count = (uint32_t)spec->input_count;
-    t->params_size = (uint32_t)params_size;
-    t->device = spec->device;
     t->op = spec->op;
-    t->shape = spec->shape;
-    t->inputs = (emlx_tensor **)(t + 1);
-    t->params = t->inputs + spec->input_count;
     if (spec->params_size > 0) memcpy(t->params, spec->params, spec->params_size);
     for (size_t i = 0; i < spec->input_count; i++)
         t->inputs[i] = emlx_tensor_retain(spec->inputs[i]);
@@ -114,9 +123,11 @@ emlx_status node_new(const node_spec *spec, emlx_tensor **out, emlx_error *err) 
 
 emlx_status node_from_buffer(emlx_device *device, emlx_type type, const emlx_shape *shape,
                              emlx_buffer *buffer, emlx_tensor **out, emlx_error *err) {
-    node_spec spec = {.device = device, .primitive = PRIM_input, .type = type, .shape = *shape};
-    TRY(node_new(&spec, out, err));
-    atomic_store_explicit(&(*out)->buffer, buffer, memory_order_release);
+    emlx_tensor *t = node_alloc(device, type, shape, 0, 0);
+    if (t == NULL) return error_no_memory(err, "for a tensor");
+    t->primitive = PRIM_input;
+    atomic_init(&t->buffer, buffer);
+    *out = t;
     return EMLX_OK;
 }
 

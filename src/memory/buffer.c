@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/sanitize.h"
+#include "memory/account.h"
 #include "memory/memory.h"
 #include "threads/mutex.h"
 
@@ -31,7 +33,37 @@ void buffer_init(emlx_buffer *buffer, size_t size, void (*destroy)(emlx_buffer *
     atomic_init(&buffer->references, 1);
 }
 
+// Little data lies behind its description, so that both are one piece of what the thread's
+// allocator has at hand: blocks are for all threads and have locks.
+enum { LITTLE = 512 };
+
+static size_t little_size(size_t size) { return sizeof(emlx_buffer) + BUFFER_ALIGNMENT + size; }
+
+static void destroy_little(emlx_buffer *buffer) {
+    MEMORY_SHOW(buffer, little_size(buffer->size));
+    data_unreserve(buffer->size);
+    mem_free(buffer, little_size(buffer->size));
+}
+
+static emlx_status new_little(size_t size, emlx_buffer **out, emlx_error *err) {
+    emlx_buffer *buffer = mem_alloc_unset(little_size(size));
+    if (buffer == NULL) return error_no_memory(err, "for a buffer");
+    if (!data_reserve(size)) {
+        mem_free(buffer, little_size(size));
+        return account_refused(account_of_host(), size, err);
+    }
+    buffer_init(buffer, size, destroy_little);
+    uintptr_t behind = (uintptr_t)(buffer + 1) + BUFFER_ALIGNMENT - 1;
+    buffer->data = (void *)(behind / BUFFER_ALIGNMENT * BUFFER_ALIGNMENT);
+    buffer->writable = true;
+    char *end = (char *)buffer->data + size;
+    MEMORY_HIDE(end, (size_t)((char *)buffer + little_size(size) - end));
+    *out = buffer;
+    return EMLX_OK;
+}
+
 emlx_status buffer_new(size_t size, emlx_buffer **out, emlx_error *err) {
+    if (size <= LITTLE) return new_little(size, out, err);
     emlx_buffer *buffer = mem_alloc(sizeof *buffer);
     if (buffer == NULL) return error_no_memory(err, "for a buffer's description");
     emlx_status status = data_alloc(size, &buffer->data, err);

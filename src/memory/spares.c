@@ -8,10 +8,10 @@
 
 emlx_buffer *spares_take(buffer_spares *spares, size_t size) {
     if (spares == NULL || size > LARGEST) return NULL;
-    for (uint32_t i = 0; i < SPARE_COUNT; i++) {
+    for (uint32_t i = 0; i < spares->count; i++) {
         emlx_buffer *found = spares->items[i];
-        if (found == NULL || found->size != size) continue;
-        spares->items[i] = NULL;
+        if (found->size != size) continue;
+        spares->items[i] = spares->items[--spares->count];
         if (found->known != NULL) buffer_forget(found);
         return found;
     }
@@ -25,9 +25,8 @@ void spares_give(buffer_spares *spares, emlx_buffer *buffer) {
         buffer_release(buffer);
         return;
     }
-    for (uint32_t i = 0; i < SPARE_COUNT; i++) {
-        if (spares->items[i] != NULL) continue;
-        spares->items[i] = buffer;
+    if (spares->count < SPARE_COUNT) {
+        spares->items[spares->count++] = buffer;
         return;
     }
     buffer_release(spares->items[spares->next]);
@@ -40,22 +39,19 @@ static uintptr_t place_of(const emlx_buffer *buffer) {
 }
 
 static uint32_t find_highest(const buffer_spares *spares) {
-    uint32_t found = SPARE_COUNT;
-    for (uint32_t i = 0; i < SPARE_COUNT; i++) {
-        if (spares->items[i] == NULL) continue;
-        if (found == SPARE_COUNT || place_of(spares->items[i]) > place_of(spares->items[found]))
-            found = i;
-    }
+    uint32_t found = 0;
+    for (uint32_t i = 1; i < spares->count; i++)
+        if (place_of(spares->items[i]) > place_of(spares->items[found])) found = i;
     return found;
 }
 
 // What goes last is taken first: by going in order the same work finds the same memory each time.
 bool spares_clear(buffer_spares *spares) {
-    bool any = false;
-    if (spares == NULL) return false;
-    for (uint32_t at; (at = find_highest(spares)) < SPARE_COUNT; any = true) {
+    if (spares == NULL || spares->count == 0) return false;
+    while (spares->count > 0) {
+        uint32_t at = find_highest(spares);
         buffer_release(spares->items[at]);
-        spares->items[at] = NULL;
+        spares->items[at] = spares->items[--spares->count];
     }
-    return any;
+    return true;
 }

@@ -9,10 +9,11 @@
 
 enum { SPARE_COUNT = 16 };
 
-// Zeroed at first. Its buffers count as in use.
+// `count` and `next` are zero at first. Its buffers count as in use.
 typedef struct buffer_spares {
+    uint32_t count;
+    uint32_t next; // the one that is replaced next, where all places are taken
     emlx_buffer *items[SPARE_COUNT];
-    uint32_t next; // the one that is replaced next
 } buffer_spares;
 
 // A buffer of that size which nobody else holds, or NULL. `spares` may be NULL.

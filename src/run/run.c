@@ -34,10 +34,10 @@ emlx_status run_no_memory(emlx_error *err) { return error_no_memory(err, "for ru
 
 // A frame that an earlier turn has left, or a new one.
 static frame *frame_new(program_run *run, const code *c) {
-    for (uint32_t i = 0; i < RUN_FRAMES; i++) {
+    for (uint32_t i = 0; i < run->frame_count; i++) {
         frame *f = run->frames[i];
-        if (f == NULL || f->code != c) continue;
-        run->frames[i] = NULL;
+        if (f->code != c) continue;
+        run->frames[i] = run->frames[--run->frame_count];
         return f;
     }
     frame *f = mem_alloc(frame_size(c));
@@ -51,12 +51,13 @@ static void frame_free(frame *f) {
 
 // Keeps a frame whose slots are empty.
 static void frame_keep(program_run *run, frame *f) {
-    uint32_t at = run->next_frame;
-    for (uint32_t i = 0; i < RUN_FRAMES; i++)
-        if (run->frames[i] == NULL) at = i;
-    frame_free(run->frames[at]);
-    run->frames[at] = f;
-    run->next_frame = (at + 1) % RUN_FRAMES;
+    if (run->frame_count < RUN_FRAMES) {
+        run->frames[run->frame_count++] = f;
+        return;
+    }
+    frame_free(run->frames[run->next_frame]);
+    run->frames[run->next_frame] = f;
+    run->next_frame = (run->next_frame + 1) % RUN_FRAMES;
 }
 
 static emlx_status frame_push(program_run *run, const code *c, frame **out, emlx_error *err) {
@@ -401,7 +402,8 @@ emlx_status run_start(program_run *run, const emlx_program *program, emlx_buffer
                       emlx_error *err) {
     const code *c = program->main;
     run->device = program->device;
-    run->results = mem_alloc((c->output_count + 1) * sizeof *run->results);
+    run->results = run->few_results;
+    if (c->output_count > RUN_FEW) run->results = mem_alloc(c->output_count * sizeof *run->results);
     if (run->results == NULL) return run_no_memory(err);
     run->result_count = c->output_count;
     run->begun = event_begin();
@@ -443,11 +445,7 @@ static emlx_status advance(program_run *run, emlx_error *err) {
 // A run that stops keeps only what it needs to go on.
 static void drop_spares(program_run *run) {
     spares_clear(&run->spares);
-    for (uint32_t i = 0; i < RUN_FRAMES; i++) {
-        if (run->frames[i] == NULL) continue;
-        frame_free(run->frames[i]);
-        run->frames[i] = NULL;
-    }
+    while (run->frame_count > 0) frame_free(run->frames[--run->frame_count]);
 }
 
 static bool goes_on(const program_run *run) {
@@ -486,6 +484,7 @@ void run_clear(program_run *run) {
     drop_spares(run);
     if (run->results == NULL) return;
     for (size_t i = 0; i < run->result_count; i++) buffer_release(run->results[i]);
-    mem_free(run->results, (run->result_count + 1) * sizeof *run->results);
+    if (run->results != run->few_results)
+        mem_free(run->results, run->result_count * sizeof *run->results);
     run->results = NULL;
 }

@@ -9,7 +9,7 @@
 
 typedef struct frame frame;
 
-enum { RUN_FRAMES = 8 };
+enum { RUN_FRAMES = 8, RUN_FEW = 8 };
 
 // A run between two of its steps: it holds all there is to go on with, on any thread.
 typedef struct program_run {
@@ -17,19 +17,21 @@ typedef struct program_run {
     frame *top;            // the block that is running; NULL when the run is over
     emlx_buffer **results; // one reference for each output, once the run is over
     size_t result_count;
-    uint64_t begun;            // when, where somebody observes
-    const step *host_call;     // the one that it waits for, or NULL
-    const emlx_cancel *cancel; // may be NULL
-    void *stream;              // of the device, or NULL
-    fence *end;                // of what the device was given and is not known to have done
-    bool waits;                // for `end`, before it can go on
-    thread_pool *pool;         // whose other jobs have their turn between two steps, or NULL
-    bool gave_way;             // to one: it can go on at once
+    emlx_buffer *few_results[RUN_FEW]; // what `results` are where they are so few
+    uint64_t begun;                    // when, where somebody observes
+    const step *host_call;             // the one that it waits for, or NULL
+    const emlx_cancel *cancel;         // may be NULL
+    void *stream;                      // of the device, or NULL
+    fence *end;                        // of what the device was given and is not known to have done
+    bool waits;                        // for `end`, before it can go on
+    thread_pool *pool; // whose other jobs have their turn between two steps, or NULL
+    bool gave_way;     // to one: it can go on at once
     // What blocks that have ended leave for the next turn of a loop: a run in its steady state asks
     // nobody for memory.
     buffer_spares spares;
     frame *frames[RUN_FRAMES];
-    uint32_t next_frame; // the one that is replaced next
+    uint32_t frame_count; // of those that are there
+    uint32_t next_frame;  // the one that is replaced next
 } program_run;
 
 // For want of memory, at whatever step of a run.

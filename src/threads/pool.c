@@ -343,11 +343,10 @@ static bool loop_step(pool_loop *loop) {
 
 static void loop_link(thread_pool *pool, pool_loop *loop) {
     loop->previous = pool->last_loop;
-    if (pool->last_loop == NULL) {
+    if (pool->last_loop == NULL)
         pool->first_loop = loop;
-    } else {
+    else
         pool->last_loop->next = loop;
-    }
     pool->last_loop = loop;
 }
 
@@ -441,8 +440,18 @@ static void loop_look(thread_pool *pool, pool_loop *loop) {
     mutex_unlock(&pool->lock);
 }
 
+// What is one piece there is nothing to share of.
+static bool run_one(thread_pool *pool, const emlx_cancel *cancel, pool_body body, void *context) {
+    pool_turn(pool);
+    park_if_exiting();
+    if (cancel_raised(cancel)) return false;
+    body(context, 0);
+    return true;
+}
+
 bool pool_for_unless(thread_pool *pool, const emlx_cancel *cancel, int64_t count, pool_body body,
                      void *context) {
+    if (count == 1) return run_one(pool, cancel, body, context);
     pool_loop loop = {.body = body, .context = context, .cancel = cancel, .count = count};
     for (bool more = true; more;) {
         loop_share(pool, &loop);

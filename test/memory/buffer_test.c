@@ -61,11 +61,16 @@ static void every_allocation_may_fail(void **state) {
     emlx_error err;
     for (size_t n = 1; n <= 2; n++) {
         mem_fail_from(n);
-        assert_error(buffer_new(100, &buffer, &err), EMLX_OUT_OF_MEMORY, err, "no memory");
+        assert_error(buffer_new(100000, &buffer, &err), EMLX_OUT_OF_MEMORY, err, "no memory");
         mem_fail_from(0);
         assert_null(buffer);
         assert_int_equal(mem_held(), before);
     }
+    // Little data is one with its description.
+    mem_fail_from(1);
+    assert_error(buffer_new(100, &buffer, &err), EMLX_OUT_OF_MEMORY, err, "no memory");
+    mem_fail_from(0);
+    assert_int_equal(mem_held(), before);
     // The memory stays with the caller then.
     int released = 0;
     mem_fail_from(1);
@@ -74,6 +79,30 @@ static void every_allocation_may_fail(void **state) {
     mem_fail_from(0);
     assert_int_equal(released, 0);
     assert_int_equal(mem_held(), before);
+}
+
+// Of whatever size, data is aligned, counted and refused past the limit.
+static void sizes_are_alike(void **state) {
+    (void)state;
+    emlx_buffer *first, *buffer = NULL;
+    emlx_error err;
+    emlx_memory empty, used;
+    assert_ok(buffer_new(1000, &first, &err), err); // a limit of 0 would be none
+    size_t before = mem_held();
+    for (size_t size = 1; size <= 100000; size += 1 + size / 4) {
+        emlx_memory_info(&empty);
+        assert_ok(buffer_new(size, &buffer, &err), err);
+        emlx_memory_info(&used);
+        assert_true(used.active >= empty.active + size);
+        assert_int_equal((uintptr_t)buffer->data % BUFFER_ALIGNMENT, 0);
+        memset(buffer->data, 1, size);
+        buffer_release(buffer);
+        emlx_memory_set_limit(empty.active + size - 1);
+        assert_error(buffer_new(size, &buffer, &err), EMLX_OUT_OF_MEMORY, err, "no memory");
+        emlx_memory_set_limit(0);
+        assert_int_equal(mem_held(), before);
+    }
+    buffer_release(first);
 }
 
 static void free_described(emlx_buffer *buffer) { (void)buffer; }
@@ -100,7 +129,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(spares_are_not_known),          cmocka_unit_test(counts_references),
         cmocka_unit_test(empty_buffers_have_an_address), cmocka_unit_test(borrows),
-        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(every_allocation_may_fail),     cmocka_unit_test(sizes_are_alike),
     };
     return RUN_TESTS("memory/buffer", tests);
 }

@@ -496,10 +496,11 @@ typedef struct position {
 
 static position find_position(const tile_form *f, int64_t linear) {
     position p;
-    for (int32_t d = f->rank - 1; d >= 0; d--) {
+    for (int32_t d = f->rank - 1; d > 0; d--) {
         p.index[d] = linear % f->dims[d];
         linear /= f->dims[d];
     }
+    p.index[0] = linear;
     return p;
 }
 
