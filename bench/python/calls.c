@@ -11,7 +11,7 @@
 
 #include "emlx.h"
 
-enum { MOST = 64 }; // inputs and results of a program
+enum { MOST = 4096 }; // inputs and results of a program
 
 typedef void (*release_fn)(emlx_tensor *);
 typedef emlx_status (*run_fn)(emlx_program *, emlx_tensor *const *, size_t, emlx_tensor **, size_t,

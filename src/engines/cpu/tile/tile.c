@@ -638,6 +638,29 @@ static void move(const tile_run *run, const transfer_of *t, const tile_part *par
     (part->rows > 0 ? transfer_block : transfer_runs)(run, t, part, elements);
 }
 
+// Where the elements of a tile lie side by side, though not those of the whole space: within one
+// row of what is the same for all rows, or of a region. Else NULL.
+static char *find_run(const tile_run *run, const expr_step *s, const tile_part *part) {
+    const tile_form *f = run->form;
+    int32_t last = f->rank - 1;
+    if (s->kind != EXPR_LOAD || part->rows > 0 || f->strides[s->index][last] != 1) return NULL;
+    if ((int64_t)part->count > f->dims[last] - part->at.index[last]) return NULL;
+    int64_t offset = offset_at(f, &part->at, f->strides[s->index]);
+    return run->bases[s->index] + offset * (int64_t)type_size((emlx_type)s->type);
+}
+
+static void fill_slot(tile_run *run, uint32_t n, const tile_part *part) {
+    const expr_step *s = &run->form->kernel->steps[n];
+    const step_form *form = &run->form->steps[n];
+    char *found = find_run(run, s, part);
+    run->at[n] = found != NULL ? found : run->scratch + form->offset;
+    if (found != NULL) return;
+    move(run,
+         &(transfer_of){s->kind == EXPR_LOAD ? TRANSFER_LOAD : TRANSFER_COUNT_UP, s->index,
+                        form->size, (emlx_type)s->type},
+         part, run->at[n]);
+}
+
 static void eval_step(tile_run *run, uint32_t n, const tile_part *part) {
     const tile_form *f = run->form;
     const expr_step *s = &f->kernel->steps[n];
@@ -657,10 +680,7 @@ static void eval_step(tile_run *run, uint32_t n, const tile_part *part) {
     else if (form->fn != NULL)
         apply_function(run, n, part->count);
     else if (form->storage == STORAGE_SLOT)
-        move(run,
-             &(transfer_of){s->kind == EXPR_LOAD ? TRANSFER_LOAD : TRANSFER_COUNT_UP, s->index,
-                            form->size, (emlx_type)s->type},
-             part, run->at[n]);
+        fill_slot(run, n, part);
 }
 
 static void make_store(tile_run *run, const expr_store *store, const tile_part *part) {
