@@ -33,7 +33,6 @@ typedef struct gpu {
     bool f32_in_double;
     bool tf32;      // products and convolutions of f32 may be of operands rounded to 11 bits
     bool epilogues; // what follows a product may be computed, and rounded, with it
-    bool timed;     // convolutions are by the plan that takes least time, of f32 by transforms too
     cuda_context context;
     gpu_stream *streams[STREAM_COUNT];
     stream_line line;

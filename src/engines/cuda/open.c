@@ -46,19 +46,16 @@ static bool choose_f32(const gpu *g) {
     return g->minor == 0 && (g->major == 8 || g->major == 9 || g->major == 10);
 }
 
-static bool is_set(const char *variable) {
-    const char *given = getenv(variable);
+// EMLX_CUDA_TF32=1 allows what is eight times as fast on tensor cores, and keeps three digits.
+static bool choose_tf32(void) {
+    const char *given = getenv("EMLX_CUDA_TF32");
     return given != NULL && strcmp(given, "1") == 0;
 }
 
-// EMLX_CUDA_TF32=1 allows what is eight times as fast on tensor cores, and keeps three digits.
-// EMLX_CUDA_TIMED=1 has convolutions timed when they are met first. EMLX_CUDA_EPILOGUES=0: what
-// follows a product is a kernel of its own.
-static void choose_ways(gpu *g) {
-    const char *epilogues = getenv("EMLX_CUDA_EPILOGUES");
-    g->tf32 = is_set("EMLX_CUDA_TF32");
-    g->timed = is_set("EMLX_CUDA_TIMED");
-    g->epilogues = epilogues == NULL || strcmp(epilogues, "0") != 0;
+// EMLX_CUDA_EPILOGUES=0: what follows a product is a kernel of its own.
+static bool choose_epilogues(void) {
+    const char *given = getenv("EMLX_CUDA_EPILOGUES");
+    return given == NULL || strcmp(given, "0") != 0;
 }
 
 static void wait_for_all(void *context) {
@@ -114,7 +111,8 @@ static emlx_status open_all(gpu *g, emlx_error *err) {
     g->shared_most = REHEARSED_SHARED;
     if (!g->rehearsal) TRY(open_gpu(g, err));
     g->f32_in_double = choose_f32(g);
-    choose_ways(g);
+    g->tf32 = choose_tf32();
+    g->epilogues = choose_epilogues();
     return open_store(g, err);
 }
 

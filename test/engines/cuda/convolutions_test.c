@@ -181,79 +181,30 @@ static void set_tensor(dnn_tensor *t, const int64_t *dims, int rank, bool last) 
 }
 
 // One with padding and a filter of three elements along each axis.
-static void describe_convolution(dnn_convolution *c, bool last, int64_t groups, int64_t stride) {
-    const int64_t image[] = {4, 16, 15, 15, 15}, filter[] = {32, 16 / groups, 3, 3, 3};
-    int64_t size = (15 - 1) / stride + 1, results[] = {4, 32, size, size, size};
-    set_tensor(&c->tensors[DNN_IMAGE], image, c->rank, last);
-    set_tensor(&c->tensors[DNN_FILTER], filter, c->rank, last);
-    set_tensor(&c->tensors[DNN_RESULTS], results, c->rank, last);
-    for (int d = 0; d < c->rank - 2; d++) {
-        c->strides[d] = stride;
-        c->dilations[d] = c->low[d] = c->high[d] = 1;
-    }
-}
-
 static bool has_plan(dnn_way way, emlx_type type, bool last, int rank, int64_t groups,
                      int64_t stride) {
+    const int64_t image[] = {4, 16, 15, 15, 15}, filter[] = {32, 16 / groups, 3, 3, 3};
+    int64_t size = (15 - 1) / stride + 1, results[] = {4, 32, size, size, size};
     dnn_convolution c = {.way = way, .type = type, .rank = rank};
     dnn_plan plan;
-    describe_convolution(&c, last, groups, stride);
-    dnn_plan_rehearse(card, &c, NULL, &plan);
+    set_tensor(&c.tensors[DNN_IMAGE], image, rank, last);
+    set_tensor(&c.tensors[DNN_FILTER], filter, rank, last);
+    set_tensor(&c.tensors[DNN_RESULTS], results, rank, last);
+    for (int d = 0; d < rank - 2; d++) {
+        c.strides[d] = stride;
+        c.dilations[d] = c.low[d] = c.high[d] = 1;
+    }
+    dnn_plan_rehearse(card, &c, &plan);
     bool there = plan.plan != NULL;
     dnn_plan_clear(&plan);
     return there;
 }
 
-static bool has_library(void) {
-    emlx_error err;
-    return !sanitized && dnn_open(&err) == EMLX_OK &&
-           has_plan(DNN_FORWARD, EMLX_F32, false, 4, 1, 1);
-}
-
-// A clock that has seen plans, all of which take one second but the one `quick` of them.
-typedef struct seen_plans {
-    dnn_descriptor plans[DNN_TIMED_MOST];
-    int count, quick;
-    double less;
-} seen_plans;
-
-static double see_plan(void *context, const dnn_plan *plan) {
-    seen_plans *seen = context;
-    assert_in_range(seen->count, 0, DNN_TIMED_MOST - 1);
-    seen->plans[seen->count] = plan->plan;
-    return seen->count++ == seen->quick ? seen->less : 1;
-}
-
-static int count_timed(bool transformed, int quick, double less, int expected) {
-    dnn_convolution c = {
-        .way = DNN_FORWARD, .type = EMLX_F32, .transformed = transformed, .rank = 4};
-    seen_plans seen = {.quick = quick, .less = less};
-    const dnn_clock clock = {see_plan, &seen};
-    dnn_plan plan;
-    describe_convolution(&c, false, 1, 1);
-    dnn_plan_rehearse(card, &c, &clock, &plan);
-    assert_non_null(plan.plan);
-    assert_ptr_equal(plan.plan, seen.plans[expected]);
-    dnn_plan_clear(&plan);
-    return seen.count;
-}
-
-// The quickest of the plans is taken, if it is so by more than what one time differs from another.
-static void test_timed(void **state) {
-    (void)state;
-    if (!has_library()) return;
-    int count = count_timed(false, 0, 0.5, 0);
-    assert_true(count > 1 && count <= DNN_TIMED_MOST);
-    for (int i = 0; i < count; i++) {
-        assert_int_equal(count_timed(false, i, 0.9, i), count);
-        assert_int_equal(count_timed(false, i, 0.99, 0), count);
-    }
-    assert_true(count_timed(true, 0, 0.5, 0) >= count);
-}
-
 static void test_plans(void **state) {
     (void)state;
-    if (!has_library()) {
+    emlx_error err;
+    if (sanitized || dnn_open(&err) != EMLX_OK ||
+        !has_plan(DNN_FORWARD, EMLX_F32, false, 4, 1, 1)) {
         printf("plans: skipped, as there is no cuDNN for this test\n");
         return;
     }
@@ -271,7 +222,7 @@ static void test_plans(void **state) {
 
 int main(void) {
     emlx_error err;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_plans), cmocka_unit_test(test_timed),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_plans),
                                        cmocka_unit_test(test_convolutions)};
     if (emlx_device_open("cpu", &cpu_device, &err) != EMLX_OK) return 1;
     if (open_gpu_or_skip("engines/cuda/convolutions")) gpu_device = test_device;

@@ -306,80 +306,13 @@ static void free_convolution(convolution *c) {
 
 static void discard(gpu_kernel *k) { free_convolution(k->library); }
 
-// Timing ------------------------------------------------------------------------------------------
-
-typedef struct timing {
-    gpu *g;
-    gpu_stream *stream;
-    const dnn_convolution *c;
-} timing;
-
-static emlx_status run_timed(const timing *t, const dnn_plan *plan,
-                             const cuda_address at[DNN_TENSORS], cuda_address workspace,
-                             int64_t *took, emlx_error *err) {
-    enum { RUNS = 3 };
-    cuda_stream stream;
-    int64_t start = gpu_clock();
-    TRY(gpu_queue(t->g, &stream, err));
-    for (int i = 0; i < RUNS; i++)
-        TRY(dnn_check(dnn_plan_run(t->g->convolutions, stream, plan, at, workspace), "a plan",
-                      err));
-    TRY(stream_wait(t->stream, err));
-    *took = gpu_clock() - start;
-    return EMLX_OK;
-}
-
-// The least of a few times, after one that brings the library's code to the device. Operands are
-// small numbers of any type.
-static double time_in(const timing *t, const dnn_plan *plan, cuda_address at[DNN_TENSORS],
-                      cuda_address workspace, size_t room) {
-    enum { TIMES = 4, SMALL_NUMBER = 0x3c };
-    int64_t least = INT64_MAX, took = 0;
-    cuda_stream stream;
-    if (gpu_queue(t->g, &stream, NULL) != EMLX_OK) return 0;
-    if (cuda.fill(at[0], SMALL_NUMBER, room, stream) != 0) return 0;
-    for (int i = 0; i < TIMES; i++) {
-        if (run_timed(t, plan, at, workspace, &took, NULL) != EMLX_OK) return 0;
-        if (i > 0 && took < least) least = took;
-    }
-    return (double)least;
-}
-
-static double time_plan(void *context, const dnn_plan *plan) {
-    const timing *t = context;
-    device_block memory = {0};
-    cuda_address at[DNN_TENSORS];
-    size_t places[DNN_TENSORS], room = 0;
-    for (int i = 0; i < DNN_TENSORS; i++) {
-        size_t bytes = type_size(t->c->type);
-        for (int d = 0; d < t->c->rank; d++) bytes *= (size_t)t->c->tensors[i].dims[d];
-        places[i] = room;
-        room += (bytes + DEVICE_ALIGNMENT - 1) / DEVICE_ALIGNMENT * DEVICE_ALIGNMENT;
-    }
-    if (gpu_take(t->g, room + (size_t)plan->workspace, &memory, NULL) != EMLX_OK) return 0;
-    for (int i = 0; i < DNN_TENSORS; i++) at[i] = memory.address + places[i];
-    double time = time_in(t, plan, at, memory.address + room, room);
-    gpu_give(t->g, &memory);
-    return time;
-}
-
-static emlx_status plan_with(gpu *g, convolution *c, const dnn_clock *clock, emlx_error *err) {
+static emlx_status plan_convolution(gpu *g, convolution *c, emlx_error *err) {
     pthread_mutex_lock(&calls);
     emlx_status status = open_handle(g, err);
     if (status == EMLX_OK)
-        dnn_plan_make(g->convolutions, g->major * 10 + g->minor, &c->form.c, clock, &c->plan);
+        dnn_plan_make(g->convolutions, g->major * 10 + g->minor, &c->form.c, &c->plan);
     pthread_mutex_unlock(&calls);
     return status;
-}
-
-// The stream comes first, as who has one waits for the lock.
-static emlx_status plan_convolution(gpu *g, convolution *c, emlx_error *err) {
-    timing t = {g, stream_now(g), &c->form.c};
-    const dnn_clock clock = {time_plan, &t};
-    if (!g->timed) return plan_with(g, c, NULL, err);
-    if (t.stream != NULL) return plan_with(g, c, &clock, err);
-    TRY(stream_begin(g, STREAM_ANY, &t.stream, err));
-    return stream_end(t.stream, plan_with(g, c, &clock, err), err);
 }
 
 // Running -----------------------------------------------------------------------------------------
@@ -440,7 +373,6 @@ emlx_status convolution_prepare(gpu *g, gpu_kernel *k, const emlx_plan *plan,
     if (c == NULL) return error_no_memory(err, "for a convolution");
     c->form = form;
     c->form.c.tf32 = g->tf32;
-    c->form.c.transformed = g->timed;
     emlx_status status = plan_convolution(g, c, err);
     // Where filters have one channel, what comes with the library is slow.
     bool found = status == EMLX_OK && c->plan.plan != NULL &&

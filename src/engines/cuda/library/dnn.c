@@ -220,11 +220,9 @@ static dnn_descriptor make_graph(builder *b, const dnn_convolution *c) {
 enum { CHOICES_MOST = 128 };
 #define WORKSPACE_MOST ((int64_t)1 << 30)
 
-// Tensor cores round f32 to fewer digits. Transforms keep them, but for results that are small
-// beside others, and carry one number that is not finite to all that are transformed with it.
+// Tensor cores round f32 to fewer digits.
 static int refused_notes(const dnn_convolution *c) {
-    int refused = ROUNDED_OPERANDS | ROUNDED_SUMS | ANY_ORDER;
-    if (c->type != EMLX_F32 || !c->transformed) refused |= FOURIER | WINOGRAD;
+    int refused = ROUNDED_OPERANDS | ROUNDED_SUMS | FOURIER | ANY_ORDER | WINOGRAD;
     return c->type == EMLX_F32 && !c->tf32 ? refused | TENSOR_CORES : refused;
 }
 
@@ -251,84 +249,35 @@ static bool choice_suits(dnn_descriptor choice, const dnn_convolution *c, bool *
     return known && (numbers & refused_notes(c)) == 0;
 }
 
-// A choice that was made into a plan.
-typedef struct candidate {
-    dnn_descriptor choice, plan;
-    int64_t workspace;
-    bool compiled;
-    double time;
-} candidate;
-
-static void drop_candidate(candidate *t) {
-    if (t->plan != NULL) dnn.drop(t->plan);
-    if (t->choice != NULL) dnn.drop(t->choice);
-    *t = (candidate){0};
-}
-
-// Whether the choice can be made into a plan; it stays the caller's if not.
-static bool take_choice(builder *b, dnn_descriptor choice, candidate *out) {
+// Whether the choice, which becomes the plan's, can be made into one.
+static bool take_choice(builder *b, dnn_descriptor choice) {
+    dnn_plan *p = b->plan;
     int64_t found = 0;
-    dnn_descriptor d = NULL;
-    if (dnn.make(PLAN, &d) != 0) return false;
+    dnn_descriptor d = make(b, PLAN);
     if (b->handle != NULL)
         set(b, d, PLAN_HANDLE, OF_HANDLE, 1, &b->handle);
     else
         set(b, d, PLAN_DEVICE, OF_DESCRIPTOR, 1, &b->device);
     set(b, d, PLAN_CHOICE, OF_DESCRIPTOR, 1, &choice);
     finish(b, d);
-    bool taken = !b->failed &&
-                 dnn.get(d, PLAN_WORKSPACE, OF_INT, 1, &found, &out->workspace) == 0 &&
-                 out->workspace <= WORKSPACE_MOST;
-    b->failed = false;
-    if (!taken) dnn.drop(d);
-    if (taken) out->choice = choice, out->plan = d;
+    bool taken = !b->failed && dnn.get(d, PLAN_WORKSPACE, OF_INT, 1, &found, &p->workspace) == 0 &&
+                 p->workspace <= WORKSPACE_MOST && p->count < DNN_MADE_MOST;
+    if (taken) {
+        p->plan = d;
+        p->made[p->count - 1] = choice; // dropped after the plan
+        p->made[p->count++] = d;
+    } else if (d != NULL) {
+        dnn.drop(p->made[--p->count]);
+        b->failed = false;
+    }
     return taken;
 }
 
-// Which of the choices that suit is taken, by its number among them: the one of least time of the
-// first few, or `number`, which is the first one where no time is taken.
-typedef struct search {
-    const dnn_clock *clock;
-    int32_t number, tried;
-    candidate best;
-} search;
-
-// What is not clearly quicker than one before it is not worth other bits.
-static bool is_quicker(const candidate *t, const candidate *best) {
-    return best->plan == NULL || (t->time > 0 && t->time < 0.97 * best->time);
-}
-
-static void try_choice(builder *b, search *s, dnn_descriptor choice, bool compiled) {
-    candidate t = {.compiled = compiled};
-    int32_t number = s->tried;
-    if (!take_choice(b, choice, &t)) {
-        dnn.drop(choice);
-        return;
-    }
-    s->tried++;
-    if (s->clock != NULL)
-        t.time = s->clock->time(s->clock->context,
-                                &(dnn_plan){.plan = t.plan, .workspace = t.workspace});
-    if (s->clock != NULL ? is_quicker(&t, &s->best) : number == s->number) {
-        drop_candidate(&s->best);
-        s->best = t;
-        s->number = number;
-    } else {
-        drop_candidate(&t);
-    }
-}
-
-// Whether more choices are to be looked at.
-static bool goes_on(const search *s) {
-    return s->clock != NULL ? s->tried < DNN_TIMED_MOST : s->best.plan == NULL;
-}
-
-// Looks among the choices of a kind of estimate; all but the one that is taken are let go of.
-static void choose_dnn_plan(builder *b, dnn_descriptor graph, int mode, const dnn_convolution *c,
-                            search *s) {
+// The first choice of a kind of estimate that suits; the others are let go of.
+static void choose_dnn_plan(builder *b, dnn_descriptor graph, int mode, const dnn_convolution *c) {
     dnn_descriptor choices[CHOICES_MOST], estimate = make(b, ESTIMATE);
     int64_t count = 0, room = 0;
-    bool failed = b->failed, compiled = false;
+    bool failed = b->failed;
     set(b, estimate, ESTIMATE_GRAPH, OF_DESCRIPTOR, 1, &graph);
     set(b, estimate, ESTIMATE_MODE, OF_ESTIMATE, 1, &mode);
     if (b->handle == NULL) set(b, estimate, ESTIMATE_DEVICE, OF_DESCRIPTOR, 1, &b->device);
@@ -337,36 +286,25 @@ static void choose_dnn_plan(builder *b, dnn_descriptor graph, int mode, const dn
     if (b->failed || dnn.get(estimate, ESTIMATE_CHOICES, OF_DESCRIPTOR, room, &count, choices) != 0)
         count = 0;
     for (int64_t i = 0; i < room; i++) {
-        if (i < count && goes_on(s) && choice_suits(choices[i], c, &compiled))
-            try_choice(b, s, choices[i], compiled);
-        else
-            dnn.drop(choices[i]);
+        bool taken = i < count && b->plan->plan == NULL &&
+                     choice_suits(choices[i], c, &b->plan->compiled) && take_choice(b, choices[i]);
+        if (!taken) dnn.drop(choices[i]);
     }
     b->failed = failed;
 }
 
-static void make_plan(builder *b, const dnn_convolution *c, search *s) {
-    dnn_plan *p = b->plan;
+static void make_plan(builder *b, const dnn_convolution *c) {
     dnn_descriptor graph = make_graph(b, c);
-    choose_dnn_plan(b, graph, ESTIMATED, c, s);
-    if (s->best.plan == NULL || s->clock != NULL) choose_dnn_plan(b, graph, FALLBACK, c, s);
-    if (s->best.plan == NULL || p->count + 2 > DNN_MADE_MOST) {
-        drop_candidate(&s->best);
-        dnn_plan_clear(p);
-        return;
-    }
-    p->made[p->count++] = s->best.choice; // dropped after the plan
-    p->made[p->count++] = p->plan = s->best.plan;
-    p->workspace = s->best.workspace;
-    p->compiled = s->best.compiled;
+    choose_dnn_plan(b, graph, ESTIMATED, c);
+    if (b->plan->plan == NULL) choose_dnn_plan(b, graph, FALLBACK, c);
+    if (b->plan->plan == NULL) dnn_plan_clear(b->plan);
 }
 
 // Plans on disk -----------------------------------------------------------------------------------
 
 static disk_key key_of(const dnn_convolution *c, int architecture) {
-    int facts[] = {
-        architecture, (int)c->way, (int)c->type, c->tf32, c->transformed, c->rank, 0, 0, 0};
-    for (int i = 0; i < 3; i++) (void)dnn.property(i, &facts[6 + i]); // the library's version
+    int facts[] = {architecture, (int)c->way, (int)c->type, c->tf32, c->rank, 0, 0, 0};
+    for (int i = 0; i < 3; i++) (void)dnn.property(i, &facts[5 + i]); // the library's version
     disk_key key = disk_digest((disk_key){{0}}, "cuDNN", sizeof "cuDNN");
     key = disk_digest(key, facts, sizeof facts);
     key = disk_digest(key, c->tensors, sizeof c->tensors);
@@ -406,64 +344,23 @@ static void keep_plan(const dnn_plan *p, const disk_key *key) {
     mem_free(text, (size_t)size);
 }
 
-// The number of the choice that took least time when it was looked for first: later processes take
-// the same one, as other choices give other bits.
-static bool read_number(const disk_key *key, int32_t *number) {
-    size_t size;
-    disk_image about;
-    void *kept = disk_read(key, &size, &about);
-    bool there = kept != NULL && size == sizeof *number;
-    if (there) memcpy(number, kept, sizeof *number);
-    if (kept != NULL) mem_free(kept, size);
-    return there;
-}
-
-static void find_plan(dnn_handle handle, const dnn_convolution *c, search *s, dnn_plan *out) {
-    builder b = {.plan = out, .handle = handle};
-    make_plan(&b, c, s);
-}
-
-// Times choices, unless it is known which one to take; where two processes do so at once the first
-// one to write down its choice decides.
-static void make_timed(dnn_handle handle, const dnn_convolution *c, const dnn_clock *clock,
-                       const disk_key *plan_key, dnn_plan *out) {
-    disk_key key = disk_digest(*plan_key, "choice", sizeof "choice");
-    search known = {0}, timed = {.clock = clock};
-    if (!read_number(&key, &known.number)) {
-        find_plan(handle, c, &timed, out);
-        if (out->plan == NULL) return;
-        disk_write(&key, 1, &timed.number, sizeof timed.number, true);
-        known.number = timed.number;
-        if (!read_number(&key, &known.number) || known.number == timed.number) return;
-        dnn_plan_clear(out);
-    }
-    find_plan(handle, c, &known, out);
-}
-
-void dnn_plan_make(dnn_handle handle, int architecture, const dnn_convolution *c,
-                   const dnn_clock *clock, dnn_plan *out) {
+void dnn_plan_make(dnn_handle handle, int architecture, const dnn_convolution *c, dnn_plan *out) {
     builder b = {.plan = out, .handle = handle};
     disk_key key = key_of(c, architecture);
-    search first = {0};
     *out = (dnn_plan){0};
     restore_plan(&b, &key);
     if (out->plan != NULL) return;
-    if (clock != NULL)
-        make_timed(handle, c, clock, &key, out);
-    else
-        find_plan(handle, c, &first, out);
+    make_plan(&b, c);
     keep_plan(out, &key);
 }
 
-void dnn_plan_rehearse(const char *device, const dnn_convolution *c, const dnn_clock *clock,
-                       dnn_plan *out) {
+void dnn_plan_rehearse(const char *device, const dnn_convolution *c, dnn_plan *out) {
     builder b = {.plan = out};
-    search s = {.clock = clock};
     *out = (dnn_plan){0};
     b.device = make(&b, DEVICE);
     set(&b, b.device, DEVICE_TEXT, OF_CHAR, (int64_t)strlen(device) + 1, device);
     finish(&b, b.device);
-    make_plan(&b, c, &s);
+    make_plan(&b, c);
 }
 
 // Running -----------------------------------------------------------------------------------------

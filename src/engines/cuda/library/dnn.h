@@ -26,9 +26,8 @@ typedef enum dnn_way { DNN_FORWARD, DNN_OF_IMAGE, DNN_OF_FILTER } dnn_way;
 typedef struct dnn_convolution {
     dnn_way way;
     emlx_type type;
-    bool tf32;        // f32 may be rounded for tensor cores
-    bool transformed; // and Fourier's or Winograd's way
-    int rank;         // 4 or 5
+    bool tf32; // f32 may be rounded for tensor cores
+    int rank;  // 4 or 5
     dnn_tensor tensors[DNN_TENSORS];
     int64_t strides[DNN_SPATIAL_MOST], dilations[DNN_SPATIAL_MOST];
     int64_t low[DNN_SPATIAL_MOST], high[DNN_SPATIAL_MOST]; // padding before and behind
@@ -51,22 +50,13 @@ int dnn_create(dnn_handle *handle);
 void dnn_destroy(dnn_handle handle);
 
 bool dnn_knows(emlx_type type);
-// Takes the time of a plan, in any unit; 0 where it cannot.
-typedef struct dnn_clock {
-    double (*time)(void *context, const dnn_plan *plan);
-    void *context;
-} dnn_clock;
-enum { DNN_TIMED_MOST = 8 };
-
-// Of the library's plans that give the same bits each time and round no operands beyond what is
-// allowed the first by its own estimate or, with a clock, the quickest of the first few: `plan` of
-// it is NULL where there is none. Kept on disk, for devices of the same architecture, are plans
-// that the library compiles and which one was the quickest.
+// The first of the library's plans by its own estimate that gives the same bits each time and
+// rounds no operands beyond what is allowed: `plan` of it is NULL where there is none. Those that
+// the library compiles are kept on disk, for devices of the same architecture.
 void dnn_plan_make(dnn_handle handle, int architecture, const dnn_convolution *convolution,
-                   const dnn_clock *clock, dnn_plan *out);
+                   dnn_plan *out);
 // The same for a device that is not there, by the library's description of it.
-void dnn_plan_rehearse(const char *device, const dnn_convolution *convolution,
-                       const dnn_clock *clock, dnn_plan *out);
+void dnn_plan_rehearse(const char *device, const dnn_convolution *convolution, dnn_plan *out);
 void dnn_plan_clear(dnn_plan *plan);
 // Queues it, with the addresses of the three.
 int dnn_plan_run(dnn_handle handle, cuda_stream stream, const dnn_plan *plan,
