@@ -51,6 +51,7 @@ def element_wise():
     d = ("d", wave, (2048, 2048), "f64")
     i = ("i", wave, (SIDE, SIDE), "s32", 1000)
     h = ("h", wave, (SIDE, SIDE), "bf16")
+    f = ("f", wave, (SIDE, SIDE), "f16")
     full = SIDE * SIDE
 
     def unary(name, peer=None, operand=a, size=4, **more):
@@ -76,6 +77,7 @@ def element_wise():
         Row("select f32", [a, row], lambda nx, a, b: nx.select(a < b, a, b),
             lambda xp, a, b: xp.where(a < b, a, b), bytes=8 * full),
         unary("exp"), unary("sin"), unary("tanh"),
+        *[unary(name, operand=of, size=2) for of in (h, f) for name in ("exp", "sin", "tanh")],
         Row("pow f32", [a, row], lambda nx, a, b: nx.pow(nx.abs(a), b),
             lambda xp, a, b: xp.abs(a) ** b, bytes=8 * full),
         unary("exp", operand=d, size=8), unary("sin", operand=d, size=8),
