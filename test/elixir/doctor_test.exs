@@ -92,7 +92,7 @@ defmodule EMLX.DoctorTest do
            "which counts as none; it should be a number from 1 to 1024"},
           {"EMLX_NUM_THREADS", "0", "which counts as none"},
           {"EMLX_NICE", "20", "which counts as none"},
-          {"EMLX_CPU_LEVEL", "sse", "baseline, avx2, avx512"},
+          {"EMLX_CPU_LEVEL", "sse", "baseline, avx2, madd, avx512"},
           {"EMLX_PROFILE_EVAL", "yes", "0 or 1"},
           {"EMLX_THREADS", "2", "is no variable of ours"}
         ] do

@@ -4,7 +4,12 @@
 #include "engines/cpu/kernels/product/packed.h"
 #include "engines/cpu/kernels/vectors.h"
 
+// Compilers cut longer vectors than registers badly where these are made of two halves.
+#if defined(__AVX2__)
+#define WIDTH (VECTOR_BYTES / 4)
+#else
 #define WIDTH 16
+#endif
 typedef float lanes __attribute__((vector_size(WIDTH * 4)));
 typedef uint8_t few_codes __attribute__((vector_size(WIDTH)));
 typedef int8_t few_signed __attribute__((vector_size(WIDTH)));
@@ -41,6 +46,9 @@ ALWAYS_INLINE void numbers(lanes *to, const uint8_t *codes) {
 #if defined(__AVX512F__)
     __m128i few = _mm_loadu_si128((const void *)codes);
     *to = (lanes)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(few));
+#elif defined(__AVX2__)
+    __m128i few = _mm_loadl_epi64((const void *)codes);
+    *to = (lanes)_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(few));
 #elif defined(__aarch64__)
     uint8x16_t few = vld1q_u8(codes);
     uint16x8_t low = vmovl_u8(vget_low_u8(few)), high = vmovl_high_u8(few);
@@ -59,6 +67,9 @@ ALWAYS_INLINE void signed_numbers(lanes *to, const uint8_t *codes) {
 #if defined(__AVX512F__)
     __m128i few = _mm_loadu_si128((const void *)codes);
     *to = (lanes)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(few));
+#elif defined(__AVX2__)
+    __m128i few = _mm_loadl_epi64((const void *)codes);
+    *to = (lanes)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(few));
 #elif defined(__aarch64__)
     int8x16_t few = vld1q_s8((const int8_t *)codes);
     int16x8_t low = vmovl_s8(vget_low_s8(few)), high = vmovl_high_s8(few);
@@ -80,6 +91,8 @@ ALWAYS_INLINE void e4m3_numbers(lanes *to, const uint8_t *codes) {
     wide_codes wide;
 #if defined(__AVX512F__)
     wide = (wide_codes)_mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)codes));
+#elif defined(__AVX2__)
+    wide = (wide_codes)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)codes));
 #else
     few_codes few;
     memcpy(&few, codes, sizeof few);
@@ -156,29 +169,30 @@ static void KERNEL(q4_k, scales)(const uint8_t *row, int64_t groups, float *scal
     for (int64_t g = 0; g < groups; g += 8, row += 144) {
         uint32_t s, b, more, words[4];
         float d = half_at(row), least = -half_at(row + 2);
-        lanes values;
         memcpy(&s, row + 4, 4), memcpy(&b, row + 8, 4), memcpy(&more, row + 12, 4);
         words[0] = s & 0x3f3f3f3f;
         words[1] = (more & 0x0f0f0f0f) | (s >> 6 & 0x03030303) << 4;
         words[2] = b & 0x3f3f3f3f;
         words[3] = (more >> 4 & 0x0f0f0f0f) | (b >> 6 & 0x03030303) << 4;
-        numbers(&values, (const uint8_t *)words);
-        const lanes by = {d,     d,     d,     d,     d,     d,     d,     d,
-                          least, least, least, least, least, least, least, least};
-        values *= by;
-        memcpy(scale + g, &values, 8 * sizeof *scale);
-        memcpy(bias + g, (const float *)&values + 8, 8 * sizeof *bias);
+        const uint8_t *codes = (const uint8_t *)words;
+        for (int i = 0; i < 8; i++) {
+            scale[g + i] = d * codes[i];
+            bias[g + i] = least * codes[i + 8];
+        }
     }
 }
 
 static void KERNEL(q6_k, scales)(const uint8_t *row, int64_t groups, float *scale, float *bias) {
     for (int64_t g = 0; g < groups; g += 16, row += 210) {
-        lanes values;
-        signed_numbers(&values, row + 192);
-        values *= half_at(row + 208);
-        memcpy(scale + g, &values, sizeof values);
-        values *= -32;
-        memcpy(bias + g, &values, sizeof values);
+        float d = half_at(row + 208);
+        for (int i = 0; i < 16; i += WIDTH) {
+            lanes values;
+            signed_numbers(&values, row + 192 + i);
+            values *= d;
+            memcpy(scale + g + i, &values, sizeof values);
+            values *= -32;
+            memcpy(bias + g + i, &values, sizeof values);
+        }
     }
 }
 
@@ -228,7 +242,8 @@ ALWAYS_INLINE const uint8_t *chunk_from(const packed_rows *rows, const uint8_t *
     ALWAYS_INLINE void KERNELS_JOIN(LEVEL, name, row)(const packed_rows *rows, int64_t r,          \
                                                       const void *const *vectors, int count,       \
                                                       float *sums, int64_t step) {                 \
-        const int64_t terms = rows->terms, group = rows->group;                                    \
+        const int64_t terms = rows->terms;                                                         \
+        const int shift = __builtin_ctzll((unsigned long long)rows->group);                        \
         const uint8_t *bits = rows->bits + r * rows->row_bytes;                                    \
         const float *scale = rows->scale + r * rows->groups;                                       \
         lanes total[PACKED_VECTORS] = {{0}};                                                       \
@@ -240,7 +255,7 @@ ALWAYS_INLINE const uint8_t *chunk_from(const packed_rows *rows, const uint8_t *
             for (int i = 0; i < CHUNK && at + i < terms; i += WIDTH) {                             \
                 lanes w;                                                                           \
                 number(&w, codes + i);                                                             \
-                w *= scale[(at + i) / group];                                                      \
+                w *= scale[(at + i) >> shift];                                                     \
                 for (int v = 0; v < count; v++) {                                                  \
                     lanes x;                                                                       \
                     memcpy(&x, (const float *)vectors[v] + at + i, sizeof x);                      \
@@ -252,7 +267,7 @@ ALWAYS_INLINE const uint8_t *chunk_from(const packed_rows *rows, const uint8_t *
             sums[v * step + r] =                                                                   \
                 sum_of(&total[v]) + of_biases(rows->bias + r * rows->groups,                       \
                                               (const float *)vectors[v] + whole_chunks(terms),     \
-                                              terms / group);                                      \
+                                              terms >> shift);                                     \
     }                                                                                              \
     static void KERNELS_JOIN(LEVEL, name, dot)(const packed_rows *rows, int64_t count,             \
                                                const void *const *vectors, int vector_count,       \
