@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Language models of real shapes with random weights: tokens a second of prompts and of decoding,
-ours beside llama.cpp (llama-cpp-python) and compiled torch, interleaved as in run.py.
+ours beside llama.cpp (llama-cpp-python), compiled torch and MLX, interleaved as in run.py.
 
 usage: decode.py --files DIR [--model NAME] [--kinds a,b] [--rounds N] [--contexts a,b]
                  [--prompt N] [--busy] [--libraries a,b] [--json FILE]
@@ -74,6 +74,8 @@ def open_models(decoder, kind, folder, room, names):
         found.append(models.LlamaCpp(decoder, base, room))
     if "torch" in names and kind == "bf16":
         found.append(models.Torch(decoder, base, room))
+    if "mlx" in names and (kind == "bf16" or kind in AFFINE):
+        found.append(models.Mlx(decoder, base, room, AFFINE.get(kind)))
     return found
 
 
@@ -160,7 +162,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--contexts", default="64,512")
     parser.add_argument("--prompt", type=int, default=512)
-    parser.add_argument("--libraries", default="llama.cpp,torch")
+    parser.add_argument("--libraries", default="llama.cpp,torch,mlx")
     parser.add_argument("--busy", action="store_true")
     parser.add_argument("--json")
     options = parser.parse_args()

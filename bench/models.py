@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decoders of real shapes with random weights: GGUF files of every kind that llama.cpp writes, the
-same model as a program of ours over the mapped file, and as modules of torch."""
+same model as a program of ours over the mapped file, and written for torch and for MLX."""
 import ctypes
 import os
 
@@ -277,6 +277,13 @@ class Ours:
 # Others -----------------------------------------------------------------------------------------
 
 
+def arrays_of(path):
+    """{name: array} of a file in bf16, matrices as bytes."""
+    import gguf
+
+    return {t.name: t.data for t in gguf.GGUFReader(path).tensors}
+
+
 class LlamaCpp:
     """The same file by llama.cpp, without a tokenizer; one token at a time is how it is asked."""
 
@@ -326,14 +333,12 @@ class Torch:
     name = "torch"
 
     def __init__(self, decoder, path, room):
-        import gguf
         import torch
 
         torch.set_num_threads(THREADS)
         torch.set_grad_enabled(False)
         self.torch, self.decoder, self.room = torch, decoder, room
-        tensors = {t.name: t.data for t in gguf.GGUFReader(path).tensors}
-        self.weights = {n: self.tensor(a) for n, a in tensors.items()}
+        self.weights = {n: self.tensor(a) for n, a in arrays_of(path).items()}
         self.layer = torch.compile(self.plain_layer, dynamic=False)
         self.head = torch.compile(self.plain_head, dynamic=False)
         angles = torch.arange(room)[:, None] * decoder.theta ** (
@@ -400,6 +405,91 @@ class Torch:
     def prompt(self, tokens, caches):
         logits = self.run(tokens, 0, caches)
         return int(logits.argmax()), logits.float().numpy(), caches
+
+    def decode(self, token, position, count, caches):
+        for i in range(count):
+            token = int(self.run([token], position + i, caches).argmax())
+        return token, caches
+
+
+class Mlx:
+    """On the CPU over preallocated caches, in bf16 or with its own packed weights."""
+
+    name = "mlx"
+
+    def __init__(self, decoder, path, room, packed=None):
+        import mlx.core
+
+        self.mx, self.decoder, self.room = mlx.core, decoder, room
+        mlx.core.set_default_device(mlx.core.cpu)
+        self.weights = {n: self.tensor(a, packed) for n, a in arrays_of(path).items()}
+        self.packed = packed
+        mlx.core.eval(list(self.weights.values()))
+
+    def tensor(self, array, packed):
+        mx = self.mx
+        if array.dtype != numpy.uint8:
+            return mx.array(array.astype("f4")).astype(mx.bfloat16)
+        dense = mx.array(array.copy().view("u2")).view(mx.bfloat16)
+        return mx.quantize(dense, **packed) if packed else dense
+
+    def new_caches(self):
+        d, mx = self.decoder, self.mx
+        return [mx.zeros((1, d.groups, self.room, d.size), mx.bfloat16)
+                for _ in range(2 * d.layers)]
+
+    def linear(self, x, weight):
+        if self.packed:
+            return self.mx.quantized_matmul(x, *weight, **self.packed)
+        return x @ weight.T
+
+    def embed(self, tokens):
+        rows = self.weights["token_embd.weight"]
+        if self.packed:
+            return self.mx.dequantize(*(part[tokens] for part in rows), **self.packed)
+        return rows[tokens]
+
+    def norm(self, x, weight):
+        return self.mx.fast.rms_norm(x, weight, self.decoder.eps)
+
+    def layer(self, x, w, position, cache):
+        fast, d, count = self.mx.fast, self.decoder, x.shape[0]
+        y, out = self.norm(x, w["attn_norm"]), []
+        for n, h in (("q", d.heads), ("k", d.groups), ("v", d.groups)):
+            t = self.linear(y, w["attn_" + n]).reshape(1, count, h, d.size)
+            if n != "v":
+                t = self.norm(t, w[f"attn_{n}_norm"]) if d.norms_heads else t
+            t = t.transpose(0, 2, 1, 3)
+            out.append(t if n == "v" else fast.rope(t, d.size, traditional=d.arch == "llama",
+                                                    base=d.theta, scale=1.0, offset=position))
+        q, end = out[0], position + count
+        for held, new in zip(cache, out[1:]):
+            held[:, :, position:end] = new
+        y = fast.scaled_dot_product_attention(
+            q, *(held[:, :, :end] for held in cache), scale=d.size ** -0.5,
+            mask="causal" if count > 1 else None)
+        x = x + self.linear(y.transpose(0, 2, 1, 3).reshape(count, -1), w["attn_output"])
+        y = self.norm(x, w["ffn_norm"])
+        gate = self.linear(y, w["ffn_gate"])
+        return x + self.linear(gate * self.mx.sigmoid(gate) * self.linear(y, w["ffn_up"]),
+                               w["ffn_down"])
+
+    def run(self, tokens, position, caches):
+        mx = self.mx
+        x = self.embed(mx.array(tokens))
+        for i in range(self.decoder.layers):
+            prefix = f"blk.{i}."
+            w = {n[len(prefix):-len(".weight")]: t for n, t in self.weights.items()
+                 if n.startswith(prefix)}
+            x = self.layer(x, w, position, caches[2 * i:2 * i + 2])
+        x = self.norm(x[-1:], self.weights["output_norm.weight"])
+        logits = self.linear(x, self.weights["token_embd.weight"])
+        mx.eval(logits, caches)
+        return logits
+
+    def prompt(self, tokens, caches):
+        logits = self.run(tokens, 0, caches)
+        return (int(logits.argmax()), numpy.array(logits.astype(self.mx.float32)), caches)
 
     def decode(self, token, position, count, caches):
         for i in range(count):
