@@ -174,10 +174,9 @@ static void KERNEL(q4_k, scales)(const uint8_t *row, int64_t groups, float *scal
         words[1] = (more & 0x0f0f0f0f) | (s >> 6 & 0x03030303) << 4;
         words[2] = b & 0x3f3f3f3f;
         words[3] = (more >> 4 & 0x0f0f0f0f) | (b >> 6 & 0x03030303) << 4;
-        const uint8_t *codes = (const uint8_t *)words;
         for (int i = 0; i < 8; i++) {
-            scale[g + i] = d * codes[i];
-            bias[g + i] = least * codes[i + 8];
+            scale[g + i] = d * (float)(words[i / 4] >> i % 4 * 8 & 0xff);
+            bias[g + i] = least * (float)(words[2 + i / 4] >> i % 4 * 8 & 0xff);
         }
     }
 }

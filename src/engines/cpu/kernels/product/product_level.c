@@ -69,9 +69,6 @@ typedef uint32_t words __attribute__((vector_size(VECTOR_BYTES)));
 
 #if defined(__aarch64__)
 #define WIDEN_U8(v, p) v = (__typeof__(v))vmovl_u8(vld1_u8(p))
-#elif defined(__AVX2__) && !defined(__AVX512F__)
-#define WIDEN_U8(v, p)                                                                             \
-    v = (__typeof__(v))_mm256_cvtepu8_epi16(_mm_loadu_si128((const void *)(p)))
 #else
 #define WIDEN_U8(v, p)                                                                             \
     do {                                                                                           \
@@ -102,10 +99,6 @@ ALWAYS_INLINE float bf16_value(uint16_t bits) {
 #define WIDEN_BF16(v, p)                                                                           \
     v = (__typeof__(v))_mm512_slli_epi32(                                                          \
         _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(p))), 16)
-#elif defined(__AVX2__)
-#define WIDEN_BF16(v, p)                                                                           \
-    v = (__typeof__(v))_mm256_slli_epi32(                                                          \
-        _mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)(p))), 16)
 #elif defined(__aarch64__)
 #define WIDEN_BF16(v, p) v = (__typeof__(v))vshll_n_u16(vld1_u16(p), 16)
 #else

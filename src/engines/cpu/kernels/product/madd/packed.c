@@ -219,20 +219,22 @@ ALWAYS_INLINE void load_q6_k(const uint8_t *row, int64_t at, __m256i *to) {
 
 // Scales ------------------------------------------------------------------------------------------
 
-// Up to eight numbers.
-static __m256 floats_at(const void *from, emlx_type type, int64_t at, int64_t count) {
+// `count` numbers, up to eight.
+ALWAYS_INLINE __m256 floats_at(const void *from, emlx_type type, int64_t at, int64_t count) {
     const __m256i lane = _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0);
-    uint16_t few[LANES] = {0};
     const uint16_t *halves = (const uint16_t *)from + at;
+    uint16_t few[LANES] = {0};
     if (type == EMLX_F32) {
         __m256i some = _mm256_cmpgt_epi32(_mm256_set1_epi32((int32_t)count), lane);
         return _mm256_maskload_ps((const float *)from + at, some);
     }
-    if (count < LANES) {
+    if (count == LANES)
+        memcpy(few, halves, sizeof few);
+    else if (count == LANES / 2)
+        memcpy(few, halves, sizeof few / 2);
+    else
         for (int64_t i = 0; i < count; i++) few[i] = halves[i];
-        halves = few;
-    }
-    __m128i v = _mm_loadu_si128((const void *)halves);
+    __m128i v = _mm_loadu_si128((const void *)few);
     if (type == EMLX_F16) return _mm256_cvtph_ps(v);
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16));
 }
@@ -243,13 +245,13 @@ ALWAYS_INLINE int64_t groups_here(const packed_rows *rows, int64_t group, int64_
 }
 
 // A group's number is that of each of its units.
-static void affine_numbers(const packed_rows *rows, const void *from, int64_t row, int64_t at,
-                           __m256 *to) {
-    int64_t group = at / rows->group, count = groups_here(rows, group, SPAN / rows->group);
+ALWAYS_INLINE void affine_numbers(const packed_rows *rows, const void *from, int64_t row,
+                                  int64_t at, __m256 *to) {
+    const int shift = __builtin_ctzll((unsigned long long)rows->group);
+    int64_t group = at >> shift, count = groups_here(rows, group, SPAN >> shift);
     __m256 few = floats_at(from, rows->type, row * rows->groups + group, count);
-    int shift = rows->group == 128 ? 2 : rows->group == 64;
-    __m256i of = _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0);
-    *to = _mm256_permutevar8x32_ps(few, _mm256_srli_epi32(of, shift));
+    __m256i of = _mm256_srli_epi32(_mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0), shift - 5);
+    *to = _mm256_permutevar8x32_ps(few, of);
 }
 
 static void affine_scales(const packed_rows *rows, int64_t row, const uint8_t *block, int64_t at,
@@ -279,8 +281,8 @@ ALWAYS_INLINE void bytes_apart(const packed_rows *rows, int64_t row, int64_t gro
 }
 
 // Codes of E2M1 are read as twice what they stand for.
-static void power_scales(const packed_rows *rows, int64_t row, const uint8_t *block, int64_t at,
-                         __m256 *to) {
+static void e8m0_scales(const packed_rows *rows, int64_t row, const uint8_t *block, int64_t at,
+                        __m256 *to) {
     (void)block;
     __m256i bits;
     bytes_apart(rows, row, at / 32, LANES, &bits);
@@ -514,7 +516,7 @@ AFFINE(3, in_order, APART)
 AFFINE(4, by_twos, APART)
 AFFINE(6, in_order, APART)
 AFFINE(8, in_order, APART)
-KIND(mxfp4, load_e2m1, by_twos, power_scales, NULL, APART, 128, 0)
+KIND(mxfp4, load_e2m1, by_twos, e8m0_scales, NULL, APART, 128, 0)
 KIND(nvfp4, load_e2m1, by_twos, e4m3_scales, NULL, APART_16, 128, 0)
 KIND(q4_0, load_q4_0, in_order, q4_0_scales, NULL, APART, 144, 8)
 KIND(q8_0, load_q8_0, in_order, q8_0_scales, NULL, APART, 272, 0)
