@@ -250,6 +250,30 @@ def jax_encoder(heads, causal):
     return encode
 
 
+def mlx_encoder(heads, causal):
+    def encode(xp, x, *weights):
+        batch, length, size = x.shape
+
+        def split(x):
+            return x.reshape(batch, length, heads, size // heads).transpose(0, 2, 1, 3)
+
+        def attend(x, w):
+            q, k, v = (split(x @ w[2 * i] + w[2 * i + 1]) for i in range(3))
+            x = xp.fast.scaled_dot_product_attention(q, k, v, scale=(size // heads) ** -0.5,
+                                                     mask="causal" if causal else None)
+            return x.transpose(0, 2, 1, 3).reshape(batch, length, size) @ w[6] + w[7]
+
+        def feed(x, w):
+            x = x @ w[8] + w[9]
+            return (x * 0.5 * (xp.erf(x * math.sqrt(0.5)) + 1.0)) @ w[10] + w[11]
+
+        def norm(x, w, i):
+            return xp.fast.layer_norm(x, w[i], w[i + 1], 1e-5)
+
+        return layers(x, weights, causal, attend, feed, norm).reshape(batch * length, size)
+    return encode
+
+
 # Rows ---------------------------------------------------------------------------------------------
 
 def parameters(shapes, wave):
