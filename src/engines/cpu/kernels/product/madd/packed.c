@@ -245,8 +245,8 @@ ALWAYS_INLINE int64_t groups_here(const packed_rows *rows, int64_t group, int64_
 }
 
 // A group's number is that of each of its units.
-ALWAYS_INLINE void affine_numbers(const packed_rows *rows, const void *from, int64_t row,
-                                  int64_t at, __m256 *to) {
+ALWAYS_INLINE void group_numbers(const packed_rows *rows, const void *from, int64_t row, int64_t at,
+                                 __m256 *to) {
     const int shift = __builtin_ctzll((unsigned long long)rows->group);
     int64_t group = at >> shift, count = groups_here(rows, group, SPAN >> shift);
     __m256 few = floats_at(from, rows->type, row * rows->groups + group, count);
@@ -254,16 +254,16 @@ ALWAYS_INLINE void affine_numbers(const packed_rows *rows, const void *from, int
     *to = _mm256_permutevar8x32_ps(few, of);
 }
 
-static void affine_scales(const packed_rows *rows, int64_t row, const uint8_t *block, int64_t at,
-                          __m256 *to) {
+static void group_scales(const packed_rows *rows, int64_t row, const uint8_t *block, int64_t at,
+                         __m256 *to) {
     (void)block;
-    affine_numbers(rows, rows->scales, row, at, to);
+    group_numbers(rows, rows->scales, row, at, to);
 }
 
-static void affine_biases(const packed_rows *rows, int64_t row, const uint8_t *block, int64_t at,
-                          __m256 *to) {
+static void group_biases(const packed_rows *rows, int64_t row, const uint8_t *block, int64_t at,
+                         __m256 *to) {
     (void)block;
-    affine_numbers(rows, rows->biases, row, at, to);
+    group_numbers(rows, rows->biases, row, at, to);
 }
 
 // The bytes of up to 16 groups, eight a register.
@@ -281,8 +281,8 @@ ALWAYS_INLINE void bytes_apart(const packed_rows *rows, int64_t row, int64_t gro
 }
 
 // Codes of E2M1 are read as twice what they stand for.
-static void e8m0_scales(const packed_rows *rows, int64_t row, const uint8_t *block, int64_t at,
-                        __m256 *to) {
+static void mxfp4_scales(const packed_rows *rows, int64_t row, const uint8_t *block, int64_t at,
+                         __m256 *to) {
     (void)block;
     __m256i bits;
     bytes_apart(rows, row, at / 32, LANES, &bits);
@@ -292,8 +292,8 @@ static void e8m0_scales(const packed_rows *rows, int64_t row, const uint8_t *blo
     *to = _mm256_mul_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(0.5f));
 }
 
-static void e4m3_scales(const packed_rows *rows, int64_t row, const uint8_t *block, int64_t at,
-                        __m256 *to) {
+static void nvfp4_scales(const packed_rows *rows, int64_t row, const uint8_t *block, int64_t at,
+                         __m256 *to) {
     (void)block;
     const __m256i sizes = _mm256_set1_epi32(0x7f);
     __m256i bits[2];
@@ -510,14 +510,14 @@ ALWAYS_INLINE void multiply_rows(const kind *k, const packed_rows *rows, int64_t
 #define APART {0, 1}, {0, 1}, 32
 #define APART_16 {0, 2}, {1, 3}, 16
 #define AFFINE(bits, order, ...)                                                                   \
-    KIND(affine_##bits, load_##bits, order, affine_scales, affine_biases, __VA_ARGS__, 32 * bits, 0)
+    KIND(affine_##bits, load_##bits, order, group_scales, group_biases, __VA_ARGS__, 32 * bits, 0)
 AFFINE(2, by_fours, {0, 0}, {1, 1}, 32)
 AFFINE(3, in_order, APART)
 AFFINE(4, by_twos, APART)
 AFFINE(6, in_order, APART)
 AFFINE(8, in_order, APART)
-KIND(mxfp4, load_e2m1, by_twos, e8m0_scales, NULL, APART, 128, 0)
-KIND(nvfp4, load_e2m1, by_twos, e4m3_scales, NULL, APART_16, 128, 0)
+KIND(mxfp4, load_e2m1, by_twos, mxfp4_scales, NULL, APART, 128, 0)
+KIND(nvfp4, load_e2m1, by_twos, nvfp4_scales, NULL, APART_16, 128, 0)
 KIND(q4_0, load_q4_0, in_order, q4_0_scales, NULL, APART, 144, 8)
 KIND(q8_0, load_q8_0, in_order, q8_0_scales, NULL, APART, 272, 0)
 KIND(q4_k, load_q4_k, in_order, q4_k_scales, q4_k_biases, APART, 144, 0)
