@@ -15,21 +15,26 @@ DEVICE double reciprocal_short(double d) {
     double r = reciprocal_guess(d), e = fma(-d, r, 1.0);
     return fma(r, fma(e, e, e), r);
 }
+// Constants in memory of their own are operands; in the text each would be moved to registers first, word
+// by word. These are of exp(r) - 1, with 1 / ln 2 and -ln 2 behind them.
+static __constant__ double exp_terms[10] = {2.7625115538962956e-06,
+                                            2.4876178960310242e-05,
+                                            0.0001984120873265277,
+                                            0.001388882165071539,
+                                            0.008333333353729286,
+                                            0.04166666689109171,
+                                            0.1666666666664829,
+                                            0.49999999999797773,
+                                            1.4426950408889634,
+                                            -0.69314718055994531};
 // Of y = k ln 2 + r: exp(r) - 1, and in `scale` 2^k.
 DEVICE double exp_parts(double y, double *scale) {
     const double magic = 0x1.8p52;
-    double k = fma(y, 1.4426950408889634, magic), q = 2.7625115538962956e-06;
-    double r = fma(k - magic, -0.69314718055994531, y);
+    double k = fma(y, exp_terms[8], magic), r = fma(k - magic, exp_terms[9], y), q = exp_terms[0];
     *scale = __hiloint2double((int)((unsigned)(__double2loint(k) + 1023) << 20), 0);
-    q = fma(q, r, 2.4876178960310242e-05);
-    q = fma(q, r, 0.0001984120873265277);
-    q = fma(q, r, 0.001388882165071539);
-    q = fma(q, r, 0.008333333353729286);
-    q = fma(q, r, 0.04166666689109171);
-    q = fma(q, r, 0.1666666666664829);
-    q = fma(q, r, 0.49999999999797773);
-    q = fma(q, r, 1.0);
-    return r * q;
+#pragma unroll
+    for (int i = 1; i < 8; i++) q = fma(q, r, exp_terms[i]);
+    return r * fma(q, r, 1.0);
 }
 DEVICE double exp_wide(float x) {
     double scale, p = exp_parts(fminf(fmaxf(x, -150.f), 150.f), &scale);
@@ -70,8 +75,7 @@ DEVICE float tanh_short(float x) {
     return x != x ? x : copysignf((float)(t * reciprocal_short(t + 2)), x);
 }
 // Of 32 intervals of m, of which one has 1 in its middle: what stands above the middle of a double that
-// is 2^1022 / m, and -log of what it makes of m (below). Constants in memory of their own are operands;
-// in the text each would be moved to registers first, word by word.
+// is 2^1022 / m, and -log of what it makes of m (below).
 static __device__ const unsigned log_turns[32] = {
     0x7fd6c16c, 0x7fd642c8, 0x7fd5c988, 0x7fd55555, 0x7fd4e5e1, 0x7fd47ae1, 0x7fd41414, 0x7fd3b13b,
     0x7fd3521d, 0x7fd2f685, 0x7fd29e41, 0x7fd24925, 0x7fd1f704, 0x7fd1a7b9, 0x7fd15b1e, 0x7fd11111,
