@@ -12,8 +12,8 @@
 #include "engines/cpu/matrix/blas.h"
 #include "engines/cpu/matrix/matrix.h"
 
-// Up to this many multiplications, a loop that accumulates in double is as quick as BLAS.
-#define SMALL_WORK 4096
+// Up to this many multiplications, a loop that accumulates in double is as quick as the kernels.
+#define SMALL_WORK 512
 // Multiplications of one parallel task.
 #define TASK_WORK (1 << 21)
 // Blocks of one product, at most.
