@@ -2,24 +2,25 @@
 // folds.cu - folds of all kinds: what is held, a step, how two parts come together, what it gives.
 // Parts are merged in a fixed order, so that results are the same bits each time.
 
-// Of the NaNs that a result may have, the positive one: a sum of f64 makes the other.
+// Of the NaNs that a fold may give, the positive one: a sum of f64 makes the other.
 template <class T> DEVICE T one_nan(T x) { return x; }
 DEVICE float one_nan(float x) { return x != x ? (float)NOT_A_NUMBER : x; }
 DEVICE double one_nan(double x) { return x != x ? NOT_A_NUMBER : x; }
+template <class R> DEVICE Complex<R> one_nan(Complex<R> z) { return {one_nan(z.re), one_nan(z.im)}; }
 
 template <class T, class A> struct Sum {
     A s;
     METHOD void init() { s = 0; }
     METHOD void step(T x, ll) { s = s + (A)x; }
     METHOD void merge(const Sum &o) { s = s + o.s; }
-    METHOD T finish() const { return (T)one_nan(s); }
+    METHOD T finish() const { return (T)s; }
 };
 template <class T, class A> struct Product {
     A s;
     METHOD void init() { s = 1; }
     METHOD void step(T x, ll) { s = s * (A)x; }
     METHOD void merge(const Product &o) { s = s * o.s; }
-    METHOD T finish() const { return (T)one_nan(s); }
+    METHOD T finish() const { return (T)s; }
 };
 // Sums of f64 keep what each step loses.
 struct ExactSum {
@@ -34,7 +35,7 @@ struct ExactSum {
         step(o.s, 0);
         lost += o.lost;
     }
-    METHOD double finish() const { return one_nan(isfinite(s) ? s + lost : s); }
+    METHOD double finish() const { return isfinite(s) ? s + lost : s; }
 };
 template <class R> struct ComplexSum {
     ExactSum re, im;
@@ -57,7 +58,7 @@ template <class R> struct ComplexProduct {
     METHOD void init() { s = {1, 0}; }
     METHOD void step(Complex<R> x, ll) { s = times(s, {x.re, x.im}); }
     METHOD void merge(const ComplexProduct &o) { s = times(s, o.s); }
-    METHOD Complex<R> finish() const { return {(R)one_nan(s.re), (R)one_nan(s.im)}; }
+    METHOD Complex<R> finish() const { return {(R)s.re, (R)s.im}; }
 };
 // NaN wins.
 template <class T> struct Max {
@@ -65,14 +66,14 @@ template <class T> struct Max {
     METHOD void init() { s = Ends<T>::lowest(); }
     METHOD void step(T x, ll) { s = (x > s) | (x != x) ? x : s; }
     METHOD void merge(const Max &o) { step(o.s, 0); }
-    METHOD T finish() const { return one_nan(s); }
+    METHOD T finish() const { return s; }
 };
 template <class T> struct Min {
     T s;
     METHOD void init() { s = Ends<T>::highest(); }
     METHOD void step(T x, ll) { s = (x < s) | (x != x) ? x : s; }
     METHOD void merge(const Min &o) { step(o.s, 0); }
-    METHOD T finish() const { return one_nan(s); }
+    METHOD T finish() const { return s; }
 };
 // The place of the largest or smallest element: the last NaN, else the first or last of equals.
 template <class T, int HIGH, int LEAST> struct Place {

@@ -57,7 +57,7 @@ bool choose_fold_form(const emitter *e, fold_form *f) {
     int found = reduce_result_type(k->reduce, (emlx_type)type);
     if (fold_text(f->fold, k->reduce, type) == NULL) return false;
     if (narrow && k->reduce == REDUCE_SUM) snprintf(f->fold, sizeof f->fold, "Sum<double,double>");
-    cast_text(f->finish, found, out, "a.finish()");
+    cast_text(f->finish, found, out, "one_nan(a.finish())");
     if (found == out && type_is_sub_byte(out))
         snprintf(f->finish, CAST_TEXT, "wrap_%s((ull)(ll)a.finish())", type_text(out));
     f->out_type = out;
