@@ -16,6 +16,7 @@ import time
 import numpy
 
 import emlx
+import libraries
 
 
 class Shape:
@@ -33,10 +34,6 @@ def weight_shapes(s):
     layer = [(c,), (c,), (c, 3 * c), (3 * c,), (c, c), (c,), (c,), (c,), (c, 4 * c), (4 * c,),
              (4 * c, c), (c,)]
     return [(s.words, c), (s.length, c), (c,), (c,)] + layer * s.layers
-
-
-def as_bf16(array):
-    return (numpy.asarray(array, "f4").view("u4") >> 16).astype("u2")
 
 
 def make_weights(s):
@@ -138,7 +135,7 @@ class Ours:
 
     def __init__(self, s, device, weights):
         self.s, self.device = s, emlx.Device(device)
-        self.weights = [emlx.tensor(self.device, as_bf16(w), "bf16") for w in weights]
+        self.weights = [emlx.tensor(self.device, libraries.narrow(w, "bf16"), "bf16") for w in weights]
 
     def integers(self, values):
         return emlx.tensor(self.device, numpy.asarray(values, "i4"), "s32")
@@ -170,7 +167,7 @@ class Ours:
 
     @staticmethod
     def array(result):
-        return (result.numpy().astype("u4") << 16).view("f4")
+        return libraries.widen(result.numpy(), "bf16")
 
 
 # PyTorch ----------------------------------------------------------------------------------------
@@ -273,9 +270,9 @@ def round_of(library, run, seconds=0.05):
     return (time.perf_counter() - start) / count * 1e6
 
 
-def measure(name, libraries, make, rounds):
+def measure(name, compared, make, rounds):
     runs, results, columns = [], [], []
-    for library in libraries:
+    for library in compared:
         start = time.perf_counter()
         run = make(library)
         result = run()
@@ -283,14 +280,14 @@ def measure(name, libraries, make, rounds):
         columns.append(f"{library.name}'s first {(time.perf_counter() - start) * 1e3:.0f} ms")
         results.append(library.array(result))
         runs.append(run)
-    for library, run in zip(libraries, runs):
+    for library, run in zip(compared, runs):
         for _ in range(3):
             library.wait(run())
-    times = [[round_of(library, run) for library, run in zip(libraries, runs)] for _ in range(rounds)]
+    times = [[round_of(library, run) for library, run in zip(compared, runs)] for _ in range(rounds)]
     medians = [statistics.median(column) for column in zip(*times)]
     ratios = [statistics.median(row[i] / row[0] for row in times) for i in range(len(runs))]
     text = "  ".join(f"{library.name} {median:8.1f} us ({ratio:.2f})"
-                     for library, median, ratio in zip(libraries, medians, ratios))
+                     for library, median, ratio in zip(compared, medians, ratios))
     off = [float(numpy.abs(results[0] - other).max() / numpy.abs(other).max()) for other in results[1:]]
     print(f"{name:32} {text}  apart by {max(off, default=0):.1e}; {', '.join(columns)}", flush=True)
     if not all(math.isfinite(x) and x < 0.05 for x in off):
@@ -305,17 +302,17 @@ def main():
     parser.add_argument("--ours", action="store_true")
     options = parser.parse_args()
     s = Shape(options.small)
-    weights, libraries = make_weights(s), []
+    weights, compared = make_weights(s), []
     for kind in (Ours,) if options.ours else (Ours, Torch):
         try:
-            libraries.append(kind(s, options.device, weights))
+            compared.append(kind(s, options.device, weights))
         except ImportError as reason:
             print(f"skipped: {kind.name}; {reason}")
     if options.device == "cpu" and not options.small:
         print("this is meant for a GPU: --small is for a CPU")
-    measure("8 x 512 tokens, written out", libraries, lambda of: of.forward(False), options.rounds)
-    measure("8 x 512 tokens, attention whole", libraries, lambda of: of.forward(True), options.rounds)
-    measure("one word behind 510", libraries, lambda of: of.word(), options.rounds)
+    measure("8 x 512 tokens, written out", compared, lambda of: of.forward(False), options.rounds)
+    measure("8 x 512 tokens, attention whole", compared, lambda of: of.forward(True), options.rounds)
+    measure("one word behind 510", compared, lambda of: of.word(), options.rounds)
 
 
 if __name__ == "__main__":
