@@ -4,6 +4,7 @@
 // unit of 32 or 16: they err by at most a 65,534th of the largest of their unit, less than bf16
 // does, and products are exact from there on. Scales are read where they are, as elements are.
 #include "engines/cpu/kernels/product/packed.h"
+#include "engines/cpu/kernels/product/kinds.h"
 #include "engines/cpu/kernels/tables/product.h"
 
 #if defined(__x86_64__)
@@ -108,7 +109,9 @@ ALWAYS_INLINE int32_t prepare_unit(const float *x, int64_t unit, int16_t *to, fl
     return sum;
 }
 
-ALWAYS_INLINE void prepare(const kind *k, void *vector, const float *x, int64_t terms) {
+ALWAYS_INLINE void prepare(const kind *k, void *vector, const float *x, int64_t terms,
+                           int64_t group) {
+    (void)group;
     span *to = vector;
     for (int64_t at = 0; at < terms; at += SPAN, to++) {
         float padded[SPAN] = {0};
@@ -496,17 +499,6 @@ ALWAYS_INLINE void multiply_rows(const kind *k, const packed_rows *rows, int64_t
     }
 }
 
-#define KIND(name, ...)                                                                            \
-    static void name##_prepare(void *to, const float *x, int64_t terms, int64_t group) {           \
-        const kind k = {__VA_ARGS__};                                                              \
-        (void)group;                                                                               \
-        prepare(&k, to, x, terms);                                                                 \
-    }                                                                                              \
-    static void name##_dot(const packed_rows *rows, int64_t count, const void *const *vectors,     \
-                           int vector_count, float *sums, int64_t step) {                          \
-        const kind k = {__VA_ARGS__};                                                              \
-        multiply_rows(&k, rows, count, vectors, vector_count, sums, step);                         \
-    }
 #define APART {0, 1}, {0, 1}, 32
 #define APART_16 {0, 2}, {1, 3}, 16
 #define AFFINE(bits, order, ...)                                                                   \
@@ -523,18 +515,7 @@ KIND(q8_0, load_q8_0, in_order, q8_0_scales, NULL, APART, 272, 0)
 KIND(q4_k, load_q4_k, in_order, q4_k_scales, q4_k_biases, APART, 144, 0)
 KIND(q6_k, load_q6_k, by_twos, q6_k_scales, NULL, APART_16, 210, 32)
 
-// mxfp8 is not whole numbers, and stays in f32.
-const packed_fns madd_packed_table[PACKED_COUNT] = {
-#define ROW(kind)                                                                                  \
-    [PACKED_##kind] = {.reads_scales = true,                                                       \
-                       .bytes = vector_bytes,                                                      \
-                       .prepare = kind##_prepare,                                                  \
-                       .dot = kind##_dot,                                                          \
-                       .most = 16}
-    ROW(affine_2), ROW(affine_3), ROW(affine_4), ROW(affine_6), ROW(affine_8), ROW(mxfp4),
-    ROW(nvfp4),    ROW(q4_0),     ROW(q8_0),     ROW(q4_k),     ROW(q6_k),
-#undef ROW
-};
+const packed_fns madd_packed_table[PACKED_COUNT] = {KIND_ROWS(16)};
 
 // Products of dense elements are those of the level before.
 const product_fns madd_product_table[PRODUCT_COUNT] = {{.tile = NULL}};

@@ -5,6 +5,7 @@
 // their unit, less than bf16 does, and products are exact from there on. Scales are read where they
 // are, as elements are.
 #include "engines/cpu/kernels/product/packed.h"
+#include "engines/cpu/kernels/product/kinds.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -498,16 +499,6 @@ ALWAYS_INLINE void multiply_rows(const kind *k, const packed_rows *rows, int64_t
     }
 }
 
-#define KIND(name, ...)                                                                            \
-    static void name##_prepare(void *to, const float *x, int64_t terms, int64_t group) {           \
-        const kind k = {__VA_ARGS__};                                                              \
-        prepare(&k, to, x, terms, group);                                                          \
-    }                                                                                              \
-    static void name##_dot(const packed_rows *rows, int64_t count, const void *const *vectors,     \
-                           int vector_count, float *sums, int64_t step) {                          \
-        const kind k = {__VA_ARGS__};                                                              \
-        multiply_rows(&k, rows, count, vectors, vector_count, sums, step);                         \
-    }
 #define AFFINE(bits, load, order, lanes)                                                           \
     KIND(affine_##bits, load, order, affine_scales, affine_biases, &lanes, 32, 32 * bits, 0, 0,    \
          16, false)
@@ -523,16 +514,5 @@ KIND(q8_0, load_q8_0, by_halves, q8_0_scales, NULL, &lanes_apart, 32, 272, PAIR,
 KIND(q4_k, load_q4_k, by_rows, q4_k_scales, NULL, &lanes_by_rows, 32, 144, 256, 0, 8, true)
 KIND(q6_k, load_q6_k, in_order, q6_k_scales, NULL, &lanes_in_order_16, 16, 210, 256, 32, 0, true)
 
-// mxfp8 is not whole numbers, and stays in f32.
-const packed_fns vnni_packed_table[PACKED_COUNT] = {
-#define ROW(kind)                                                                                  \
-    [PACKED_##kind] = {.reads_scales = true,                                                       \
-                       .bytes = vector_bytes,                                                      \
-                       .prepare = kind##_prepare,                                                  \
-                       .dot = kind##_dot,                                                          \
-                       .most = 128}
-    ROW(affine_2), ROW(affine_3), ROW(affine_4), ROW(affine_6), ROW(affine_8), ROW(mxfp4),
-    ROW(nvfp4),    ROW(q4_0),     ROW(q8_0),     ROW(q4_k),     ROW(q6_k),
-#undef ROW
-};
+const packed_fns vnni_packed_table[PACKED_COUNT] = {KIND_ROWS(128)};
 #endif
